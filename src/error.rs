@@ -1,6 +1,8 @@
 //! The one error type of the framework. Every variant says what was wrong, where, and what to do about it.
 
+use std::panic::Location;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Result of a framework operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,4 +26,115 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The record names a cluster whose API server does not answer.
+    #[error("cluster `{cluster}` does not answer ({reason}): run `cargo xtask testbed up` to bring it back")]
+    ClusterDown {
+        /// The cluster.
+        cluster: String,
+        /// What its API server, or the attempt to reach it, said.
+        reason: String,
+    },
+    /// The testbed has no cluster of that name.
+    #[error("the testbed has no cluster `{name}`, only {}: it was brought up for another suite", known.join(", "))]
+    UnknownCluster {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The provider lacks something that a claim needs. It must be seen, not skipped.
+    #[error("not declared: the `{provider}` testbed does not offer `{what}`, without which this cannot be judged")]
+    NotDeclared {
+        /// The fault, treatment or address.
+        what: String,
+        /// Who made the testbed.
+        provider: String,
+    },
+    /// An API server refused or failed a request.
+    #[error("{cluster}: could not {doing}: {}", brief(source))]
+    Api {
+        /// The cluster.
+        cluster: String,
+        /// What was being done, and to which object.
+        doing: String,
+        /// What the client says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// No pod is ready where one must be.
+    #[error(
+        "{cluster}: no ready pod with labels `{selector}` in namespace `{namespace}`, {seen}: see `cargo xtask testbed status`"
+    )]
+    NoPod {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+        /// The labels looked for.
+        selector: String,
+        /// What there is instead.
+        seen: String,
+    },
+    /// A command in a container did not do its work.
+    #[error("{cluster}: `{command}` in {namespace}/{pod} failed: {reason}")]
+    Exec {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+        /// The command.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A bounded wait ended without what it waited for.
+    #[error("waited {elapsed:.1?} ({attempts} attempts, at {location}) for {want}; last seen: {last}")]
+    NotInTime {
+        /// What was waited for.
+        want: String,
+        /// What was seen last.
+        last: String,
+        /// How often it was looked at.
+        attempts: u32,
+        /// For how long.
+        elapsed: Duration,
+        /// Who waited.
+        location: &'static Location<'static>,
+    },
+    /// A certificate, key or SPIFFE id cannot be read or made.
+    #[error("{what}: {reason}")]
+    Identity {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A cluster's certificate authority did not issue a certificate.
+    #[error("{cluster}: istiod did not issue a certificate to {identity}: {reason}")]
+    NotIssued {
+        /// The cluster.
+        cluster: String,
+        /// For whom.
+        identity: String,
+        /// At which step, and why.
+        reason: String,
+    },
+    /// A report could not be written: a verdict that leaves no record is no verdict.
+    #[error("the report {} cannot be written: {reason}", path.display())]
+    Report {
+        /// The report.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The API server's own words where it said any: `kube::Error` prints the whole status twice.
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
 }

@@ -1,0 +1,15 @@
+//! Identities: SPIFFE ids, the certificates that carry them, and what those must chain to.
+
+mod certificate;
+mod flaw;
+mod issue;
+mod mint;
+mod spiffe;
+mod trust;
+
+pub use certificate::Certificate;
+pub use flaw::Flaw;
+pub use issue::issue;
+pub use mint::{ClientCertificate, Minter, Validity};
+pub use spiffe::SpiffeId;
+pub use trust::{Distrust, Trust, Verified};

@@ -1,0 +1,148 @@
+//! One JSON record of what a suite judged: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
+
+mod claim;
+mod host;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+pub use claim::{Claim, Judgement};
+pub use host::Host;
+
+use crate::error::{Error, Result};
+use crate::testbed::Testbed;
+
+/// Schema identifier in every report.
+pub const SCHEMA: &str = "meshproof.report/v1";
+
+/// What one run of a suite judged. A run of a single test leaves a report of that test's claims alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// The suite.
+    pub suite: String,
+    /// Names the run: claims of one run are gathered, those of an older one dropped.
+    pub run: String,
+    /// Revision of the source tree, with `-dirty` where it has changes.
+    pub revision: String,
+    /// The machine the suite ran on.
+    pub host: Host,
+    /// Versions of what was judged: the mesh, each cluster's Kubernetes, meshproof itself.
+    pub versions: BTreeMap<String, String>,
+    /// What was claimed, by id.
+    pub claims: Vec<Claim>,
+}
+
+/// Where a suite's records go.
+pub fn directory(suite: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let package = || std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
+}
+
+/// Adds claims to the report of this run.
+///
+/// # Errors
+/// [`Error::Report`].
+pub fn record(suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
+    let mut versions = BTreeMap::from([
+        ("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("mesh".to_owned(), testbed.record.mesh.version.clone()),
+    ]);
+    for cluster in &testbed.clusters {
+        versions.insert(format!("kubernetes/{}", cluster.name()), cluster.version().to_owned());
+    }
+    let report = Report {
+        schema: SCHEMA.into(),
+        suite: suite.into(),
+        run: run().to_owned(),
+        revision: host::revision(),
+        host: Host::this(),
+        versions,
+        claims: claims.to_vec(),
+    };
+    merge(&directory(suite), report)
+}
+
+/// Adds the claims of `report` to the report in `directory`, which other threads and processes may be adding to.
+fn merge(directory: &Path, mut report: Report) -> Result<()> {
+    let path = directory.join("report.json");
+    let failed = |error: std::io::Error| Error::Report { path: path.clone(), reason: error.to_string() };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let lock = File::create(directory.join("report.lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    // A report that is missing, unreadable or of another run is replaced.
+    let older = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok());
+    if let Some(older) = older.filter(|older| older.run == report.run) {
+        let again: Vec<String> = report.claims.iter().map(|claim| claim.id.clone()).collect();
+        report.claims.extend(older.claims.into_iter().filter(|claim| !again.contains(&claim.id)));
+    }
+    report.claims.sort_by(|one, other| one.id.cmp(&other.id));
+    let partial = directory.join("report.json.partial");
+    let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
+    std::fs::write(&partial, json).map_err(failed)?;
+    std::fs::rename(&partial, &path).map_err(failed)
+}
+
+/// Names this run: the same in every process of a nextest run, and in every thread of a test binary.
+pub(crate) fn run() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("{:x}-{:x}", since.as_secs(), std::process::id())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(run: &str, ids: &[&str], verdict: Judgement) -> Report {
+        Report {
+            schema: SCHEMA.into(),
+            suite: "s".into(),
+            run: run.into(),
+            revision: "r".into(),
+            host: Host::this(),
+            versions: BTreeMap::new(),
+            claims: ids.iter().map(|id| Claim { id: (*id).into(), verdict, ..Claim::default() }).collect(),
+        }
+    }
+
+    fn read(directory: &Path) -> Vec<(String, Judgement)> {
+        let report: Report = serde_json::from_slice(&std::fs::read(directory.join("report.json")).unwrap()).unwrap();
+        report.claims.into_iter().map(|claim| (claim.id, claim.verdict)).collect()
+    }
+
+    #[test]
+    fn threads_of_one_run_add_up_and_another_run_starts_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for index in 0..16 {
+                let directory = directory.path();
+                let id = format!("claim-{index:02}");
+                scope.spawn(move || merge(directory, report("one", &[&id], Judgement::Pass)).unwrap());
+            }
+        });
+        assert_eq!(read(directory.path()).len(), 16);
+        merge(directory.path(), report("two", &["b", "a"], Judgement::Fail)).unwrap();
+        assert_eq!(read(directory.path()), [("a".into(), Judgement::Fail), ("b".into(), Judgement::Fail)]);
+    }
+
+    #[test]
+    fn a_claim_stated_again_replaces_itself_and_a_damaged_report_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("report.json"), "{ damaged").unwrap();
+        merge(directory.path(), report("one", &["a"], Judgement::Fail)).unwrap();
+        merge(directory.path(), report("one", &["a"], Judgement::Pass)).unwrap();
+        assert_eq!(read(directory.path()), [("a".into(), Judgement::Pass)]);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a failed test leaves behind: the state of the namespaces it touched, and its proxies' last words.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use super::Scope;
+use crate::cluster::{Cluster, is_ready};
+use crate::report;
+
+/// How far back logs and events are read.
+const SINCE: Duration = Duration::from_secs(120);
+
+/// Most lines of each proxy's log in the file, and on standard error.
+const LINES: usize = 400;
+const SHOWN: usize = 4;
+
+/// Longest line shown on standard error: access logs carry whole certificates.
+const WIDTH: usize = 300;
+
+/// Bound on gathering it all: a testbed that is down must not hold up the verdict.
+const BOUND: Duration = Duration::from_secs(15);
+
+/// Writes diagnostics beside the report and their gist to standard error. Best effort: it must never hide the failure
+/// it is about.
+pub(super) async fn write(scope: &Scope, complaints: &[String]) {
+    let gathering = join_all(scope.namespaces().into_iter().map(|(cluster, name)| namespace(cluster, name)));
+    let sections = match tokio::time::timeout(BOUND, gathering).await {
+        Ok(sections) => sections,
+        Err(_) => vec![Section { text: format!("nothing gathered in {BOUND:?}\n"), gist: String::new() }],
+    };
+    let file_name = format!("{}.diagnostics.txt", scope.test.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let path = report::directory(scope.suite).join(file_name);
+    let mut text = complaints.join("\n");
+    for section in &sections {
+        text.push_str(&section.text);
+    }
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
+    let gist: String = sections.iter().map(|section| section.gist.as_str()).collect();
+    match written {
+        Ok(()) => eprintln!("diagnostics of {} ({}):\n{gist}", scope.test, path.display()),
+        Err(error) => eprintln!("diagnostics of {} ({} not written: {error}):\n{gist}", scope.test, path.display()),
+    }
+}
+
+struct Section {
+    text: String,
+    gist: String,
+}
+
+async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
+    let mut section = Section { text: String::new(), gist: String::new() };
+    let heading = format!("\n=== {namespace} in {} ===\n", cluster.name());
+    section.text.push_str(&heading);
+    section.gist.push_str(&heading);
+    let pods = match cluster.api::<Pod>(&namespace).list(&ListParams::default()).await {
+        Ok(pods) => pods.items,
+        Err(error) => {
+            section.gist.push_str(&format!("pods cannot be listed: {error}\n"));
+            return section;
+        }
+    };
+    for pod in &pods {
+        let line = state(pod);
+        section.text.push_str(&line);
+        section.gist.push_str(&line);
+    }
+    section.text.push_str(&events(&cluster, &namespace).await);
+    for pod in pods.iter().filter(|pod| has_container(pod, "istio-proxy")) {
+        let name = pod.name_any();
+        let log = match cluster.logs((&namespace, &name, "istio-proxy"), SINCE).await {
+            Ok(log) => log,
+            Err(error) => error.to_string(),
+        };
+        let lines: Vec<_> = log.lines().collect();
+        let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
+        let _ = writeln!(section.text, "--- {name}/istio-proxy, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
+        for line in last(SHOWN) {
+            let _ = writeln!(section.gist, "    {}", line.chars().take(WIDTH).collect::<String>());
+        }
+    }
+    section
+}
+
+/// Name, phase, readiness, restarts and the reason why a container waits.
+fn state(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("?");
+    let containers: Vec<_> = status.iter().flat_map(|status| status.container_statuses.iter().flatten()).collect();
+    let restarts: i32 = containers.iter().map(|container| container.restart_count).sum();
+    let waiting = containers.iter().filter_map(|container| {
+        let reason = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+        Some(format!(" {}: {reason}", container.name))
+    });
+    let readiness = if is_ready(pod) { "ready" } else { "NOT ready" };
+    format!("{} {phase}, {readiness}, {restarts} restarts{}\n", pod.name_any(), waiting.collect::<String>())
+}
+
+async fn events(cluster: &Cluster, namespace: &str) -> String {
+    let events = match cluster.api::<Event>(namespace).list(&ListParams::default()).await {
+        Ok(events) => events.items,
+        Err(error) => return format!("events cannot be listed: {error}\n"),
+    };
+    let line = |event: &Event| {
+        let object = event.involved_object.name.as_deref().unwrap_or("?");
+        let (reason, message) = (event.reason.as_deref().unwrap_or("?"), event.message.as_deref().unwrap_or(""));
+        format!("event {object} {reason}: {message}\n")
+    };
+    events.iter().rev().take(40).map(line).collect()
+}
+
+fn has_container(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    // Native sidecars are init containers.
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.into_iter().any(|container| container.name == name)
+}

@@ -1,0 +1,186 @@
+//! Everything a test creates and claims: owned, diagnosed where it fails, removed, recorded.
+
+mod diagnostics;
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Workload};
+use crate::error::Result;
+use crate::report::{self, Claim, Judgement};
+use crate::testbed::Testbed;
+use crate::vantage;
+
+/// Label on everything a run creates; its value is the run.
+pub const RUN_LABEL: &str = "meshproof.dev/run";
+
+/// Annotation that names the test.
+pub const TEST_ANNOTATION: &str = "meshproof.dev/test";
+
+/// Environment variable that keeps what tests create.
+pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
+
+/// How a test ended; what a test function returns.
+pub type Verdict = Result<(), Failure>;
+
+/// Why a test failed. Prints as text under `{:?}` too, because that is how the test harness prints it.
+pub struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// One test's hold on the testbed.
+pub struct Scope {
+    /// The testbed.
+    pub testbed: Testbed,
+    suite: &'static str,
+    test: String,
+    claims: Mutex<Vec<Claim>>,
+    /// Namespaces to remove; listed before they are created, so that none is ever created and forgotten.
+    owned: Mutex<Vec<(Arc<Cluster>, String)>>,
+}
+
+impl Scope {
+    /// Connects to the testbed, runs `body`, and concludes: claims are recorded, failures diagnosed, what was created
+    /// is removed, and a panic goes on as it was.
+    ///
+    /// # Errors
+    /// [`Failure`], where there is no testbed, `body` fails, or a claim does not hold.
+    pub async fn run<F>(suite: &'static str, test: impl Into<String>, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
+        let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
+        let (claims, owned) = (Mutex::default(), Mutex::default());
+        let scope = Self { testbed, suite, test: test.into(), claims, owned };
+        let ended = AssertUnwindSafe(body(&scope)).catch_unwind().await;
+        scope.conclude(ended).await
+    }
+
+    async fn conclude(self, ended: Result<Result<()>, Box<dyn Any + Send>>) -> Verdict {
+        let mut claims = std::mem::take(&mut *self.claims.lock().unwrap_or_else(PoisonError::into_inner));
+        let id = format!("test/{}", self.test);
+        match &ended {
+            Ok(Ok(())) if claims.is_empty() => claims.push(Claim::error(id, "the test claims nothing")),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => claims.push(Claim::error(id, error.to_string())),
+            Err(panic) => claims.push(Claim::error(id, format!("panicked: {}", message(panic.as_ref())))),
+        }
+        let mut complaints: Vec<String> =
+            claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(ToString::to_string).collect();
+        if let Err(error) = report::record(self.suite, &self.testbed, &claims) {
+            complaints.push(error.to_string());
+        }
+        if !complaints.is_empty() {
+            diagnostics::write(&self, &complaints).await;
+        }
+        complaints.extend(self.clean_up().await);
+        if let Err(panic) = ended {
+            resume_unwind(panic);
+        }
+        if complaints.is_empty() { Ok(()) } else { Err(Failure(format!("{}\n{}", self.test, complaints.join("\n")))) }
+    }
+
+    /// States a claim. A claim that does not hold fails the test at its end, so that all of them are judged.
+    pub fn claim(&self, claim: Claim) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    }
+
+    /// The meshed probe of a cluster.
+    ///
+    /// # Errors
+    /// Where there is no such cluster, or no ready probe in it.
+    pub async fn meshed(&self, cluster: &str) -> Result<Workload> {
+        vantage::meshed(self.testbed.cluster(cluster)?).await
+    }
+
+    /// The naked probe of a cluster.
+    ///
+    /// # Errors
+    /// Where there is no such cluster, or no ready probe in it.
+    pub async fn naked(&self, cluster: &str) -> Result<Workload> {
+        vantage::naked(self.testbed.cluster(cluster)?).await
+    }
+
+    /// Creates a namespace that is this test's own, with these labels.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api).
+    pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
+        let name = format!("meshproof-{purpose}-{}", report::run());
+        let owned = (Arc::clone(cluster), name.clone());
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
+        let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        for (label, value) in labels {
+            namespace["metadata"]["labels"][*label] = (*value).into();
+        }
+        self.apply(cluster, &mut namespace).await?;
+        Ok(name)
+    }
+
+    /// Applies an object in this test's name.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api).
+    pub async fn apply(&self, cluster: &Arc<Cluster>, object: &mut Value) -> Result<()> {
+        object["metadata"]["labels"][RUN_LABEL] = report::run().into();
+        object["metadata"]["annotations"][TEST_ANNOTATION] = format!("{}::{}", self.suite, self.test).into();
+        cluster.apply(object).await.map(drop)
+    }
+
+    /// Removes what was created; what cannot be removed is complained about. The API server finishes in the
+    /// background: a verdict does not wait for pods to stop.
+    async fn clean_up(&self) -> Vec<String> {
+        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
+            for (cluster, namespace) in &owned {
+                eprintln!("kept: namespace {namespace} in {}", cluster.name());
+            }
+            return Vec::new();
+        }
+        let removing = owned.into_iter().map(async |(cluster, namespace)| {
+            let namespaces: Api<Namespace> = Api::all(cluster.client());
+            match namespaces.delete(&namespace, &DeleteParams::background()).await {
+                Ok(_) => None,
+                // Armed and never created.
+                Err(kube::Error::Api(status)) if status.code == 404 => None,
+                Err(error) => Some(cluster.failed(format!("remove namespace {namespace}"))(error).to_string()),
+            }
+        });
+        join_all(removing).await.into_iter().flatten().collect()
+    }
+
+    /// Namespaces whose state explains a failure: the probes', and those this test made.
+    fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fixed = [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE];
+        let fixed =
+            self.testbed.clusters.iter().flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.into())));
+        fixed.chain(owned).collect()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}

@@ -1,0 +1,257 @@
+//! The proxies' own account of an exchange: one access log line at each end, found by exact addresses.
+//!
+//! The caller's end of a connection is what the client's proxy logs as `downstream_remote_address`; what the
+//! answering probe saw as its peer is what the server's proxy logs as `upstream_local_address`. Proxies pool HTTP
+//! connections, so HTTP lines must carry the request's nonce as well.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use meshproof_probe::Protocol;
+use serde_json::Value;
+
+use super::{Exchange, Vantage};
+use crate::cluster::Workload;
+use crate::error::Result;
+use crate::eventually::{Seen, eventually};
+use crate::identity::{Certificate, SpiffeId};
+
+/// Proxies flush their logs every second, and log TCP when a connection ends.
+const FLUSH_BOUND: Duration = Duration::from_secs(10);
+
+/// One line of a proxy's access log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessEntry(BTreeMap<String, String>);
+
+impl AccessEntry {
+    /// Reads a line; `None` where it is not one of an access log. Absent values (`-`, `null`) are left out.
+    pub fn parse(line: &str) -> Option<Self> {
+        let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };
+        // What the proxy logs of itself may be JSON too.
+        if !fields.contains_key("downstream_remote_address") {
+            return None;
+        }
+        let text = |value| match value {
+            Value::String(text) if text != "-" && !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        Some(Self(fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect()))
+    }
+
+    /// The value of a field.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.0.get(field).map(String::as_str)
+    }
+
+    fn is(&self, field: &str, value: Option<&str>) -> bool {
+        value.is_some() && self.get(field) == value
+    }
+
+    fn carries(&self, nonce: &str) -> bool {
+        let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
+        in_path || self.is("request_id", Some(nonce))
+    }
+
+    /// Whether it is the account that the caller's proxy gives of `exchange`.
+    fn is_source_of(&self, exchange: &Exchange) -> bool {
+        let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
+        match exchange.vantage {
+            // Between this machine and a gateway, ports are translated; the path is not.
+            Vantage::Host => exchange.dial.protocol == Protocol::Http1 && http,
+            _ => http && self.is("downstream_remote_address", exchange.report.local_address.as_deref()),
+        }
+    }
+
+    /// Whether it is the account that the answering probe's proxy gives of `exchange`.
+    fn is_destination_of(&self, exchange: &Exchange) -> bool {
+        let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
+        let who = exchange.report.who.as_ref();
+        http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
+    }
+
+    /// What it says of the identity at the far end of the connection this proxy made (`upstream`) or accepted
+    /// (`downstream`).
+    pub(super) fn side(&self, direction: &str) -> Side<'_> {
+        let field = |name: &str| self.get(&format!("{direction}_{name}"));
+        Side {
+            own: field("local_uri_san"),
+            peer: field("peer_uri_san"),
+            certificate: field("peer_cert"),
+            tls: field("tls_version"),
+        }
+    }
+}
+
+/// One end's view of a mutually authenticated connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'a> {
+    /// Who this end says it is.
+    pub(super) own: Option<&'a str>,
+    /// Whom it authenticated.
+    pub(super) peer: Option<&'a str>,
+    /// By which certificate, as the log encodes it.
+    certificate: Option<&'a str>,
+    /// Over which version.
+    pub(super) tls: Option<&'a str>,
+}
+
+impl Side<'_> {
+    /// The peer's certificate.
+    pub(super) fn certificate(&self) -> Result<Certificate, String> {
+        let encoded = self.certificate.ok_or("no certificate was logged")?;
+        Certificate::from_pem("the certificate in the log", &percent_decoded(encoded))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether this end was `own` and authenticated `peer`.
+    pub(super) fn is_between(&self, own: &SpiffeId, peer: &SpiffeId) -> bool {
+        self.own == Some(&own.to_string()) && self.peer == Some(&peer.to_string())
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let escaped = bytes.get(index + 1..index + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if bytes[index] == b'%' => {
+                decoded.push(byte);
+                index += 3;
+            }
+            _ => {
+                decoded.push(bytes[index]);
+                index += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// What both proxies log of one exchange.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The proxy beside the caller, or the gateway it called.
+    pub source: AccessEntry,
+    /// The proxy beside the probe that answered.
+    pub destination: AccessEntry,
+}
+
+/// Finds what the proxies of `source` and `destination` log of each exchange. An exchange that was not answered, or
+/// of which an end logs nothing in time, has no ends: that is for its claim to judge.
+///
+/// # Errors
+/// Where the logs cannot be read.
+pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &Workload) -> Result<Vec<Option<Ends>>> {
+    let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
+    let of = |exchange: &Exchange, (at_source, at_destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
+        let source = at_source.iter().find(|entry| entry.is_source_of(exchange))?.clone();
+        let destination = at_destination.iter().find(|entry| entry.is_destination_of(exchange))?.clone();
+        Some(Ends { source, destination })
+    };
+    let mut last = Ok((Vec::new(), Vec::new()));
+    let complete = eventually("both proxies to log every exchange", FLUSH_BOUND, async || {
+        last = futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
+        let logs = last.as_ref().map_err(ToString::to_string)?;
+        let missing = answered.iter().filter(|exchange| of(exchange, logs).is_none()).count();
+        Ok::<_, String>(if missing == 0 { Seen::Yes(()) } else { Seen::NotYet(format!("{missing} are not logged")) })
+    });
+    // What is missing in the end is missing evidence, and fails the claim it belongs to; not the others.
+    drop(complete.await);
+    let logs = last?;
+    Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
+}
+
+/// Finds what the proxy of `destination` logs of a connection that came to it straight from the caller, such as one
+/// that it refused. There may be nothing: not every refusal is logged.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub async fn destination_end(exchange: &Exchange, destination: &Workload) -> Result<Option<AccessEntry>> {
+    let caller = exchange.report.local_address.as_deref();
+    let entries = entries(destination, std::slice::from_ref(exchange)).await?;
+    Ok(entries.into_iter().find(|entry| entry.is("downstream_remote_address", caller)))
+}
+
+/// What a workload's proxy has logged since the first of the exchanges began.
+async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<AccessEntry>> {
+    let oldest = exchanges.iter().map(|exchange| exchange.started.elapsed()).max().unwrap_or_default();
+    let log = workload.cluster.logs(workload.container("istio-proxy"), oldest + Duration::from_secs(1)).await?;
+    Ok(log.lines().filter_map(AccessEntry::parse).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use meshproof_probe::{DialReport, Outcome, WhoAmI};
+    use serde_json::json;
+
+    use super::*;
+
+    fn exchange(protocol: Protocol) -> Exchange {
+        let who = WhoAmI { peer_address: "127.0.0.6:41000".into(), ..WhoAmI::default() };
+        let report = DialReport {
+            id: "id".into(),
+            outcome: Outcome::Answered { status: None },
+            local_address: Some("192.168.0.9:55000".into()),
+            remote_address: None,
+            who: Some(who),
+            tls: None,
+            elapsed_us: 1,
+        };
+        let mut dial = super::super::dial("id", protocol, "probe", 80);
+        dial.nonce = "0123456789ab".into();
+        let cluster = crate::cluster::tests::workload();
+        Exchange { vantage: Vantage::Meshed(cluster), dial, report, started: Instant::now() }
+    }
+
+    fn entry(fields: Value) -> AccessEntry {
+        AccessEntry::parse(&fields.to_string()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn tcp_is_found_by_addresses_at_both_ends() {
+        let tcp = exchange(Protocol::Tcp);
+        let source = entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "-" }));
+        let destination =
+            entry(json!({ "downstream_remote_address": "10.0.0.1:1", "upstream_local_address": "127.0.0.6:41000" }));
+        assert!(source.is_source_of(&tcp) && destination.is_destination_of(&tcp));
+        assert!(!destination.is_source_of(&tcp) && !source.is_destination_of(&tcp));
+    }
+
+    #[tokio::test]
+    async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
+        let http = exchange(Protocol::Http2);
+        let line = |path: &str, id: &str| {
+            entry(json!({
+                "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "127.0.0.6:41000",
+                "path": path, "request_id": id,
+            }))
+        };
+        assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
+        assert!(line("/meshproof.probe.v1.Probe/WhoAmI", "0123456789ab").is_source_of(&http));
+        assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+    }
+
+    #[test]
+    fn an_unanswered_exchange_matches_no_line_however_empty() {
+        let empty = entry(json!({ "downstream_remote_address": null, "upstream_local_address": "" }));
+        assert!(!empty.is("upstream_local_address", None) && empty.get("downstream_remote_address").is_none());
+    }
+
+    #[test]
+    fn lines_that_are_not_of_an_access_log_are_left_out() {
+        assert_eq!(AccessEntry::parse("2026-01-01 info Envoy proxy is ready"), None);
+        assert_eq!(AccessEntry::parse(r#"{"level":"info","msg":"ready"}"#), None);
+        assert_eq!(AccessEntry::parse("[1, 2]"), None);
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_and_what_only_looks_like_it_is_kept() {
+        assert_eq!(percent_decoded("a%0Ab%2Bc%"), "a\nb+c%");
+        assert_eq!(percent_decoded("100%zz"), "100%zz");
+    }
+}
