@@ -1,0 +1,233 @@
+//! Every byte that should be encrypted and authenticated is, by whom it should be, and nothing else gets in.
+//!
+//! Needs a live testbed (`cargo xtask testbed up`). Every denial is stated with its positive control; verdicts are
+//! recorded in `target/meshproof/mtls/report.json`.
+
+use futures::future::try_join_all;
+use meshproof::identity::{Flaw, issue};
+use meshproof::report::Judgement;
+use meshproof::vantage::{
+    self, Dial, Expected, Path, Protocol, TlsVersion, Vantage, alert, both_ends, dial, handshake, service_host,
+};
+use meshproof::{Scope, Verdict};
+use rstest::rstest;
+use serde_json::json;
+
+const SUITE: &str = "mtls";
+
+/// What a naked client may say to a port in plaintext. It speaks first everywhere: a proxy waits for its first bytes,
+/// and silence proves nothing.
+const PLAINTEXT: [(Protocol, Protocol); 5] = [
+    (Protocol::Http1, Protocol::Http1),
+    (Protocol::Http2, Protocol::Http2),
+    (Protocol::Grpc, Protocol::Grpc),
+    (Protocol::Tcp, Protocol::Tcp),
+    (Protocol::Tcp, Protocol::ServerFirst),
+];
+
+#[rstest]
+#[case::within_cluster1("cluster1", "cluster1")]
+#[case::within_cluster2("cluster2", "cluster2")]
+#[case::from_cluster1_to_cluster2("cluster1", "cluster2")]
+#[case::from_cluster2_to_cluster1("cluster2", "cluster1")]
+#[tokio::test]
+async fn meshed_reaches_meshed_and_each_end_authenticates_the_other(#[case] from: &str, #[case] to: &str) -> Verdict {
+    Scope::run(SUITE, format!("meshed_reaches_meshed_{from}_to_{to}"), async |scope| {
+        let (source, destination) = (scope.meshed(from).await?, scope.meshed(to).await?);
+        let host = service_host(to);
+        let dials = Protocol::APPLICATION.map(|p| dial(format!("{p}/{from}-to-{to}"), p, &host, p.port()));
+        let exchanges = Vantage::Meshed(source.clone()).dial(dials.into()).await?;
+        let ends = both_ends(&exchanges, &source, &destination).await?;
+        for (exchange, ends) in exchanges.iter().zip(&ends) {
+            let between = (&source, &destination);
+            scope.claim(vantage::mutual_tls("mutual-tls", exchange, ends.as_ref(), between, &scope.testbed.trust));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[rstest]
+#[case::in_cluster1("cluster1", "cluster1")]
+#[case::in_cluster2("cluster2", "cluster2")]
+#[case::of_cluster1_to_cluster2("cluster1", "cluster2")]
+#[case::of_cluster2_to_cluster1("cluster2", "cluster1")]
+#[tokio::test]
+async fn an_ingress_gateway_reaches_meshed_as_itself(#[case] from: &str, #[case] to: &str) -> Verdict {
+    Scope::run(SUITE, format!("ingress_{from}_to_{to}"), async |scope| {
+        let entry = scope.testbed.cluster(from)?;
+        let (gateway, destination) = (vantage::ingress_gateway(entry).await?, scope.meshed(to).await?);
+        let address = entry.record().ingress.as_deref().and_then(|address| address.rsplit_once(':'));
+        let address = address.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = address.ok_or_else(|| scope.testbed.not_declared(format!("an ingress of {from}")))?;
+        let through = dial(format!("http1/{from}-to-{to}"), Protocol::Http1, host, port);
+        let authority = Some(format!("probe-{to}.pinnacle"));
+        let exchanges = Vantage::Host.dial(vec![Dial { authority, ..through }]).await?;
+        let ends = both_ends(&exchanges, &gateway, &destination).await?;
+        for (exchange, ends) in exchanges.iter().zip(&ends) {
+            let between = (&gateway, &destination);
+            scope.claim(vantage::mutual_tls("ingress", exchange, ends.as_ref(), between, &scope.testbed.trust));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[rstest]
+#[case::in_cluster1("cluster1")]
+#[case::in_cluster2("cluster2")]
+#[tokio::test]
+async fn plaintext_is_reset_under_strict(#[case] cluster: &str) -> Verdict {
+    Scope::run(SUITE, format!("plaintext_is_reset_under_strict_{cluster}"), async |scope| {
+        let (naked, meshed) = (scope.naked(cluster).await?, scope.meshed(cluster).await?);
+        let certificate = issue(&scope.testbed, &meshed).await?;
+        let (mut refused, mut controls) = (Vec::new(), Vec::new());
+        for (place, host) in [("service", service_host(cluster)), ("pod", meshed.address.clone())] {
+            for (spoken, meant) in PLAINTEXT {
+                let (id, port) = (format!("{spoken}-to-{meant}-port/{place}/{cluster}"), meant.port());
+                refused.push(dial(&id, spoken, &host, port));
+                controls.push(handshake(id, (&host, port), None, Some(&certificate), meant));
+            }
+        }
+        let vantage = Vantage::Naked(naked);
+        let (refused, controls) = (vantage.dial(refused).await?, vantage.dial(controls).await?);
+        let owed = "a STRICT namespace takes no plaintext";
+        for (refused, control) in refused.iter().zip(&controls) {
+            scope.claim(vantage::denied("plaintext", owed, refused, Expected::Reset, control, Some(&meshed)));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[rstest]
+#[case::that_is_missing(Flaw::Missing, Expected::Alert(alert::NO_CERTIFICATE))]
+#[case::from_a_foreign_root(Flaw::ForeignRoot, Expected::Alert(alert::UNKNOWN_AUTHORITY))]
+#[case::with_a_forged_issuer(Flaw::ForgedIssuer, Expected::Alert(alert::FORGED))]
+#[case::that_has_expired(Flaw::Expired, Expected::Alert(alert::EXPIRED))]
+#[case::of_another_trust_domain(Flaw::OtherTrustDomain, Expected::Alert(alert::UNWELCOME_IDENTITY))]
+#[tokio::test]
+async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Expected) -> Verdict {
+    Scope::run(SUITE, format!("a_client_certificate_is_refused_{flaw}"), async |scope| {
+        let testbed = &scope.testbed;
+        let judging = Path::all(scope).await?.into_iter().map(async |path| {
+            let (cluster, id) = (path.peer.cluster.name(), path.peer.spiffe_id(testbed.trust.domain()));
+            let flawed = flaw.certificate(testbed, cluster, &id)?;
+            let valid = match flaw.counterpart(testbed, cluster, &id)? {
+                Some(minted) => minted,
+                None => path.issued_certificate(scope).await?,
+            };
+            let flawed = path.handshake(&flaw.to_string(), flawed.as_ref());
+            let (refused, control) = path.dial_pair(flawed, path.handshake("control", Some(&valid))).await?;
+            let owed = "a meshed workload takes only clients that the mesh has certified";
+            let control = (&control, &path.destination);
+            scope.claim(vantage::refused_by_certificate(
+                "certificate",
+                owed,
+                &refused,
+                refusal,
+                control,
+                &testbed.trust,
+            ));
+            Ok(())
+        });
+        try_join_all(judging).await.map(drop)
+    })
+    .await
+}
+
+#[rstest]
+#[case::at_1_0(TlsVersion::V1_0)]
+#[case::at_1_1(TlsVersion::V1_1)]
+#[tokio::test]
+async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
+    Scope::run(SUITE, format!("tls_below_1_2_is_refused_{version}"), async |scope| {
+        let judging = Path::all(scope).await?.into_iter().map(async |path| {
+            let old = path.client_hello(&version.to_string().replace(' ', "-").to_lowercase(), version);
+            let (refused, control) = path.dial_pair(old, path.client_hello("control", TlsVersion::V1_2)).await?;
+            let (owed, how) = ("no TLS below 1.2 is spoken", Expected::Alert(alert::PROTOCOL_VERSION));
+            scope.claim(vantage::denied("tls-version", owed, &refused, how, &control, Some(&path.destination)));
+            Ok(())
+        });
+        try_join_all(judging).await.map(drop)
+    })
+    .await
+}
+
+/// `{cluster}` stands for the gateway's.
+#[rstest]
+#[case::of_a_service_outside_the_mesh("outbound_.8080_._.probe-naked-{cluster}.meshproof-naked.svc.cluster.local")]
+#[case::of_the_control_plane("outbound_.15012_._.istiod.istio-system.svc.cluster.local")]
+#[case::of_the_api_server("outbound_.443_._.kubernetes.default.svc.cluster.local")]
+#[case::of_a_port_that_is_not_served("outbound_.9999_._.probe-{cluster}.pinnacle.svc.cluster.local")]
+#[case::of_a_service_that_is_not_there("outbound_.8080_._.nothing.pinnacle.svc.cluster.local")]
+#[case::that_is_plain("probe-{cluster}.pinnacle.svc.cluster.local")]
+#[case::that_is_missing("")]
+#[tokio::test]
+async fn an_east_west_gateway_refuses_a_name(#[case] name: &str) -> Verdict {
+    Scope::run(SUITE, format!("an_east_west_gateway_refuses_the_name_{name}"), async |scope| {
+        let judging = Path::through_gateways(scope).await?.into_iter().map(async |path| {
+            let certificate = path.issued_certificate(scope).await?;
+            let name = name.replace("{cluster}", path.destination.cluster.name());
+            let id = if name.is_empty() { "none" } else { &name };
+            let unexposed = path.handshake_as(id, Some(&*name).filter(|name| !name.is_empty()), Some(&certificate));
+            let (refused, control) = path.dial_pair(unexposed, path.handshake("control", Some(&certificate))).await?;
+            let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
+            scope.claim(vantage::denied("gateway-name", owed, &refused, how, &control, None));
+            Ok(())
+        });
+        try_join_all(judging).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
+    Scope::run(SUITE, "plaintext_is_reset_at_an_east_west_gateway", async |scope| {
+        let judging = Path::through_gateways(scope).await?.into_iter().map(async |path| {
+            let certificate = path.issued_certificate(scope).await?;
+            let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
+            let (refused, control) = path.dial_pair(plaintext, control).await?;
+            let owed = "an east-west gateway takes no plaintext";
+            scope.claim(vantage::denied("gateway", owed, &refused, Expected::Reset, &control, None));
+            Ok(())
+        });
+        try_join_all(judging).await.map(drop)
+    })
+    .await
+}
+
+/// The same probes, where plaintext is allowed: the suite can tell the difference.
+#[tokio::test]
+async fn plaintext_is_answered_under_permissive() -> Verdict {
+    Scope::run(SUITE, "plaintext_is_answered_under_permissive", async |scope| {
+        let cluster = scope.testbed.cluster("cluster1")?;
+        let namespace = scope.namespace(cluster, "permissive", &[("istio-injection", "enabled")]).await?;
+        let mut policy = json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": { "name": "permissive", "namespace": namespace }, "spec": { "mtls": { "mode": "PERMISSIVE" } },
+        });
+        scope.apply(cluster, &mut policy).await?;
+        let (naked, strict) = (scope.naked("cluster1").await?, scope.meshed("cluster1").await?);
+        let permissive = vantage::deploy_probe(scope, cluster, &namespace).await?;
+        let plain = |to: &str, host: &str| {
+            let dials = PLAINTEXT[..4]
+                .iter()
+                .map(|(spoken, meant)| dial(format!("{spoken}/{to}"), *spoken, host, meant.port()));
+            dials.collect::<Vec<_>>()
+        };
+        let naked = Vantage::Naked(naked);
+        let answered = naked.dial(plain("permissive", &permissive.address)).await?;
+        let refused = naked.dial(plain("strict", &strict.address)).await?;
+        for (answered, refused) in answered.iter().zip(&refused) {
+            let owed = "a PERMISSIVE namespace takes plaintext";
+            scope.claim(vantage::answered("permissive", owed, answered, &permissive));
+            let owed = "a STRICT namespace resets what a PERMISSIVE one answers";
+            scope.claim(vantage::denied("permissive", owed, refused, Expected::Reset, answered, Some(&strict)));
+            let mutant = vantage::denied("mutant", owed, answered, Expected::Reset, answered, Some(&permissive));
+            assert_eq!(mutant.verdict, Judgement::Fail, "the suite takes an answer for a denial: {mutant}");
+        }
+        Ok(())
+    })
+    .await
+}
