@@ -274,11 +274,15 @@ pub(crate) mod tests {
 
     /// A workload of a cluster that is not there, for tests that only need its name. Wants a Tokio runtime.
     pub(crate) fn workload() -> Workload {
+        workload_of("cluster1")
+    }
+
+    pub(crate) fn workload_of(cluster: &str) -> Workload {
         let record = record::Cluster {
-            name: "cluster1".into(),
+            name: cluster.into(),
             network: "network1".into(),
             kubeconfig: "/testbed/kubeconfig".into(),
-            context: "cluster1".into(),
+            context: cluster.into(),
             ingress: None,
             eastwest: None,
             intermediate_cert: String::new(),
@@ -288,11 +292,11 @@ pub(crate) mod tests {
         let client = kube::Client::try_from(config).unwrap();
         let cluster = Cluster::new(record, "/testbed/kubeconfig".into(), client, "v1.34.3".into());
         Workload {
+            service_account: format!("probe-{}", cluster.name()),
             cluster: Arc::new(cluster),
             namespace: "pinnacle".into(),
             pod: "probe-0".into(),
             address: "192.168.0.9".into(),
-            service_account: "probe-cluster1".into(),
         }
     }
 

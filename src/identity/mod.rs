@@ -5,7 +5,7 @@ mod flaw;
 mod issue;
 mod mint;
 mod spiffe;
-mod trust;
+pub(crate) mod trust;
 
 pub use certificate::Certificate;
 pub use flaw::Flaw;

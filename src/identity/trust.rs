@@ -157,7 +157,7 @@ fn valid(certificate: &Certificate, now: SystemTime) -> Result<(), Distrust> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -168,11 +168,11 @@ mod tests {
     }
 
     /// A mesh of two clusters, and the minters that sign as their intermediates.
-    fn mesh() -> (Trust, [Minter; 2]) {
+    pub(crate) fn mesh() -> (Trust, [Minter; 2]) {
         let root = Minter::authority("root").unwrap();
-        let clusters = ["one", "two"].map(|name| root.intermediate(name).unwrap());
+        let clusters = ["cluster1", "cluster2"].map(|name| root.intermediate(name).unwrap());
         let certificate = |minter: &Minter| Certificate::from_pem("test", minter.chain_pem()).unwrap();
-        let named = ["one", "two"].iter().zip(&clusters);
+        let named = ["cluster1", "cluster2"].iter().zip(&clusters);
         let intermediates = named.map(|(name, minter)| ((*name).to_owned(), certificate(minter))).collect();
         (Trust { domain: "cluster.local".into(), root: certificate(&root), intermediates }, clusters)
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_certificate_is_traced_to_the_cluster_that_issued_it() {
         let (trust, clusters) = mesh();
-        for (name, minter) in ["one", "two"].iter().zip(&clusters) {
+        for (name, minter) in ["cluster1", "cluster2"].iter().zip(&clusters) {
             let chain = chain(minter, Validity::Now);
             let verified = trust.verify_sent(&chain, SystemTime::now()).unwrap();
             assert_eq!(verified, Verified { id: id(), issued_by: (*name).into() });
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_foreign_and_a_forged_issuer_are_unknown() {
         let (trust, [one, _]) = mesh();
-        let foreign = Minter::authority("root").unwrap().intermediate("one").unwrap();
+        let foreign = Minter::authority("root").unwrap().intermediate("cluster1").unwrap();
         for minter in [foreign, one.forged().unwrap()] {
             let distrust = trust.verify(&chain(&minter, Validity::Now)[0], SystemTime::now()).unwrap_err();
             assert!(matches!(distrust, Distrust::UnknownIssuer { .. }), "{distrust}");
