@@ -46,11 +46,11 @@ pub fn directory(suite: &str) -> PathBuf {
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
 }
 
-/// Adds claims to the report of this run.
+/// Adds claims to the report of this run in `directory`.
 ///
 /// # Errors
 /// [`Error::Report`].
-pub fn record(suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
+pub fn record(directory: &Path, suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
     let mut versions = BTreeMap::from([
         ("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("mesh".to_owned(), testbed.record.mesh.version.clone()),
@@ -67,7 +67,7 @@ pub fn record(suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
         versions,
         claims: claims.to_vec(),
     };
-    merge(&directory(suite), report)
+    merge(directory, report)
 }
 
 /// Adds the claims of `report` to the report in `directory`, which other threads and processes may be adding to.

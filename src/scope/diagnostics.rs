@@ -11,7 +11,6 @@ use kube::api::ListParams;
 
 use super::Scope;
 use crate::cluster::{Cluster, is_ready};
-use crate::report;
 
 /// How far back logs and events are read.
 const SINCE: Duration = Duration::from_secs(120);
@@ -35,7 +34,7 @@ pub(super) async fn write(scope: &Scope, complaints: &[String]) {
         Err(_) => vec![Section { text: format!("nothing gathered in {BOUND:?}\n"), gist: String::new() }],
     };
     let file_name = format!("{}.diagnostics.txt", scope.test.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-    let path = report::directory(scope.suite).join(file_name);
+    let path = scope.directory.join(file_name);
     let mut text = complaints.join("\n");
     for section in &sections {
         text.push_str(&section.text);

@@ -5,6 +5,7 @@ mod diagnostics;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
@@ -53,6 +54,8 @@ impl std::error::Error for Failure {}
 pub struct Scope {
     /// The testbed.
     pub testbed: Testbed,
+    /// Where the report and diagnostics go.
+    directory: PathBuf,
     suite: &'static str,
     test: String,
     claims: Mutex<Vec<Claim>>,
@@ -71,8 +74,15 @@ impl Scope {
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
+        Self::run_on(testbed, report::directory(suite), suite, test.into(), body).await
+    }
+
+    async fn run_on<F>(testbed: Testbed, directory: PathBuf, suite: &'static str, test: String, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
         let (claims, owned) = (Mutex::default(), Mutex::default());
-        let scope = Self { testbed, suite, test: test.into(), claims, owned };
+        let scope = Self { testbed, directory, suite, test, claims, owned };
         let ended = AssertUnwindSafe(body(&scope)).catch_unwind().await;
         scope.conclude(ended).await
     }
@@ -88,7 +98,7 @@ impl Scope {
         }
         let mut complaints: Vec<String> =
             claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(ToString::to_string).collect();
-        if let Err(error) = report::record(self.suite, &self.testbed, &claims) {
+        if let Err(error) = report::record(&self.directory, self.suite, &self.testbed, &claims) {
             complaints.push(error.to_string());
         }
         if !complaints.is_empty() {
@@ -183,4 +193,102 @@ impl Scope {
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+    use crate::testbed::{Record, record};
+
+    /// A testbed of one cluster that nothing answers for.
+    fn testbed() -> Testbed {
+        let cluster = crate::cluster::tests::workload().cluster;
+        let record = Record {
+            schema: record::SCHEMA.into(),
+            provider: "local".into(),
+            layout: "istio".into(),
+            mesh: record::Mesh {
+                id: "mesh1".into(),
+                version: "1.31".into(),
+                trust_domain: "cluster.local".into(),
+                root_cert: String::new(),
+            },
+            clusters: vec![cluster.record().clone()],
+            treatments: vec![],
+            faults: vec![],
+        };
+        let (trust, _) = crate::identity::trust::tests::mesh();
+        Testbed { directory: "/testbed".into(), record: record.into(), clusters: vec![cluster], trust: trust.into() }
+    }
+
+    async fn run(body: impl AsyncFnOnce(&Scope) -> Result<()>) -> (Result<Verdict, String>, Vec<Claim>) {
+        let directory = tempfile::tempdir().unwrap();
+        let running = Scope::run_on(testbed(), directory.path().into(), "suite", "case".into(), body);
+        let ended = AssertUnwindSafe(running).catch_unwind().await.map_err(|panic| message(panic.as_ref()).to_owned());
+        let report = std::fs::read(directory.path().join("report.json")).unwrap();
+        (ended, serde_json::from_slice::<Report>(&report).unwrap().claims)
+    }
+
+    fn claim(id: &str, verdict: Judgement) -> Claim {
+        Claim { id: id.into(), verdict, ..Claim::default() }
+    }
+
+    #[tokio::test]
+    async fn claims_that_hold_are_recorded_and_pass() {
+        let (ended, claims) = run(async |scope| {
+            scope.claim(claim("a", Judgement::Pass));
+            Ok(())
+        })
+        .await;
+        ended.unwrap().unwrap();
+        assert_eq!(claims, [claim("a", Judgement::Pass)]);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_does_not_hold_fails_the_test_after_all_were_judged() {
+        let (ended, claims) = run(async |scope| {
+            scope.claim(claim("a", Judgement::Fail));
+            scope.claim(claim("b", Judgement::Pass));
+            Ok(())
+        })
+        .await;
+        let failure = ended.unwrap().unwrap_err().to_string();
+        assert!(failure.contains("claim a does not hold") && !failure.contains("claim b"), "{failure}");
+        assert_eq!(claims.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_test_that_claims_nothing_or_cannot_go_on_does_not_pass() {
+        let (ended, claims) = run(async |_| Ok(())).await;
+        ended.unwrap().unwrap_err();
+        assert_eq!(claims[0].verdict, Judgement::Error);
+        let (ended, claims) = run(async |scope| scope.meshed("elsewhere").await.map(drop)).await;
+        assert!(ended.unwrap().unwrap_err().to_string().contains("no cluster `elsewhere`"));
+        assert_eq!(claims[0].verdict, Judgement::Error);
+    }
+
+    #[tokio::test]
+    async fn a_panic_goes_on_as_it_was_once_it_is_recorded() {
+        let (ended, claims) = run(async |scope| {
+            scope.claim(claim("a", Judgement::Pass));
+            panic!("the original words");
+        })
+        .await;
+        assert_eq!(ended.unwrap_err(), "the original words");
+        assert!(claims.iter().any(|claim| claim.observed.contains("the original words")));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_removed_fails_the_test() {
+        let (ended, _) = run(async |scope| {
+            scope.claim(claim("a", Judgement::Pass));
+            let cluster = Arc::clone(&scope.testbed.clusters[0]);
+            scope.namespace(&cluster, "lost", &[]).await.unwrap_err();
+            Ok(())
+        })
+        .await;
+        let failure = ended.unwrap().unwrap_err().to_string();
+        assert!(failure.contains("remove namespace meshproof-lost-"), "{failure}");
+    }
 }
