@@ -1,2 +1,47 @@
-//! x
-fn main(){}
+//! `cargo xtask`: provisions the testbed that meshproof's suites judge.
+
+mod artifacts;
+mod command;
+mod kubernetes;
+mod ledger;
+mod local;
+mod lock;
+mod mesh;
+mod paths;
+mod prerequisites;
+mod progress;
+mod template;
+mod testbed;
+mod versions;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
+    #[command(subcommand)]
+    Testbed(testbed::Command),
+}
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let result = match cli.command {
+        Command::Testbed(command) => command.run().await,
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Root file systems made of Debian packages.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::{Key, Store};
+use crate::command::run;
+
+/// Files that no node and no pod reads.
+const LEFT_OUT: [&str; 5] =
+    ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*"];
+
+/// A root file system of `suite` with `packages`, as `rootfs.tar` in the returned directory, beside the list of the
+/// versions that went into it (`packages.txt`).
+///
+/// # Errors
+/// Where mmdebstrap is missing or the archive cannot be reached.
+pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[String]) -> Result<PathBuf> {
+    let key = Key::new("rootfs 1").text(suite).text(&packages.join(" ")).finish();
+    store
+        .get(name, &key, |output| async move {
+            let list = output.join("packages.txt");
+            let hook = format!(
+                "dpkg-query --admindir=\"$1/var/lib/dpkg\" --show > '{}' && rm -rf \"$1\"/var/cache/apt/* \"$1\"/var/lib/apt/lists/*",
+                list.display()
+            );
+            let mut command = run("mmdebstrap").args(["--variant=minbase", "--quiet"]);
+            command = command.arg(format!("--include={}", packages.join(",")));
+            for path in LEFT_OUT {
+                command = command.arg(format!("--dpkgopt=path-exclude={path}"));
+            }
+            command
+                .arg(format!("--customize-hook={hook}"))
+                .arg(suite)
+                .arg(output.join("rootfs.tar"))
+                .ok()
+                .await
+                .context("cannot assemble a Debian root file system: is the package archive reachable?")
+        })
+        .await
+}

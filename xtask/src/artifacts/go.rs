@@ -1,0 +1,92 @@
+//! Components built from pinned Go modules: `fixtures/toolchain/*/go.mod`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Key, Store};
+use crate::command::run;
+use crate::paths;
+use crate::versions::Versions;
+
+/// One directory of `fixtures/toolchain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Component {
+    Coredns,
+    Etcd,
+    Fortio,
+    Istio,
+    Kubernetes,
+}
+
+impl Component {
+    pub(crate) const ALL: [Self; 5] = [Self::Kubernetes, Self::Istio, Self::Coredns, Self::Etcd, Self::Fortio];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Coredns => "coredns",
+            Self::Etcd => "etcd",
+            Self::Fortio => "fortio",
+            Self::Istio => "istio",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+
+    /// The linker's arguments; two of the components learn their version only from them.
+    fn linker_flags(self, versions: &Versions) -> String {
+        let stripped = "-s -w";
+        match self {
+            Self::Kubernetes => {
+                let version = &versions.kubernetes.version;
+                let mut parts = version.split('.');
+                let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+                let package = "k8s.io/component-base/version";
+                format!(
+                    "{stripped} -X {package}.gitVersion=v{version} -X {package}.gitMajor={major} \
+                     -X {package}.gitMinor={minor}"
+                )
+            }
+            Self::Istio => format!("{stripped} -X istio.io/istio/pkg/version.buildVersion={}", versions.istio.version),
+            Self::Coredns | Self::Etcd | Self::Fortio => stripped.to_owned(),
+        }
+    }
+}
+
+/// Builds every tool of `component`, and returns the directory that holds them.
+///
+/// # Errors
+/// Where Go is missing, a module cannot be fetched, or it does not compile.
+pub(crate) async fn build(store: &Store, versions: &Versions, component: Component) -> Result<PathBuf> {
+    let source = paths::fixture("toolchain").join(component.name());
+    let flags = component.linker_flags(versions);
+    let key = Key::new("go 2").directory(&source)?.text(&versions.go.version).text(&flags).finish();
+    store
+        .get(component.name(), &key, |output| async move {
+            let go = |arguments: &[&str]| {
+                run("go")
+                    .args(arguments)
+                    .current_dir(&source)
+                    .env("GOTOOLCHAIN", format!("go{}", versions.go.version))
+                    .env("GOFLAGS", "-mod=readonly")
+                    .env("GOWORK", "off")
+                    .env("CGO_ENABLED", "0")
+            };
+            go(&["build", "-trimpath", "-ldflags", &flags, "-o"])
+                .arg(format!("{}/", output.display()))
+                .arg("tool")
+                .ok()
+                .await?;
+            // The Go module of etcd's server has its package's name, not the program's.
+            if component == Component::Etcd {
+                std::fs::rename(output.join("server"), output.join("etcd"))?;
+            }
+            if component == Component::Istio {
+                // The Envoy bootstrap that the agent fills in; it is a file of the module, not of a binary.
+                let module = go(&["list", "-m", "-f", "{{.Dir}}", "istio.io/istio"]).stdout().await?;
+                let template = PathBuf::from(module.trim()).join("tools/packaging/common/envoy_bootstrap.json");
+                std::fs::write(output.join("envoy_bootstrap_tmpl.json"), paths::read(&template)?)?;
+            }
+            Ok(())
+        })
+        .await
+}

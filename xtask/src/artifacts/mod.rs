@@ -1,0 +1,168 @@
+//! Everything that is built once and kept: binaries, root file systems, images. Each artifact lives in the user's cache
+//! directory under the hash of what made it, so that a fresh clone builds nothing again.
+
+pub(crate) mod archive;
+pub(crate) mod debian;
+pub(crate) mod go;
+pub(crate) mod images;
+pub(crate) mod node;
+pub(crate) mod wheel;
+pub(crate) mod workload;
+
+use std::fs::File;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::{paths, progress};
+
+/// Hash of everything that an artifact is made from.
+pub(crate) struct Key(Sha256);
+
+impl Key {
+    /// Begins with the recipe's name; change it when the recipe changes in a way that its inputs do not show.
+    pub(crate) fn new(recipe: &str) -> Self {
+        Self(Sha256::new()).text(recipe)
+    }
+
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+        self
+    }
+
+    pub(crate) fn file(self, path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut key = self.text(&path.file_name().unwrap_or_default().to_string_lossy());
+        key.0.update((bytes.len() as u64).to_le_bytes());
+        key.0.update(bytes);
+        Ok(key)
+    }
+
+    /// All files below `directory`, in the order of their names.
+    pub(crate) fn directory(mut self, directory: &Path) -> Result<Self> {
+        let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        let mut entries: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        entries.sort();
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self = if entry.is_dir() { self.text(&name).directory(&entry)? } else { self.file(&entry)? };
+        }
+        Ok(self)
+    }
+
+    /// The hash in hexadecimal, shortened to 16 digits: enough to tell a laptop's artifacts apart.
+    pub(crate) fn finish(self) -> String {
+        self.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The cache directory.
+pub(crate) struct Store {
+    directory: PathBuf,
+    built: AtomicBool,
+}
+
+impl Store {
+    pub(crate) fn open() -> Result<Self> {
+        let directory = paths::cache()?.join("artifacts");
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        Ok(Self { directory, built: AtomicBool::new(false) })
+    }
+
+    /// Where the artifact is, or will be once built.
+    pub(crate) fn path(&self, name: &str, key: &str) -> PathBuf {
+        self.directory.join(format!("{name}-{key}"))
+    }
+
+    /// Whether anything had to be built since the store was opened.
+    pub(crate) fn has_built(&self) -> bool {
+        self.built.load(Ordering::Relaxed)
+    }
+
+    /// The artifact's directory; `build` fills it where there is none yet. A build that fails or is killed leaves
+    /// nothing that a later run would take for the artifact, and two runs that want the same one wait for each other.
+    pub(crate) async fn get<F: Future<Output = Result<()>>>(
+        &self,
+        name: &str,
+        key: &str,
+        build: impl FnOnce(PathBuf) -> F,
+    ) -> Result<PathBuf> {
+        let finished = self.path(name, key);
+        if finished.exists() {
+            progress::mark_cached();
+            // The time of last use, by which stale artifacts are told.
+            let _ = File::open(&finished).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            return Ok(finished);
+        }
+        let lock = self.directory.join(format!(".{name}-{key}.lock"));
+        let file = File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+        let file = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??;
+        if !finished.exists() {
+            let partial = self.directory.join(format!(".{name}-{key}.partial"));
+            if partial.exists() {
+                std::fs::remove_dir_all(&partial)
+                    .with_context(|| format!("cannot remove what an interrupted build left: {}", partial.display()))?;
+            }
+            std::fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+            if let Err(error) = build(partial.clone()).await {
+                // It may be gigabytes; what matters of it is in the error.
+                let _ = std::fs::remove_dir_all(&partial);
+                return Err(error);
+            }
+            std::fs::rename(&partial, &finished)
+                .with_context(|| format!("cannot move {} into place", finished.display()))?;
+            self.built.store(true, Ordering::Relaxed);
+        }
+        let _ = std::fs::remove_file(&lock);
+        drop(file);
+        Ok(finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(directory: &Path) -> Store {
+        Store { directory: directory.to_owned(), built: AtomicBool::new(false) }
+    }
+
+    #[tokio::test]
+    async fn an_artifact_is_built_once_and_an_interrupted_build_is_begun_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let interrupted = store.get("a", "1", |path| async move {
+            std::fs::write(path.join("half"), "").unwrap();
+            anyhow::bail!("killed")
+        });
+        assert!(interrupted.await.is_err());
+        assert!(!store.path("a", "1").exists());
+
+        let built = store.get("a", "1", |path| async move {
+            assert!(!path.join("half").exists(), "leftovers of the interrupted build");
+            Ok(std::fs::write(path.join("whole"), "")?)
+        });
+        assert!(built.await.unwrap().join("whole").exists());
+        assert!(store.has_built());
+        store.get("a", "1", |_| async { panic!("built twice") }).await.unwrap();
+    }
+
+    #[test]
+    fn a_key_changes_with_a_name_a_content_and_a_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = || Key::new("x").directory(directory.path()).unwrap().finish();
+        std::fs::write(directory.path().join("a"), "1").unwrap();
+        let first = key();
+        std::fs::write(directory.path().join("a"), "2").unwrap();
+        let second = key();
+        std::fs::rename(directory.path().join("a"), directory.path().join("b")).unwrap();
+        let third = key();
+        assert!(first != second && second != third && first != third);
+        assert_eq!(third, key());
+        assert_ne!(Key::new("ab").text("c").finish(), Key::new("a").text("bc").finish());
+    }
+}

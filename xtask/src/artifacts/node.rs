@@ -1,0 +1,143 @@
+//! The node image: a Debian root file system, Kubernetes' binaries, and a containerd store in which every image that
+//! the clusters run is already unpacked, so that nothing is imported when a node starts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use testcontainers::core::Mount;
+
+use super::archive::{self, Image, Layer};
+use super::{Key, Store};
+use crate::local::engine::{Container, Engine, LABEL};
+use crate::paths;
+
+/// Repository of the node image in the engine.
+pub(crate) const REPOSITORY: &str = "meshproof-node";
+
+/// A node image: the artifact that holds its newest layers, and what is below them.
+pub(crate) struct Node {
+    /// Reference in the engine.
+    pub(crate) reference: String,
+    layers: Vec<Layer>,
+}
+
+/// What the image below all others is made of.
+pub(crate) struct Base<'a> {
+    pub(crate) rootfs: &'a Path,
+    pub(crate) kubernetes: &'a Path,
+}
+
+impl Node {
+    /// Root file system, Kubernetes' binaries and our scripts; no images yet.
+    pub(crate) async fn base(store: &Store, engine: &Engine, base: Base<'_>) -> Result<Self> {
+        let files = paths::fixture("clusters/node");
+        let key = Key::new("node base 1")
+            .text(&base.rootfs.to_string_lossy())
+            .text(&base.kubernetes.to_string_lossy())
+            .directory(&files)?
+            .finish();
+        let directory = store
+            .get("node-base", &key, |output| async move {
+                let empty = output.join("empty");
+                std::fs::write(&empty, "")?;
+                Layer::write(
+                    output.join("layer.tar"),
+                    &[
+                        ("/etc/meshproof/bake", &files.join("bake.sh"), 0o755),
+                        ("/etc/meshproof/containerd.toml", &files.join("containerd.toml"), 0o644),
+                        ("/etc/meshproof/init", &files.join("init.sh"), 0o755),
+                        ("/etc/meshproof/resolv.conf", &empty, 0o644),
+                        ("/usr/local/bin/kubeadm", &base.kubernetes.join("kubeadm"), 0o755),
+                        ("/usr/local/bin/kubectl", &base.kubernetes.join("kubectl"), 0o755),
+                        ("/usr/local/bin/kubelet", &base.kubernetes.join("kubelet"), 0o755),
+                    ],
+                )
+                .map(drop)
+            })
+            .await?;
+        let layers = vec![Layer::of(base.rootfs.join("rootfs.tar"))?, Layer::of(directory.join("layer.tar"))?];
+        let node = Self { reference: format!("{REPOSITORY}:base-{key}"), layers };
+        node.load(engine, store).await?;
+        Ok(node)
+    }
+
+    /// This image with more images in its containerd store. `images` writes their layers into the directory it is given.
+    pub(crate) async fn with_images(
+        &self,
+        store: &Store,
+        engine: &Engine,
+        name: &str,
+        key: Key,
+        images: impl FnOnce(&Path) -> Result<Vec<Image>>,
+    ) -> Result<Self> {
+        let key = key.text(&self.reference).finish();
+        let directory = store
+            .get(&format!("node-{name}"), &key, |output| async move {
+                self.load(engine, store).await?;
+                self.bake(engine, &output, images).await
+            })
+            .await?;
+        let mut layers = self.layers.clone();
+        layers.push(Layer::of(directory.join("store.tar"))?);
+        Ok(Self { reference: format!("{REPOSITORY}:{name}-{key}"), layers })
+    }
+
+    async fn bake(
+        &self,
+        engine: &Engine,
+        output: &Path,
+        images: impl FnOnce(&Path) -> Result<Vec<Image>>,
+    ) -> Result<()> {
+        let scratch = tempfile::tempdir_in(output)?;
+        let archives = scratch.path().join("images");
+        std::fs::create_dir(&archives)?;
+        archive::write(&archives.join("images.tar"), &images(scratch.path())?)?;
+        let bind = |from: &Path, to: &str| Mount::bind_mount(from.to_string_lossy(), to);
+        let container = Container {
+            name: format!("meshproof-bake-{}", std::process::id()),
+            image: self.reference.clone(),
+            entrypoint: "/usr/bin/tini".into(),
+            command: vec!["-g".into(), "--".into(), "/etc/meshproof/bake".into()],
+            environment: Vec::new(),
+            labels: vec![(LABEL.into(), "bake".into())],
+            network: None,
+            ports: Vec::new(),
+            mounts: vec![bind(&archives, "/images"), bind(output, "/out"), Mount::volume_mount("", "/var")],
+            ready_line: None,
+            restart: false,
+        };
+        engine.remove(&container.name).await?;
+        let ended = async {
+            engine.start(&container).await?;
+            engine.wait(&container.name).await
+        };
+        let ended = ended.await;
+        engine.remove(&container.name).await?;
+        if ended? != 0 || !output.join("store.tar").exists() {
+            let log = std::fs::read_to_string(output.join("bake.log")).unwrap_or_default();
+            bail!("baking images into the node image failed:\n{}", crate::command::tail(&log));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the engine has this image.
+    ///
+    /// # Errors
+    /// Where a layer is gone from the cache or the engine refuses the archive.
+    pub(crate) async fn load(&self, engine: &Engine, store: &Store) -> Result<()> {
+        if engine.has_image(&self.reference).await? {
+            return Ok(());
+        }
+        let scratch = tempfile::Builder::new().prefix(".load-").tempdir_in(&store.directory)?;
+        let path: PathBuf = scratch.path().join("node.tar");
+        let image = Image {
+            reference: self.reference.clone(),
+            layers: self.layers.clone(),
+            entrypoint: vec!["/usr/bin/tini".into(), "-g".into(), "--".into(), "/etc/meshproof/init".into()],
+            user: String::new(),
+        };
+        let written = path.clone();
+        tokio::task::spawn_blocking(move || archive::write(&written, &[image])).await??;
+        engine.load(&path).await.with_context(|| format!("cannot load {}", self.reference))
+    }
+}

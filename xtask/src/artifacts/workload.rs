@@ -1,0 +1,42 @@
+//! Our own programs that run inside the clusters: `fixtures/workloads/*`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::{Key, Store};
+use crate::command::run;
+use crate::paths;
+
+/// Static, so that an image needs nothing else; glibc rather than musl for its allocator.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the binary `binary` of the workload `workload`, fully static, and returns the directory that holds it.
+///
+/// # Errors
+/// Where it does not compile.
+pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
+    let compiler = run("rustc").arg("--version").stdout().await.context("no Rust compiler")?;
+    let key = Key::new("workload 1")
+        .text(&compiler)
+        .file(&paths::root().join("Cargo.toml"))?
+        .file(&paths::root().join("Cargo.lock"))?
+        .directory(&paths::fixture("workloads").join(workload))?
+        .finish();
+    store
+        .get(binary, &key, |output| async move {
+            // A target directory apart: other flags in the workspace's own would build everything again.
+            let target = paths::cache()?.join("workload-target");
+            run(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+                .args(["build", "--release", "--locked", "--package", package, "--bin", binary, "--target", TARGET])
+                .arg("--target-dir")
+                .arg(&target)
+                .current_dir(paths::root())
+                .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .ok()
+                .await?;
+            std::fs::copy(target.join(TARGET).join("release").join(binary), output.join(binary))?;
+            Ok(())
+        })
+        .await
+}

@@ -1,0 +1,145 @@
+//! Running other programs: output captured, failures told with the command line and what it printed.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncWriteExt;
+
+use crate::progress;
+
+/// How many of the last lines a failed command's error shows.
+const LINES_SHOWN: usize = 30;
+
+/// A program to run, built up like [`tokio::process::Command`].
+pub(crate) struct Run {
+    inner: tokio::process::Command,
+    line: String,
+    input: Option<String>,
+}
+
+/// Starts describing a run of `program`.
+pub(crate) fn run(program: impl AsRef<std::ffi::OsStr>) -> Run {
+    let line = program.as_ref().to_string_lossy().into_owned();
+    let mut inner = tokio::process::Command::new(program);
+    inner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    Run { inner, line, input: None }
+}
+
+impl Run {
+    pub(crate) fn arg(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.line.push(' ');
+        self.line.push_str(&argument.as_ref().to_string_lossy());
+        self.inner.arg(argument);
+        self
+    }
+
+    pub(crate) fn args<A: AsRef<std::ffi::OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        for argument in arguments {
+            self = self.arg(argument);
+        }
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    pub(crate) fn current_dir(mut self, directory: &Path) -> Self {
+        self.inner.current_dir(directory);
+        self
+    }
+
+    /// Text for the program's standard input.
+    pub(crate) fn input(mut self, text: impl Into<String>) -> Self {
+        self.input = Some(text.into());
+        self
+    }
+
+    /// Runs to the end and returns standard output.
+    ///
+    /// # Errors
+    /// Where the program cannot be started or ends with anything but success; the error has the whole command line
+    /// and the last lines it printed.
+    pub(crate) async fn stdout(self) -> Result<String> {
+        let line = self.line.clone();
+        let (status, stdout, stderr) = self.finish().await?;
+        if !status.success() {
+            bail!("`{line}` failed ({status}):\n{}", tail(&format!("{stdout}\n{stderr}")));
+        }
+        Ok(stdout)
+    }
+
+    /// Runs to the end; the output matters only if it fails.
+    pub(crate) async fn ok(self) -> Result<()> {
+        self.stdout().await.map(drop)
+    }
+
+    /// Whether the program can be started and ends with success.
+    pub(crate) async fn succeeds(self) -> bool {
+        matches!(self.finish().await, Ok((status, ..)) if status.success())
+    }
+
+    async fn finish(mut self) -> Result<(ExitStatus, String, String)> {
+        progress::count_command();
+        if self.input.is_some() {
+            self.inner.stdin(Stdio::piped());
+        }
+        let mut child = self.inner.spawn().with_context(|| format!("cannot start `{}`", self.line))?;
+        let stdin = child.stdin.take().zip(self.input);
+        let feed = async {
+            if let Some((mut pipe, text)) = stdin {
+                // A program that ends without reading tells why by its status.
+                let _ = pipe.write_all(text.as_bytes()).await;
+            }
+        };
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        let output = output.with_context(|| format!("cannot wait for `{}`", self.line))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status, text(&output.stdout), text(&output.stderr)))
+    }
+}
+
+/// The last lines of `text`, indented, blank ones left out.
+pub(crate) fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let skipped = lines.len().saturating_sub(LINES_SHOWN);
+    let mut shown: Vec<String> = lines[skipped..].iter().map(|line| format!("    {line}")).collect();
+    if skipped > 0 {
+        shown.insert(0, format!("    … {skipped} earlier lines"));
+    }
+    shown.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_tells_the_command_line_its_status_and_its_output() {
+        let error = run("sh").args(["-c", "echo out; echo err >&2; exit 3"]).ok().await.unwrap_err().to_string();
+        for part in ["sh -c echo out", "exit status: 3", "out", "err"] {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn input_reaches_the_program_and_its_output_comes_back() {
+        assert_eq!(run("cat").input("hello").stdout().await.unwrap(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let error = run("no-such-program").arg("x").ok().await.unwrap_err().to_string();
+        assert!(error.contains("cannot start `no-such-program x`"), "{error}");
+    }
+
+    #[test]
+    fn a_long_output_is_cut_to_its_end() {
+        let text = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
+        let cut = tail(&text);
+        assert!(cut.starts_with("    … 10 earlier lines\n    10\n"), "{cut}");
+        assert!(cut.ends_with("    39"));
+    }
+}

@@ -1,0 +1,170 @@
+//! Writing objects to a cluster, and waiting until it has done what they ask.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::discovery::{ApiCapabilities, Scope};
+use kube::{Client, Config, ResourceExt};
+use serde_json::json;
+
+use crate::progress;
+
+const FIELD_MANAGER: &str = "meshproof";
+
+/// Records, in the cluster itself, what has been done to it.
+const STATE: &str = "meshproof-state";
+
+/// Time between two looks at something that is being waited for.
+const POLL: Duration = Duration::from_millis(200);
+
+/// A client for `context` of the kubeconfig at `path`.
+pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(Client::try_from(config)?)
+}
+
+/// Waits until `ready` says that something is so, or fails with what it last saw.
+///
+/// # Errors
+/// When `bound` has passed.
+pub(crate) async fn wait<F: Future<Output = Result<(), String>>>(
+    what: &str,
+    bound: Duration,
+    mut ready: impl FnMut() -> F,
+) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match ready().await {
+            Ok(()) => return Ok(()),
+            Err(seen) if start.elapsed() > bound => {
+                bail!("waited {} s for {what}; last seen: {seen}", bound.as_secs())
+            }
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// Waits until the API server says that it is ready.
+pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()> {
+    wait("the API server", bound, || async {
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
+        client.request_text(request).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// Waits until every replica of a deployment is of the newest template and available.
+pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: &str, bound: Duration) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let what = format!("deployment {namespace}/{name}");
+    let waited = wait(&what, bound, || async {
+        let deployment = deployments.get_opt(name).await.map_err(|error| error.to_string())?;
+        let deployment = deployment.ok_or("no such deployment")?;
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = deployment.status.clone().unwrap_or_default();
+        let current = status.observed_generation >= deployment.metadata.generation;
+        let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
+        if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
+            return Ok(());
+        }
+        Err(format!("{available} of {wanted} replicas available"))
+    });
+    match waited.await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error).context(why_not_available(client, namespace).await),
+    }
+}
+
+/// The states of a namespace's containers that keep them from being ready.
+async fn why_not_available(client: &Client, namespace: &str) -> String {
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), namespace);
+    let Ok(pods) = pods.list(&kube::api::ListParams::default()).await else {
+        return format!("the pods of {namespace} cannot be listed");
+    };
+    let states = pods.items.iter().flat_map(|pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let containers = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
+        containers.filter(|container| !container.ready).filter_map(|container| {
+            let state = container.state?;
+            let waiting = state.waiting.map(|waiting| {
+                format!("{} {}", waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())
+            });
+            let ended = state.terminated.map(|ended| format!("ended with {}", ended.exit_code));
+            let state = waiting.or(ended).unwrap_or_else(|| "running, not ready".into());
+            Some(format!("{}/{}: {state}", pod.name_any(), container.name))
+        })
+    });
+    states.collect::<Vec<_>>().join("; ")
+}
+
+/// Writes all objects of a YAML document, by server-side apply.
+///
+/// # Errors
+/// Where the text is not YAML, or the API server refuses an object; the error names it.
+pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<()> {
+    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")?;
+    let mut kinds = BTreeMap::new();
+    for object in &objects {
+        let types = object.types.clone().context("an object without apiVersion and kind")?;
+        let what = format!("{} {}/{}", types.kind, object.namespace().unwrap_or_default(), object.name_any());
+        let kind = format!("{} {}", types.api_version, types.kind);
+        if !kinds.contains_key(&kind) {
+            let gvk = GroupVersionKind::try_from(&types)?;
+            let found = kube::discovery::pinned_kind(client, &gvk).await;
+            kinds.insert(kind.clone(), found.with_context(|| format!("the cluster does not know {kind}"))?);
+        }
+        let (resource, ApiCapabilities { scope, .. }) = &kinds[&kind];
+        let api: Api<DynamicObject> = match (scope, object.namespace()) {
+            (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, resource),
+            (Scope::Namespaced, None) => bail!("{what} has no namespace"),
+            (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
+        };
+        progress::count_command();
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
+            .await
+            .with_context(|| format!("cannot write {what}"))?;
+    }
+    Ok(())
+}
+
+/// Does `work` unless the cluster's own record says that it has been done with these very inputs.
+///
+/// # Errors
+/// Those of `work`; then nothing is recorded, and the next run does it again.
+pub(crate) async fn once(
+    client: &Client,
+    name: &str,
+    inputs: &str,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let state = maps.get_opt(STATE).await.context("cannot read the cluster's state")?;
+    let hash = crate::artifacts::Key::new(name).text(inputs).finish();
+    if state.and_then(|map| map.data?.remove(name)).is_some_and(|recorded| recorded == hash) {
+        progress::mark_cached();
+        return Ok(());
+    }
+    work.await?;
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": STATE, "namespace": "kube-system"},
+        "data": {name: hash},
+    });
+    // A field manager for each entry: server-side apply would otherwise take the other entries away.
+    let parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{name}")).force();
+    maps.patch(STATE, &parameters, &Patch::Apply(patch)).await.context("cannot record the cluster's state")?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! `ledger.json` (`meshproof.ledger/v1`): what bringing the testbed up took, beside the seed's manual procedure.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Schema identifier.
+const SCHEMA: &str = "meshproof.ledger/v1";
+
+/// File name inside the testbed directory.
+pub(crate) const FILE_NAME: &str = "ledger.json";
+
+/// Steps of the seed's manual procedure for Istio on two clusters, Table 1.
+const MANUAL_STEPS: u32 = 45;
+
+/// Duration of that procedure in seconds: 0:24:27, Table 1.
+const MANUAL_SECONDS: u32 = 24 * 60 + 27;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) cluster: Option<String>,
+    /// Seconds after the command began.
+    pub(crate) start_s: f64,
+    pub(crate) seconds: f64,
+    /// Programs run and objects written.
+    pub(crate) commands: u32,
+    /// Whether the result was already there.
+    pub(crate) cached: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    schema: String,
+    pub(crate) steps: Vec<Step>,
+    /// Whether every artifact was in the cache.
+    pub(crate) warm: bool,
+    pub(crate) total_seconds: f64,
+    /// From the start of the command to the first answered cross-cluster call over mTLS.
+    pub(crate) first_cross_cluster_success_seconds: f64,
+    /// Steps of the seed's manual procedure that this one command stands for.
+    pub(crate) manual_equivalent_steps: u32,
+}
+
+impl Ledger {
+    pub(crate) fn new(steps: Vec<Step>, warm: bool, total_seconds: f64, first_success_seconds: f64) -> Self {
+        Self {
+            schema: SCHEMA.into(),
+            steps,
+            warm,
+            total_seconds,
+            first_cross_cluster_success_seconds: first_success_seconds,
+            manual_equivalent_steps: MANUAL_STEPS,
+        }
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(FILE_NAME);
+        std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The ledger in `directory`, if there is a readable one.
+    pub(crate) fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(directory.join(FILE_NAME)).ok()?).ok()
+    }
+
+    /// The comparison with the seed's procedure, as a table.
+    pub(crate) fn comparison(&self) -> String {
+        let commands: u32 = self.steps.iter().map(|step| step.commands).sum();
+        let clock = |seconds: f64| {
+            let seconds = seconds.round() as u64;
+            format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        };
+        let warmth = if self.warm { "artifacts cached" } else { "artifacts built" };
+        format!(
+            "{:<36}{:>16}{:>16}\n{:<36}{:>16}{:>16}\n{:<36}{:>16}{:>16}\n{:<36}{:>16}{:>16}\n",
+            "Istio on two clusters",
+            "by hand (seed)",
+            "meshproof",
+            "time to a working mesh",
+            clock(f64::from(MANUAL_SECONDS)),
+            clock(self.first_cross_cluster_success_seconds),
+            "steps a person takes",
+            MANUAL_STEPS,
+            1,
+            "commands and writes made for them",
+            "",
+            commands,
+        ) + &format!("({warmth}; the seed's time begins with running clusters, ours with none)\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_comparison_shows_both_clocks_and_both_step_counts() {
+        let step = Step { name: "x".into(), cluster: None, start_s: 0.0, seconds: 1.0, commands: 7, cached: false };
+        let text = Ledger::new(vec![step.clone(), step], true, 80.0, 65.4).comparison();
+        for part in ["0:24:27", "0:01:05", "45", "14", "artifacts cached"] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_reads_back() {
+        let directory = tempfile::tempdir().unwrap();
+        Ledger::new(vec![], false, 2.0, 1.0).write(directory.path()).unwrap();
+        let ledger = Ledger::read(directory.path()).unwrap();
+        assert_eq!((ledger.warm, ledger.total_seconds), (false, 2.0));
+    }
+}

@@ -1,0 +1,104 @@
+//! Which Linux capabilities a node can be given. A node needs all that there are; but an engine that itself lacks one
+//! (as in a virtual machine or container with a reduced set) fails `--privileged` as a whole, and an old engine does
+//! not know the newest names. So: those that the engine has, less those that it does not know.
+
+use std::path::Path;
+
+/// Names by bit number, `linux/capability.h`.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The capabilities of the engine's own process; `None` where it cannot be seen from here (an engine in a virtual
+/// machine of its own), in which case it can be trusted to have them all.
+pub(crate) fn of_engine() -> Option<Vec<String>> {
+    let status = std::fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let name = std::fs::read_to_string(path.join("comm")).ok()?;
+        (name.trim() == "dockerd").then(|| std::fs::read_to_string(path.join("status")).ok())?
+    });
+    status.filter_map(|text| bounding_set(&text)).next().map(names)
+}
+
+/// Whether the engine runs on this machine at all, seen by its socket.
+pub(crate) fn socket_exists() -> bool {
+    Path::new("/var/run/docker.sock").exists()
+}
+
+fn bounding_set(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn names(set: u64) -> Vec<String> {
+    NAMES.iter().enumerate().filter(|(bit, _)| set & (1 << bit) != 0).map(|(_, name)| format!("CAP_{name}")).collect()
+}
+
+/// The capability that an engine says it does not know, if that is what `message` says.
+pub(crate) fn unknown(message: &str) -> Option<&str> {
+    let rest = &message[message.find("unknown capability: ")?..];
+    let start = rest.find("CAP_")?;
+    let end = rest[start..].find(|c: char| !c.is_ascii_uppercase() && c != '_').map_or(rest.len(), |end| start + end);
+    Some(&rest[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reduced_bounding_set_leaves_out_what_is_missing() {
+        let set = bounding_set("Name:\tdockerd\nCapBnd:\t000001fffeffffff\n").unwrap();
+        let names = names(set);
+        assert_eq!(names.len(), 40);
+        assert!(!names.iter().any(|name| name == "CAP_SYS_RESOURCE"), "{names:?}");
+        assert!(names.iter().any(|name| name == "CAP_CHECKPOINT_RESTORE"));
+    }
+
+    #[test]
+    fn the_name_an_old_engine_does_not_know_is_found_in_its_error() {
+        let message = r#"Docker responded with status code 400: invalid CapAdd: unknown capability: "CAP_BPF""#;
+        assert_eq!(unknown(message), Some("CAP_BPF"));
+        assert_eq!(unknown("no such image"), None);
+    }
+}

@@ -1,0 +1,334 @@
+//! The container engine: images loaded into it, nodes started in it (through testcontainers), commands run in them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::container::LogOutput;
+use testcontainers::bollard::exec::StartExecResults;
+use testcontainers::bollard::models::{
+    ContainerInspectResponse, ExecConfig, HostConfig, Ipam, IpamConfig, NetworkCreateRequest, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use testcontainers::bollard::query_parameters::{
+    ImportImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    WaitContainerOptions,
+};
+use testcontainers::core::client::docker_client_instance;
+use testcontainers::core::{CgroupnsMode, IntoContainerPort, Mount, WaitFor};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerRequest, GenericImage, ImageExt, ReuseDirective};
+
+use super::capabilities;
+use crate::progress;
+
+/// On every container, volume and network made here; removal goes by it.
+pub(crate) const LABEL: &str = "meshproof.dev/testbed";
+
+/// A connection to the engine.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    docker: Docker,
+}
+
+/// What to start a container with.
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) entrypoint: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) network: Option<String>,
+    /// Container ports to publish on the loopback interface, each on a port that the engine picks.
+    pub(crate) ports: Vec<u16>,
+    pub(crate) mounts: Vec<Mount>,
+    /// Line that the container prints when it is ready.
+    pub(crate) ready_line: Option<&'static str>,
+    /// Whether the engine starts it again when it, or the machine, restarts.
+    pub(crate) restart: bool,
+}
+
+impl Engine {
+    /// Connects, and checks that the engine answers.
+    ///
+    /// # Errors
+    /// Where none answers.
+    pub(crate) async fn connect() -> Result<Self> {
+        let docker = docker_client_instance().await.context("no container engine: cannot make a client for it")?;
+        docker.ping().await.context("the container engine does not answer")?;
+        Ok(Self { docker })
+    }
+
+    pub(crate) async fn version(&self) -> Result<String> {
+        let version = self.docker.version().await?;
+        Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
+    }
+
+    // --- images
+
+    pub(crate) async fn has_image(&self, reference: &str) -> Result<bool> {
+        let filters = HashMap::from([("reference", vec![reference])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        Ok(!self.docker.list_images(Some(options)).await?.is_empty())
+    }
+
+    /// Loads the image archive at `path`.
+    pub(crate) async fn load(&self, path: &Path) -> Result<()> {
+        progress::count_command();
+        let file = tokio::fs::File::open(path).await.with_context(|| format!("cannot open {}", path.display()))?;
+        let stream = tokio_util::io::ReaderStream::with_capacity(file, 1 << 20);
+        let mut answers =
+            std::pin::pin!(self.docker.import_image_stream(ImportImageOptionsBuilder::default().build(), stream, None));
+        while let Some(answer) = answers.next().await {
+            answer.with_context(|| format!("the engine does not accept the image archive {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the images of `repository` other than `keep` that no container uses.
+    pub(crate) async fn remove_other_images(&self, repository: &str, keep: &[&str]) -> Result<()> {
+        let filters = HashMap::from([("reference", vec![repository])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        for tag in self.docker.list_images(Some(options)).await?.into_iter().flat_map(|image| image.repo_tags) {
+            if !keep.contains(&tag.as_str()) {
+                // One that a container still uses stays, and is removed with the next.
+                let _ = self.docker.remove_image(&tag, Some(RemoveImageOptionsBuilder::default().build()), None).await;
+            }
+        }
+        Ok(())
+    }
+
+    // --- containers
+
+    pub(crate) async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>> {
+        match self.docker.inspect_container(name, None).await {
+            Ok(details) => Ok(Some(details)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect container {name}")),
+        }
+    }
+
+    /// Names of all containers that carry [`LABEL`].
+    pub(crate) async fn containers(&self) -> Result<Vec<String>> {
+        let filters = HashMap::from([("label", vec![LABEL])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = self.docker.list_containers(Some(options)).await?;
+        let name = |names: Vec<String>| names.into_iter().next().map(|name| name.trim_start_matches('/').to_owned());
+        Ok(containers.into_iter().filter_map(|container| name(container.names?)).collect())
+    }
+
+    /// Starts a container with every capability that the engine has, and leaves it running.
+    pub(crate) async fn start(&self, container: &Container) -> Result<()> {
+        progress::count_command();
+        let mut capabilities = capabilities::of_engine();
+        loop {
+            let Err(error) = self.start_with(container, capabilities.as_deref()).await else { return Ok(()) };
+            let message = format!("{error:#}");
+            match (&mut capabilities, capabilities::unknown(&message)) {
+                (Some(names), Some(unknown)) if names.iter().any(|name| name == unknown) => {
+                    names.retain(|name| name != unknown);
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn start_with(&self, container: &Container, capabilities: Option<&[String]>) -> Result<()> {
+        let (name, tag) = container.image.rsplit_once(':').context("an image reference without a tag")?;
+        let mut image = GenericImage::new(name, tag).with_entrypoint(&container.entrypoint);
+        for port in &container.ports {
+            image = image.with_exposed_port(port.tcp());
+        }
+        if let Some(line) = container.ready_line {
+            image = image.with_wait_for(WaitFor::message_on_stdout(line));
+        }
+        let mut request: ContainerRequest<GenericImage> = image
+            .with_cmd(container.command.iter().cloned())
+            .with_container_name(&container.name)
+            .with_hostname(&container.name)
+            .with_labels(container.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .with_cgroupns_mode(CgroupnsMode::Private)
+            .with_security_opt("seccomp=unconfined")
+            .with_security_opt("apparmor=unconfined")
+            .with_startup_timeout(std::time::Duration::from_secs(60))
+            .with_reuse(ReuseDirective::Always);
+        for (key, value) in &container.environment {
+            request = request.with_env_var(key, value);
+        }
+        for mount in &container.mounts {
+            request = request.with_mount(mount.clone());
+        }
+        if let Some(network) = &container.network {
+            request = request.with_network(network);
+        }
+        request = match capabilities {
+            Some(names) => names.iter().fold(request, |request, name| request.with_cap_add(name)),
+            None => request.with_privileged(true),
+        };
+        let (ports, restart) = (container.ports.clone(), container.restart);
+        request = request.with_host_config_modifier(move |host| configure(host, &ports, restart));
+        let handle = request.start().await.with_context(|| format!("cannot start container {}", container.name))?;
+        // Dropping the handle could remove the container, which is to outlive this process.
+        std::mem::forget(handle);
+        Ok(())
+    }
+
+    /// Starts a container that exists and is stopped.
+    pub(crate) async fn start_again(&self, name: &str) -> Result<()> {
+        progress::count_command();
+        self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
+    }
+
+    /// Waits for a container to end, and returns its exit code.
+    pub(crate) async fn wait(&self, name: &str) -> Result<i64> {
+        let mut answers = std::pin::pin!(self.docker.wait_container(name, None::<WaitContainerOptions>));
+        match answers.next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            Some(Err(testcontainers::bollard::errors::Error::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(error).with_context(|| format!("cannot wait for container {name}")),
+            None => bail!("the engine stopped telling of container {name}"),
+        }
+    }
+
+    /// Removes a container with its anonymous volumes, running or not; one that is not there is no error.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.docker.remove_container(name, Some(options)).await {
+            Err(error) if !is_missing(&error) => Err(error).with_context(|| format!("cannot remove container {name}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a command in a container and returns what it printed on both streams.
+    ///
+    /// # Errors
+    /// Where it cannot be run or fails; the error has the command and the end of its output.
+    pub(crate) async fn exec(&self, name: &str, command: &[&str]) -> Result<String> {
+        progress::count_command();
+        let config = ExecConfig {
+            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let line = command.join(" ");
+        let failed = || format!("cannot run `{line}` in {name}");
+        let exec = self.docker.create_exec(name, config).await.with_context(failed)?;
+        let mut output = Vec::new();
+        match self.docker.start_exec(&exec.id, None).await.with_context(failed)? {
+            StartExecResults::Attached { output: mut stream, .. } => {
+                while let Some(part) = stream.next().await {
+                    match part.with_context(failed)? {
+                        LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
+                            output.extend_from_slice(&message)
+                        }
+                        LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
+                    }
+                }
+            }
+            StartExecResults::Detached => {}
+        }
+        let text = String::from_utf8_lossy(&output).into_owned();
+        match self.docker.inspect_exec(&exec.id).await.with_context(failed)?.exit_code {
+            Some(0) => Ok(text),
+            code => bail!("`{line}` in {name} failed (exit code {code:?}):\n{}", crate::command::tail(&text)),
+        }
+    }
+
+    /// The port of this machine's loopback interface at which `port` of the container is published.
+    pub(crate) async fn published(&self, name: &str, port: u16) -> Result<u16> {
+        let details = self.inspect(name).await?.with_context(|| format!("container {name} is gone"))?;
+        let ports = details.network_settings.and_then(|settings| settings.ports).unwrap_or_default();
+        let bindings = ports.get(&format!("{port}/tcp")).cloned().flatten().unwrap_or_default();
+        bindings
+            .iter()
+            .find_map(|binding| binding.host_port.as_ref()?.parse().ok())
+            .with_context(|| format!("the engine publishes no port for {port} of {name}; is it running?"))
+    }
+
+    // --- networks and volumes
+
+    /// The subnet of the network `name`, if there is such a network.
+    pub(crate) async fn network_subnet(&self, name: &str) -> Result<Option<String>> {
+        match self.docker.inspect_network(name, None).await {
+            Ok(network) => {
+                let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+                Ok(configs.into_iter().find_map(|config| config.subnet))
+            }
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect network {name}")),
+        }
+    }
+
+    /// Creates a bridge network of `subnet` in which the engine itself assigns only addresses of `range`.
+    pub(crate) async fn create_network(&self, name: &str, subnet: &str, range: &str) -> Result<()> {
+        progress::count_command();
+        let config = IpamConfig { subnet: Some(subnet.into()), ip_range: Some(range.into()), ..Default::default() };
+        let request = NetworkCreateRequest {
+            name: name.into(),
+            labels: Some(HashMap::from([(LABEL.to_owned(), "true".to_owned())])),
+            ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
+            ..Default::default()
+        };
+        let created = self.docker.create_network(request).await;
+        created.with_context(|| format!("cannot create container network {name} ({subnet})")).map(drop)
+    }
+
+    /// Removes the networks and volumes that carry [`LABEL`].
+    pub(crate) async fn remove_networks_and_volumes(&self) -> Result<()> {
+        let filters = HashMap::from([("label", vec![LABEL])]);
+        let networks = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        for network in self.docker.list_networks(Some(networks)).await? {
+            let name = network.name.unwrap_or_default();
+            self.docker.remove_network(&name).await.with_context(|| format!("cannot remove network {name}"))?;
+        }
+        let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        for volume in self.docker.list_volumes(Some(volumes)).await?.volumes.unwrap_or_default() {
+            self.remove_volume(&volume.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a labelled volume; the engine fills it from the image when it is first mounted.
+    pub(crate) async fn create_volume(&self, name: &str) -> Result<()> {
+        progress::count_command();
+        let request = testcontainers::bollard::models::VolumeCreateRequest {
+            name: Some(name.into()),
+            labels: Some(HashMap::from([(LABEL.to_owned(), "true".to_owned())])),
+            ..Default::default()
+        };
+        self.docker.create_volume(request).await.with_context(|| format!("cannot create volume {name}")).map(drop)
+    }
+
+    pub(crate) async fn remove_volume(&self, name: &str) -> Result<()> {
+        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+        match self.docker.remove_volume(name, Some(options)).await {
+            Err(error) if !is_missing(&error) => Err(error).with_context(|| format!("cannot remove volume {name}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What testcontainers' request has no words for.
+fn configure(host: &mut HostConfig, ports: &[u16], restart: bool) {
+    // The paths that an unprivileged container may not see; the command line calls this systempaths=unconfined.
+    host.masked_paths = Some(Vec::new());
+    host.readonly_paths = Some(Vec::new());
+    host.device_cgroup_rules = Some(vec!["a *:* rwm".into()]);
+    host.tmpfs = Some(HashMap::from([("/run".to_owned(), "exec".to_owned()), ("/tmp".to_owned(), String::new())]));
+    host.publish_all_ports = Some(false);
+    let binding = || vec![PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) }];
+    host.port_bindings = Some(ports.iter().map(|port| (format!("{port}/tcp"), Some(binding()))).collect());
+    if restart {
+        host.restart_policy =
+            Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
+    }
+}
+
+fn is_missing(error: &testcontainers::bollard::errors::Error) -> bool {
+    matches!(error, testcontainers::bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
+}

@@ -1,0 +1,243 @@
+//! One cluster: a container, and kubeadm in it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::config::Kubeconfig;
+use testcontainers::core::Mount;
+
+use super::ClusterDefinition;
+use super::addresses::NodeAddresses;
+use super::engine::{Container, Engine, LABEL};
+use crate::artifacts::Key;
+use crate::artifacts::images::REPOSITORY;
+use crate::progress::{self, Progress};
+use crate::template::{self, Values};
+use crate::versions::Versions;
+use crate::{kubernetes, paths};
+
+/// Label with the hash of all that a node was made from; one that differs is made anew.
+const SPECIFICATION: &str = "meshproof.dev/specification";
+
+/// Exists in a node once kubeadm has finished.
+const INITIALISED: &str = "/var/lib/meshproof-initialised";
+
+/// Port of the API server.
+const API_PORT: u16 = 6443;
+
+/// Node ports of the ingress gateway, published on the host's loopback interface.
+pub(crate) const INGRESS_HTTP_PORT: u16 = 30080;
+/// As [`INGRESS_HTTP_PORT`], for TLS.
+pub(crate) const INGRESS_HTTPS_PORT: u16 = 30443;
+
+/// How long an API server that has been there before may take to come back.
+const RECOVERY_BOUND: Duration = Duration::from_secs(90);
+
+/// A cluster of the local provider.
+pub(crate) struct Node {
+    pub(crate) definition: ClusterDefinition,
+    pub(crate) addresses: NodeAddresses,
+    engine: Engine,
+    image: String,
+    network: String,
+    kubeadm: String,
+}
+
+impl Node {
+    pub(crate) fn new(
+        engine: &Engine,
+        definition: ClusterDefinition,
+        addresses: NodeAddresses,
+        image: &str,
+        network: &str,
+        versions: &Versions,
+    ) -> Result<Self> {
+        let values = Values::from([
+            ("CLUSTER", definition.name.clone()),
+            ("NODE_ADDRESS", addresses.node.clone()),
+            ("POD_SUBNET", definition.pod_subnet.clone()),
+            ("SERVICE_SUBNET", definition.service_subnet.clone()),
+            ("DNS_ADDRESS", definition.dns_address.clone()),
+            ("IMAGES", REPOSITORY.to_owned()),
+            ("KUBERNETES_VERSION", versions.kubernetes.version.clone()),
+            ("ETCD_VERSION", versions.etcd.version.clone()),
+        ]);
+        let kubeadm = template::fixture("clusters/kubeadm.yaml", &values)?;
+        let (engine, image, network) = (engine.clone(), image.to_owned(), network.to_owned());
+        Ok(Self { definition, addresses, engine, image, network, kubeadm })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// Name of the container, and of its volume.
+    pub(crate) fn container(&self) -> String {
+        container_of(self.name())
+    }
+
+    /// Kubeconfig of this cluster alone.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        paths::testbed().join("secrets").join(self.name()).join("kubeconfig")
+    }
+
+    /// Brings the cluster to where its API server is ready, from wherever it is: not there, half made, stopped, or of
+    /// another specification.
+    pub(crate) async fn up(&self, progress: &Progress) -> Result<kube::Client> {
+        let cluster = Some(self.name());
+        if progress.step(cluster, "node container", self.ensure_container()).await? == State::Kept {
+            match progress.step(cluster, "API server back", self.connect(RECOVERY_BOUND)).await {
+                Ok(client) => return Ok(client),
+                Err(error) => {
+                    progress.say(format!("{:>10}  does not come back, is made anew: {error:#}", self.name()));
+                    self.remove().await?;
+                    progress.step(cluster, "node container", self.ensure_container()).await?;
+                }
+            }
+        }
+        progress.step(cluster, "kubeadm init", self.initialise()).await?;
+        progress.step(cluster, "API server ready", self.connect(Duration::from_secs(60))).await
+    }
+
+    async fn ensure_container(&self) -> Result<State> {
+        let name = self.container();
+        let specification = self.specification();
+        if let Some(details) = self.engine.inspect(&name).await? {
+            let labels = details.config.and_then(|config| config.labels).unwrap_or_default();
+            if labels.get(SPECIFICATION) == Some(&specification) {
+                if details.state.and_then(|state| state.running) != Some(true) {
+                    self.engine.start_again(&name).await?;
+                }
+                if self.engine.exec(&name, &["test", "-f", INITIALISED]).await.is_ok() {
+                    progress::mark_cached();
+                    return Ok(State::Kept);
+                }
+            }
+        }
+        self.remove().await?;
+        self.engine.create_volume(&name).await?;
+        let addresses = &self.addresses;
+        let with_prefix = |address: &str| format!("{address}/{}", addresses.prefix);
+        let container = Container {
+            image: self.image.clone(),
+            entrypoint: "/usr/bin/tini".into(),
+            command: vec!["-g".into(), "--".into(), "/etc/meshproof/init".into()],
+            environment: vec![
+                ("NODE_ADDRESS".into(), with_prefix(&addresses.node)),
+                (
+                    "EXTRA_ADDRESSES".into(),
+                    format!("{} {}", with_prefix(&addresses.ingress), with_prefix(&addresses.eastwest)),
+                ),
+                ("POD_SUBNET".into(), self.definition.pod_subnet.clone()),
+                ("SERVICE_SUBNET".into(), self.definition.service_subnet.clone()),
+                ("KUBECONFIG".into(), "/etc/kubernetes/admin.conf".into()),
+            ],
+            labels: vec![(LABEL.into(), self.name().into()), (SPECIFICATION.into(), specification)],
+            network: Some(self.network.clone()),
+            ports: vec![API_PORT, INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT],
+            mounts: vec![Mount::volume_mount(&name, "/var")],
+            ready_line: Some("node: ready for kubeadm"),
+            restart: true,
+            name,
+        };
+        self.engine.start(&container).await?;
+        Ok(State::Fresh)
+    }
+
+    async fn initialise(&self) -> Result<()> {
+        let name = self.container();
+        let write = "printf %s \"$1\" > /etc/meshproof/kubeadm.yaml";
+        self.engine.exec(&name, &["sh", "-c", write, "sh", &self.kubeadm]).await?;
+        let kubeadm = [
+            "kubeadm",
+            "init",
+            "--config=/etc/meshproof/kubeadm.yaml",
+            // Ours has no second replica and forwards nothing.
+            "--skip-phases=addon/coredns",
+            // It would look for systemd, swap and the kernel's configuration.
+            "--ignore-preflight-errors=all",
+        ];
+        self.engine.exec(&name, &kubeadm).await?;
+        self.engine.exec(&name, &["touch", INITIALISED]).await.map(drop)
+    }
+
+    /// Writes the cluster's kubeconfig, as the host reaches it, and waits for the API server.
+    async fn connect(&self, bound: Duration) -> Result<kube::Client> {
+        let name = self.container();
+        let port = self.engine.published(&name, API_PORT).await?;
+        let admin = self.engine.exec(&name, &["cat", "/etc/kubernetes/admin.conf"]).await?;
+        let kubeconfig = rename(&admin, self.name(), &format!("https://127.0.0.1:{port}"))?;
+        paths::write_secret(&self.kubeconfig(), &serde_saphyr::to_string(&kubeconfig)?)?;
+        let client = kubernetes::client(&self.kubeconfig(), self.name()).await?;
+        kubernetes::wait_for_api(&client, bound).await?;
+        Ok(client)
+    }
+
+    /// `host:port` of the ingress gateway's HTTP port, for this machine.
+    pub(crate) async fn ingress(&self) -> Result<String> {
+        Ok(format!("127.0.0.1:{}", self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?))
+    }
+
+    async fn remove(&self) -> Result<()> {
+        self.engine.remove(&self.container()).await?;
+        self.engine.remove_volume(&self.container()).await
+    }
+
+    fn specification(&self) -> String {
+        Key::new("node 1")
+            .text(&self.image)
+            .text(&self.kubeadm)
+            .text(&format!("{:?} {:?}", self.definition, self.addresses))
+            .finish()
+    }
+}
+
+/// Name of the container of the cluster `name`.
+pub(crate) fn container_of(name: &str) -> String {
+    format!("meshproof-{name}")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Kept,
+}
+
+/// kubeadm's admin kubeconfig with everything in it called `name`, and the API server at `server`.
+fn rename(admin: &str, name: &str, server: &str) -> Result<Kubeconfig> {
+    let mut kubeconfig = Kubeconfig::from_yaml(admin).context("kubeadm left an unreadable admin.conf")?;
+    for cluster in &mut kubeconfig.clusters {
+        cluster.name = name.into();
+        if let Some(cluster) = &mut cluster.cluster {
+            cluster.server = Some(server.into());
+        }
+    }
+    for user in &mut kubeconfig.auth_infos {
+        user.name = name.into();
+    }
+    for context in &mut kubeconfig.contexts {
+        context.name = name.into();
+        if let Some(context) = &mut context.context {
+            context.cluster = name.into();
+            context.user = Some(name.into());
+        }
+    }
+    kubeconfig.current_context = Some(name.into());
+    Ok(kubeconfig)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renamed_kubeconfig_has_one_context_at_the_published_port() {
+        let admin = "apiVersion: v1\nkind: Config\ncurrent-context: kubernetes-admin@c\nclusters:\n- name: c\n  cluster:\n    server: https://10.0.0.1:6443\nusers:\n- name: kubernetes-admin\n  user: {}\ncontexts:\n- name: kubernetes-admin@c\n  context:\n    cluster: c\n    user: kubernetes-admin\n";
+        let renamed = serde_saphyr::to_string(&rename(admin, "cluster1", "https://127.0.0.1:5").unwrap()).unwrap();
+        let read = Kubeconfig::from_yaml(&renamed).unwrap();
+        assert_eq!(read.current_context.as_deref(), Some("cluster1"));
+        assert_eq!(read.contexts[0].context.as_ref().unwrap().user.as_deref(), Some("cluster1"));
+        assert_eq!(read.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:5"));
+    }
+}

@@ -1,0 +1,220 @@
+//! Installing and joining the control planes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use serde_json::json;
+
+use super::authority::{Authority, FILES};
+use crate::artifacts::images::REPOSITORY;
+use crate::command::run;
+use crate::kubernetes;
+use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
+use crate::progress::{self, Progress};
+use crate::template::{self, Values};
+use crate::versions::Versions;
+
+/// Istio's `meshID`.
+pub(crate) const MESH: &str = "mesh1";
+
+/// Istio's default trust domain.
+pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
+
+/// Namespace of the control plane and the gateways.
+const SYSTEM: &str = "istio-system";
+
+/// Bound on one deployment becoming available, on a busy two-core machine.
+const BOUND: Duration = Duration::from_secs(180);
+
+/// The mesh's side of one cluster.
+pub(crate) struct Member<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) client: kube::Client,
+    pub(crate) istioctl: PathBuf,
+    pub(crate) progress: &'a Progress,
+    values: Values,
+}
+
+impl<'a> Member<'a> {
+    pub(crate) fn new(
+        node: &'a Node,
+        client: kube::Client,
+        istioctl: PathBuf,
+        progress: &'a Progress,
+        versions: &Versions,
+        probe_image: &str,
+    ) -> Self {
+        let values = Values::from([
+            ("CLUSTER", node.definition.name.clone()),
+            ("NETWORK", node.definition.network.clone()),
+            ("DNS_ADDRESS", node.definition.dns_address.clone()),
+            ("MESH", MESH.to_owned()),
+            ("IMAGES", REPOSITORY.to_owned()),
+            ("ISTIO_VERSION", versions.istio.version.clone()),
+            ("COREDNS_VERSION", versions.coredns.version.clone()),
+            ("INGRESS_HTTP_PORT", INGRESS_HTTP_PORT.to_string()),
+            ("INGRESS_HTTPS_PORT", INGRESS_HTTPS_PORT.to_string()),
+            ("PROBE_IMAGE", probe_image.to_owned()),
+        ]);
+        Self { node, client, istioctl, progress, values }
+    }
+
+    async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+        self.progress.step(Some(self.node.name()), name, work).await
+    }
+
+    async fn apply_fixture(&self, relative: &str) -> Result<()> {
+        let yaml = template::fixture(relative, &self.values)?;
+        kubernetes::once(&self.client, relative.rsplit('/').next().unwrap_or(relative), &yaml, async {
+            kubernetes::apply(&self.client, &yaml).await
+        })
+        .await
+        .with_context(|| format!("fixtures/{relative}"))
+    }
+
+    /// DNS, namespaces and the plug-in certificates: all that the control plane expects to find.
+    pub(crate) async fn prepare(&self, authority: &Authority) -> Result<()> {
+        self.step("DNS, namespaces, plug-in certificates", async {
+            self.apply_fixture("mesh/namespaces.yaml").await?;
+            self.plug_in_certificates(authority).await?;
+            self.apply_fixture("clusters/coredns.yaml").await
+        })
+        .await
+    }
+
+    async fn plug_in_certificates(&self, authority: &Authority) -> Result<()> {
+        let read = |name: &&str| {
+            let contents = authority.read(self.node.name(), name)?;
+            anyhow::Ok(((*name).to_owned(), ByteString(contents.into_bytes())))
+        };
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some("cacerts".into()), namespace: Some(SYSTEM.into()), ..Default::default() },
+            data: Some(FILES.iter().map(read).collect::<Result<_>>()?),
+            ..Default::default()
+        };
+        progress::count_command();
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM);
+        let parameters = PatchParams::apply("meshproof").force();
+        secrets.patch("cacerts", &parameters, &Patch::Apply(&secret)).await.context("cannot write secret cacerts")?;
+        Ok(())
+    }
+
+    /// `istioctl install` of one IstioOperator file.
+    async fn install(&self, relative: &str) -> Result<()> {
+        let operator = template::fixture(relative, &self.values)?;
+        let name = relative.rsplit('/').next().unwrap_or(relative);
+        kubernetes::once(&self.client, name, &operator, async {
+            let file = self.node.kubeconfig().with_file_name(name);
+            std::fs::write(&file, &operator).with_context(|| format!("cannot write {}", file.display()))?;
+            self.istioctl(&["install", "--skip-confirmation", "--readiness-timeout", "3m", "--filename"])
+                .arg(&file)
+                .ok()
+                .await
+        })
+        .await
+    }
+
+    fn istioctl(&self, arguments: &[&str]) -> crate::command::Run {
+        run(&self.istioctl).arg("--kubeconfig").arg(self.node.kubeconfig()).args(arguments)
+    }
+
+    /// istiod.
+    pub(crate) async fn control_plane(&self) -> Result<()> {
+        self.step("istiod", async {
+            self.install("mesh/control-plane.yaml").await?;
+            kubernetes::wait_for_deployment(&self.client, SYSTEM, "istiod", BOUND).await
+        })
+        .await
+    }
+
+    /// Both gateways, with the addresses that a load balancer would give them.
+    pub(crate) async fn gateways(&self) -> Result<()> {
+        self.step("ingress and east-west gateway", async {
+            let addresses = &self.node.addresses;
+            tokio::try_join!(
+                self.install("mesh/gateways.yaml"),
+                self.assign("istio-ingressgateway", &addresses.ingress),
+                self.assign("istio-eastwestgateway", &addresses.eastwest),
+            )?;
+            for gateway in ["istio-ingressgateway", "istio-eastwestgateway"] {
+                kubernetes::wait_for_deployment(&self.client, SYSTEM, gateway, BOUND).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does what a cloud's load balancer does: gives the service an address (one that the node has taken).
+    async fn assign(&self, service: &str, address: &str) -> Result<()> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM);
+        kubernetes::wait(&format!("service {service}"), BOUND, || async {
+            match services.get_opt(service).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err("no such service".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        progress::count_command();
+        let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}});
+        services
+            .patch_status(service, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .with_context(|| format!("cannot give service {service} its address {address}"))?;
+        Ok(())
+    }
+
+    /// Policies and probes; istiod must be there to inject the proxies.
+    pub(crate) async fn workloads(&self) -> Result<()> {
+        self.step("policies and probes", async {
+            for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
+                self.apply_fixture(fixture).await?;
+            }
+            for namespace in ["pinnacle", "meshproof-naked"] {
+                kubernetes::wait_for_deployment(&self.client, namespace, "probe", BOUND).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets `peer`'s istiod read this cluster's services: a remote secret of this cluster, written to the other.
+    pub(crate) async fn join(&self, peer: &Member<'_>) -> Result<()> {
+        peer.step(&format!("remote secret of {}", self.node.name()), async {
+            let server = format!("https://{}:6443", self.node.addresses.node);
+            let name = format!("remote-secret-{}", self.node.name());
+            // Another API server certificate makes another secret necessary.
+            let identity = paths_identity(&self.node.kubeconfig())?;
+            kubernetes::once(&peer.client, &name, &format!("{server} {identity}"), async {
+                let secret = self
+                    .istioctl(&["create-remote-secret", "--name", self.node.name(), "--server", &server])
+                    .stdout()
+                    .await?;
+                kubernetes::apply(&peer.client, &secret).await
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Version that istiod reports of itself.
+    pub(crate) async fn version(&self) -> Result<String> {
+        let text = self.istioctl(&["version", "--short=false", "--output=json"]).stdout().await?;
+        let json: serde_json::Value = serde_json::from_str(&text).context("istioctl printed no JSON")?;
+        json.pointer("/meshVersion/0/Info/version")
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+            .with_context(|| format!("istiod of {} reports no version: {text}", self.node.name()))
+    }
+}
+
+/// What tells one incarnation of a cluster from the next: its certificate authority.
+fn paths_identity(kubeconfig: &Path) -> Result<String> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    let authority = kubeconfig.clusters.into_iter().find_map(|cluster| cluster.cluster?.certificate_authority_data);
+    authority.context("the kubeconfig has no certificate authority")
+}

