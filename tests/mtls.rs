@@ -8,6 +8,7 @@ use meshproof::identity::{Flaw, issue};
 use meshproof::report::Judgement;
 use meshproof::vantage::{
     self, Dial, Expected, Path, Protocol, TlsVersion, Vantage, alert, both_ends, dial, handshake, service_host,
+    turned_away,
 };
 use meshproof::{Scope, Verdict};
 use rstest::rstest;
@@ -92,8 +93,10 @@ async fn plaintext_is_reset_under_strict(#[case] cluster: &str) -> Verdict {
         let vantage = Vantage::Naked(naked);
         let (refused, controls) = (vantage.dial(refused).await?, vantage.dial(controls).await?);
         let owed = "a STRICT namespace takes no plaintext";
-        for (refused, control) in refused.iter().zip(&controls) {
-            scope.claim(vantage::denied("plaintext", owed, refused, Expected::Reset, control, Some(&meshed)));
+        let accounts = turned_away(&refused, &meshed).await?;
+        for ((refused, control), account) in refused.iter().zip(&controls).zip(&accounts) {
+            let by = (&meshed, account.as_ref());
+            scope.claim(vantage::denied_by_proxy("plaintext", owed, refused, Expected::Reset, control, by));
         }
         Ok(())
     })

@@ -41,8 +41,11 @@ impl Testbed {
         Self::connect_in(&directory()).await
     }
 
-    /// Connects to the testbed in `directory`.
-    async fn connect_in(directory: &Path) -> Result<Self> {
+    /// As [`Self::connect`], to the testbed in `directory`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_in(directory: &Path) -> Result<Self> {
         let record = Arc::new(Record::read(directory)?);
         let trust = Arc::new(Trust::of(&record)?);
         let connecting = record.clusters.iter().map(|cluster| connect(directory, cluster));

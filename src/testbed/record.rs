@@ -122,6 +122,20 @@ impl Record {
         std::fs::rename(&partial, &path).map_err(|error| failed(error.to_string()))
     }
 
+    /// Removes the record from `directory`, so that suites find no testbed; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Record`] where the file cannot be removed.
+    pub fn remove(directory: &Path) -> Result<()> {
+        let path = directory.join(FILE_NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Record { path, reason: error.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the testbed declares the fault `name`.
     pub fn declares_fault(&self, name: &str) -> bool {
         self.faults.iter().any(|fault| fault == name)

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use meshproof_probe::{Dial, Outcome};
 
-use super::{Ends, Exchange, Expected};
+use super::{AccessEntry, Ends, Exchange, Expected};
 use crate::cluster::Workload;
 use crate::identity::{Certificate, SpiffeId, Trust};
 use crate::report::{Claim, Judgement};
@@ -34,6 +34,27 @@ pub fn denied(
     claim(id, requirement, refused, (how, &how.to_string()), &faults)
         .evidence(format!("control: {control_says}"))
         .next(commands(refused, destination))
+}
+
+/// Claims as [`denied`], and that it was the destination's own proxy that turned the connection away: a port that is
+/// closed, or a node that drops it, would not be the mesh's doing.
+pub fn denied_by_proxy(
+    id: &str,
+    requirement: &str,
+    refused: &Exchange,
+    how: Expected,
+    control: &Exchange,
+    (destination, account): (&Workload, Option<&AccessEntry>),
+) -> Claim {
+    let claim = denied(id, requirement, refused, how, control, Some(destination));
+    match account {
+        Some(account) => {
+            let field = |name| account.get(name).unwrap_or("nothing");
+            let (details, reason) = (field("response_code_details"), field("downstream_transport_failure_reason"));
+            claim.evidence(format!("the destination's proxy says {details}, {reason}"))
+        }
+        None => claim.fault("the destination's proxy does not say that it turned the connection away"),
+    }
 }
 
 /// Claims that `exchange` was answered by `destination` over TLS in which each end authenticated the other: by the

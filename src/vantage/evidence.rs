@@ -70,6 +70,12 @@ impl AccessEntry {
         http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
     }
 
+    /// Whether it says that the connection of `exchange` matched nothing that the proxy serves: Envoy's `NR`.
+    fn turns_away(&self, exchange: &Exchange) -> bool {
+        self.is("downstream_remote_address", exchange.report.local_address.as_deref())
+            && self.get("response_flags").is_some_and(|flags| flags.split(',').any(|flag| flag == "NR"))
+    }
+
     /// What it says of the identity at the far end of the connection this proxy made (`upstream`) or accepted
     /// (`downstream`).
     pub(super) fn side(&self, direction: &str) -> Side<'_> {
@@ -164,15 +170,24 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
     Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
 }
 
-/// Finds what the proxy of `destination` logs of a connection that came to it straight from the caller, such as one
-/// that it refused. There may be nothing: not every refusal is logged.
+/// Finds the proxy of `destination`'s own account of connections that came to it straight from the caller and that it
+/// turned away for what they spoke. Where it gives none in time, that is for the claim to judge.
 ///
 /// # Errors
 /// Where the log cannot be read.
-pub async fn destination_end(exchange: &Exchange, destination: &Workload) -> Result<Option<AccessEntry>> {
-    let caller = exchange.report.local_address.as_deref();
-    let entries = entries(destination, std::slice::from_ref(exchange)).await?;
-    Ok(entries.into_iter().find(|entry| entry.is("downstream_remote_address", caller)))
+pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
+    let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.turns_away(exchange)).cloned();
+    let mut last = Ok(Vec::new());
+    let complete = eventually("the proxy to log every refusal", FLUSH_BOUND, async || {
+        last = entries(destination, exchanges).await;
+        let log = last.as_ref().map_err(ToString::to_string)?;
+        let refused = exchanges.iter().filter(|exchange| !exchange.outcome().is_answered());
+        let missing = refused.filter(|exchange| of(exchange, log).is_none()).count();
+        Ok::<_, String>(if missing == 0 { Seen::Yes(()) } else { Seen::NotYet(format!("{missing} are not logged")) })
+    });
+    drop(complete.await);
+    let log = last?;
+    Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
 }
 
 /// What a workload's proxy has logged since the first of the exchanges began.
@@ -234,6 +249,16 @@ mod tests {
         assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
         assert!(line("/meshproof.probe.v1.Probe/WhoAmI", "0123456789ab").is_source_of(&http));
         assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_known_by_its_connection_and_its_flag() {
+        let refused = exchange(Protocol::Http1);
+        let line =
+            |caller: &str, flags: &str| entry(json!({ "downstream_remote_address": caller, "response_flags": flags }));
+        assert!(line("192.168.0.9:55000", "NR").turns_away(&refused));
+        assert!(!line("192.168.0.9:55000", "-").turns_away(&refused), "served");
+        assert!(!line("192.168.0.9:55001", "NR").turns_away(&refused), "another's");
     }
 
     #[test]

@@ -10,9 +10,9 @@ mod paths;
 use std::fmt;
 use std::time::Instant;
 
-pub use claims::{answered, denied, mutual_tls, refused_by_certificate};
+pub use claims::{answered, denied, denied_by_proxy, mutual_tls, refused_by_certificate};
 pub use dials::{client_hello, dial, handshake, nonce, sni_of};
-pub use evidence::{AccessEntry, Ends, both_ends, destination_end};
+pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
 pub use expected::{Expected, alert};
 pub use fleet::{
     MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, deploy_probe, ingress_gateway, meshed, naked, service_host,

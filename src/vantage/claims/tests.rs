@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use meshproof_probe::{DialReport, Phase, Protocol, WhoAmI};
 
-use super::super::{AccessEntry, Vantage, dial};
+use super::super::{Vantage, dial};
 use super::*;
 use crate::cluster::tests::workload_of;
 use crate::identity::Validity;
