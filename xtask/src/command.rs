@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::AsyncWriteExt;
 
 use crate::progress;
 
@@ -15,7 +14,6 @@ const LINES_SHOWN: usize = 30;
 pub(crate) struct Run {
     inner: tokio::process::Command,
     line: String,
-    input: Option<String>,
 }
 
 /// Starts describing a run of `program`.
@@ -23,7 +21,7 @@ pub(crate) fn run(program: impl AsRef<std::ffi::OsStr>) -> Run {
     let line = program.as_ref().to_string_lossy().into_owned();
     let mut inner = tokio::process::Command::new(program);
     inner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    Run { inner, line, input: None }
+    Run { inner, line }
 }
 
 impl Run {
@@ -48,12 +46,6 @@ impl Run {
 
     pub(crate) fn current_dir(mut self, directory: &Path) -> Self {
         self.inner.current_dir(directory);
-        self
-    }
-
-    /// Text for the program's standard input.
-    pub(crate) fn input(mut self, text: impl Into<String>) -> Self {
-        self.input = Some(text.into());
         self
     }
 
@@ -83,19 +75,7 @@ impl Run {
 
     async fn finish(mut self) -> Result<(ExitStatus, String, String)> {
         progress::count_command();
-        if self.input.is_some() {
-            self.inner.stdin(Stdio::piped());
-        }
-        let mut child = self.inner.spawn().with_context(|| format!("cannot start `{}`", self.line))?;
-        let stdin = child.stdin.take().zip(self.input);
-        let feed = async {
-            if let Some((mut pipe, text)) = stdin {
-                // A program that ends without reading tells why by its status.
-                let _ = pipe.write_all(text.as_bytes()).await;
-            }
-        };
-        let ((), output) = tokio::join!(feed, child.wait_with_output());
-        let output = output.with_context(|| format!("cannot wait for `{}`", self.line))?;
+        let output = self.inner.output().await.with_context(|| format!("cannot run `{}`", self.line))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status, text(&output.stdout), text(&output.stderr)))
     }
@@ -125,14 +105,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn input_reaches_the_program_and_its_output_comes_back() {
-        assert_eq!(run("cat").input("hello").stdout().await.unwrap(), "hello");
-    }
-
-    #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
         let error = run("no-such-program").arg("x").ok().await.unwrap_err().to_string();
-        assert!(error.contains("cannot start `no-such-program x`"), "{error}");
+        assert!(error.contains("cannot run `no-such-program x`"), "{error}");
     }
 
     #[test]

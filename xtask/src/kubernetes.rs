@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,6 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
 use kube::{Client, Config, ResourceExt};
+use meshproof::{Seen, eventually};
 use serde_json::json;
 
 use crate::progress;
@@ -21,9 +22,6 @@ const FIELD_MANAGER: &str = "meshproof";
 
 /// Records, in the cluster itself, what has been done to it.
 const STATE: &str = "meshproof-state";
-
-/// Time between two looks at something that is being waited for.
-const POLL: Duration = Duration::from_millis(200);
 
 /// A client for `context` of the kubeconfig at `path`.
 pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
@@ -34,55 +32,36 @@ pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Waits until `ready` says that something is so, or fails with what it last saw.
-///
-/// # Errors
-/// When `bound` has passed.
-pub(crate) async fn wait<F: Future<Output = Result<(), String>>>(
-    what: &str,
-    bound: Duration,
-    mut ready: impl FnMut() -> F,
-) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        match ready().await {
-            Ok(()) => return Ok(()),
-            Err(seen) if start.elapsed() > bound => {
-                bail!("waited {} s for {what}; last seen: {seen}", bound.as_secs())
-            }
-            Err(_) => tokio::time::sleep(POLL).await,
-        }
-    }
-}
-
 /// Waits until the API server says that it is ready.
 pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()> {
-    wait("the API server", bound, || async {
-        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
-        client.request_text(request).await.map(drop).map_err(|error| error.to_string())
-    })
-    .await
+    let ready = eventually("the API server to be ready", bound, async || -> Result<Seen<()>> {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        client.request_text(request).await?;
+        Ok(Seen::Yes(()))
+    });
+    Ok(ready.await?)
 }
 
 /// Waits until every replica of a deployment is of the newest template and available.
 pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: &str, bound: Duration) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let what = format!("deployment {namespace}/{name}");
-    let waited = wait(&what, bound, || async {
-        let deployment = deployments.get_opt(name).await.map_err(|error| error.to_string())?;
-        let deployment = deployment.ok_or("no such deployment")?;
+    let want = format!("every replica of deployment {namespace}/{name} to be available");
+    let waited = eventually(want, bound, async || -> Result<Seen<()>> {
+        let Some(deployment) = deployments.get_opt(name).await? else {
+            return Ok(Seen::NotYet("no such deployment".into()));
+        };
         let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = deployment.status.clone().unwrap_or_default();
         let current = status.observed_generation >= deployment.metadata.generation;
         let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
         if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
-            return Ok(());
+            return Ok(Seen::Yes(()));
         }
-        Err(format!("{available} of {wanted} replicas available"))
+        Ok(Seen::NotYet(format!("{available} of {wanted} available")))
     });
     match waited.await {
         Ok(()) => Ok(()),
-        Err(error) => Err(error).context(why_not_available(client, namespace).await),
+        Err(error) => Err(anyhow::Error::new(error)).context(why_not_available(client, namespace).await),
     }
 }
 

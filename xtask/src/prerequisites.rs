@@ -1,9 +1,245 @@
-//! What `up` needs on this machine.
+//! What `up` needs on this machine: programs, a container engine, room. As root on Debian or Ubuntu what is missing is
+//! installed; elsewhere it is listed, each with the command that installs it, and nothing has been changed.
 
-use anyhow::Result;
+use std::path::Path;
+use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use meshproof::{Seen, eventually};
+
+use crate::command::run;
+use crate::local::engine::Engine;
 use crate::progress::Progress;
+use crate::{local, paths};
 
-pub(crate) async fn ensure(_progress: &Progress, _install: bool) -> Result<()> {
+/// Oldest engine: the first that gives a container control groups of its own.
+const OLDEST_ENGINE: (u32, u32) = (20, 10);
+
+/// Free space that builds, images and two nodes take, in bytes: 6.5 GB measured, cold.
+const DISK_NEEDED: u64 = 10 << 30;
+
+/// Memory that two clusters with the mesh and the suites' pods take, in bytes: 2.5 GiB measured, idle.
+const MEMORY_NEEDED: u64 = 4 << 30;
+
+/// How long an engine that was just started may take to answer.
+const ENGINE_BOUND: Duration = Duration::from_secs(60);
+
+/// Something that is not on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missing {
+    what: &'static str,
+    /// Debian's and Ubuntu's package of it.
+    package: &'static str,
+}
+
+/// A program, the arguments with which it must succeed, and the package that has it.
+const PROGRAMS: [(&str, &[&str], &str, &str); 4] = [
+    ("mmdebstrap", &["--version"], "mmdebstrap (assembles root file systems)", "mmdebstrap"),
+    ("python3", &["-m", "pip", "--version"], "Python's pip (fetches Envoy's wheel)", "python3-pip"),
+    // The engine's: it cannot make a network without.
+    ("iptables", &["--version"], "iptables (the container engine's networks)", "iptables"),
+    ("git", &["--version"], "git (the revision in reports)", "git"),
+];
+
+/// Makes sure that everything is there; `install` allows installing it.
+///
+/// # Errors
+/// One line for each thing that is missing or unfit, with what to do. Where nothing may be installed, nothing was.
+pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
+    if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
+        bail!(
+            "the local provider runs on x86-64 Linux only; this is {} on {}",
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        );
+    }
+    let missing = missing().await;
+    if !missing.is_empty() {
+        let able = nix_is_root() && Path::new("/etc/debian_version").exists();
+        if !(install && able) {
+            bail!("{}", listing(&missing, install, able));
+        }
+        progress.step(None, &format!("installing {}", packages(&missing).join(", ")), apt(&missing)).await?;
+    }
+    let engine = match Engine::connect().await {
+        Ok(engine) => engine,
+        Err(error) => start_engine(progress, install, error).await?,
+    };
+    fit(&engine).await?;
+    room(&engine).await
+}
+
+async fn missing() -> Vec<Missing> {
+    let mut missing = Vec::new();
+    for (program, arguments, what, package) in PROGRAMS {
+        if !run(program).args(arguments).succeeds().await {
+            missing.push(Missing { what, package });
+        }
+    }
+    if !Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
+        missing.push(Missing {
+            what: "Debian's archive keys (the root file systems are Debian's)",
+            package: "debian-archive-keyring",
+        });
+    }
+    if !local::socket_exists() && std::env::var_os("DOCKER_HOST").is_none() && !on_path("dockerd") {
+        missing.push(Missing { what: "a container engine (Docker)", package: "docker.io" });
+    }
+    missing
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(program).is_file())
+}
+
+/// Whether this process is root's.
+fn nix_is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn packages(missing: &[Missing]) -> Vec<&'static str> {
+    missing.iter().map(|one| one.package).collect()
+}
+
+fn listing(missing: &[Missing], install: bool, able: bool) -> String {
+    let why = match (install, able) {
+        (false, _) => "and --no-install forbids installing it",
+        (true, _) => "and only root on Debian or Ubuntu can have it installed from here",
+    };
+    let mut text = format!("something is missing on this machine, {why}; nothing was changed:");
+    for one in missing {
+        text.push_str(&format!("\n    {:<58} apt-get install {}", one.what, one.package));
+    }
+    text
+}
+
+async fn apt(missing: &[Missing]) -> Result<()> {
+    let apt = || run("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+    apt().args(["-q", "update"]).ok().await.context("the package archive cannot be reached")?;
+    let install = apt().args(["-q", "-y", "--no-install-recommends", "install"]).args(packages(missing));
+    install.ok().await.context("the packages cannot be installed")
+}
+
+/// Starts the engine that is installed and does not run.
+async fn start_engine(progress: &Progress, install: bool, error: anyhow::Error) -> Result<Engine> {
+    if !(install && nix_is_root() && on_path("dockerd")) || std::env::var_os("DOCKER_HOST").is_some() {
+        return Err(error.context(
+            "the container engine cannot be used; start it (`systemctl start docker`, or `dockerd` as root), or point \
+             DOCKER_HOST at one",
+        ));
+    }
+    progress.say("no container engine runs here: starting dockerd");
+    progress
+        .step(None, "starting the container engine", async {
+            let managed = Path::new("/run/systemd/system").exists()
+                && run("systemctl").args(["start", "docker"]).succeeds().await;
+            let log = paths::cache()?.join("dockerd.log");
+            if !managed {
+                std::fs::create_dir_all(paths::cache()?)?;
+                let output = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+                // A session of its own: it outlives this command and its terminal.
+                std::process::Command::new("setsid")
+                    .arg("dockerd")
+                    .stdin(std::process::Stdio::null())
+                    .stdout(output.try_clone()?)
+                    .stderr(output)
+                    .spawn()
+                    .context("cannot start dockerd")?;
+            }
+            let answers = eventually("the container engine to answer", ENGINE_BOUND, async || {
+                Engine::connect().await.map(Seen::Yes)
+            });
+            answers.await.with_context(|| {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                format!("dockerd was started and does not answer; it said:\n{}", crate::command::tail(&said))
+            })
+        })
+        .await
+}
+
+async fn fit(engine: &Engine) -> Result<()> {
+    let version = engine.version().await?;
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < OLDEST_ENGINE {
+        let (major, minor) = OLDEST_ENGINE;
+        bail!("the container engine is version {version}; {major}.{minor} is the oldest that can hold a node");
+    }
     Ok(())
+}
+
+async fn room(engine: &Engine) -> Result<()> {
+    let cache = paths::cache()?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    // Once the clusters are there they have taken what they need.
+    if !engine.containers().await?.is_empty() {
+        return Ok(());
+    }
+    let free = free_space(&cache).await?;
+    if free < DISK_NEEDED {
+        bail!(
+            "too little disk: {} free at {}, {} needed; free some, or set MESHPROOF_CACHE to a larger disk",
+            gibibytes(free),
+            cache.display(),
+            gibibytes(DISK_NEEDED)
+        );
+    }
+    let available =
+        available_memory(&paths::read(Path::new("/proc/meminfo"))?).context("/proc/meminfo is unreadable")?;
+    if available < MEMORY_NEEDED {
+        bail!(
+            "too little memory: {} available, {} needed; end something",
+            gibibytes(available),
+            gibibytes(MEMORY_NEEDED)
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that this user may still write at `path`.
+async fn free_space(path: &Path) -> Result<u64> {
+    let output = run("df").args(["--output=avail", "--block-size=1"]).arg(path).stdout().await?;
+    output
+        .lines()
+        .last()
+        .and_then(|line| line.trim().parse().ok())
+        .with_context(|| format!("df printed no number: {output}"))
+}
+
+fn available_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listing_names_each_thing_its_command_and_why_nothing_was_done() {
+        let missing = [
+            Missing { what: "a container engine (Docker)", package: "docker.io" },
+            Missing { what: "mmdebstrap", package: "mmdebstrap" },
+        ];
+        let text = listing(&missing, false, true);
+        assert_eq!(text.lines().count(), 3);
+        for part in ["--no-install", "nothing was changed", "apt-get install docker.io", "apt-get install mmdebstrap"] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+        assert!(listing(&missing, true, false).contains("only root"));
+    }
+
+    #[test]
+    fn available_memory_is_read_in_bytes() {
+        assert_eq!(available_memory("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(available_memory("MemTotal: 9 kB\n"), None);
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Component {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Istio {
     pub(crate) version: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "compared with toolchain/istio/go.mod by a test"))]
     pub(crate) module: String,
 }
 

@@ -25,7 +25,7 @@ pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[S
                 "dpkg-query --admindir=\"$1/var/lib/dpkg\" --show > '{}' && rm -rf \"$1\"/var/cache/apt/* \"$1\"/var/lib/apt/lists/*",
                 list.display()
             );
-            let mut command = run("mmdebstrap").args(["--variant=minbase", "--quiet"]);
+            let mut command = run("mmdebstrap").arg("--variant=minbase");
             command = command.arg(format!("--include={}", packages.join(",")));
             for path in LEFT_OUT {
                 command = command.arg(format!("--dpkgopt=path-exclude={path}"));
@@ -39,4 +39,23 @@ pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[S
                 .context("cannot assemble a Debian root file system: is the package archive reachable?")
         })
         .await
+}
+
+/// Go as Debian packages it, unpacked and not installed: enough of a Go to fetch the pinned one by its checksum.
+///
+/// # Errors
+/// As [`rootfs`].
+pub(crate) async fn go(store: &Store, suite: &str) -> Result<PathBuf> {
+    const PACKAGE: &str = "golang-1.24-go";
+    let key = Key::new("go bootstrap 1").text(suite).text(PACKAGE).finish();
+    let directory = store.get("go-bootstrap", &key, |output| async move {
+        let include = format!("--include={PACKAGE}");
+        let unpacked = run("mmdebstrap").args(["--variant=extract", &include, "--format=directory", suite]);
+        unpacked
+            .arg(output.join("root"))
+            .ok()
+            .await
+            .context("cannot fetch Debian's Go: is the package archive reachable?")
+    });
+    Ok(directory.await?.join("root/usr/lib/go-1.24/bin/go"))
 }

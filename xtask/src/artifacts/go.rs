@@ -1,6 +1,6 @@
 //! Components built from pinned Go modules: `fixtures/toolchain/*/go.mod`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -52,18 +52,45 @@ impl Component {
     }
 }
 
+/// The oldest Go that fetches another one when a module asks for it.
+const OLDEST_BOOTSTRAP: (u32, u32) = (1, 21);
+
+/// A Go that can fetch the pinned one: this machine's, or Debian's in the cache.
+///
+/// # Errors
+/// Where there is none on the machine and none can be fetched.
+pub(crate) async fn bootstrap(store: &Store, versions: &Versions) -> Result<PathBuf> {
+    let local = run("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").stdout().await;
+    if local.is_ok_and(|version| release(version.trim()) >= Some(OLDEST_BOOTSTRAP)) {
+        return Ok("go".into());
+    }
+    super::debian::go(store, &versions.debian.suite).await
+}
+
+/// Major and minor number of a version such as `go1.26.8`.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.strip_prefix("go")?.split('.');
+    let minor: String = numbers.clone().nth(1)?.chars().take_while(char::is_ascii_digit).collect();
+    Some((numbers.next()?.parse().ok()?, minor.parse().ok()?))
+}
+
 /// Builds every tool of `component`, and returns the directory that holds them.
 ///
 /// # Errors
 /// Where Go is missing, a module cannot be fetched, or it does not compile.
-pub(crate) async fn build(store: &Store, versions: &Versions, component: Component) -> Result<PathBuf> {
+pub(crate) async fn build(
+    store: &Store,
+    versions: &Versions,
+    bootstrap: &Path,
+    component: Component,
+) -> Result<PathBuf> {
     let source = paths::fixture("toolchain").join(component.name());
     let flags = component.linker_flags(versions);
     let key = Key::new("go 2").directory(&source)?.text(&versions.go.version).text(&flags).finish();
     store
         .get(component.name(), &key, |output| async move {
             let go = |arguments: &[&str]| {
-                run("go")
+                run(bootstrap)
                     .args(arguments)
                     .current_dir(&source)
                     .env("GOTOOLCHAIN", format!("go{}", versions.go.version))
@@ -89,4 +116,17 @@ pub(crate) async fn build(store: &Store, versions: &Versions, component: Compone
             Ok(())
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_go_that_cannot_fetch_another_is_told_from_one_that_can() {
+        assert!(release("go1.26.8") >= Some(OLDEST_BOOTSTRAP));
+        assert!(release("go1.27rc1") >= Some(OLDEST_BOOTSTRAP));
+        assert!(release("go1.19.8") < Some(OLDEST_BOOTSTRAP));
+        assert_eq!(release("devel"), None);
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use meshproof::{Seen, eventually};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
@@ -151,12 +152,9 @@ impl<'a> Member<'a> {
     /// Does what a cloud's load balancer does: gives the service an address (one that the node has taken).
     async fn assign(&self, service: &str, address: &str) -> Result<()> {
         let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM);
-        kubernetes::wait(&format!("service {service}"), BOUND, || async {
-            match services.get_opt(service).await {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err("no such service".into()),
-                Err(error) => Err(error.to_string()),
-            }
+        eventually(format!("service {service}"), BOUND, async || -> Result<Seen<()>> {
+            let found = services.get_opt(service).await?;
+            Ok(found.map_or_else(|| Seen::NotYet("no such service".into()), |_| Seen::Yes(())))
         })
         .await?;
         progress::count_command();

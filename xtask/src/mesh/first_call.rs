@@ -1,0 +1,45 @@
+//! What "up" means: a workload of each cluster has been answered by one of each other, over mutual TLS.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::future::try_join_all;
+use meshproof::vantage::{self, Outcome, Protocol, Vantage};
+use meshproof::{Cluster, Seen, Testbed, eventually};
+
+/// Bound on the first answer once everything is installed: time for endpoints and certificates to reach the proxies.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// Calls from each cluster to each other one until all have been answered, and returns when the first was.
+///
+/// # Errors
+/// Where a cluster does not answer in time, with what its proxy said last.
+pub(crate) async fn each_way(directory: &Path) -> Result<Instant> {
+    let testbed = Testbed::connect_in(directory).await?;
+    let pairs = testbed.clusters.iter().flat_map(|from| {
+        let others = testbed.clusters.iter().filter(|to| to.name() != from.name());
+        others.map(move |to| call(from, to.name()))
+    });
+    let answered = try_join_all(pairs).await?;
+    Ok(answered.into_iter().min().unwrap_or_else(Instant::now))
+}
+
+async fn call(from: &std::sync::Arc<Cluster>, to: &str) -> Result<Instant> {
+    let want = format!("an answer from {to} to a meshed call from {}", from.name());
+    let answered = eventually(want, BOUND, async || -> Result<Seen<Instant>> {
+        let vantage = Vantage::Meshed(vantage::meshed(from).await?);
+        let dials = vec![vantage::dial("first", Protocol::Http1, vantage::service_host(to), 8080)];
+        for exchange in vantage.dial(dials).await? {
+            let who = exchange.report.who.as_ref();
+            // The header is written by the other side's proxy, and only for a peer that it has authenticated.
+            let authenticated = who.is_some_and(|who| who.cluster == to && who.forwarded_client_cert.is_some());
+            if authenticated && matches!(exchange.outcome(), Outcome::Answered { .. }) {
+                return Ok(Seen::Yes(Instant::now()));
+            }
+            return Ok(Seen::NotYet(format!("{:?}", exchange.report.outcome)));
+        }
+        Ok(Seen::NotYet("no report".into()))
+    });
+    Ok(answered.await?)
+}
