@@ -61,12 +61,25 @@ pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
         }
         progress.step(None, &format!("installing {}", packages(&missing).join(", ")), apt(&missing)).await?;
     }
-    let engine = match Engine::connect().await {
-        Ok(engine) => engine,
-        Err(error) => start_engine(progress, install, error).await?,
-    };
+    let engine = engine(progress, install).await?;
     fit(&engine).await?;
     room(&engine).await
+}
+
+/// The engine; where it is installed and does not run, `start` allows starting it.
+///
+/// # Errors
+/// Where it does not answer and cannot be started.
+pub(crate) async fn engine(progress: &Progress, start: bool) -> Result<Engine> {
+    match Engine::connect().await {
+        Ok(engine) => Ok(engine),
+        Err(error) => start_engine(progress, start, error).await,
+    }
+}
+
+/// Whether there is an engine on this machine, running or not.
+pub(crate) fn has_engine() -> bool {
+    local::socket_exists() || std::env::var_os("DOCKER_HOST").is_some() || on_path("dockerd")
 }
 
 async fn missing() -> Vec<Missing> {
@@ -82,7 +95,7 @@ async fn missing() -> Vec<Missing> {
             package: "debian-archive-keyring",
         });
     }
-    if !local::socket_exists() && std::env::var_os("DOCKER_HOST").is_none() && !on_path("dockerd") {
+    if !has_engine() {
         missing.push(Missing { what: "a container engine (Docker)", package: "docker.io" });
     }
     missing

@@ -13,11 +13,15 @@ use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::{paths, progress};
+
+/// How long an artifact that no run uses is kept: other branches come back to theirs.
+const KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Hash of everything that an artifact is made from.
 pub(crate) struct Key(Sha256);
@@ -95,7 +99,7 @@ impl Store {
         if finished.exists() {
             progress::mark_cached();
             // The time of last use, by which stale artifacts are told.
-            let _ = File::open(&finished).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            let _ = File::open(&finished).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(finished);
         }
         let lock = self.directory.join(format!(".{name}-{key}.lock"));
@@ -123,9 +127,38 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Removes artifacts that no run has used for [`KEPT`].
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let oldest = SystemTime::now() - KEPT;
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.metadata()?.modified()? < oldest {
+                let path = entry.path();
+                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                removed.with_context(|| format!("cannot remove the stale artifact {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_artifacts_that_nothing_has_used_for_long_are_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, age) in [("used-1", Duration::ZERO), ("stale-1", KEPT * 2)] {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            File::open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        }
+        store(directory.path()).sweep().unwrap();
+        assert!(directory.path().join("used-1").exists());
+        assert!(!directory.path().join("stale-1").exists());
+    }
 
     fn store(directory: &Path) -> Store {
         Store { directory: directory.to_owned(), built: AtomicBool::new(false) }

@@ -18,6 +18,8 @@ pub(crate) const REPOSITORY: &str = "meshproof-node";
 pub(crate) struct Node {
     /// Reference in the engine.
     pub(crate) reference: String,
+    /// References of the images below it, from which the next one is made when only the workloads change.
+    pub(crate) below: Vec<String>,
     layers: Vec<Layer>,
 }
 
@@ -56,7 +58,7 @@ impl Node {
             })
             .await?;
         let layers = vec![Layer::of(base.rootfs.join("rootfs.tar"))?, Layer::of(directory.join("layer.tar"))?];
-        let node = Self { reference: format!("{REPOSITORY}:base-{key}"), layers };
+        let node = Self { reference: format!("{REPOSITORY}:base-{key}"), below: Vec::new(), layers };
         node.load(engine, store).await?;
         Ok(node)
     }
@@ -77,9 +79,11 @@ impl Node {
                 self.bake(engine, &output, images).await
             })
             .await?;
+        let mut below = self.below.clone();
+        below.push(self.reference.clone());
         let mut layers = self.layers.clone();
         layers.push(Layer::of(directory.join("store.tar"))?);
-        Ok(Self { reference: format!("{REPOSITORY}:{name}-{key}"), layers })
+        Ok(Self { reference: format!("{REPOSITORY}:{name}-{key}"), below, layers })
     }
 
     async fn bake(

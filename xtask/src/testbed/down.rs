@@ -3,11 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::local::engine::Engine;
 use crate::lock::Lock;
 use crate::mesh::authority;
-use crate::paths;
 use crate::progress::Progress;
+use crate::{paths, prerequisites};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -21,8 +20,9 @@ impl Arguments {
         let _lock = Lock::take("cargo xtask testbed down")?;
         let progress = Progress::new();
         let directory = paths::testbed();
-        if self.all || directory.exists() {
-            let engine = Engine::connect().await?;
+        if (self.all || directory.exists()) && prerequisites::has_engine() {
+            // An engine that does not run holds containers all the same, and would start them with itself.
+            let engine = prerequisites::engine(&progress, true).await?;
             progress
                 .step(None, "containers, volumes, networks", async {
                     for container in engine.containers().await? {

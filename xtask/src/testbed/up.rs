@@ -139,7 +139,10 @@ impl Arguments {
             Record::remove(&directory)?;
         }
         let first = progress.elapsed() - called?.elapsed();
-        engine.remove_other_images(node::REPOSITORY, &[&artifacts.image.reference]).await?;
+        let NodeImage { reference, below, .. } = &artifacts.image;
+        let keep: Vec<&str> = below.iter().chain([reference]).map(String::as_str).collect();
+        engine.remove_other_images(node::REPOSITORY, &keep).await?;
+        store.sweep()?;
         let total = progress.elapsed().as_secs_f64();
         let ledger = Ledger::new(progress.steps(), !store.has_built(), total, first.as_secs_f64());
         ledger.write(&directory)?;
