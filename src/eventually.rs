@@ -54,6 +54,7 @@ where
             if Instant::now() + PAUSE >= deadline {
                 return Err(Error::NotInTime { want, last, attempts, elapsed: started.elapsed(), location });
             }
+            #[allow(clippy::disallowed_methods, reason = "this is the bounded wait")]
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -1,7 +1,9 @@
 //! Dials, each with a nonce of its own. An id names a dial within its claim, for example `http1/cluster1-to-cluster2`.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use meshproof_probe::{Dial, Inside, Protocol, TlsOptions, TlsVersion};
 
@@ -19,6 +21,7 @@ pub fn dial(id: impl Into<String>, protocol: Protocol, host: impl Into<String>, 
         port,
         authority: None,
         path: None,
+        source_port: Some(source_port()),
         timeout_ms: TIMEOUT_MS,
         nonce: nonce(),
         tls: None,
@@ -75,9 +78,32 @@ pub fn nonce() -> String {
     format!("{:012x}", RandomState::new().hash_one(Instant::now()) >> 16)
 }
 
+/// A port to dial from that no dial has been given for more than two minutes, which is how long the kernel remembers a
+/// connection. Below the ephemeral ports, so that the kernel does not choose it for another; above the proxies'.
+fn source_port() -> u16 {
+    static START: OnceLock<u64> = OnceLock::new();
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    // A hundred a second is more than any suite dials; so a later process starts beyond what an earlier one has used.
+    let since_epoch = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let start = START.get_or_init(|| since_epoch().as_secs() * 100 + u64::from(since_epoch().subsec_millis()) / 10);
+    port_at(start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// The ports of 16,000 to 31,999, over and over.
+fn port_at(index: u64) -> u16 {
+    16_000 + u16::try_from(index % 16_000).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn source_ports_differ_and_stay_between_the_proxies_and_the_kernels() {
+        let ports: std::collections::BTreeSet<_> = (7..16_007).map(port_at).collect();
+        assert_eq!(ports.len(), 16_000);
+        assert_eq!((ports.first(), ports.last()), (Some(&16_000), Some(&31_999)));
+    }
 
     #[test]
     fn a_nonce_is_short_enough_that_no_proxy_rewrites_it() {

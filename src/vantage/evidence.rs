@@ -2,12 +2,11 @@
 //!
 //! The caller's end of a connection is what the client's proxy logs as `downstream_remote_address`; what the
 //! answering probe saw as its peer is what the server's proxy logs as `upstream_local_address`. Proxies pool HTTP
-//! connections, so HTTP lines must carry the request's nonce as well.
+//! connections, so HTTP lines are known by the request's nonce: at the source by that alone, at the destination by both.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use meshproof_probe::Protocol;
 use serde_json::Value;
 
 use super::{Exchange, Vantage};
@@ -55,12 +54,14 @@ impl AccessEntry {
 
     /// Whether it is the account that the caller's proxy gives of `exchange`.
     fn is_source_of(&self, exchange: &Exchange) -> bool {
-        let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
-        match exchange.vantage {
-            // Between this machine and a gateway, ports are translated; the path is not.
-            Vantage::Host => exchange.dial.protocol == Protocol::Http1 && http,
-            _ => http && self.is("downstream_remote_address", exchange.report.local_address.as_deref()),
+        if exchange.dial.protocol.is_http() {
+            // A destination's line carries the nonce too; only the source's names where the request was sent on to.
+            let inbound = self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("inbound|"));
+            return !inbound && self.carries(&exchange.dial.nonce);
         }
+        // Between this machine and a gateway, ports are translated.
+        let from_pod = !matches!(exchange.vantage, Vantage::Host);
+        from_pod && self.is("downstream_remote_address", exchange.report.local_address.as_deref())
     }
 
     /// Whether it is the account that the answering probe's proxy gives of `exchange`.
@@ -201,7 +202,7 @@ async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<Acce
 mod tests {
     use std::time::Instant;
 
-    use meshproof_probe::{DialReport, Outcome, WhoAmI};
+    use meshproof_probe::{DialReport, Outcome, Protocol, WhoAmI};
     use serde_json::json;
 
     use super::*;
@@ -248,6 +249,9 @@ mod tests {
         };
         assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
         assert!(line("/meshproof.probe.v1.Probe/WhoAmI", "0123456789ab").is_source_of(&http));
+        let mut inbound = line("/whoami?nonce=0123456789ab", "-");
+        inbound.0.insert("upstream_cluster".into(), "inbound|8081||".into());
+        assert!(inbound.is_destination_of(&http) && !inbound.is_source_of(&http), "both ends may share a log");
         assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
     }
 

@@ -13,6 +13,7 @@ fn exchange(outcome: Outcome) -> Exchange {
     let workload = crate::cluster::tests::workload();
     let mut dial = dial("http1/cluster1", Protocol::Http1, "192.168.0.7", 8080);
     dial.nonce = "0123456789ab".into();
+    dial.source_port = None;
     let who = outcome.is_answered().then(|| WhoAmI {
         cluster: "cluster1".into(),
         namespace: "pinnacle".into(),
