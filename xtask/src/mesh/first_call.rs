@@ -30,16 +30,16 @@ async fn call(from: &std::sync::Arc<Cluster>, to: &str) -> Result<Instant> {
     let answered = eventually(want, BOUND, async || -> Result<Seen<Instant>> {
         let vantage = Vantage::Meshed(vantage::meshed(from).await?);
         let dials = vec![vantage::dial("first", Protocol::Http1, vantage::service_host(to), 8080)];
-        for exchange in vantage.dial(dials).await? {
-            let who = exchange.report.who.as_ref();
-            // The header is written by the other side's proxy, and only for a peer that it has authenticated.
-            let authenticated = who.is_some_and(|who| who.cluster == to && who.forwarded_client_cert.is_some());
-            if authenticated && matches!(exchange.outcome(), Outcome::Answered { .. }) {
-                return Ok(Seen::Yes(Instant::now()));
-            }
-            return Ok(Seen::NotYet(format!("{:?}", exchange.report.outcome)));
+        let Some(exchange) = vantage.dial(dials).await?.pop() else {
+            return Ok(Seen::NotYet("no report".into()));
+        };
+        let who = exchange.report.who.as_ref();
+        // The header is written by the other side's proxy, and only for a peer that it has authenticated.
+        let authenticated = who.is_some_and(|who| who.cluster == to && who.forwarded_client_cert.is_some());
+        if authenticated && matches!(exchange.outcome(), Outcome::Answered { .. }) {
+            return Ok(Seen::Yes(Instant::now()));
         }
-        Ok(Seen::NotYet("no report".into()))
+        Ok(Seen::NotYet(format!("{:?}", exchange.report.outcome)))
     });
     Ok(answered.await?)
 }
