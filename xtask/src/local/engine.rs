@@ -63,6 +63,11 @@ impl Engine {
         Ok(Self { docker })
     }
 
+    /// The engine's own interface, for questions that only one command asks.
+    pub(crate) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
     pub(crate) async fn version(&self) -> Result<String> {
         let version = self.docker.version().await?;
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))

@@ -1,8 +1,10 @@
 //! `cargo xtask testbed …`
 
 mod down;
+mod exec;
 mod kubeconfig;
 mod status;
+mod targets;
 mod up;
 
 use anyhow::Result;

@@ -1,0 +1,192 @@
+//! The status as a table: a row for each property, a column for each cluster.
+
+use std::fmt::Write;
+
+use super::health::{Api, Cluster, Component, Container, Ingress, Pods, State, Status};
+
+/// Stands where nothing is known.
+const UNKNOWN: &str = "-";
+
+/// Precedes what is wrong, so that the eye finds it.
+const WRONG: &str = "✗ ";
+
+/// The whole text, ending in a line break.
+pub(super) fn render(status: &Status) -> String {
+    let mut head = Vec::new();
+    if let Some(recorded) = &status.testbed {
+        head.push(row("provider", [format!("{}, layout {}", recorded.provider, recorded.layout)]));
+        head.push(row("mesh", [format!("{}, Istio {}", recorded.mesh, recorded.mesh_version)]));
+    }
+    head.push(row("directory", [status.directory.display().to_string()]));
+    if let Some(last) = &status.last_up {
+        let warmth = if last.warm { "artifacts cached" } else { "artifacts built" };
+        let (total, first) = (last.total_seconds, last.first_cross_cluster_success_seconds);
+        let text = format!("{total:.1} s, first cross-cluster success after {first:.1} s ({warmth})");
+        head.push(row("last up", [text]));
+    }
+    let mut text = aligned(&[head, vec![Vec::new()], rows(&status.clusters)].concat());
+    text.push('\n');
+    if status.healthy {
+        text.push_str("healthy\n");
+    }
+    for problem in &status.problems {
+        let at = problem.cluster.as_deref().unwrap_or("testbed");
+        let _ = writeln!(text, "{WRONG}{at}: {}", problem.problem);
+    }
+    text
+}
+
+/// The clusters' rows; one that says nothing of any cluster is left out.
+fn rows(clusters: &[Cluster]) -> Vec<Vec<String>> {
+    let mut rows = vec![row("", clusters.iter().map(|cluster| cluster.name.clone()))];
+    let mut add = |label: &str, cell: &dyn Fn(&Cluster) -> Option<String>| {
+        let cells: Vec<Option<String>> = clusters.iter().map(cell).collect();
+        if cells.iter().any(Option::is_some) {
+            rows.push(row(label, cells.into_iter().map(|cell| cell.unwrap_or_else(|| UNKNOWN.into()))));
+        }
+    };
+    add("container", &|cluster| cluster.container.as_ref().map(container));
+    add("  memory", &|cluster| Some(format!("{} MiB", cluster.container.as_ref()?.memory_mib?)));
+    add("  CPU", &|cluster| Some(format!("{:.0} % of one core", cluster.container.as_ref()?.cpu_percent?)));
+    add("API server", &|cluster| cluster.api.as_ref().map(api));
+    let components: Vec<Component> = clusters.iter().flat_map(|cluster| cluster.components.clone()).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for component in &components {
+        if !names.contains(&component.name) {
+            names.push(component.name);
+        }
+    }
+    for name in names {
+        add(name, &|cluster| cluster.components.iter().find(|component| component.name == name).map(component));
+    }
+    add("pods ready", &|cluster| cluster.pods.as_ref().map(pods));
+    add("ingress", &|cluster| cluster.ingress.as_ref().map(ingress));
+    add("peers", &|cluster| (!cluster.peers.is_empty()).then(|| peers(cluster)));
+    rows
+}
+
+fn row(label: &str, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    std::iter::once(label.to_owned()).chain(cells).collect()
+}
+
+fn marked(good: bool, text: String) -> String {
+    if good { text } else { format!("{WRONG}{text}") }
+}
+
+fn container(container: &Container) -> String {
+    let state = container.state;
+    marked(matches!(state, State::Running | State::Unknown), state.word().into())
+}
+
+fn api(api: &Api) -> String {
+    match &api.version {
+        Some(version) if api.error.is_none() => format!("ready, Kubernetes {version}"),
+        _ => marked(false, "not ready".into()),
+    }
+}
+
+fn component(component: &Component) -> String {
+    match component.available {
+        Some(available) => marked(component.is_available(), format!("{available}/{}", component.wanted)),
+        None => marked(false, "missing".into()),
+    }
+}
+
+fn pods(pods: &Pods) -> String {
+    marked(pods.not_ready.is_empty(), format!("{}/{}", pods.ready, pods.total))
+}
+
+fn ingress(ingress: &Ingress) -> String {
+    marked(ingress.error.is_none(), format!("http://{}", ingress.address))
+}
+
+fn peers(cluster: &Cluster) -> String {
+    let peers = cluster.peers.iter().map(|peer| marked(peer.is_synced(), format!("{} {}", peer.name, peer.status)));
+    peers.collect::<Vec<_>>().join(", ")
+}
+
+/// Pads every column but a row's last to the same width. A row of one cell after its label, as all in the head are,
+/// does not widen the columns of the others.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (index, cell) in row.iter().enumerate() {
+            if index >= widths.len() {
+                widths.push(0);
+            }
+            if index + 1 < row.len() {
+                widths[index] = widths[index].max(cell.chars().count());
+            }
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::health::tests::{healthy, stopped};
+    use super::super::health::{LastUp, Recorded, SCHEMA};
+    use super::*;
+
+    fn status(clusters: Vec<Cluster>) -> Status {
+        let problems: Vec<_> = clusters.iter().flat_map(Cluster::problems).collect();
+        Status {
+            schema: SCHEMA,
+            healthy: problems.is_empty(),
+            problems,
+            directory: "/work/target/testbed".into(),
+            testbed: Some(Recorded {
+                provider: "local".into(),
+                layout: "istio".into(),
+                mesh: "mesh1".into(),
+                mesh_version: "1.31".into(),
+            }),
+            last_up: Some(LastUp { total_seconds: 80.49, first_cross_cluster_success_seconds: 79.12, warm: true }),
+            clusters,
+        }
+    }
+
+    #[test]
+    fn one_stopped_cluster_beside_a_healthy_one() {
+        let expected = "\
+provider    local, layout istio
+mesh        mesh1, Istio 1.31
+directory   /work/target/testbed
+last up     80.5 s, first cross-cluster success after 79.1 s (artifacts cached)
+
+            cluster1                   cluster2
+container   running                    ✗ stopped
+  memory    811 MiB                    -
+  CPU       11 % of one core           -
+API server  ready, Kubernetes v1.34.3  -
+istiod      1/1                        -
+pods ready  11/11                      -
+ingress     http://127.0.0.1:32778     -
+peers       cluster2 synced            -
+
+✗ cluster2: container meshproof-cluster2 is stopped (exit code 137)
+";
+        assert_eq!(render(&status(vec![healthy(), stopped()])), expected);
+    }
+
+    #[test]
+    fn a_healthy_testbed_says_so_and_marks_nothing() {
+        let text = render(&status(vec![healthy()]));
+        assert!(text.ends_with("\n\nhealthy\n") && !text.contains(WRONG), "{text}");
+    }
+
+    #[test]
+    fn a_cluster_of_another_machine_has_no_container_row() {
+        let elsewhere = Cluster { container: None, ..healthy() };
+        assert!(!render(&status(vec![elsewhere])).contains("container"));
+    }
+}
