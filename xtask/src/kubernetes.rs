@@ -136,6 +136,7 @@ pub(crate) async fn once(
         return Ok(());
     }
     work.await?;
+    progress::mark_made();
     let patch = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -22,7 +22,10 @@ tokio::task_local! {
 #[derive(Clone, Copy, Default)]
 struct Counters {
     commands: u32,
-    cached: bool,
+    /// Parts whose result was already there.
+    found: u32,
+    /// Parts that had to be made.
+    made: u32,
 }
 
 /// Counts one command or API write towards the step that is running.
@@ -30,9 +33,14 @@ pub(crate) fn count_command() {
     update(|counters| counters.commands += 1);
 }
 
-/// Says that the running step found its result already there.
+/// Says that the running step found its result, or part of it, already there.
 pub(crate) fn mark_cached() {
-    update(|counters| counters.cached = true);
+    update(|counters| counters.found += 1);
+}
+
+/// Says that the running step had to make part of its result; then it does not count as cached.
+pub(crate) fn mark_made() {
+    update(|counters| counters.made += 1);
 }
 
 fn update(change: impl FnOnce(&mut Counters)) {
@@ -113,7 +121,8 @@ impl Progress {
             Some(cluster) => format!("step `{name}` of {cluster} failed"),
             None => format!("step `{name}` failed"),
         })?;
-        let note = if counters.cached { "  (already there)" } else { "" };
+        let cached = counters.found > 0 && counters.made == 0;
+        let note = if cached { "  (already there)" } else { "" };
         self.say(format!("{scope:>10}  {name:<44} {seconds:6.1} s{note}"));
         self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Step {
             name: name.to_owned(),
@@ -121,7 +130,7 @@ impl Progress {
             start_s: start.as_secs_f64(),
             seconds,
             commands: counters.commands,
-            cached: counters.cached,
+            cached,
         });
         Ok(value)
     }
@@ -149,7 +158,16 @@ mod tests {
             })
             .await
             .unwrap();
+        progress
+            .step(None, "third", async {
+                mark_cached();
+                mark_made();
+                Ok(())
+            })
+            .await
+            .unwrap();
         let steps = progress.steps();
+        assert_eq!((steps[2].commands, steps[2].cached), (0, false), "part of it was made");
         assert_eq!((steps[0].commands, steps[0].cached), (2, false));
         assert_eq!((steps[1].commands, steps[1].cached), (0, true));
     }

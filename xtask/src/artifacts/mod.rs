@@ -120,6 +120,7 @@ impl Store {
             std::fs::rename(&partial, &finished)
                 .with_context(|| format!("cannot move {} into place", finished.display()))?;
             self.built.store(true, Ordering::Relaxed);
+            progress::mark_made();
         }
         let _ = std::fs::remove_file(&lock);
         drop(file);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::config::Kubeconfig;
+use meshproof::{Seen, eventually};
 use testcontainers::core::Mount;
 
 use super::ClusterDefinition;
@@ -33,6 +34,9 @@ pub(crate) const INGRESS_HTTPS_PORT: u16 = 30443;
 
 /// How long an API server that has been there before may take to come back.
 const RECOVERY_BOUND: Duration = Duration::from_secs(90);
+
+/// How long the engine may take to finish what a killed `up` asked for.
+const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 
 /// A cluster of the local provider.
 pub(crate) struct Node {
@@ -180,8 +184,14 @@ impl Node {
     }
 
     async fn remove(&self) -> Result<()> {
-        self.engine.remove(&self.container()).await?;
-        self.engine.remove_volume(&self.container()).await
+        // An `up` that was killed may have asked for a container that the engine is still making: its name is not known
+        // yet, and its volume is in use already.
+        let gone = eventually("the old node to be gone", REMOVAL_BOUND, async || -> Result<Seen<()>> {
+            self.engine.remove(&self.container()).await?;
+            self.engine.remove_volume(&self.container()).await?;
+            Ok(Seen::Yes(()))
+        });
+        Ok(gone.await?)
     }
 
     fn specification(&self) -> String {

@@ -1,12 +1,18 @@
 //! `testbed down`: removes what `up` made, and only that.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::Args;
+use meshproof::{Seen, eventually};
 
 use crate::lock::Lock;
 use crate::mesh::authority;
 use crate::progress::Progress;
 use crate::{paths, prerequisites};
+
+/// How long the engine may take to finish what a killed `up` asked for.
+const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -25,10 +31,15 @@ impl Arguments {
             let engine = prerequisites::engine(&progress, true).await?;
             progress
                 .step(None, "containers, volumes, networks", async {
-                    for container in engine.containers().await? {
-                        engine.remove(&container).await?;
-                    }
-                    engine.remove_networks_and_volumes().await
+                    let gone =
+                        eventually("the engine to let go of them", REMOVAL_BOUND, async || -> Result<Seen<()>> {
+                            for container in engine.containers().await? {
+                                engine.remove(&container).await?;
+                            }
+                            engine.remove_networks_and_volumes().await?;
+                            Ok(Seen::Yes(()))
+                        });
+                    Ok(gone.await?)
                 })
                 .await?;
         }
