@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
@@ -67,8 +67,8 @@ pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: 
 
 /// The states of a namespace's containers that keep them from being ready.
 async fn why_not_available(client: &Client, namespace: &str) -> String {
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), namespace);
-    let Ok(pods) = pods.list(&kube::api::ListParams::default()).await else {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let Ok(pods) = pods.list(&ListParams::default()).await else {
         return format!("the pods of {namespace} cannot be listed");
     };
     let states = pods.items.iter().flat_map(|pod| {
@@ -85,6 +85,35 @@ async fn why_not_available(client: &Client, namespace: &str) -> String {
         })
     });
     states.collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until every container of every pod runs, is ready, and was started no earlier than `since` (seconds after the
+/// epoch). After a node has restarted, what the API server says of its pods is at first what was true before.
+pub(crate) async fn wait_for_pods_since(client: &Client, since: i64, bound: Duration) -> Result<()> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let waited = eventually("every pod to run again", bound, async || -> Result<Seen<()>> {
+        let pods = pods.list(&ListParams::default()).await?;
+        let stale: Vec<String> = pods.items.iter().filter(|pod| !runs_since(pod, since)).map(Pod::name_any).collect();
+        if stale.is_empty() {
+            return Ok(Seen::Yes(()));
+        }
+        Ok(Seen::NotYet(format!("not {}", stale.join(", "))))
+    });
+    Ok(waited.await?)
+}
+
+fn runs_since(pod: &Pod, since: i64) -> bool {
+    let Some(status) = &pod.status else { return false };
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let runs =
+        |state: &ContainerState| state.running.as_ref()?.started_at.as_ref().map(|time| time.0.as_second() >= since);
+    !containers.is_empty()
+        && containers
+            .iter()
+            .all(|container| container.ready && container.state.as_ref().and_then(runs).unwrap_or(false))
 }
 
 /// Writes all objects of a YAML document, by server-side apply.
@@ -147,4 +176,30 @@ pub(crate) async fn once(
     let parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{name}")).force();
     maps.patch(STATE, &parameters, &Patch::Apply(patch)).await.context("cannot record the cluster's state")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(phase: &str, ready: bool, started: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "pod"},
+            "status": {"phase": phase, "containerStatuses": [{
+                "name": "c", "image": "i", "imageID": "", "restartCount": 0, "ready": ready,
+                "state": {"running": {"startedAt": started}},
+            }]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_was_ready_before_the_restart_is_not_running_again() {
+        let since = 1_000_000_000; // 2001-09-09T01:46:40Z
+        assert!(runs_since(&pod("Running", true, "2001-09-09T01:46:41Z"), since));
+        assert!(!runs_since(&pod("Running", true, "2001-09-09T01:46:39Z"), since), "started before the restart");
+        assert!(!runs_since(&pod("Running", false, "2001-09-09T01:46:41Z"), since), "not ready");
+        assert!(!runs_since(&Pod::default(), since), "no status");
+        assert!(runs_since(&pod("Succeeded", false, "2001-09-09T01:46:39Z"), since), "it is not meant to run");
+    }
 }

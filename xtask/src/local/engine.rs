@@ -188,6 +188,14 @@ impl Engine {
         self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
     }
 
+    /// When the container was last started, in seconds after the epoch.
+    pub(crate) async fn started_at(&self, name: &str) -> Result<i64> {
+        let details = self.inspect(name).await?.with_context(|| format!("container {name} is gone"))?;
+        let started = details.state.and_then(|state| state.started_at).unwrap_or_default();
+        let time = time::OffsetDateTime::parse(&started, &time::format_description::well_known::Rfc3339);
+        Ok(time.with_context(|| format!("container {name} was never started"))?.unix_timestamp())
+    }
+
     /// Waits for a container to end, and returns its exit code.
     pub(crate) async fn wait(&self, name: &str) -> Result<i64> {
         let mut answers = std::pin::pin!(self.docker.wait_container(name, None::<WaitContainerOptions>));

@@ -91,7 +91,7 @@ impl Node {
     pub(crate) async fn up(&self, progress: &Progress) -> Result<kube::Client> {
         let cluster = Some(self.name());
         if progress.step(cluster, "node container", self.ensure_container()).await? == State::Kept {
-            match progress.step(cluster, "API server back", self.connect(RECOVERY_BOUND)).await {
+            match progress.step(cluster, "API server and pods back", self.recover()).await {
                 Ok(client) => return Ok(client),
                 Err(error) => {
                     progress.say(format!("{:>10}  does not come back, is made anew: {error:#}", self.name()));
@@ -147,6 +147,14 @@ impl Node {
         };
         self.engine.start(&container).await?;
         Ok(State::Fresh)
+    }
+
+    /// As [`Self::connect`], and waits until every pod has been started since the container was.
+    async fn recover(&self) -> Result<kube::Client> {
+        let client = self.connect(RECOVERY_BOUND).await?;
+        let started = self.engine.started_at(&self.container()).await?;
+        kubernetes::wait_for_pods_since(&client, started, RECOVERY_BOUND).await?;
+        Ok(client)
     }
 
     async fn initialise(&self) -> Result<()> {

@@ -202,7 +202,13 @@ impl<'a> Member<'a> {
     /// Version that istiod reports of itself.
     pub(crate) async fn version(&self) -> Result<String> {
         let text = self.istioctl(&["version", "--short=false", "--output=json"]).stdout().await?;
-        let json: serde_json::Value = serde_json::from_str(&text).context("istioctl printed no JSON")?;
+        let json: serde_json::Value = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "istiod of {} tells no version; istioctl printed:\n{}",
+                self.node.name(),
+                crate::command::tail(&text)
+            )
+        })?;
         json.pointer("/meshVersion/0/Info/version")
             .and_then(serde_json::Value::as_str)
             .map(str::to_owned)
