@@ -34,7 +34,7 @@ const PLAINTEXT: [(Protocol, Protocol); 5] = [
 #[tokio::test]
 async fn meshed_reaches_meshed_and_each_end_authenticates_the_other(#[case] from: &str, #[case] to: &str) -> Verdict {
     Scope::run(SUITE, format!("meshed_reaches_meshed_{from}_to_{to}"), async |scope| {
-        let (source, destination) = (scope.meshed(from).await?, scope.meshed(to).await?);
+        let (source, destination) = (scope.caller(from).await?, scope.meshed(to).await?);
         let host = service_host(to);
         let dials = Protocol::APPLICATION.map(|p| dial(format!("{p}/{from}-to-{to}"), p, &host, p.port()));
         let exchanges = Vantage::Meshed(source.clone()).dial(dials.into()).await?;

@@ -124,6 +124,14 @@ impl Scope {
         vantage::meshed(self.testbed.cluster(cluster)?).await
     }
 
+    /// The meshed probe of a cluster that only calls.
+    ///
+    /// # Errors
+    /// As [`Self::meshed`].
+    pub async fn caller(&self, cluster: &str) -> Result<Workload> {
+        vantage::caller(self.testbed.cluster(cluster)?).await
+    }
+
     /// The naked probe of a cluster.
     ///
     /// # Errors

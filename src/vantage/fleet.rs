@@ -37,6 +37,15 @@ pub async fn meshed(cluster: &Arc<Cluster>) -> Result<Workload> {
     Workload::find(cluster, MESHED_NAMESPACE, SELECTOR).await
 }
 
+/// The meshed probe of a cluster that only calls: a pod and an identity of its own, so that a call within the cluster
+/// crosses two proxies.
+///
+/// # Errors
+/// As [`Cluster::ready_pods`].
+pub async fn caller(cluster: &Arc<Cluster>) -> Result<Workload> {
+    Workload::find(cluster, MESHED_NAMESPACE, "app=caller").await
+}
+
 /// The naked probe of a cluster.
 ///
 /// # Errors

@@ -15,7 +15,8 @@ pub use dials::{client_hello, dial, handshake, nonce, sni_of};
 pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
 pub use expected::{Expected, alert};
 pub use fleet::{
-    MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, deploy_probe, ingress_gateway, meshed, naked, service_host,
+    MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, caller, deploy_probe, ingress_gateway, meshed, naked,
+    service_host,
 };
 pub use meshproof_probe::{
     Dial, DialReport, Inside, Outcome, Phase, Protocol, TlsOptions, TlsSeen, TlsVersion, WhoAmI,

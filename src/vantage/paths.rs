@@ -15,7 +15,7 @@ pub struct Path {
     pub name: String,
     /// The naked probe.
     pub source: Workload,
-    /// The meshed probe of the source's cluster, whose identity a legitimate client there has.
+    /// The calling probe of the source's cluster, whose identity a legitimate client there has.
     pub peer: Workload,
     /// The meshed probe at the end.
     pub destination: Workload,
@@ -33,14 +33,15 @@ impl Path {
     /// Where a probe is missing.
     pub async fn direct(scope: &Scope) -> Result<Vec<Self>> {
         let paths = scope.testbed.clusters.iter().map(async |cluster| {
-            let (source, destination) = futures::try_join!(super::naked(cluster), super::meshed(cluster))?;
+            let (source, peer, destination) =
+                futures::try_join!(super::naked(cluster), super::caller(cluster), super::meshed(cluster))?;
             Ok(Self {
                 name: format!("{}-direct", cluster.name()),
                 host: destination.address.clone(),
                 port: Protocol::TlsRaw.port(),
                 server_name: None,
                 source,
-                peer: destination.clone(),
+                peer,
                 destination,
             })
         });
@@ -56,7 +57,7 @@ impl Path {
         let pairs = clusters.iter().flat_map(|from| clusters.iter().map(move |to| (from, to)));
         let paths = pairs.filter(|(from, to)| from.name() != to.name()).map(async |(from, to)| {
             let (source, peer, destination) =
-                futures::try_join!(super::naked(from), super::meshed(from), super::meshed(to))?;
+                futures::try_join!(super::naked(from), super::caller(from), super::meshed(to))?;
             let missing = || scope.testbed.not_declared(format!("an east-west gateway of {}", to.name()));
             let gateway = to.record().eastwest.as_deref().and_then(|address| address.rsplit_once(':'));
             let (host, port) = gateway.ok_or_else(missing)?;

@@ -28,7 +28,7 @@ pub(crate) async fn each_way(directory: &Path) -> Result<Instant> {
 async fn call(from: &std::sync::Arc<Cluster>, to: &str) -> Result<Instant> {
     let want = format!("an answer from {to} to a meshed call from {}", from.name());
     let answered = eventually(want, BOUND, async || -> Result<Seen<Instant>> {
-        let vantage = Vantage::Meshed(vantage::meshed(from).await?);
+        let vantage = Vantage::Meshed(vantage::caller(from).await?);
         let dials = vec![vantage::dial("first", Protocol::Http1, vantage::service_host(to), 8080)];
         let Some(exchange) = vantage.dial(dials).await?.pop() else {
             return Ok(Seen::NotYet("no report".into()));

@@ -172,8 +172,8 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
-            for namespace in ["pinnacle", "meshproof-naked"] {
-                kubernetes::wait_for_deployment(&self.client, namespace, "probe", BOUND).await?;
+            for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
+                kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;
             }
             Ok(())
         })
