@@ -1,6 +1,7 @@
 //! `cargo xtask testbed …`
 
 mod down;
+mod dump;
 mod exec;
 mod kubeconfig;
 mod status;
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     Down(down::Arguments),
     /// Tell what is up, and how it is
     Status(status::Arguments),
+    /// Collect everything there is to know about the testbed in one archive, for whoever looks into a failure
+    Dump(dump::Arguments),
     /// Print the path of the kubeconfig whose contexts are the clusters
     Kubeconfig(kubeconfig::Arguments),
 }
@@ -28,6 +31,7 @@ impl Command {
             Self::Up(arguments) => arguments.run().await,
             Self::Down(arguments) => arguments.run().await,
             Self::Status(arguments) => arguments.run().await,
+            Self::Dump(arguments) => arguments.run().await,
             Self::Kubeconfig(arguments) => arguments.run(),
         }
     }

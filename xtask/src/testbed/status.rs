@@ -19,6 +19,11 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// The table, for a dump.
+pub(super) async fn text(targets: &Targets) -> String {
+    table::render(&observe::testbed(targets).await)
+}
+
 impl Arguments {
     /// Prints the status on standard output.
     ///

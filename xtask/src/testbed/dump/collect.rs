@@ -1,0 +1,75 @@
+//! Collecting one thing after another, a few at a time, whatever happens to each.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::sync::Semaphore;
+
+use super::archive::Inbox;
+
+/// Bound on one item.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Items collected at a time. Most wait for a program in a container, and two cores run them all.
+const AT_ONCE: usize = 6;
+
+/// Runs what collects the items.
+pub(super) struct Collector {
+    inbox: Inbox,
+    permits: Semaphore,
+    bound: Duration,
+}
+
+impl Collector {
+    pub(super) fn new(inbox: Inbox) -> Self {
+        Self { inbox, permits: Semaphore::new(AT_ONCE), bound: BOUND }
+    }
+
+    /// Collects one file: its text, or what went wrong, ends in the archive.
+    pub(super) async fn item(&self, path: impl Into<String>, what: &str, work: impl Future<Output = Result<String>>) {
+        let text = self.bounded(work).await;
+        self.inbox.put(path, what, text).await;
+    }
+
+    /// Puts a text that is there already.
+    pub(super) async fn put(&self, path: impl Into<String>, what: &str, text: Result<String>) {
+        self.inbox.put(path, what, text).await;
+    }
+
+    /// Gives `work` its turn and then a bounded time.
+    pub(super) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let _permit = self.permits.acquire().await?;
+        match tokio::time::timeout(self.bound, work).await {
+            Ok(result) => result,
+            Err(_) => bail!("not done within {:?}", self.bound),
+        }
+    }
+}
+
+/// What an API server said, without the structure that it said it in.
+pub(super) fn said(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => anyhow::anyhow!("{} ({})", status.message, status.code),
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::archive::Archive;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_recorded_and_the_rest_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::create(&directory.path().join("dump.tar.gz"), "dump", String::new()).unwrap();
+        let collector = Collector { bound: Duration::from_millis(10), ..Collector::new(archive.inbox()) };
+        tokio::join!(
+            collector.item("hangs", "", std::future::pending()),
+            collector.item("works", "", async { Ok("text".into()) }),
+        );
+        drop(collector);
+        let summary = archive.finish().await.unwrap();
+        assert_eq!((summary.files, summary.errors), (1, 1));
+    }
+}

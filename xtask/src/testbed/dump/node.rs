@@ -1,0 +1,172 @@
+//! A node's container, and what goes on in it below Kubernetes. Works without an API server; of a container that has
+//! stopped, there are still the logs.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use futures::future::join_all;
+use testcontainers::bollard::query_parameters::{DownloadFromContainerOptionsBuilder, LogsOptionsBuilder};
+
+use super::collect::Collector;
+use crate::local::engine::Engine;
+
+/// What to ask in a running node: file name, shell command, meaning.
+const QUESTIONS: [(&str, &str, &str); 13] = [
+    ("kubelet.log", "tail -n 5000 /var/log/kubelet.log", "log of the kubelet"),
+    ("containerd.log", "tail -n 5000 /var/log/containerd.log", "log of containerd"),
+    ("tasks.txt", "ctr -n k8s.io tasks ls; ctr -n k8s.io containers ls", "containers of the pods"),
+    ("images.txt", "ctr -n k8s.io images ls", "images in the node"),
+    ("processes.txt", "ps -eo pid,ppid,stat,etime,time,rss,args --forest -ww", "processes; memory in KiB"),
+    ("addresses.txt", "ip -details -statistics address", "network interfaces"),
+    ("routes.txt", "ip rule; ip route show table all; ip neighbour", "routes and neighbours"),
+    ("iptables.txt", "iptables-save --counters", "packet filter rules, with counters"),
+    ("sockets.txt", "ss --all --numeric --tcp --udp --processes", "sockets of the node itself"),
+    ("conntrack.txt", "conntrack --stats; conntrack --count", "connection tracking"),
+    ("mounts.txt", "mount; df -h", "mounts and free space"),
+    ("memory.txt", "free -m; head -n 2 /proc/pressure/*", "memory in MiB, and pressure"),
+    ("kernel.log", "dmesg | tail -n 500", "end of the kernel's log (the whole machine's)"),
+];
+
+/// The pods' logs as files, for when no API server hands them out.
+const POD_LOGS: &str = "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done";
+
+/// Last lines of the container's own log that are collected.
+const LOG_LINES: &str = "5000";
+
+/// Most of a stopped container's `/var/log` that is looked at, in bytes.
+const LOGS_LIMIT: usize = 128 << 20;
+
+/// Last lines of each file of it that are collected.
+const FILE_LINES: usize = 5000;
+
+/// Collects everything about the container `name`.
+pub(super) async fn collect(collector: &Collector, engine: &Engine, name: &str, directory: &str, api_answers: bool) {
+    let details = match collector.bounded(engine.inspect(name)).await {
+        Ok(Some(details)) => details,
+        Ok(None) => {
+            let missing = Err(anyhow::anyhow!("there is no container {name}"));
+            return collector.put(format!("{directory}/node"), "", missing).await;
+        }
+        Err(error) => return collector.put(format!("{directory}/node"), "", Err(error)).await,
+    };
+    let state = details.state.clone().unwrap_or_default();
+    let inspected = serde_json::to_string_pretty(&details).map_err(Into::into);
+    collector.put(format!("{directory}/node/inspect.json"), "the container, as the engine sees it", inspected).await;
+    let log = container_log(engine, name);
+    let log = collector.item(format!("{directory}/node/container.log"), "what the container printed", log);
+    let within = async {
+        if state.paused == Some(true) {
+            let paused = Err(anyhow::anyhow!("container {name} is paused: `docker unpause {name}`"));
+            collector.put(format!("{directory}/node"), "", paused).await;
+        } else if state.running == Some(true) {
+            ask(collector, engine, name, directory, api_answers).await;
+        } else {
+            logs_of_stopped(collector, engine, name, directory).await;
+        }
+    };
+    tokio::join!(log, within);
+}
+
+async fn ask(collector: &Collector, engine: &Engine, name: &str, directory: &str, api_answers: bool) {
+    let pod_logs = (!api_answers).then_some(("pods.log", POD_LOGS, "logs of all pods, from the node's disk"));
+    join_all(QUESTIONS.into_iter().chain(pod_logs).map(|(file, command, what)| {
+        let output = async move { engine.exec(name, &["sh", "-c", command]).await };
+        collector.item(format!("{directory}/node/{file}"), what, output)
+    }))
+    .await;
+}
+
+async fn container_log(engine: &Engine, name: &str) -> Result<String> {
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).tail(LOG_LINES).build();
+    let mut parts = std::pin::pin!(engine.docker().logs(name, Some(options)));
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.next().await {
+        bytes.extend_from_slice(&part?.into_bytes());
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Copies the logs out of a container in which nothing can be run.
+async fn logs_of_stopped(collector: &Collector, engine: &Engine, name: &str, directory: &str) {
+    let copied = async {
+        let options = DownloadFromContainerOptionsBuilder::default().path("/var/log").build();
+        let mut parts = std::pin::pin!(engine.docker().download_from_container(name, Some(options)));
+        let mut bytes = Vec::new();
+        while let Some(part) = parts.next().await {
+            bytes.extend_from_slice(&part.with_context(|| format!("cannot copy /var/log out of {name}"))?);
+            if bytes.len() > LOGS_LIMIT {
+                break;
+            }
+        }
+        Ok(bytes)
+    };
+    match collector.bounded(copied).await {
+        Ok(bytes) => {
+            for (path, text) in files(&bytes) {
+                collector.put(format!("{directory}/node/{path}"), "from the stopped container's /var", Ok(text)).await;
+            }
+            if bytes.len() > LOGS_LIMIT {
+                let cut = too_long();
+                collector.put(format!("{directory}/node/log (the rest)"), "", cut).await;
+            }
+        }
+        Err(error) => collector.put(format!("{directory}/node/log"), "", Err(error)).await,
+    }
+}
+
+fn too_long() -> Result<String> {
+    bail!("/var/log is longer than {} MiB; files after that are left out", LOGS_LIMIT >> 20)
+}
+
+/// The ends of the regular files in a tar archive, which may be cut short.
+fn files(archive: &[u8]) -> Vec<(String, String)> {
+    let mut archive = tar::Archive::new(archive);
+    let Ok(entries) = archive.entries() else { return Vec::new() };
+    let mut files = Vec::new();
+    for mut entry in entries.map_while(Result::ok) {
+        let path = entry.path().map(|path| path.to_string_lossy().into_owned());
+        let mut bytes = Vec::new();
+        let Ok(path) = path else { continue };
+        if !entry.header().entry_type().is_file() || entry.read_to_end(&mut bytes).is_err() || bytes.is_empty() {
+            continue;
+        }
+        files.push((path, last_lines(&String::from_utf8_lossy(&bytes), FILE_LINES).to_owned()));
+    }
+    files
+}
+
+fn last_lines(text: &str, lines: usize) -> &str {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    match body.rmatch_indices('\n').nth(lines - 1) {
+        Some((end, _)) => &text[end + 1..],
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_text() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc\n");
+        assert_eq!(last_lines("a\nb\nc", 1), "c");
+        assert_eq!(last_lines("a\n", 5), "a\n");
+        assert_eq!(last_lines("", 5), "");
+    }
+
+    #[test]
+    fn of_a_copied_directory_come_its_files_also_where_the_copy_was_cut() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, text) in [("log/kubelet.log", "one\ntwo\n"), ("log/empty", ""), ("log/late", "lost")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        let whole = builder.into_inner().unwrap();
+        let kubelet = ("log/kubelet.log".to_owned(), "one\ntwo\n".to_owned());
+        assert_eq!(files(&whole), [kubelet.clone(), ("log/late".to_owned(), "lost".to_owned())]);
+        assert_eq!(files(&whole[..4 * 512 - 100]), [kubelet]);
+    }
+}
