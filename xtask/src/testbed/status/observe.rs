@@ -35,12 +35,13 @@ const WINDOW: Duration = Duration::from_millis(800);
 const SYSTEM: &str = "istio-system";
 
 /// The deployments a testbed consists of: what people call it, namespace, name.
-const COMPONENTS: [(&str, &str, &str); 6] = [
+const COMPONENTS: [(&str, &str, &str); 7] = [
     ("istiod", SYSTEM, "istiod"),
     ("ingress gateway", SYSTEM, "istio-ingressgateway"),
     ("east-west gateway", SYSTEM, "istio-eastwestgateway"),
     ("CoreDNS", "kube-system", "coredns"),
     ("meshed probe", "pinnacle", "probe"),
+    ("second meshed probe", "pinnacle", "caller"),
     ("naked probe", "meshproof-naked", "probe"),
 ];
 
