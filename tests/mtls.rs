@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use meshproof::identity::{Flaw, issue};
 use meshproof::report::Judgement;
 use meshproof::vantage::{
-    self, Dial, Expected, Path, Protocol, TlsVersion, Vantage, alert, both_ends, dial, handshake, service_host,
+    self, Dial, Expected, Path, Protocol, TlsVersion, Vantage, alert, both_ends, dial, handshake, service_host, sni_of,
     turned_away,
 };
 use meshproof::{Scope, Verdict};
@@ -177,6 +177,32 @@ async fn an_east_west_gateway_refuses_a_name(#[case] name: &str) -> Verdict {
             let (refused, control) = path.dial_pair(unexposed, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
             scope.claim(vantage::denied("gateway-name", owed, &refused, how, &control, None));
+            Ok(())
+        });
+        try_join_all(judging).await.map(drop)
+    })
+    .await
+}
+
+/// A service outside the mesh is refused for want of a proxy behind it, whatever the gateway exposes; this one has a proxy,
+/// so only the gateway's own list of what is exposed keeps it in.
+#[rstest]
+#[case::in_cluster1("cluster1")]
+#[case::in_cluster2("cluster2")]
+#[tokio::test]
+async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed(#[case] cluster: &str) -> Verdict {
+    Scope::run(SUITE, format!("an_east_west_gateway_keeps_in_what_is_not_exposed_{cluster}"), async |scope| {
+        let owner = scope.testbed.cluster(cluster)?;
+        let namespace = scope.namespace(owner, "unexposed", &[("istio-injection", "enabled")]).await?;
+        let unexposed = vantage::deploy_probe(scope, owner, &namespace).await?;
+        let name = sni_of(Protocol::Http1.port(), &format!("probe.{namespace}.svc.cluster.local"));
+        let paths = Path::through_gateways(scope).await?.into_iter();
+        let judging = paths.filter(|path| path.destination.cluster.name() == cluster).map(async |path| {
+            let certificate = path.issued_certificate(scope).await?;
+            let refused = path.handshake_as("meshed-and-unexposed", Some(&name), Some(&certificate));
+            let (refused, control) = path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
+            let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
+            scope.claim(vantage::denied("gateway-name", owed, &refused, how, &control, Some(&unexposed)));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
