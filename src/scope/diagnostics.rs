@@ -79,7 +79,9 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
         let lines: Vec<_> = log.lines().collect();
         let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
         let _ = writeln!(section.text, "--- {name}/istio-proxy, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
-        for line in last(SHOWN) {
+        // What the proxy says of itself; its access log, in JSON, is in the file, and what matters of it in the claims.
+        let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
+        for line in &own[own.len().saturating_sub(SHOWN)..] {
             let _ = writeln!(section.gist, "    {}", line.chars().take(WIDTH).collect::<String>());
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Namespace, Pod};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
@@ -22,6 +22,9 @@ const FIELD_MANAGER: &str = "meshproof";
 
 /// Records, in the cluster itself, what has been done to it.
 const STATE: &str = "meshproof-state";
+
+/// No test runs for longer.
+const LONGEST_RUN_SECONDS: i64 = 3600;
 
 /// A client for `context` of the kubeconfig at `path`.
 pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
@@ -114,6 +117,21 @@ fn runs_since(pod: &Pod, since: i64) -> bool {
         && containers
             .iter()
             .all(|container| container.ready && container.state.as_ref().and_then(runs).unwrap_or(false))
+}
+
+/// Removes the namespaces that a test left behind whose process was ended before it could: those with a run's label that
+/// are older than any run.
+pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let labelled = namespaces.list(&ListParams::default().labels(meshproof::scope::RUN_LABEL)).await?;
+    let oldest = time::OffsetDateTime::now_utc().unix_timestamp() - LONGEST_RUN_SECONDS;
+    for namespace in labelled {
+        let created = namespace.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
+        if created < oldest {
+            namespaces.delete(&namespace.name_any(), &DeleteParams::background()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes all objects of a YAML document, by server-side apply.

@@ -82,7 +82,8 @@ impl<'a> Member<'a> {
         self.step("DNS, namespaces, plug-in certificates", async {
             self.apply_fixture("mesh/namespaces.yaml").await?;
             self.plug_in_certificates(authority).await?;
-            self.apply_fixture("clusters/coredns.yaml").await
+            self.apply_fixture("clusters/coredns.yaml").await?;
+            kubernetes::sweep_test_namespaces(&self.client).await.context("cannot remove what tests left behind")
         })
         .await
     }
