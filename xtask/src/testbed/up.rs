@@ -67,6 +67,7 @@ struct Artifacts {
     image: NodeImage,
     probe_image: String,
     istioctl: PathBuf,
+    kubectl: PathBuf,
 }
 
 impl Arguments {
@@ -119,17 +120,19 @@ impl Arguments {
             let istioctl = artifacts.istioctl.clone();
             let member = Member::new(node, client, istioctl, progress, &versions, &artifacts.probe_image);
             member.prepare(&authority).await?;
-            member.control_plane().await?;
             anyhow::Ok(member)
         }));
         let members = members.await?;
         let kubeconfig = kubeconfig::write(&directory, &nodes)?;
-        let joins = members.iter().flat_map(|member| {
+        link_tools(&directory, &[&artifacts.kubectl, &artifacts.istioctl])?;
+        // From here on each goes its own way; all that one needs of another is its API server.
+        let installing = members.iter().map(|member| async {
+            member.control_plane().await?;
             let peers = members.iter().filter(|peer| peer.node.name() != member.node.name());
-            peers.map(move |peer| member.join(peer))
+            let joins = try_join_all(peers.map(|peer| member.join(peer)));
+            tokio::try_join!(joins, member.gateways(), member.workloads())
         });
-        let rest = members.iter().map(|member| async { tokio::try_join!(member.gateways(), member.workloads()) });
-        tokio::try_join!(try_join_all(joins), try_join_all(rest))?;
+        try_join_all(installing).await?;
 
         let record = self.record(&members, &authority, &kubeconfig).await?;
         record.write(&directory)?;
@@ -200,6 +203,19 @@ async fn refuse_foreign(engine: &Engine, directory: &Path) -> Result<()> {
     )
 }
 
+/// Puts the command-line tools of the clusters' own versions into `bin`, for people and for the commands that a failed
+/// claim tells them to run.
+fn link_tools(directory: &Path, tools: &[&Path]) -> Result<()> {
+    let bin = directory.join("bin");
+    std::fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    for tool in tools {
+        let link = bin.join(tool.file_name().unwrap_or_default());
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(tool, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    }
+    Ok(())
+}
+
 /// Builds or finds everything that the nodes are made of.
 async fn artifacts(progress: &Progress, store: &Store, engine: &Engine, versions: &Versions) -> Result<Artifacts> {
     let suite = &versions.debian.suite;
@@ -245,7 +261,7 @@ async fn artifacts(progress: &Progress, store: &Store, engine: &Engine, versions
     };
     // By its contents: what went into it changes more often than what comes out.
     let probe_tag = Key::new("probe").file(&probe.join("probe"))?.finish();
-    let istioctl = parts.istio.join("istioctl");
+    let (istioctl, kubectl) = (parts.istio.join("istioctl"), parts.kubernetes.join("kubectl"));
     let image = progress.step(None, "node image", async {
         let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
         let base = NodeImage::base(store, engine, base).await?;
@@ -264,7 +280,7 @@ async fn artifacts(progress: &Progress, store: &Store, engine: &Engine, versions
         Ok(node)
     });
     let image = image.await?;
-    Ok(Artifacts { image, probe_image: format!("{}/probe:{probe_tag}", images::REPOSITORY), istioctl })
+    Ok(Artifacts { image, probe_image: format!("{}/probe:{probe_tag}", images::REPOSITORY), istioctl, kubectl })
 }
 
 /// The container network's subnet; the network is made where there is none.
