@@ -121,6 +121,14 @@ pub enum Error {
         /// At which step, and why.
         reason: String,
     },
+    /// A page of the shop was not answered, or cannot be read.
+    #[error("{url}: {reason}: see `cargo xtask testbed status`")]
+    Page {
+        /// Its address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A report could not be written: a verdict that leaves no record is no verdict.
     #[error("the report {} cannot be written: {reason}", path.display())]
     Report {

@@ -24,6 +24,7 @@
 //! }
 //! ```
 
+pub mod boutique;
 pub mod cluster;
 pub mod error;
 pub mod eventually;

@@ -68,6 +68,15 @@ pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: 
     }
 }
 
+/// As [`wait_for_deployment`], for every one of a namespace.
+pub(crate) async fn wait_for_deployments(client: &Client, namespace: &str, bound: Duration) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let deployments = deployments.list(&ListParams::default()).await.context("cannot list the deployments")?;
+    let names: Vec<String> = deployments.items.iter().map(ResourceExt::name_any).collect();
+    let waits = names.iter().map(|name| wait_for_deployment(client, namespace, name, bound));
+    futures::future::try_join_all(waits).await.map(drop)
+}
+
 /// The states of a namespace's containers that keep them from being ready.
 async fn why_not_available(client: &Client, namespace: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);

@@ -73,6 +73,8 @@ pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> 
     ];
     add("proxyv2", istio, Some(&base), &proxy, &[path], "1337:1337")?;
 
+    add("redis", "1", Some(&base), &[], &["/usr/bin/redis-server"], "65532:65532")?;
+
     let path = "/usr/bin/fortio";
     let binary = parts.fortio.join("fortio");
     add("fortio", &versions.fortio.version, None, &[(path, &binary, 0o755)], &[path, "server"], "1337:1337")?;

@@ -1,6 +1,7 @@
 //! Everything that is built once and kept: binaries, root file systems, images. Each artifact lives in the user's cache
 //! directory under the hash of what made it, so that a fresh clone builds nothing again.
 
+mod all;
 pub(crate) mod archive;
 pub(crate) mod debian;
 pub(crate) mod go;
@@ -8,6 +9,8 @@ pub(crate) mod images;
 pub(crate) mod node;
 pub(crate) mod wheel;
 pub(crate) mod workload;
+
+pub(crate) use all::{WorkloadImages, all};
 
 use std::fs::File;
 use std::future::Future;

@@ -11,13 +11,14 @@ use meshproof::{Seen, eventually};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
+use crate::artifacts::WorkloadImages;
 use crate::artifacts::images::REPOSITORY;
 use crate::command::run;
-use crate::kubernetes;
 use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
+use crate::{kubernetes, paths};
 
 /// Istio's `meshID`.
 pub(crate) const MESH: &str = "mesh1";
@@ -47,7 +48,7 @@ impl<'a> Member<'a> {
         istioctl: PathBuf,
         progress: &'a Progress,
         versions: &Versions,
-        probe_image: &str,
+        images: &WorkloadImages,
     ) -> Self {
         let values = Values::from([
             ("CLUSTER", node.definition.name.clone()),
@@ -59,7 +60,9 @@ impl<'a> Member<'a> {
             ("COREDNS_VERSION", versions.coredns.version.clone()),
             ("INGRESS_HTTP_PORT", INGRESS_HTTP_PORT.to_string()),
             ("INGRESS_HTTPS_PORT", INGRESS_HTTPS_PORT.to_string()),
-            ("PROBE_IMAGE", probe_image.to_owned()),
+            ("PROBE_IMAGE", images.probe.clone()),
+            ("BOUTIQUE_IMAGE", images.boutique.clone()),
+            ("REDIS_IMAGE", format!("{REPOSITORY}/redis:1")),
         ]);
         Self { node, client, istioctl, progress, values }
     }
@@ -69,12 +72,9 @@ impl<'a> Member<'a> {
     }
 
     async fn apply_fixture(&self, relative: &str) -> Result<()> {
+        // Every time: it costs milliseconds, and what was changed by hand is put right.
         let yaml = template::fixture(relative, &self.values)?;
-        kubernetes::once(&self.client, relative.rsplit('/').next().unwrap_or(relative), &yaml, async {
-            kubernetes::apply(&self.client, &yaml).await
-        })
-        .await
-        .with_context(|| format!("fixtures/{relative}"))
+        kubernetes::apply(&self.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))
     }
 
     /// DNS, namespaces and the plug-in certificates: all that the control plane expects to find.
@@ -177,6 +177,24 @@ impl<'a> Member<'a> {
                 kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// The boutique's share of this cluster, and the services of all of it: those whose workloads are elsewhere are
+    /// placeholders here. Its way in, where this is the cluster that has it.
+    pub(crate) async fn application(&self, members: &[Member<'_>]) -> Result<()> {
+        self.step("boutique", async {
+            let name = self.node.name();
+            for member in members {
+                self.apply_fixture(&format!("boutique/{}-services.yaml", member.node.name())).await?;
+            }
+            self.apply_fixture(&format!("boutique/{name}.yaml")).await?;
+            let ingress = format!("boutique/{name}-ingress.yaml");
+            if paths::fixture(&ingress).exists() {
+                self.apply_fixture(&ingress).await?;
+            }
+            kubernetes::wait_for_deployments(&self.client, "pinnacle", BOUND).await
         })
         .await
     }

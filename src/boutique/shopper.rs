@@ -1,0 +1,129 @@
+//! A shopper: a cookie jar, and the visits a person makes with it.
+
+use std::time::Duration;
+
+use reqwest::header::{HOST as HOST_HEADER, HeaderMap};
+use reqwest::{Client, RequestBuilder};
+
+use super::{HOST, Page, cluster_of};
+use crate::error::{Error, Result};
+use crate::testbed::Testbed;
+
+/// Bound on one page; the shop promises three seconds, whatever is missing behind it.
+const BOUND: Duration = Duration::from_secs(15);
+
+/// How a card is, as the payment service must see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Card {
+    /// A VISA card that is valid.
+    Good,
+    /// Its number's check digit is wrong.
+    Mistyped,
+    /// Its last month is over.
+    Expired,
+    /// It is of a kind that is not taken.
+    NotTaken,
+}
+
+/// A visitor of the shop, through an ingress gateway.
+#[derive(Debug, Clone)]
+pub struct Shopper {
+    client: Client,
+    address: String,
+}
+
+impl Shopper {
+    /// A new one with an empty cookie jar, at the ingress of the frontend's cluster.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`] where that cluster has no ingress.
+    pub fn new(testbed: &Testbed) -> Result<Self> {
+        let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
+        let ingress = cluster.record().ingress.clone();
+        let address = ingress.ok_or_else(|| testbed.not_declared(format!("an ingress of {}", cluster.name())))?;
+        let client = Client::builder().cookie_store(true).no_proxy().timeout(BOUND).build();
+        let client = client.map_err(|error| Error::Page { url: address.clone(), reason: error.to_string() })?;
+        Ok(Self { client, address })
+    }
+
+    /// Visits a page; redirects are followed.
+    ///
+    /// # Errors
+    /// [`Error::Page`] where there is no HTTP answer.
+    pub async fn visit(&self, path: &str) -> Result<Page> {
+        self.send(path, self.client.get(self.url(path))).await
+    }
+
+    /// Sends a form, as a browser would.
+    ///
+    /// # Errors
+    /// As [`Self::visit`].
+    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
+        self.send(path, self.client.post(self.url(path)).form(fields)).await
+    }
+
+    /// Puts `quantity` of `product` into the cart, and is shown the cart.
+    ///
+    /// # Errors
+    /// As [`Self::visit`].
+    pub async fn add(&self, product: &str, quantity: u8) -> Result<Page> {
+        self.submit("/cart", &[("product_id", product), ("quantity", &quantity.to_string())]).await
+    }
+
+    /// Chooses the currency of all prices.
+    ///
+    /// # Errors
+    /// As [`Self::visit`].
+    pub async fn pay_in(&self, currency: &str) -> Result<Page> {
+        self.submit("/setCurrency", &[("currency_code", currency), ("return_to", "/")]).await
+    }
+
+    /// Checks out with a card.
+    ///
+    /// # Errors
+    /// As [`Self::visit`].
+    pub async fn check_out(&self, card: Card) -> Result<Page> {
+        let (number, year) = match card {
+            Card::Good => ("4432801561520454", "2039"),
+            Card::Mistyped => ("4432801561520455", "2039"),
+            Card::Expired => ("4432801561520454", "2020"),
+            Card::NotTaken => ("378282246310005", "2039"),
+        };
+        let fields = [
+            ("email", "someone@example.com"),
+            ("street_address", "1600 Amphitheatre Parkway"),
+            ("zip_code", "94043"),
+            ("city", "Mountain View"),
+            ("state", "CA"),
+            ("country", "United States"),
+            ("credit_card_number", number),
+            ("credit_card_expiration_month", "1"),
+            ("credit_card_expiration_year", year),
+            ("credit_card_cvv", "672"),
+        ];
+        self.submit("/cart/checkout", &fields).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn send(&self, path: &str, request: RequestBuilder) -> Result<Page> {
+        let url = self.url(path);
+        let failed = |error: reqwest::Error| {
+            let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+            Error::Page { url: url.clone(), reason }
+        };
+        let answer = request.header(HOST_HEADER, HOST).send().await.map_err(failed)?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = answer.text().await.map_err(failed)?;
+        let via = header(&headers, "x-served-via");
+        let served_via = via.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect();
+        Ok(Page { status, served_by: header(&headers, "x-served-by"), served_via, body, url })
+    }
+}
+
+fn header(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,100 @@
+//! The online boutique, across both clusters: a person can shop in it, and every service reaches those that it calls.
+//!
+//! Needs a live testbed (`cargo xtask testbed up`). Verdicts are recorded in `target/meshproof/boutique/report.json`.
+
+use futures::future::try_join_all;
+use meshproof::boutique::{self, CALLS, Card, Shopper};
+use meshproof::{Scope, Verdict};
+use rstest::rstest;
+
+const SUITE: &str = "boutique";
+
+#[tokio::test]
+async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict {
+    Scope::run(SUITE, "a_shopper_buys", async |scope| {
+        let shopper = Shopper::new(&scope.testbed)?;
+        let home = shopper.pay_in("EUR").await?;
+        let products = home.products()?;
+        scope.claim(home.claim(
+            "home",
+            "the home page shows the collection",
+            &(200, true),
+            &(home.status, products.len() >= 9),
+        ));
+        shopper.add(&products[0], 2).await?;
+        let cart = shopper.add(&products[1], 1).await?;
+        let (lines, shipping, total) = (cart.lines()?, cart.price("#shipping")?, cart.price("#total")?);
+        let wanted = [(products[0].as_str(), 2), (products[1].as_str(), 1)];
+        let held: Vec<_> = lines.iter().map(|(id, quantity, _)| (id.as_str(), *quantity)).collect();
+        scope.claim(cart.claim("cart/lines", "the cart holds what was put into it", &wanted.to_vec(), &held));
+        let mut sum = shipping.clone();
+        sum.nanos += lines.iter().map(|(_, _, price)| price.nanos).sum::<i128>();
+        scope.claim(cart.claim("cart/total", "lines and shipping add up to the total, to the nano", &sum, &total));
+        scope.claim(cart.claim("cart/currency", "prices are in the chosen currency", &"EUR", &total.currency.as_str()));
+
+        let order = shopper.check_out(Card::Good).await?;
+        scope.claim(order.claim("order/status", "a good card buys the cart", &200, &order.status));
+        scope.claim(order.claim("order/total", "what is paid is what the cart said", &total, &order.price("#total")?));
+        let numbers = (order.text("#order-id")?.is_some(), order.text("#tracking-id")?.is_some());
+        scope.claim(order.claim("order/numbers", "an order and its parcel have numbers", &(true, true), &numbers));
+        let after = shopper.visit("/cart").await?;
+        scope.claim(after.claim("order/cart", "what was bought is no longer in the cart", &0, &after.lines()?.len()));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_shoppers_have_two_carts() -> Verdict {
+    Scope::run(SUITE, "two_shoppers_have_two_carts", async |scope| {
+        let (one, other) = (Shopper::new(&scope.testbed)?, Shopper::new(&scope.testbed)?);
+        let products = one.visit("/").await?.products()?;
+        let filled = one.add(&products[0], 3).await?;
+        scope.claim(filled.claim("carts/one", "a cart holds what its shopper put into it", &1, &filled.lines()?.len()));
+        let empty = other.visit("/cart").await?;
+        scope.claim(empty.claim("carts/other", "and nobody else's", &0, &empty.lines()?.len()));
+        Ok(())
+    })
+    .await
+}
+
+#[rstest]
+#[case::that_is_mistyped(Card::Mistyped)]
+#[case::that_has_expired(Card::Expired)]
+#[case::of_a_kind_not_taken(Card::NotTaken)]
+#[tokio::test]
+async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
+    Scope::run(SUITE, format!("a_card_is_refused_{card:?}"), async |scope| {
+        let shopper = Shopper::new(&scope.testbed)?;
+        let products = shopper.visit("/").await?.products()?;
+        let before = shopper.add(&products[2], 4).await?;
+        let refused = shopper.check_out(card).await?;
+        let id = format!("card/{card:?}");
+        scope.claim(refused.claim(&id, "a bad card is refused, with a page that says so", &422, &refused.status));
+        let after = shopper.visit("/cart").await?;
+        scope.claim(after.claim(&format!("{id}/cart"), "a refusal leaves the cart", &before.lines()?, &after.lines()?));
+        // The positive control: the same cart, and a card that only differs in being good.
+        let bought = shopper.check_out(Card::Good).await?;
+        scope.claim(bought.claim(&format!("{id}/control"), "a good card buys the same cart", &200, &bought.status));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_service_reaches_those_that_it_calls() -> Verdict {
+    Scope::run(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
+        let asking = CALLS.map(async |(caller, callees)| {
+            let cluster = scope.testbed.cluster(boutique::cluster_of(caller).unwrap_or_default())?;
+            let (pod, reached) = boutique::from_pod(cluster, caller, callees).await?;
+            for reach in &reached {
+                scope.claim(boutique::edge(&pod, caller, reach));
+            }
+            let asked: Vec<&str> = reached.iter().map(|reach| reach.callee.as_str()).collect();
+            assert_eq!(asked, callees, "{caller} does not report on all that it was to call");
+            Ok(())
+        });
+        try_join_all(asking).await.map(drop)
+    })
+    .await
+}
