@@ -1,8 +1,9 @@
 //! The proxies' own account of an exchange: one access log line at each end, found by exact addresses.
 //!
 //! The caller's end of a connection is what the client's proxy logs as `downstream_remote_address`; what the
-//! answering probe saw as its peer is what the server's proxy logs as `upstream_local_address`. Proxies pool HTTP
-//! connections, so HTTP lines are known by the request's nonce: at the source by that alone, at the destination by both.
+//! answering probe saw as its peer and as its own end is what the server's proxy logs as `upstream_local_address` and
+//! `upstream_host`. Proxies pool HTTP connections, so HTTP lines are known by the request's nonce: at the source by that
+//! alone, at the destination by both.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,7 +69,9 @@ impl AccessEntry {
     fn is_destination_of(&self, exchange: &Exchange) -> bool {
         let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
         let who = exchange.report.who.as_ref();
+        // Both addresses: the kernel gives one port to several connections, as long as they go to different ones.
         http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
+            && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
     }
 
     /// Whether it says that the connection of `exchange` matched nothing that the proxy serves: Envoy's `NR`.
@@ -208,7 +211,8 @@ mod tests {
     use super::*;
 
     fn exchange(protocol: Protocol) -> Exchange {
-        let who = WhoAmI { peer_address: "127.0.0.6:41000".into(), ..WhoAmI::default() };
+        let (peer_address, local_address) = ("127.0.0.6:41000".into(), "10.0.0.2:8083".into());
+        let who = WhoAmI { peer_address, local_address, ..WhoAmI::default() };
         let report = DialReport {
             id: "id".into(),
             outcome: Outcome::Answered { status: None },
@@ -232,8 +236,15 @@ mod tests {
     async fn tcp_is_found_by_addresses_at_both_ends() {
         let tcp = exchange(Protocol::Tcp);
         let source = entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "-" }));
-        let destination =
-            entry(json!({ "downstream_remote_address": "10.0.0.1:1", "upstream_local_address": "127.0.0.6:41000" }));
+        let destination = |host: &str| {
+            entry(json!({
+                "downstream_remote_address": "10.0.0.1:1", "upstream_local_address": "127.0.0.6:41000",
+                "upstream_host": host,
+            }))
+        };
+        let another = destination("10.0.0.2:8084");
+        assert!(!another.is_destination_of(&tcp), "the same port, in a connection to another port of the probe");
+        let destination = destination("10.0.0.2:8083");
         assert!(source.is_source_of(&tcp) && destination.is_destination_of(&tcp));
         assert!(!destination.is_source_of(&tcp) && !source.is_destination_of(&tcp));
     }
@@ -244,7 +255,7 @@ mod tests {
         let line = |path: &str, id: &str| {
             entry(json!({
                 "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "127.0.0.6:41000",
-                "path": path, "request_id": id,
+                "upstream_host": "10.0.0.2:8083", "path": path, "request_id": id,
             }))
         };
         assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
