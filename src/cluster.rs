@@ -135,9 +135,12 @@ impl Cluster {
                 Some(status) => status.await,
                 None => None,
             };
-            match status.and_then(|status| status.status).as_deref() {
-                Some("Success") => {}
-                Some(_) => return Err(format!("exit status not 0: {}", err?.trim())),
+            match status {
+                Some(status) if status.status.as_deref() == Some("Success") => {}
+                // The message tells a command that failed from one that could not be started.
+                Some(status) => {
+                    return Err(format!("{}: {}", status.message.unwrap_or_default(), err?.trim()));
+                }
                 None => return Err("the connection ended before the command did".into()),
             }
             input.map_err(|error| format!("writing its input: {error}"))?;

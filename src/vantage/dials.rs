@@ -72,6 +72,13 @@ pub fn sni_of(port: u16, service_host: &str) -> String {
     format!("outbound_.{port}_._.{service_host}")
 }
 
+/// Gives a dial that may have been begun already another source port: each is used once.
+pub(super) fn renew_source_port(dial: &mut Dial) {
+    if let Some(port) = &mut dial.source_port {
+        *port = source_port();
+    }
+}
+
 /// Twelve hexadecimal digits that no other dial has.
 pub fn nonce() -> String {
     // Keyed anew for each, from the operating system's randomness.

@@ -26,6 +26,9 @@ pub use paths::Path;
 use crate::cluster::Workload;
 use crate::error::{Error, Result};
 
+/// How often a probe is asked to dial until the cluster has run it.
+const RUN_ATTEMPTS: u32 = 3;
+
 /// A place to dial from.
 #[derive(Debug, Clone)]
 pub enum Vantage {
@@ -79,9 +82,23 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
         command: "/probe dial".into(),
         reason,
     };
-    let input = serde_json::to_vec(dials).map_err(|error| unusable(error.to_string()))?;
     let container = workload.container(PROBE_CONTAINER);
-    let output = workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await?;
+    let mut dials = dials.to_vec();
+    let mut attempts = 1;
+    let output = loop {
+        let input = serde_json::to_vec(&dials).map_err(|error| unusable(error.to_string()))?;
+        match workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await {
+            Ok(output) => break output,
+            // A command that the cluster could not run has reported nothing, so there is nothing yet to be judged; what
+            // it did report is never asked for again.
+            Err(error @ Error::Exec { .. }) if attempts < RUN_ATTEMPTS => {
+                eprintln!("note: {error}; attempt {attempts} of {RUN_ATTEMPTS} to have the probe dial");
+                attempts += 1;
+                dials.iter_mut().for_each(dials::renew_source_port);
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let reports: Vec<DialReport> =
         serde_json::from_str(&output).map_err(|error| unusable(format!("its reports cannot be read: {error}")))?;
     if dials.iter().map(|dial| &dial.id).ne(reports.iter().map(|report| &report.id)) {
