@@ -216,6 +216,7 @@ mod tests {
             schema: record::SCHEMA.into(),
             provider: "local".into(),
             layout: "istio".into(),
+            global_namespace: None,
             mesh: record::Mesh {
                 id: "mesh1".into(),
                 version: "1.31".into(),

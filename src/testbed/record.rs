@@ -25,6 +25,9 @@ pub struct Record {
     pub provider: String,
     /// How the application is spread over them: `istio` or `global-namespace`.
     pub layout: String,
+    /// The global namespace, in the layout that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_namespace: Option<GlobalNamespace>,
     /// The mesh that spans the clusters.
     pub mesh: Mesh,
     /// The clusters, in the order in which they were named.
@@ -40,6 +43,16 @@ pub mod fault {
     /// The signing keys of the clusters' intermediates are in `secrets/`, so that a test can mint a certificate
     /// that is expired or of another trust domain and yet properly signed.
     pub const SIGN_AS_INTERMEDIATE: &str = "sign-as-intermediate";
+}
+
+/// Services of several clusters under one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalNamespace {
+    /// Its name.
+    pub name: String,
+    /// Its services answer at `<service>.<domain>`.
+    pub domain: String,
 }
 
 /// A service mesh spanning the clusters.
@@ -151,6 +164,7 @@ mod tests {
             schema: SCHEMA.into(),
             provider: "local".into(),
             layout: "istio".into(),
+            global_namespace: None,
             mesh: Mesh {
                 id: "mesh1".into(),
                 version: "1.31".into(),

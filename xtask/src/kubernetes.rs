@@ -147,10 +147,19 @@ pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
 ///
 /// # Errors
 /// Where the text is not YAML, or the API server refuses an object; the error names it.
-pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<()> {
+pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
     let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")?;
+    apply_objects(client, &objects).await
+}
+
+/// As [`apply`], for objects that need not be read first.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) async fn apply_objects(client: &Client, objects: &[DynamicObject]) -> Result<Vec<Id>> {
     let mut kinds = BTreeMap::new();
-    for object in &objects {
+    let mut applied = Vec::new();
+    for object in objects {
         let types = object.types.clone().context("an object without apiVersion and kind")?;
         let what = format!("{} {}/{}", types.kind, object.namespace().unwrap_or_default(), object.name_any());
         let kind = format!("{} {}", types.api_version, types.kind);
@@ -170,6 +179,46 @@ pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<()> {
         api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
             .await
             .with_context(|| format!("cannot write {what}"))?;
+        let namespace = object.namespace().unwrap_or_default();
+        applied.push(Id { kind: types.kind, namespace, name: object.name_any() });
+    }
+    Ok(applied)
+}
+
+/// What tells an object of a cluster from all others of the kinds used here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Id {
+    kind: String,
+    namespace: String,
+    name: String,
+}
+
+/// Removes the objects of these kinds (API version and kind) that have the labels and are not among `keep`.
+///
+/// # Errors
+/// Where they cannot be listed or one cannot be removed; naming it.
+pub(crate) async fn prune(client: &Client, kinds: &[(&str, &str)], labels: &str, keep: &[Id]) -> Result<()> {
+    for (version, kind) in kinds {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let found = kube::discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
+        let (resource, _) = found.with_context(|| format!("the cluster does not know {kind}"))?;
+        let everywhere: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let listed = everywhere.list(&ListParams::default().labels(labels)).await;
+        for object in listed.with_context(|| format!("cannot list the objects of kind {kind} with {labels}"))? {
+            let namespace = object.namespace().unwrap_or_default();
+            let id = Id { kind: (*kind).to_owned(), namespace, name: object.name_any() };
+            if keep.contains(&id) {
+                continue;
+            }
+            progress::count_command();
+            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
+            match api.delete(&id.name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                removed => {
+                    removed.with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -14,11 +14,11 @@ use super::authority::{Authority, FILES};
 use crate::artifacts::WorkloadImages;
 use crate::artifacts::images::REPOSITORY;
 use crate::command::run;
+use crate::kubernetes;
 use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
-use crate::{kubernetes, paths};
 
 /// Istio's `meshID`.
 pub(crate) const MESH: &str = "mesh1";
@@ -30,7 +30,7 @@ pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
 const SYSTEM: &str = "istio-system";
 
 /// Bound on one deployment becoming available, on a busy two-core machine.
-const BOUND: Duration = Duration::from_secs(180);
+pub(super) const BOUND: Duration = Duration::from_secs(180);
 
 /// The mesh's side of one cluster.
 pub(crate) struct Member<'a> {
@@ -38,7 +38,7 @@ pub(crate) struct Member<'a> {
     pub(crate) client: kube::Client,
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
-    values: Values,
+    pub(super) values: Values,
 }
 
 impl<'a> Member<'a> {
@@ -67,14 +67,15 @@ impl<'a> Member<'a> {
         Self { node, client, istioctl, progress, values }
     }
 
-    async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
         self.progress.step(Some(self.node.name()), name, work).await
     }
 
-    async fn apply_fixture(&self, relative: &str) -> Result<()> {
+    pub(super) async fn apply_fixture(&self, relative: &str) -> Result<()> {
         // Every time: it costs milliseconds, and what was changed by hand is put right.
         let yaml = template::fixture(relative, &self.values)?;
-        kubernetes::apply(&self.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))
+        kubernetes::apply(&self.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))?;
+        Ok(())
     }
 
     /// DNS, namespaces and the plug-in certificates: all that the control plane expects to find.
@@ -181,24 +182,6 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// The boutique's share of this cluster, and the services of all of it: those whose workloads are elsewhere are
-    /// placeholders here. Its way in, where this is the cluster that has it.
-    pub(crate) async fn application(&self, members: &[Member<'_>]) -> Result<()> {
-        self.step("boutique", async {
-            let name = self.node.name();
-            for member in members {
-                self.apply_fixture(&format!("boutique/{}-services.yaml", member.node.name())).await?;
-            }
-            self.apply_fixture(&format!("boutique/{name}.yaml")).await?;
-            let ingress = format!("boutique/{name}-ingress.yaml");
-            if paths::fixture(&ingress).exists() {
-                self.apply_fixture(&ingress).await?;
-            }
-            kubernetes::wait_for_deployments(&self.client, "pinnacle", BOUND).await
-        })
-        .await
-    }
-
     /// Lets `peer`'s istiod read this cluster's services: a remote secret of this cluster, written to the other.
     pub(crate) async fn join(&self, peer: &Member<'_>) -> Result<()> {
         peer.step(&format!("remote secret of {}", self.node.name()), async {
@@ -211,7 +194,7 @@ impl<'a> Member<'a> {
                     .istioctl(&["create-remote-secret", "--name", self.node.name(), "--server", &server])
                     .stdout()
                     .await?;
-                kubernetes::apply(&peer.client, &secret).await
+                kubernetes::apply(&peer.client, &secret).await.map(drop)
             })
             .await
         })

@@ -1,5 +1,7 @@
-//! Istio on the clusters: multi-primary on different networks, one shared root.
+//! Istio on the clusters: multi-primary on different networks, one shared root; and the application on it.
 
+pub(crate) mod application;
 pub(crate) mod authority;
 pub(crate) mod first_call;
+pub(crate) mod global_namespace;
 pub(crate) mod install;

@@ -15,8 +15,10 @@ use crate::local::engine::{Engine, LABEL};
 use crate::local::node::Node;
 use crate::local::{self, addresses};
 use crate::lock::Lock;
+use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::first_call;
+use crate::mesh::global_namespace::Declaration;
 use crate::mesh::install::{MESH, Member, TRUST_DOMAIN};
 use crate::progress::Progress;
 use crate::versions::Versions;
@@ -33,6 +35,9 @@ pub(crate) struct Arguments {
     /// How the application is spread over the clusters
     #[arg(long, value_enum, default_value_t = Layout::Istio)]
     layout: Layout,
+    /// Declaration of the global namespace [default: fixtures/boutique/global-namespace.yaml]
+    #[arg(long, value_name = "FILE")]
+    declaration: Option<PathBuf>,
     /// Install nothing on this machine: list what is missing, and stop
     #[arg(long)]
     no_install: bool,
@@ -49,25 +54,20 @@ enum Provider {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Layout {
-    /// Services by their Kubernetes names
+    /// By Kubernetes names, with placeholder services for what runs in the other cluster
     Istio,
-}
-
-impl Layout {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Istio => "istio",
-        }
-    }
+    /// By the names of one declared global namespace, from which all else is derived
+    GlobalNamespace,
 }
 
 impl Arguments {
     pub(crate) async fn run(self) -> Result<()> {
         let Provider::Local = self.provider;
+        let spread = self.spread()?;
         let progress = Progress::new();
         let _lock = Lock::take("cargo xtask testbed up")?;
         prerequisites::ensure(&progress, !self.no_install).await?;
-        let outcome = self.bring_up(&progress).await;
+        let outcome = self.bring_up(&progress, &spread).await;
         if outcome.is_err() {
             progress.say(
                 "For the state it is in: `cargo xtask testbed status`; for everything: `cargo xtask testbed dump`.",
@@ -82,7 +82,23 @@ impl Arguments {
         Ok(())
     }
 
-    async fn bring_up(&self, progress: &Progress) -> Result<Ledger> {
+    /// The layout asked for; a declaration is read and checked before anything is touched.
+    fn spread(&self) -> Result<Spread> {
+        match (self.layout, &self.declaration) {
+            (Layout::Istio, None) => Ok(Spread::Services),
+            (Layout::Istio, Some(_)) => {
+                bail!("--declaration is for `--layout global-namespace`: the layout istio declares none")
+            }
+            (Layout::GlobalNamespace, file) => {
+                let definition = local::Definition::read()?;
+                let clusters: Vec<&str> = definition.cluster.iter().map(|cluster| cluster.name.as_str()).collect();
+                let file = file.clone().unwrap_or_else(|| paths::fixture("boutique/global-namespace.yaml"));
+                Ok(Spread::GlobalNamespace(Declaration::read(&file, &clusters)?))
+            }
+        }
+    }
+
+    async fn bring_up(&self, progress: &Progress, spread: &Spread) -> Result<Ledger> {
         let directory = paths::testbed();
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let versions = Versions::read()?;
@@ -125,7 +141,7 @@ impl Arguments {
         });
         try_join_all(installing).await?;
 
-        let record = self.record(&members, &authority, &kubeconfig).await?;
+        let record = record(spread, &members, &authority, &kubeconfig).await?;
         record.write(&directory)?;
         let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(&directory)).await;
         if called.is_err() {
@@ -133,47 +149,57 @@ impl Arguments {
             Record::remove(&directory)?;
         }
         let first = progress.elapsed() - called?.elapsed();
-        try_join_all(members.iter().map(|member| member.application(&members))).await?;
+        let deployed = application::deploy(&members, spread).await;
+        if deployed.is_err() {
+            Record::remove(&directory)?;
+        }
+        deployed?;
         let NodeImage { reference, below, .. } = &artifacts.image;
         let keep: Vec<&str> = below.iter().chain([reference]).map(String::as_str).collect();
         engine.remove_other_images(node::REPOSITORY, &keep).await?;
         store.sweep()?;
         let total = progress.elapsed().as_secs_f64();
-        let ledger = Ledger::new(progress.steps(), !store.has_built(), total, first.as_secs_f64());
+        let ledger = Ledger::new(spread.layout(), progress.steps(), !store.has_built(), total, first.as_secs_f64());
         ledger.write(&directory)?;
         Ok(ledger)
     }
+}
 
-    async fn record(&self, members: &[Member<'_>], authority: &Authority, kubeconfig: &Path) -> Result<Record> {
-        let mut clusters = Vec::new();
-        for member in members {
-            let node = member.node;
-            clusters.push(record::Cluster {
-                name: node.name().into(),
-                network: node.definition.network.clone(),
-                kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
-                context: node.name().into(),
-                ingress: Some(node.ingress().await?),
-                eastwest: Some(format!("{}:15443", node.addresses.eastwest)),
-                intermediate_cert: authority.read(node.name(), "ca-cert.pem")?,
-            });
-        }
-        let first = members.first().context("no cluster is defined")?;
-        Ok(Record {
-            schema: record::SCHEMA.into(),
-            provider: local::NAME.into(),
-            layout: self.layout.name().into(),
-            mesh: record::Mesh {
-                id: MESH.into(),
-                version: first.version().await?,
-                trust_domain: TRUST_DOMAIN.into(),
-                root_cert: authority.read(first.node.name(), "root-cert.pem")?,
-            },
-            clusters,
-            treatments: Vec::new(),
-            faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into()],
-        })
+async fn record(spread: &Spread, members: &[Member<'_>], authority: &Authority, kubeconfig: &Path) -> Result<Record> {
+    let mut clusters = Vec::new();
+    for member in members {
+        let node = member.node;
+        clusters.push(record::Cluster {
+            name: node.name().into(),
+            network: node.definition.network.clone(),
+            kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
+            context: node.name().into(),
+            ingress: Some(node.ingress().await?),
+            eastwest: Some(format!("{}:15443", node.addresses.eastwest)),
+            intermediate_cert: authority.read(node.name(), "ca-cert.pem")?,
+        });
     }
+    let first = members.first().context("no cluster is defined")?;
+    Ok(Record {
+        schema: record::SCHEMA.into(),
+        provider: local::NAME.into(),
+        layout: spread.layout().into(),
+        global_namespace: match spread {
+            Spread::Services => None,
+            Spread::GlobalNamespace(Declaration { name, domain, .. }) => {
+                Some(record::GlobalNamespace { name: name.clone(), domain: domain.clone() })
+            }
+        },
+        mesh: record::Mesh {
+            id: MESH.into(),
+            version: first.version().await?,
+            trust_domain: TRUST_DOMAIN.into(),
+            root_cert: authority.read(first.node.name(), "root-cert.pem")?,
+        },
+        clusters,
+        treatments: Vec::new(),
+        faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into()],
+    })
 }
 
 /// File in the testbed directory that says whose it is.

@@ -1,0 +1,104 @@
+//! The boutique on the mesh, in either layout.
+
+use anyhow::Result;
+use futures::future::try_join_all;
+
+use super::global_namespace::{self, Declaration};
+use super::install::{BOUND, Member};
+use crate::{kubernetes, paths, template};
+
+/// Namespace of the application.
+const NAMESPACE: &str = "pinnacle";
+
+/// What the layout istio has of the application and the other has not: placeholders, and a way in that is not derived.
+const KINDS: [(&str, &str); 3] =
+    [("v1", "Service"), ("networking.istio.io/v1", "Gateway"), ("networking.istio.io/v1", "VirtualService")];
+
+/// Objects of the application that are not derived.
+const OURS: &str = "app.kubernetes.io/part-of=boutique,!meshproof.dev/global-namespace";
+
+/// How the application is spread over the clusters.
+pub(crate) enum Spread {
+    /// By Kubernetes names: every cluster has the services of all, those without workloads of its own as placeholders.
+    Services,
+    /// By the names of a global namespace: a cluster has its own services, all else is derived.
+    GlobalNamespace(Declaration),
+}
+
+impl Spread {
+    /// Its name in the record and on the command line.
+    pub(crate) fn layout(&self) -> &'static str {
+        match self {
+            Self::Services => "istio",
+            Self::GlobalNamespace(_) => "global-namespace",
+        }
+    }
+
+    /// What follows a service's name where workloads of `cluster` call it.
+    fn suffix(&self, cluster: &str) -> String {
+        match self {
+            Self::GlobalNamespace(declaration) if declaration.has(cluster, NAMESPACE) => {
+                format!(".{}", declaration.domain)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// Deploys the application, converging from the other layout where that was deployed before.
+///
+/// # Errors
+/// Naming the object that cannot be written, or the workload that does not become available.
+pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()> {
+    match spread {
+        Spread::Services => {
+            let deploying = members.iter().map(|member| {
+                member.step("boutique", async {
+                    services(member, members).await?;
+                    let ingress = format!("boutique/{}-ingress.yaml", member.node.name());
+                    if paths::fixture(&ingress).exists() {
+                        apply(member, &ingress, "").await?;
+                    }
+                    workloads(member, spread).await
+                })
+            });
+            try_join_all(deploying).await?;
+            global_namespace::withdraw(members).await
+        }
+        Spread::GlobalNamespace(declaration) => {
+            // Placeholders go first: what is derived takes every service that is there for one with workloads.
+            let own = members.iter().map(|member| {
+                member.step("services of the boutique", async {
+                    let written = services(member, std::slice::from_ref(member)).await?;
+                    kubernetes::prune(&member.client, &KINDS, OURS, &written).await
+                })
+            });
+            try_join_all(own).await?;
+            global_namespace::converge(declaration, members).await?;
+            let deploying = members.iter().map(|member| member.step("boutique", workloads(member, spread)));
+            try_join_all(deploying).await.map(drop)
+        }
+    }
+}
+
+/// Writes into the cluster of `member` the services of all the `homes`.
+async fn services(member: &Member<'_>, homes: &[Member<'_>]) -> Result<Vec<kubernetes::Id>> {
+    let mut written = Vec::new();
+    for home in homes {
+        written.extend(apply(member, &format!("boutique/{}-services.yaml", home.node.name()), "").await?);
+    }
+    Ok(written)
+}
+
+/// Writes the cluster's share of the workloads, and waits until they are available.
+async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
+    let cluster = member.node.name();
+    apply(member, &format!("boutique/{cluster}.yaml"), &spread.suffix(cluster)).await?;
+    kubernetes::wait_for_deployments(&member.client, NAMESPACE, BOUND).await
+}
+
+async fn apply(member: &Member<'_>, fixture: &str, domain: &str) -> Result<Vec<kubernetes::Id>> {
+    let mut values = member.values.clone();
+    values.insert("DOMAIN", domain.to_owned());
+    kubernetes::apply(&member.client, &template::fixture(fixture, &values)?).await
+}

@@ -1,0 +1,361 @@
+//! What follows from a declaration and the services of its members: objects for each member cluster, and a DNS zone. Pure:
+//! nothing here asks a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{Declaration, LABEL};
+
+/// Namespace of the gateways.
+const SYSTEM: &str = "istio-system";
+
+/// First two octets of the services' addresses: the range that Istio itself takes automatic addresses from. It is reserved
+/// (class E), so that no workload has one of these; a sidecar takes the connection before it is routed.
+const RANGE: [u8; 2] = [240, 240];
+
+/// A service of the global namespace, wherever it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GlobalService {
+    name: String,
+    namespace: String,
+    /// Clusters where it has workloads.
+    homes: BTreeSet<String>,
+    selector: BTreeMap<String, String>,
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Port {
+    number: i32,
+    target: i32,
+    name: String,
+    protocol: String,
+}
+
+/// Gathers the services of the members, by cluster, into those of the global namespace.
+///
+/// # Errors
+/// Where two members disagree about a service, or one cannot be had from another cluster; naming it.
+pub(super) fn services(declaration: &Declaration, found: &[(String, Vec<Service>)]) -> Result<Vec<GlobalService>> {
+    let mut services: BTreeMap<String, GlobalService> = BTreeMap::new();
+    for (cluster, found) in found {
+        for service in found.iter().filter(|service| declaration.includes(cluster, service)) {
+            let this = GlobalService::of(cluster, service)
+                .with_context(|| format!("service {} of {cluster}", service.name_any()))?;
+            let Some(known) = services.get_mut(&this.name) else {
+                services.insert(this.name.clone(), this);
+                continue;
+            };
+            let same = |known: &GlobalService| {
+                (&known.namespace, &known.selector, &known.ports) == (&this.namespace, &this.selector, &this.ports)
+            };
+            if !same(known) {
+                let home = known.homes.iter().next().map(String::as_str).unwrap_or_default();
+                bail!(
+                    "service {} is one thing in {home} and another in {cluster} (namespace, selector or ports differ): \
+                     under one name there can be only one",
+                    this.name
+                );
+            }
+            known.homes.insert(cluster.clone());
+        }
+    }
+    for public in &declaration.public_services {
+        if !services.contains_key(&public.service) {
+            let known: Vec<&str> = services.keys().map(String::as_str).collect();
+            bail!("no member has the public service `{}`; there are {}", public.service, known.join(", "));
+        }
+    }
+    Ok(services.into_values().collect())
+}
+
+impl Declaration {
+    /// Whether a service of `cluster` is part of it: of a member namespace, with the labels, and with workloads of its own.
+    fn includes(&self, cluster: &str, service: &Service) -> bool {
+        let labels = service.labels();
+        self.has(cluster, &service.namespace().unwrap_or_default())
+            && self.selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+            && service.spec.as_ref().is_some_and(|spec| spec.selector.as_ref().is_some_and(|s| !s.is_empty()))
+    }
+}
+
+impl GlobalService {
+    fn of(cluster: &str, service: &Service) -> Result<Self> {
+        let spec = service.spec.clone().unwrap_or_default();
+        let ports = spec.ports.unwrap_or_default().iter().map(Port::of).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            name: service.name_any(),
+            namespace: service.namespace().unwrap_or_default(),
+            homes: BTreeSet::from([cluster.to_owned()]),
+            selector: spec.selector.unwrap_or_default(),
+            ports,
+        })
+    }
+
+    /// The namespace that its service entry must be in: a service entry selects workloads of its own only.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+impl Port {
+    fn of(port: &ServicePort) -> Result<Self> {
+        let name = port.name.clone().unwrap_or_else(|| format!("port-{}", port.port));
+        let target = match &port.target_port {
+            None => port.port,
+            Some(IntOrString::Int(0)) => port.port,
+            Some(IntOrString::Int(number)) => *number,
+            Some(IntOrString::String(named)) => {
+                bail!("port {name} goes to the container port named `{named}`: give its number")
+            }
+        };
+        // Istio's protocol selection: the port's `appProtocol`, else what its name begins with.
+        let says = port.app_protocol.clone().unwrap_or_else(|| name.clone());
+        let protocol = match says.split('-').next().unwrap_or_default() {
+            known @ ("http" | "http2" | "https" | "grpc" | "tls" | "mongo") => known.to_uppercase(),
+            _ => "TCP".to_owned(),
+        };
+        Ok(Self { number: port.port, target, name, protocol })
+    }
+}
+
+/// The address that each service's name resolves to. The same in every cluster, and hardly changed by services that come
+/// and go: from a hash of the name, the next free one where two meet.
+fn addresses(declaration: &Declaration, services: &[GlobalService]) -> Vec<Ipv4Addr> {
+    let mut taken = BTreeSet::new();
+    let mut one = |service: &GlobalService| {
+        let mut suffix = fnv1a(&format!("{}.{}", service.name, declaration.domain));
+        // Neither the range's own address nor its broadcast address.
+        while matches!(suffix, 0 | u16::MAX) || !taken.insert(suffix) {
+            suffix = suffix.wrapping_add(1);
+        }
+        let [high, low] = suffix.to_be_bytes();
+        Ipv4Addr::new(RANGE[0], RANGE[1], high, low)
+    };
+    services.iter().map(&mut one).collect()
+}
+
+/// FNV-1a, folded to 16 bits (Fowler, Noll, Vo): a hash that is the same on every machine and in every version.
+fn fnv1a(text: &str) -> u16 {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    ((hash >> 16) ^ (hash & 0xffff)) as u16
+}
+
+/// The server block with which a member's DNS answers for the domain; a name that no service has does not exist.
+pub(super) fn zone(declaration: &Declaration, services: &[GlobalService]) -> String {
+    let mut entries = String::new();
+    for (service, address) in services.iter().zip(addresses(declaration, services)) {
+        let _ = writeln!(entries, "        {address} {}.{}", service.name, declaration.domain);
+    }
+    // No IPv6 addresses: the answer for AAAA is that there are none, and not that the name does not exist.
+    format!("{}:53 {{\n    errors\n    hosts {{\n{entries}        ttl 5\n    }}\n}}\n", declaration.domain)
+}
+
+/// The objects of a member cluster.
+pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
+    let Declaration { name, domain, .. } = declaration;
+    let namespaces: Vec<&str> = declaration.namespaces(cluster).collect();
+    let seen_from: BTreeSet<&str> = namespaces.iter().copied().chain([SYSTEM]).collect();
+    let object = |api_version: &str, kind: &str, namespace: &str, object_name: &str, spec: Value| {
+        json!({
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {"name": object_name, "namespace": namespace, "labels": {LABEL: name}},
+            "spec": spec,
+        })
+    };
+    const NETWORKING: &str = "networking.istio.io/v1";
+    let mut objects = Vec::new();
+    for (service, address) in services.iter().zip(addresses(declaration, services)) {
+        let host = format!("{}.{domain}", service.name);
+        let ports: Vec<Value> = service
+            .ports
+            .iter()
+            .map(|port| {
+                json!({"number": port.number, "targetPort": port.target, "name": port.name, "protocol": port.protocol})
+            })
+            .collect();
+        // Selects the workloads of every cluster whose API server istiod reads; those of another network are reached
+        // through its east-west gateway.
+        let entry = json!({
+            "hosts": [host],
+            "addresses": [address],
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "ports": ports,
+            "workloadSelector": {"labels": service.selector},
+            "exportTo": seen_from,
+        });
+        objects.push(object(NETWORKING, "ServiceEntry", &service.namespace, &host, entry));
+        if service.homes.contains(cluster) {
+            let strict = json!({"selector": {"matchLabels": service.selector}, "mtls": {"mode": "STRICT"}});
+            objects.push(object("security.istio.io/v1", "PeerAuthentication", &service.namespace, &host, strict));
+        }
+    }
+    for namespace in &namespaces {
+        let rule = json!({
+            "host": format!("*.{domain}"),
+            "exportTo": [".", SYSTEM],
+            "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}},
+        });
+        objects.push(object(NETWORKING, "DestinationRule", namespace, &format!("{name}-mtls"), rule));
+    }
+    let passthrough = json!({
+        "selector": {"istio": "eastwestgateway"},
+        "servers": [{
+            "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+            "tls": {"mode": "AUTO_PASSTHROUGH"},
+            "hosts": [format!("*.{domain}")],
+        }],
+    });
+    objects.push(object(NETWORKING, "Gateway", SYSTEM, &format!("{name}-eastwest"), passthrough));
+    let Some(home) = namespaces.first().filter(|_| !declaration.public_services.is_empty()) else { return objects };
+    let gateway = format!("{name}-public");
+    let mut all_hosts = Vec::new();
+    for public in &declaration.public_services {
+        let host = format!("{}.{domain}", public.service);
+        let hosts: Vec<&String> = std::iter::once(&host).chain(&public.hosts).collect();
+        let port = services.iter().find(|service| service.name == public.service).and_then(|found| found.ports.first());
+        let destination = json!({"host": host, "port": {"number": port.map_or(80, |port| port.number)}});
+        let route = json!({
+            "hosts": hosts,
+            "gateways": [gateway],
+            "http": [{"route": [{"destination": destination}]}],
+        });
+        objects.push(object(NETWORKING, "VirtualService", home, &host, route));
+        all_hosts.extend(hosts.into_iter().cloned());
+    }
+    let servers = json!({
+        "selector": {"istio": "ingressgateway"},
+        "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": all_hosts}],
+    });
+    objects.push(object(NETWORKING, "Gateway", home, &gateway, servers));
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::global_namespace::declaration::{Member, PublicService};
+
+    fn declaration(members: &[&str]) -> Declaration {
+        Declaration {
+            name: "boutique".into(),
+            domain: "acme.demo".into(),
+            members: members
+                .iter()
+                .map(|cluster| Member { cluster: (*cluster).into(), namespace: "pinnacle".into() })
+                .collect(),
+            selector: BTreeMap::from([("part-of".into(), "boutique".into())]),
+            public_services: vec![PublicService { service: "frontend".into(), hosts: vec!["shop.test".into()] }],
+        }
+    }
+
+    fn service(name: &str, port: Value) -> Service {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "pinnacle", "labels": {"part-of": "boutique"}},
+            "spec": {"selector": {"app": name}, "ports": [port]},
+        }))
+        .unwrap()
+    }
+
+    fn found() -> Vec<(String, Vec<Service>)> {
+        let frontend = service("frontend", json!({"name": "http", "port": 80, "targetPort": 8080}));
+        let redis = service("redis-cart", json!({"name": "tcp-redis", "port": 6379}));
+        let mut stranger = service("stranger", json!({"name": "http", "port": 80}));
+        stranger.metadata.labels = None;
+        let ad = service("adservice", json!({"name": "grpc", "port": 9555}));
+        vec![("cluster1".into(), vec![ad]), ("cluster2".into(), vec![frontend, redis, stranger])]
+    }
+
+    fn names(objects: &[Value]) -> Vec<String> {
+        let text = |object: &Value, pointer: &str| object.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        objects.iter().map(|object| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))).collect()
+    }
+
+    #[test]
+    fn every_member_gets_an_entry_for_every_service_and_strict_policy_for_its_own() {
+        let declaration = declaration(&["cluster1", "cluster2"]);
+        let services = services(&declaration, &found()).unwrap();
+        let objects = objects(&declaration, &services, "cluster1");
+        assert_eq!(
+            names(&objects),
+            [
+                "ServiceEntry adservice.acme.demo",
+                "PeerAuthentication adservice.acme.demo",
+                "ServiceEntry frontend.acme.demo",
+                "ServiceEntry redis-cart.acme.demo",
+                "DestinationRule boutique-mtls",
+                "Gateway boutique-eastwest",
+                "VirtualService frontend.acme.demo",
+                "Gateway boutique-public",
+            ]
+        );
+        let entry = &objects[2]["spec"];
+        assert_eq!(entry["ports"], json!([{"number": 80, "targetPort": 8080, "name": "http", "protocol": "HTTP"}]));
+        assert_eq!(entry["workloadSelector"]["labels"], json!({"app": "frontend"}));
+        assert_eq!(objects[3]["spec"]["ports"][0]["protocol"], "TCP");
+        assert!(objects.iter().all(|object| object["metadata"]["labels"][LABEL] == "boutique"));
+    }
+
+    #[test]
+    fn the_zone_names_every_service_by_the_address_of_its_entry() {
+        let declaration = declaration(&["cluster1", "cluster2"]);
+        let services = services(&declaration, &found()).unwrap();
+        let zone = zone(&declaration, &services);
+        for object in objects(&declaration, &services, "cluster2").iter().filter(|o| o["kind"] == "ServiceEntry") {
+            let (address, host) = (&object["spec"]["addresses"][0], &object["spec"]["hosts"][0]);
+            let line = format!("{} {}\n", address.as_str().unwrap(), host.as_str().unwrap());
+            assert!(zone.contains(&line), "no `{line}` in {zone}");
+        }
+        assert!(!zone.contains("stranger"), "a service without the labels is not part of it");
+    }
+
+    #[test]
+    fn services_of_a_cluster_that_is_no_member_are_not_part_of_it() {
+        let mut alone = declaration(&["cluster1"]);
+        let complaint = services(&alone, &found()).unwrap_err().to_string();
+        assert!(complaint.contains("public service `frontend`") && complaint.contains("adservice"), "{complaint}");
+        alone.public_services.clear();
+        assert_eq!(services(&alone, &found()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_service_in_two_members_is_one_unless_they_differ() {
+        let declaration = declaration(&["cluster1", "cluster2"]);
+        let mut found = found();
+        found[0].1.push(service("frontend", json!({"name": "http", "port": 80, "targetPort": 8080})));
+        let both = services(&declaration, &found).unwrap();
+        assert_eq!(both.len(), 3);
+        found[0].1[1] = service("frontend", json!({"name": "http", "port": 81}));
+        let complaint = services(&declaration, &found).unwrap_err().to_string();
+        assert!(complaint.contains("service frontend is one thing in cluster1"), "{complaint}");
+    }
+
+    #[test]
+    fn a_named_target_port_is_refused_by_name() {
+        let declaration = declaration(&["cluster1"]);
+        let named = service("adservice", json!({"name": "grpc", "port": 9555, "targetPort": "grpc"}));
+        let complaint = format!("{:#}", services(&declaration, &[("cluster1".into(), vec![named])]).unwrap_err());
+        assert!(complaint.contains("adservice of cluster1") && complaint.contains("give its number"), "{complaint}");
+    }
+
+    #[test]
+    fn two_names_never_share_an_address() {
+        let declaration = declaration(&["cluster1"]);
+        let many: Vec<Service> =
+            (0..2000).map(|index| service(&format!("s{index}"), json!({"name": "http", "port": 80}))).collect();
+        let mut with = declaration.clone();
+        with.public_services.clear();
+        let services = services(&with, &[("cluster1".into(), many)]).unwrap();
+        let addresses: BTreeSet<Ipv4Addr> = addresses(&with, &services).into_iter().collect();
+        assert_eq!(addresses.len(), 2000);
+    }
+}
