@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
 use crate::identity::SpiffeId;
 use crate::testbed::record;
 
@@ -102,6 +103,20 @@ impl Cluster {
         Ok(ready)
     }
 
+    /// Waits until there is no pod with these labels, not even one on its way out.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`].
+    pub async fn no_pods(&self, namespace: &str, selector: &str, within: Duration) -> Result<()> {
+        let want = format!("no pod `{selector}` to be left in {namespace} of {}", self.record.name);
+        eventually(want, within, async || {
+            let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await?.items;
+            let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+            Ok::<_, kube::Error>(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
+        })
+        .await
+    }
+
     /// Runs a command in a container and returns what it prints. Standard input, where given, is written whole.
     ///
     /// # Errors
@@ -171,18 +186,27 @@ impl Cluster {
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
     pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
+        let (api, name, what) = self.api_of(object).await?;
+        let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
+        applied.map_err(self.failed(format!("apply {what}")))
+    }
+
+    /// Where an object given as JSON belongs: the interface to its kind, its name, and what to call it in an error.
+    ///
+    /// # Errors
+    /// [`Error::Api`], also for a kind that the cluster does not know.
+    pub(crate) async fn api_of(&self, object: &Value) -> Result<(Api<DynamicObject>, String, String)> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, name, namespace) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
-        let doing = format!("apply {kind} {namespace}/{name}");
+        let what = format!("{kind} {namespace}/{name}");
         let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
         let known = kube::discovery::pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, kind)).await;
-        let (resource, _) = known.map_err(self.failed(doing.clone()))?;
+        let (resource, _) = known.map_err(self.failed(format!("find the kind of {what}")))?;
         let api: Api<DynamicObject> = match namespace {
             "" => Api::all_with(self.client(), &resource),
             namespace => Api::namespaced_with(self.client(), namespace, &resource),
         };
-        let applied = api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
-        applied.map_err(self.failed(doing))
+        Ok((api, name.to_owned(), what))
     }
 }
 

@@ -121,6 +121,16 @@ pub enum Error {
         /// At which step, and why.
         reason: String,
     },
+    /// An object that a test wants to place is there already, and not its own.
+    #[error(
+        "{cluster}: {object} is there already and not this run's: remove it, or run `cargo xtask testbed up`, which removes what an ended run left"
+    )]
+    Taken {
+        /// The cluster.
+        cluster: String,
+        /// Its kind, namespace and name.
+        object: String,
+    },
     /// A page of the shop was not answered, or cannot be read.
     #[error("{url}: {reason}: see `cargo xtask testbed status`")]
     Page {

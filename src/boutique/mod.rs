@@ -1,11 +1,19 @@
 //! The online boutique on the testbed: a shopper's visits through the ingress, and who reaches whom behind it.
 
+mod chromium;
+mod edges;
+mod loss;
 mod page;
+mod policies;
 mod reach;
 mod shopper;
 
+pub use chromium::{CHROME_VARIABLE, chromium};
+pub use edges::{Edge, edges};
+pub use loss::{PROMISE, VISITS, Visit, Visited, Visitors};
 pub use page::{Page, Price};
-pub use reach::{CALLS, PLACES, Reach, cluster_of, edge, from_pod};
+pub use policies::{Stranger, log_both_ends, needed, no_plaintext, restrict, strangers};
+pub use reach::{CALLS, PLACES, Reach, cluster_of, from_pod, port_of, workload};
 pub use shopper::{Card, Shopper};
 
 /// Namespace of the application.

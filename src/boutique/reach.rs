@@ -1,17 +1,16 @@
 //! Who reaches whom inside the application: asked in each pod, of each of its services.
 
-use std::sync::Arc;
-
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::NAMESPACE;
-use crate::cluster::{Cluster, Workload};
+use crate::cluster::Workload;
 use crate::error::{Error, Result};
-use crate::report::{Claim, Judgement};
+use crate::testbed::Testbed;
 
 /// Where each workload runs: the seed's split, with the cart beside its Redis.
-pub const PLACES: [(&str, &str); 11] = [
+pub const PLACES: [(&str, &str); 12] = [
     ("adservice", "cluster1"),
     ("checkoutservice", "cluster1"),
     ("currencyservice", "cluster1"),
@@ -20,13 +19,14 @@ pub const PLACES: [(&str, &str); 11] = [
     ("shippingservice", "cluster1"),
     ("cartservice", "cluster2"),
     ("frontend", "cluster2"),
+    ("loadgenerator", "cluster2"),
     ("productcatalogservice", "cluster2"),
     ("recommendationservice", "cluster2"),
     ("redis-cart", "cluster2"),
 ];
 
 /// The calls that the application makes: caller, and whom it calls.
-pub const CALLS: [(&str, &[&str]); 4] = [
+pub const CALLS: [(&str, &[&str]); 5] = [
     (
         "frontend",
         &[
@@ -52,6 +52,7 @@ pub const CALLS: [(&str, &[&str]); 4] = [
     ),
     ("recommendationservice", &["productcatalogservice"]),
     ("cartservice", &["redis-cart"]),
+    ("loadgenerator", &["frontend"]),
 ];
 
 /// The cluster that a workload runs in.
@@ -72,59 +73,94 @@ pub struct Reach {
     pub answer: Value,
     /// `CLUSTER/POD` that answered, as it says; Redis says nothing.
     pub served_by: Option<String>,
+    /// By which the proxies' logs know the request; Redis has none.
+    pub request_id: Option<String>,
+    /// The caller's end of the connection, where there is no request to know it by.
+    pub local_address: Option<String>,
 }
 
-/// Calls `callees` from inside the pod of `caller`.
+impl Reach {
+    /// Whether a proxy refused the call for who the caller is: HTTP 403, as gRPC reports it `PERMISSION_DENIED`, in the
+    /// words of Envoy's RBAC filter; or a connection that was accepted and ended at once, where it is not HTTP.
+    pub fn is_denied(&self) -> bool {
+        let text = |pointer: &str| self.answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        match text("/kind") {
+            "grpc" => text("/code") == "PermissionDenied" && text("/message").contains("RBAC: access denied"),
+            "http" => self.answer["status"] == 403,
+            "transport" => {
+                self.callee == "redis-cart"
+                    && ["closed without a reply", "reset by peer"].iter().any(|how| text("/error").contains(how))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The pod of a workload of the application.
 ///
 /// # Errors
-/// [`Error::NoPod`] where the caller is not there, [`Error::Exec`] where it reports nothing that can be read.
-pub async fn from_pod(cluster: &Arc<Cluster>, caller: &str, callees: &[&str]) -> Result<(Workload, Vec<Reach>)> {
+/// [`Error::NoPod`] where it is not there, [`Error::UnknownCluster`] where its cluster is not.
+pub async fn workload(testbed: &Testbed, name: &str) -> Result<Workload> {
+    let cluster = testbed.cluster(cluster_of(name).unwrap_or_default())?;
+    Workload::find(cluster, NAMESPACE, &format!("app={name}")).await
+}
+
+/// The port that a workload's own container listens on.
+///
+/// # Errors
+/// [`Error::Api`] where the pod is gone, [`Error::NoPod`] where it names no port.
+pub async fn port_of(workload: &Workload) -> Result<u16> {
+    let Workload { cluster, namespace, pod, .. } = workload;
+    let found = cluster.api::<Pod>(namespace).get(pod).await;
+    let spec = found.map_err(cluster.failed(format!("read pod {namespace}/{pod}")))?.spec.unwrap_or_default();
+    let own = spec.containers.into_iter().filter(|container| container.name != "istio-proxy");
+    let port = own.flat_map(|container| container.ports.unwrap_or_default()).next();
+    port.and_then(|port| u16::try_from(port.container_port).ok()).ok_or_else(|| Error::NoPod {
+        cluster: cluster.name().into(),
+        namespace: namespace.clone(),
+        selector: pod.clone(),
+        seen: "and its container names no port".into(),
+    })
+}
+
+/// Calls `callees` from inside the pod of `caller`. Those that it is configured to call are called where its own
+/// environment says, others by the names of the testbed's layout.
+///
+/// # Errors
+/// [`Error::NoPod`] where the caller is not there, [`Error::Exec`] where it does not report on each, in a form that can be
+/// read.
+pub async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Result<(Workload, Vec<Reach>)> {
     #[derive(Deserialize)]
     struct Report {
         checks: Vec<Reach>,
     }
-    let pod = Workload::find(cluster, NAMESPACE, &format!("app={caller}")).await?;
+    let pod = workload(testbed, caller).await?;
     let only = callees.join(",");
-    let command = ["/boutique", "check", "--json", "--timeout", "5", "--only", &only];
-    let output = cluster.exec(pod.container("server"), &command, None).await?;
-    let report: Report = serde_json::from_str(&output).map_err(|error| Error::Exec {
-        cluster: cluster.name().into(),
+    let domain = testbed.record.global_namespace.as_ref().map(|global| format!(".{}", global.domain));
+    let domain = format!("--domain={}", domain.unwrap_or_default());
+    let command = ["/boutique", "check", "--json", "--timeout", "5", &domain, "--only", &only];
+    let unusable = |reason: String| Error::Exec {
+        cluster: pod.cluster.name().into(),
         namespace: NAMESPACE.into(),
         pod: pod.pod.clone(),
         command: command.join(" "),
-        reason: format!("its report cannot be read: {error}"),
-    })?;
+        reason,
+    };
+    let output = pod.cluster.exec(pod.container(container_of(caller)), &command, None).await?;
+    let report: Report =
+        serde_json::from_str(&output).map_err(|error| unusable(format!("its report cannot be read: {error}")))?;
+    let mut wanted = callees.to_vec();
+    wanted.sort_unstable();
+    let reported: Vec<&str> = report.checks.iter().map(|reach| reach.callee.as_str()).collect();
+    if wanted != reported {
+        return Err(unusable(format!("it reports on {} instead of {}", reported.join(", "), wanted.join(", "))));
+    }
     Ok((pod, report.checks))
 }
 
-/// Claims that `caller` was answered by `reach`'s callee in the cluster where that runs.
-pub fn edge(caller: &Workload, name: &str, reach: &Reach) -> Claim {
-    let home = cluster_of(&reach.callee).unwrap_or("no cluster");
-    let by = reach.served_by.as_deref();
-    // Redis does not say where it runs; that it answered at all is what there is.
-    let at_home = by.map_or(reach.callee == "redis-cart", |by| by.starts_with(&format!("{home}/")));
-    let holds = reach.reached && at_home;
-    Claim {
-        id: format!("edge/{name}/{}", reach.callee),
-        requirement: "every service of the application reaches those that it calls".into(),
-        source: caller.to_string(),
-        destination: reach.address.clone(),
-        expected: format!("answered by {} in {home}", reach.callee),
-        observed: match (reach.reached, by) {
-            (true, Some(by)) => format!("answered by {by}"),
-            (true, None) => "answered".into(),
-            (false, _) => format!("not answered: {}", reach.answer),
-        },
-        evidence: vec![format!("the call ended with {}", reach.answer)],
-        verdict: if holds { Judgement::Pass } else { Judgement::Fail },
-        next: vec![
-            format!(
-                "{} -n {NAMESPACE} exec deploy/{name} -c server -- /boutique check",
-                caller.cluster.command("kubectl")
-            ),
-            format!("{} -n {NAMESPACE} get pods,endpointslices", caller.cluster.command("kubectl")),
-        ],
-    }
+/// The container of a workload that holds `/boutique`.
+fn container_of(workload: &str) -> &'static str {
+    if workload == "loadgenerator" { "main" } else { "server" }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Everything a test creates and claims: owned, diagnosed where it fails, removed, recorded.
 
 mod diagnostics;
+mod owned;
 
 use std::any::Any;
 use std::fmt;
@@ -10,9 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Workload};
@@ -20,6 +18,7 @@ use crate::error::Result;
 use crate::report::{self, Claim, Judgement};
 use crate::testbed::Testbed;
 use crate::vantage;
+use owned::Owned;
 
 /// Label on everything a run creates; its value is the run.
 pub const RUN_LABEL: &str = "meshproof.dev/run";
@@ -59,8 +58,8 @@ pub struct Scope {
     suite: &'static str,
     test: String,
     claims: Mutex<Vec<Claim>>,
-    /// Namespaces to remove; listed before they are created, so that none is ever created and forgotten.
-    owned: Mutex<Vec<(Arc<Cluster>, String)>>,
+    /// What to put back; listed before it is changed, so that nothing is ever changed and forgotten.
+    owned: Mutex<Vec<Owned>>,
 }
 
 impl Scope {
@@ -146,8 +145,7 @@ impl Scope {
     /// [`Error::Api`](crate::Error::Api).
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
         let name = format!("meshproof-{purpose}-{}", report::run());
-        let owned = (Arc::clone(cluster), name.clone());
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
+        self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         for (label, value) in labels {
             namespace["metadata"]["labels"][*label] = (*value).into();
@@ -166,31 +164,55 @@ impl Scope {
         cluster.apply(object).await.map(drop)
     }
 
-    /// Removes what was created; what cannot be removed is complained about. The API server finishes in the
-    /// background: a verdict does not wait for pods to stop.
+    /// Applies an object in this test's name into a namespace that is not the test's own, and removes it at the end. One
+    /// that is there already, and is another's, is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api); [`Error::Taken`](crate::Error::Taken) where there is one of that name.
+    pub async fn lend(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
+        let lent = owned::Lent::of(cluster, &object).await?;
+        lent.refuse_taken().await?;
+        self.own(Owned::Object(lent.into()));
+        self.apply(cluster, &mut object).await
+    }
+
+    /// Sets the replicas of a deployment until the test ends; then it gets back those it had. Returns how many those were.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api), also where there is no such deployment.
+    pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
+        let scaled = owned::Scaled::now(cluster, namespace, deployment).await?;
+        // What an earlier call of the same test found is what there was before.
+        let again = |owned: &Owned| matches!(owned, Owned::Scale(known) if known.is(&scaled));
+        let known = self.owned.lock().unwrap_or_else(PoisonError::into_inner).iter().any(again);
+        if !known {
+            self.own(Owned::Scale(scaled.clone()));
+        }
+        scaled.set(replicas).await?;
+        Ok(scaled.before())
+    }
+
+    fn own(&self, owned: Owned) {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
+    }
+
+    /// Puts back what was changed, the last first; what cannot be is complained about.
     async fn clean_up(&self) -> Vec<String> {
         let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
         if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
-            for (cluster, namespace) in &owned {
-                eprintln!("kept: namespace {namespace} in {}", cluster.name());
+            for owned in &owned {
+                eprintln!("kept: {owned}");
             }
             return Vec::new();
         }
-        let removing = owned.into_iter().map(async |(cluster, namespace)| {
-            let namespaces: Api<Namespace> = Api::all(cluster.client());
-            match namespaces.delete(&namespace, &DeleteParams::background()).await {
-                Ok(_) => None,
-                // Armed and never created.
-                Err(kube::Error::Api(status)) if status.code == 404 => None,
-                Err(error) => Some(cluster.failed(format!("remove namespace {namespace}"))(error).to_string()),
-            }
-        });
-        join_all(removing).await.into_iter().flatten().collect()
+        let restoring = owned.iter().rev().map(Owned::restore);
+        join_all(restoring).await.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
     }
 
     /// Namespaces whose state explains a failure: the probes', and those this test made.
     fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
-        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned: Vec<_> = owned.iter().filter_map(Owned::namespace).collect();
         let fixed = [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE];
         let fixed =
             self.testbed.clusters.iter().flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.into())));

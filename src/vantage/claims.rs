@@ -79,33 +79,9 @@ pub fn mutual_tls(
         None if !exchange.outcome().is_answered() => {}
         None => faults.push("the proxies' logs do not both show it, so who was authenticated is unknown".into()),
         Some(ends) => {
-            let at = [
-                (
-                    "the source's proxy",
-                    ends.source.side("upstream"),
-                    (source, &source_id),
-                    (destination, &destination_id),
-                ),
-                (
-                    "the destination's proxy",
-                    ends.destination.side("downstream"),
-                    (destination, &destination_id),
-                    (source, &source_id),
-                ),
-            ];
-            for (end, side, (_, own), (peer, peer_id)) in at {
-                if !side.is_between(own, peer_id) {
-                    let (was, saw) = (side.own.unwrap_or("nobody"), side.peer.unwrap_or("nobody"));
-                    faults.push(format!("{end} was {was} and authenticated {saw}"));
-                }
-                if !matches!(side.tls, Some("TLSv1.2" | "TLSv1.3")) {
-                    faults.push(format!("{end} logged {} as its TLS version", side.tls.unwrap_or("nothing")));
-                }
-                match side.certificate().and_then(|leaf| verified(trust, &leaf, peer_id, peer)) {
-                    Ok(seen) => evidence.push(format!("{end} saw {seen} over {}", side.tls.unwrap_or("no TLS"))),
-                    Err(fault) => faults.push(format!("what {end} saw is not to be trusted: {fault}")),
-                }
-            }
+            let seen = authenticated(ends, (source, destination), trust);
+            faults.extend(seen.faults);
+            evidence.extend(seen.evidence);
         }
     }
     if exchange.dial.protocol.is_http() && exchange.outcome().is_answered() {
@@ -117,6 +93,43 @@ pub fn mutual_tls(
         claim = claim.evidence(line);
     }
     claim
+}
+
+/// What speaks for and against two ends' having authenticated each other.
+#[derive(Debug, Default)]
+pub(crate) struct Authenticated {
+    pub(crate) faults: Vec<String>,
+    pub(crate) evidence: Vec<String>,
+}
+
+/// Whether each proxy was who it should be and authenticated the other: by SPIFFE id, over TLS 1.2 or newer, by a
+/// certificate that chains to the root through the intermediate of the other's cluster.
+pub(crate) fn authenticated(
+    ends: &Ends,
+    (source, destination): (&Workload, &Workload),
+    trust: &Trust,
+) -> Authenticated {
+    let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
+    let mut seen = Authenticated::default();
+    let upstream = ends.source.side("upstream");
+    let downstream = ends.destination.side("downstream");
+    for (end, side, own, (peer, peer_id)) in [
+        ("the source's proxy", upstream, &source_id, (destination, &destination_id)),
+        ("the destination's proxy", downstream, &destination_id, (source, &source_id)),
+    ] {
+        if !side.is_between(own, peer_id) {
+            let (was, saw) = (side.own.unwrap_or("nobody"), side.peer.unwrap_or("nobody"));
+            seen.faults.push(format!("{end} was {was} and authenticated {saw}"));
+        }
+        if !matches!(side.tls, Some("TLSv1.2" | "TLSv1.3")) {
+            seen.faults.push(format!("{end} logged {} as its TLS version", side.tls.unwrap_or("nothing")));
+        }
+        match side.certificate().and_then(|leaf| verified(trust, &leaf, peer_id, peer)) {
+            Ok(by) => seen.evidence.push(format!("{end} saw {by} over {}", side.tls.unwrap_or("no TLS"))),
+            Err(fault) => seen.faults.push(format!("what {end} saw is not to be trusted: {fault}")),
+        }
+    }
+    seen
 }
 
 /// Claims that a raw handshake with `destination` was refused by `alert`, while `control`, which differs only in its

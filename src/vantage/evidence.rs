@@ -17,7 +17,7 @@ use crate::eventually::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId};
 
 /// Proxies flush their logs every second, and log TCP when a connection ends.
-const FLUSH_BOUND: Duration = Duration::from_secs(10);
+pub(crate) const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
 /// One line of a proxy's access log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +42,11 @@ impl AccessEntry {
     /// The value of a field.
     pub fn get(&self, field: &str) -> Option<&str> {
         self.0.get(field).map(String::as_str)
+    }
+
+    /// Whether it is of what the workload called, and not of who called it.
+    pub fn is_outbound(&self) -> bool {
+        self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("outbound|"))
     }
 
     fn is(&self, field: &str, value: Option<&str>) -> bool {
@@ -197,7 +202,15 @@ pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Resu
 /// What a workload's proxy has logged since the first of the exchanges began.
 async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<AccessEntry>> {
     let oldest = exchanges.iter().map(|exchange| exchange.started.elapsed()).max().unwrap_or_default();
-    let log = workload.cluster.logs(workload.container("istio-proxy"), oldest + Duration::from_secs(1)).await?;
+    logged(workload, oldest).await
+}
+
+/// What a workload's proxy has logged in the last `within`.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub(crate) async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
+    let log = workload.cluster.logs(workload.container("istio-proxy"), within + Duration::from_secs(1)).await?;
     Ok(log.lines().filter_map(AccessEntry::parse).collect())
 }
 

@@ -62,6 +62,14 @@ pub async fn ingress_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
     Workload::find(cluster, "istio-system", "istio=ingressgateway").await
 }
 
+/// The east-west gateway of a cluster.
+///
+/// # Errors
+/// As [`Cluster::ready_pods`].
+pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
+    Workload::find(cluster, "istio-system", "istio=eastwestgateway").await
+}
+
 /// Name of the service of a cluster's meshed probe, in every cluster.
 pub fn service_host(cluster: &str) -> String {
     format!("probe-{cluster}.{MESHED_NAMESPACE}.svc.cluster.local")

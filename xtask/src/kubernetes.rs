@@ -143,6 +143,26 @@ pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a test placed into others' namespaces and was ended before it could take back: policies, switched logs.
+/// Whatever its age: `up` and tests do not run at the same time, `up` takes the record away first.
+pub(crate) async fn sweep_test_objects(client: &Client) -> Result<()> {
+    let kinds = [("security.istio.io/v1", "AuthorizationPolicy"), ("telemetry.istio.io/v1", "Telemetry")];
+    prune(client, &kinds, meshproof::scope::RUN_LABEL, &[]).await
+}
+
+/// Gives a deployment that was left without replicas one again.
+pub(crate) async fn revive(client: &Client, namespace: &str, name: &str) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let found = deployments.get(name).await.with_context(|| format!("cannot read deployment {namespace}/{name}"))?;
+    if found.spec.and_then(|spec| spec.replicas) == Some(0) {
+        progress::count_command();
+        let scale = Patch::Merge(json!({"spec": {"replicas": 1}}));
+        let scaled = deployments.patch_scale(name, &PatchParams::default(), &scale).await;
+        scaled.with_context(|| format!("cannot scale deployment {namespace}/{name}"))?;
+    }
+    Ok(())
+}
+
 /// Writes all objects of a YAML document, by server-side apply.
 ///
 /// # Errors

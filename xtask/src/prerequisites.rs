@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use meshproof::boutique::{CHROME_VARIABLE, chromium};
 use meshproof::{Seen, eventually};
 
 use crate::command::run;
@@ -64,9 +65,33 @@ pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
         }
         progress.step(None, &format!("installing {}", packages(&missing).join(", ")), apt(&missing)).await?;
     }
+    browser(progress, install).await?;
     let engine = engine(progress, install).await?;
     fit(&engine).await?;
     room(&engine).await
+}
+
+/// The browser that the boutique suite drives. The testbed itself does without, so where it cannot be installed `up` says
+/// so and goes on; the test then fails with the same advice.
+async fn browser(progress: &Progress, install: bool) -> Result<()> {
+    if chromium().is_some() {
+        return Ok(());
+    }
+    // Ubuntu's package of that name is an empty one that asks for snap.
+    let debian =
+        std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"));
+    if !(install && nix_is_root() && debian) {
+        progress.say(format!(
+            "There is no Chromium on this machine, and one test of `cargo test --test boutique` drives it: install it \
+             (Debian: `apt-get install chromium`; Ubuntu: `snap install chromium`), or name a browser in {CHROME_VARIABLE}."
+        ));
+        return Ok(());
+    }
+    let packages = [
+        Missing { what: "Chromium (drives the shop in the boutique suite)", package: "chromium" },
+        Missing { what: "a font for it", package: "fonts-dejavu-core" },
+    ];
+    progress.step(None, "installing chromium", apt(&packages)).await
 }
 
 /// The engine; where it is installed and does not run, `start` allows starting it.

@@ -144,6 +144,7 @@ impl<'a> Member<'a> {
                 self.assign("istio-eastwestgateway", &addresses.eastwest),
             )?;
             for gateway in ["istio-ingressgateway", "istio-eastwestgateway"] {
+                kubernetes::revive(&self.client, SYSTEM, gateway).await?;
                 kubernetes::wait_for_deployment(&self.client, SYSTEM, gateway, BOUND).await?;
             }
             Ok(())
@@ -171,6 +172,7 @@ impl<'a> Member<'a> {
     /// Policies and probes; istiod must be there to inject the proxies.
     pub(crate) async fn workloads(&self) -> Result<()> {
         self.step("policies and probes", async {
+            kubernetes::sweep_test_objects(&self.client).await.context("cannot remove what tests left behind")?;
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }

@@ -1,15 +1,23 @@
 //! The online boutique, across both clusters: a person can shop in it, and every service reaches those that it calls.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). Verdicts are recorded in `target/meshproof/boutique/report.json`.
+//! Needs a live testbed (`cargo xtask testbed up`), in either layout. Verdicts are recorded in
+//! `target/meshproof/boutique/report.json`, pictures beside it. Tests that change what others rely on – policies, replicas –
+//! have the application to themselves (`file_serial`); the others share it (`file_parallel`).
 
-use futures::future::try_join_all;
-use meshproof::boutique::{self, CALLS, Card, Shopper};
+mod browser;
+mod load;
+mod loss;
+mod reach;
+
+use meshproof::boutique::{Card, Shopper};
 use meshproof::{Scope, Verdict};
 use rstest::rstest;
+use serial_test::file_parallel;
 
 const SUITE: &str = "boutique";
 
 #[tokio::test]
+#[file_parallel(boutique)]
 async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict {
     Scope::run(SUITE, "a_shopper_buys", async |scope| {
         let shopper = Shopper::new(&scope.testbed)?;
@@ -45,6 +53,7 @@ async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict 
 }
 
 #[tokio::test]
+#[file_parallel(boutique)]
 async fn two_shoppers_have_two_carts() -> Verdict {
     Scope::run(SUITE, "two_shoppers_have_two_carts", async |scope| {
         let (one, other) = (Shopper::new(&scope.testbed)?, Shopper::new(&scope.testbed)?);
@@ -63,6 +72,7 @@ async fn two_shoppers_have_two_carts() -> Verdict {
 #[case::that_has_expired(Card::Expired)]
 #[case::of_a_kind_not_taken(Card::NotTaken)]
 #[tokio::test]
+#[file_parallel(boutique)]
 async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
     Scope::run(SUITE, format!("a_card_is_refused_{card:?}"), async |scope| {
         let shopper = Shopper::new(&scope.testbed)?;
@@ -77,24 +87,6 @@ async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
         let bought = shopper.check_out(Card::Good).await?;
         scope.claim(bought.claim(&format!("{id}/control"), "a good card buys the same cart", &200, &bought.status));
         Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn every_service_reaches_those_that_it_calls() -> Verdict {
-    Scope::run(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
-        let asking = CALLS.map(async |(caller, callees)| {
-            let cluster = scope.testbed.cluster(boutique::cluster_of(caller).unwrap_or_default())?;
-            let (pod, reached) = boutique::from_pod(cluster, caller, callees).await?;
-            for reach in &reached {
-                scope.claim(boutique::edge(&pod, caller, reach));
-            }
-            let asked: Vec<&str> = reached.iter().map(|reach| reach.callee.as_str()).collect();
-            assert_eq!(asked, callees, "{caller} does not report on all that it was to call");
-            Ok(())
-        });
-        try_join_all(asking).await.map(drop)
     })
     .await
 }

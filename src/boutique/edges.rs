@@ -1,0 +1,290 @@
+//! The application's calls, each with what the proxies at both ends and the gateway between them say of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+use super::reach::{self, CALLS, Reach, cluster_of};
+use super::{NAMESPACE, PLACES};
+use crate::cluster::Workload;
+use crate::error::Result;
+use crate::eventually::{Seen, eventually};
+use crate::report::{Claim, Judgement};
+use crate::testbed::Testbed;
+use crate::vantage::{self, AccessEntry, Ends, FLUSH_BOUND, logged};
+
+/// One call of the application.
+#[derive(Debug)]
+pub struct Edge {
+    /// Who called, by the workload's name.
+    name: &'static str,
+    caller: Workload,
+    reach: Reach,
+    /// The pod that should have answered.
+    callee: Workload,
+    /// What both proxies logged; none where an end logged nothing in time.
+    ends: Option<Ends>,
+    /// The gateway that it must have passed, where its ends are in two clusters.
+    gateway: Option<Gateway>,
+}
+
+/// An east-west gateway, and what it says of its connections.
+#[derive(Debug, Clone)]
+struct Gateway {
+    pod: Workload,
+    /// Where the other clusters reach it.
+    address: Option<String>,
+    /// Its connections to each endpoint: Envoy's `/clusters`.
+    clusters: String,
+}
+
+/// Has every caller of the application call each of its callees, once, and gathers the evidence. Both proxies must have
+/// the evidence log on: see [`log_both_ends`](super::log_both_ends).
+///
+/// # Errors
+/// Where a workload is missing, or a log cannot be read. How a call ends is never an error.
+pub async fn edges(testbed: &Testbed) -> Result<Vec<Edge>> {
+    logged_within(testbed, FLUSH_BOUND).await
+}
+
+/// As [`edges`], giving the proxies this long to log.
+pub(super) async fn logged_within(testbed: &Testbed, bound: Duration) -> Result<Vec<Edge>> {
+    let pods = PLACES.map(async |(name, _)| Ok::<_, crate::Error>((name, reach::workload(testbed, name).await?)));
+    let pods: BTreeMap<&str, Workload> = try_join_all(pods).await?.into_iter().collect();
+    let started = Instant::now();
+    let asked = CALLS.map(async |(caller, callees)| {
+        let (pod, reached) = reach::from_pod(testbed, caller, callees).await?;
+        Ok::<_, crate::Error>(reached.into_iter().map(move |reach| (caller, pod.clone(), reach)))
+    });
+    let calls: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
+    let logs = complete_logs(&pods, &calls, started, bound).await?;
+    let gateways = gateways(testbed).await?;
+    let edges = calls.into_iter().map(|(name, caller, reach)| {
+        let ends = ends_of(&logs, name, &reach);
+        let callee = pods[reach.callee.as_str()].clone();
+        let crosses = cluster_of(name) != cluster_of(&reach.callee);
+        let gateway = crosses.then(|| gateways.get(callee.cluster.name()).cloned()).flatten();
+        Edge { name, caller, reach, callee, ends, gateway }
+    });
+    Ok(edges.collect())
+}
+
+type Logs = BTreeMap<&'static str, Vec<AccessEntry>>;
+
+/// Every workload's proxy log since `started`, as soon as all calls that were answered are in it at both ends.
+async fn complete_logs(
+    pods: &BTreeMap<&'static str, Workload>,
+    calls: &[(&'static str, Workload, Reach)],
+    started: Instant,
+    bound: Duration,
+) -> Result<Logs> {
+    let mut last = Ok(Logs::new());
+    let complete = eventually("both proxies to log every call", bound, async || {
+        let reading = pods.iter().map(async |(name, pod)| Ok((*name, logged(pod, started.elapsed()).await?)));
+        last = try_join_all(reading).await.map(|logs: Vec<_>| logs.into_iter().collect());
+        let logs: &Logs = last.as_ref().map_err(|error: &crate::Error| error.to_string())?;
+        let missing = calls.iter().filter(|(name, _, reach)| reach.reached && ends_of(logs, name, reach).is_none());
+        let missing: Vec<String> = missing.map(|(name, _, reach)| format!("{name} → {}", reach.callee)).collect();
+        Ok::<_, String>(if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) })
+    });
+    // What is missing in the end is missing evidence, and fails the claim it belongs to; not the others.
+    drop(complete.await);
+    last
+}
+
+/// Both proxies' account of a call: by its request id or, where it is not HTTP, by the addresses of its connections.
+fn ends_of(logs: &Logs, caller: &str, reach: &Reach) -> Option<Ends> {
+    let (at_source, at_destination) = (logs.get(caller)?, logs.get(reach.callee.as_str())?);
+    let is = |entry: &AccessEntry, field: &str, value: &Option<String>| {
+        value.is_some() && entry.get(field) == value.as_deref()
+    };
+    let source = at_source.iter().find(|entry| {
+        let known =
+            is(entry, "request_id", &reach.request_id) || is(entry, "downstream_remote_address", &reach.local_address);
+        known && entry.is_outbound()
+    })?;
+    let connection = source.get("upstream_local_address").map(str::to_owned);
+    let destination = at_destination.iter().find(|entry| {
+        let known = is(entry, "request_id", &reach.request_id)
+            || (reach.request_id.is_none() && is(entry, "downstream_remote_address", &connection));
+        known && !entry.is_outbound()
+    })?;
+    Some(Ends { source: source.clone(), destination: destination.clone() })
+}
+
+async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
+    let reading = testbed.clusters.iter().map(async |cluster| {
+        let pod = vantage::eastwest_gateway(cluster).await?;
+        let command = ["pilot-agent", "request", "GET", "clusters"];
+        let clusters = cluster.exec(pod.container("istio-proxy"), &command, None).await?;
+        let address = cluster.record().eastwest.clone();
+        Ok((cluster.name().to_owned(), Gateway { pod, address, clusters }))
+    });
+    Ok(try_join_all(reading).await?.into_iter().collect())
+}
+
+impl Edge {
+    /// Its name, where it was answered and a proxy logged nothing of it.
+    pub(super) fn unlogged(&self) -> Option<String> {
+        (self.reach.reached && self.ends.is_none()).then(|| format!("{} → {}", self.name, self.reach.callee))
+    }
+
+    /// Claims that the callee answered from its cluster, that each end authenticated the other, and that the call went
+    /// through the east-west gateway where its ends are in two clusters, and straight where they are in one.
+    pub fn claim(&self, testbed: &Testbed) -> Claim {
+        let Self { name, caller, reach, callee, .. } = self;
+        let trust = &testbed.trust;
+        let home = callee.cluster.name();
+        let (from, to) = (caller.spiffe_id(trust.domain()), callee.spiffe_id(trust.domain()));
+        let way = self.gateway.as_ref().map_or("directly", |_| "through the east-west gateway");
+        let by = reach.served_by.as_deref();
+        let mut claim = Claim {
+            id: format!("edge/{name}/{}", reach.callee),
+            requirement:
+                "every service of the application reaches those that it calls, and each end authenticates the other"
+                    .into(),
+            source: caller.to_string(),
+            destination: reach.address.clone(),
+            expected: format!("answered by {home}/{}, {way}; {from} and {to} authenticated each other", callee.pod),
+            observed: match (reach.reached, by) {
+                (true, Some(by)) => format!("answered by {by}"),
+                (true, None) => "answered".into(),
+                (false, _) => format!("not answered: {}", reach.answer),
+            },
+            evidence: vec![format!("the call ended with {}", reach.answer)],
+            verdict: if reach.reached { Judgement::Pass } else { Judgement::Fail },
+            next: self.commands(),
+        };
+        if !reach.reached {
+            return claim;
+        }
+        // Redis does not say who it is; the certificate at its end does.
+        if by.is_some_and(|by| by != format!("{home}/{}", callee.pod)) || (by.is_none() && reach.request_id.is_some()) {
+            claim = claim.fault(format!("it should have been answered by {home}/{}", callee.pod));
+        }
+        let Some(ends) = &self.ends else {
+            return claim.fault("the proxies' logs do not both show it, so who was authenticated is unknown");
+        };
+        let seen = vantage::authenticated(ends, (caller, callee), trust);
+        claim.evidence.extend(seen.evidence);
+        for fault in seen.faults {
+            claim = claim.fault(fault);
+        }
+        for judged in self.way(ends) {
+            claim = match judged {
+                Ok(line) => claim.evidence(line),
+                Err(fault) => claim.fault(fault),
+            };
+        }
+        claim
+    }
+
+    /// The way the call took, as each of those on it tells.
+    fn way(&self, ends: &Ends) -> Vec<Result<String, String>> {
+        let to = ends.source.get("upstream_host").unwrap_or("nowhere");
+        let from = ends.destination.get("downstream_remote_address").unwrap_or("nowhere");
+        let from_pod = |pod: &Workload| from.rsplit_once(':').is_some_and(|(host, _)| host == pod.address);
+        let judged = |holds: bool, line: String| if holds { Ok(line) } else { Err(line) };
+        let Some(gateway) = &self.gateway else {
+            let straight = to.rsplit_once(':').is_some_and(|(host, _)| host == self.callee.address);
+            return vec![
+                judged(straight, format!("the source's proxy connected to {to}")),
+                judged(from_pod(&self.caller), format!("the destination's proxy was connected to from {from}")),
+            ];
+        };
+        let entered = gateway.address.as_deref() == Some(to);
+        let left = from_pod(&gateway.pod);
+        let carried = carried(&gateway.clusters, &self.callee.address, &self.reach.callee);
+        let name = format!("{} in {}", gateway.pod.pod, gateway.pod.cluster.name());
+        vec![
+            judged(
+                entered,
+                format!("the source's proxy connected to {to}; the east-west gateway is at {:?}", gateway.address),
+            ),
+            judged(
+                left,
+                format!(
+                    "the destination's proxy was connected to from {from}; the gateway's pod is at {}",
+                    gateway.pod.address
+                ),
+            ),
+            judged(
+                carried > 0,
+                format!("the gateway {name} has made {carried} connections to {} for it", self.callee.address),
+            ),
+        ]
+    }
+
+    fn commands(&self) -> Vec<String> {
+        let kubectl = self.caller.cluster.command("kubectl");
+        let istioctl = self.caller.cluster.command("istioctl");
+        vec![
+            format!("{kubectl} -n {NAMESPACE} exec {} -- /boutique check", self.caller.pod),
+            format!("{istioctl} proxy-config endpoints {}.{NAMESPACE} | grep {}", self.caller.pod, self.reach.callee),
+            format!("{} -n {NAMESPACE} get pods,endpointslices", self.callee.cluster.command("kubectl")),
+        ]
+    }
+}
+
+/// Connections that a gateway has made to `address` for `service`, in the words of Envoy's `/clusters`:
+/// `outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2`.
+fn carried(clusters: &str, address: &str, service: &str) -> u64 {
+    let of = |line: &str| {
+        let mut fields = line.split("::");
+        let (cluster, endpoint) = (fields.next()?, fields.next()?);
+        let (kind, count) = (fields.next()?, fields.next()?);
+        let host = endpoint.rsplit_once(':')?.0;
+        let ours = cluster.split_once("_._.").is_some_and(|(_, name)| name.starts_with(&format!("{service}.")));
+        (ours && host == address && kind == "cx_total").then(|| count.trim().parse::<u64>().ok())?
+    };
+    clusters.lines().filter_map(of).sum()
+}
+
+/// How long a proxy may take to be given a new configuration.
+pub(super) const CONFIGURED: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_carried_is_counted_by_service_and_endpoint() {
+        let clusters = "outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2\n\
+             outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::rq_total::7\n\
+             outbound_.9555_._.adservice.acme.demo::192.168.0.10:9555::cx_total::1\n\
+             outbound_.7000_._.currencyservice.pinnacle.svc.cluster.local::192.168.0.10:7000::cx_total::5\n\
+             xds-grpc::127.0.0.1:0::cx_total::1\nnonsense\n";
+        assert_eq!(carried(clusters, "192.168.0.10", "adservice"), 3);
+        assert_eq!(carried(clusters, "192.168.0.11", "adservice"), 0);
+    }
+
+    fn entry(line: serde_json::Value) -> AccessEntry {
+        AccessEntry::parse(&line.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_call_is_found_by_its_request_and_one_without_by_its_connections() {
+        let mut reach: Reach = serde_json::from_value(serde_json::json!({
+            "callee": "redis-cart", "address": "redis-cart:6379", "reached": true, "answer": {},
+            "served_by": null, "request_id": null, "local_address": "10.0.0.1:1000",
+        }))
+        .unwrap();
+        let outbound = serde_json::json!({
+            "upstream_cluster": "outbound|6379||redis-cart", "downstream_remote_address": "10.0.0.1:1000",
+            "upstream_local_address": "10.0.0.1:2000", "request_id": "r",
+        });
+        let inbound = |from: &str| {
+            entry(serde_json::json!({
+                "upstream_cluster": "inbound|6379||", "downstream_remote_address": from, "request_id": "r",
+            }))
+        };
+        let logs = |from: &str| {
+            Logs::from([("cartservice", vec![entry(outbound.clone())]), ("redis-cart", vec![inbound(from)])])
+        };
+        assert!(ends_of(&logs("10.0.0.1:2000"), "cartservice", &reach).is_some());
+        assert!(ends_of(&logs("10.0.0.1:2001"), "cartservice", &reach).is_none(), "another connection");
+        reach.request_id = Some("r".into());
+        assert!(ends_of(&logs("10.9.9.9:1"), "cartservice", &reach).is_some());
+    }
+}

@@ -1,0 +1,225 @@
+//! What is left of the shop when a part of it is lost: visits, what each needs, and what each came to.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+use super::{Card, Page, Shopper};
+use crate::error::Result;
+use crate::report::{Claim, Judgement};
+use crate::testbed::Testbed;
+
+/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and one for
+/// the way.
+pub const PROMISE: Duration = Duration::from_secs(4);
+
+/// A way to use the shop, and the services that it cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// Names it in claims.
+    pub name: &'static str,
+    /// Whose loss it does not survive.
+    pub needs: &'static [&'static str],
+    make: Make,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Make {
+    Home,
+    HomeInEuros,
+    Product,
+    Cart,
+    Add,
+    CheckOut,
+    CheckOutInEuros,
+}
+
+/// Every way to use the shop.
+pub const VISITS: [Visit; 7] = [
+    Visit { name: "home", needs: &["frontend", "productcatalogservice"], make: Make::Home },
+    Visit {
+        name: "home-in-euros",
+        needs: &["frontend", "productcatalogservice", "currencyservice"],
+        make: Make::HomeInEuros,
+    },
+    Visit { name: "product", needs: &["frontend", "productcatalogservice"], make: Make::Product },
+    Visit {
+        name: "cart",
+        needs: &["frontend", "cartservice", "redis-cart", "productcatalogservice", "shippingservice"],
+        make: Make::Cart,
+    },
+    // Ends on the page of the cart, and so needs what that needs.
+    Visit {
+        name: "add-to-cart",
+        needs: &["frontend", "cartservice", "redis-cart", "productcatalogservice", "shippingservice"],
+        make: Make::Add,
+    },
+    Visit {
+        name: "check-out",
+        needs: &[
+            "frontend",
+            "checkoutservice",
+            "cartservice",
+            "redis-cart",
+            "productcatalogservice",
+            "shippingservice",
+            "paymentservice",
+        ],
+        make: Make::CheckOut,
+    },
+    // Prices are kept in dollars: any other currency has to be converted.
+    Visit {
+        name: "check-out-in-euros",
+        needs: &[
+            "frontend",
+            "checkoutservice",
+            "cartservice",
+            "redis-cart",
+            "productcatalogservice",
+            "shippingservice",
+            "paymentservice",
+            "currencyservice",
+        ],
+        make: Make::CheckOutInEuros,
+    },
+];
+
+/// Shoppers about to make each visit, with something in their carts.
+#[derive(Debug)]
+pub struct Visitors {
+    product: String,
+    shoppers: Vec<(Visit, Shopper)>,
+}
+
+/// A visit, as it went.
+#[derive(Debug)]
+pub struct Visited {
+    /// Which.
+    pub visit: Visit,
+    /// What was shown.
+    pub page: Page,
+    /// How long that took.
+    pub took: Duration,
+}
+
+impl Visitors {
+    /// Sends a shopper for each visit into the whole shop, to put something into the cart.
+    ///
+    /// # Errors
+    /// Where the shop does not answer, or has no product.
+    pub async fn enter(testbed: &Testbed) -> Result<Self> {
+        let shoppers = VISITS.map(async |visit| {
+            let shopper = Shopper::new(testbed)?;
+            let home = if matches!(visit.make, Make::HomeInEuros | Make::CheckOutInEuros) {
+                shopper.pay_in("EUR").await?
+            } else {
+                shopper.visit("/").await?
+            };
+            let product = home.products()?.swap_remove(0);
+            shopper.add(&product, 1).await?;
+            Ok::<_, crate::Error>((product, (visit, shopper)))
+        });
+        let (products, shoppers): (Vec<String>, Vec<_>) = try_join_all(shoppers).await?.into_iter().unzip();
+        Ok(Self { product: products.into_iter().next().unwrap_or_default(), shoppers })
+    }
+
+    /// Makes every visit, all at once.
+    ///
+    /// # Errors
+    /// Where a page is not answered at all.
+    pub async fn visit(&self) -> Result<Vec<Visited>> {
+        let making = self.shoppers.iter().map(async |(visit, shopper)| {
+            let started = Instant::now();
+            let page = match visit.make {
+                Make::Home | Make::HomeInEuros => shopper.visit("/").await?,
+                Make::Product => shopper.visit(&format!("/product/{}", self.product)).await?,
+                Make::Cart => shopper.visit("/cart").await?,
+                Make::Add => shopper.add(&self.product, 1).await?,
+                Make::CheckOut | Make::CheckOutInEuros => shopper.check_out(Card::Good).await?,
+            };
+            Ok(Visited { visit: *visit, page, took: started.elapsed() })
+        });
+        try_join_all(making).await
+    }
+}
+
+impl Visited {
+    /// Claims that, with `lost` gone, the visit went as ever where it needs none of them, and that it failed in time
+    /// otherwise, with a page that says what is missing.
+    pub fn claim(&self, what: &str, lost: &[&str]) -> Claim {
+        let Self { visit, page, took } = self;
+        let blamed: Vec<&str> = visit.needs.iter().copied().filter(|need| lost.contains(need)).collect();
+        let wanted = if blamed.is_empty() { 200 } else { 503 };
+        let requirement = "without a service, pages that do not need it work, and the others fail in time and say why";
+        let mut claim = page.claim(&format!("loss/{what}/{}", visit.name), requirement, &wanted, &page.status);
+        let seconds = |duration: &Duration| format!("{:.1} s", duration.as_secs_f64());
+        claim.expected = match blamed.is_empty() {
+            true => format!("status 200 within {}", seconds(&PROMISE)),
+            false => format!("status 503 within {}, with a page that names {}", seconds(&PROMISE), blamed.join(" or ")),
+        };
+        claim.observed = format!("status {} after {}", page.status, seconds(took));
+        if *took > PROMISE {
+            claim = claim.fault(format!("it took {}", seconds(took)));
+        }
+        if !blamed.is_empty() && claim.verdict == Judgement::Pass {
+            claim = match self.names(&blamed) {
+                Some(words) => claim.evidence(format!("the page says: {words}")),
+                None => claim.fault(format!("the page does not say what is missing: {}", self.words())),
+            };
+        }
+        claim
+    }
+
+    /// What the page says, where it names one of `blamed`.
+    fn names(&self, blamed: &[&str]) -> Option<String> {
+        let words = self.words();
+        // The ingress gateway answers for a frontend that is not there; the cart is all that the shop knows of Redis.
+        let also = |blamed: &str| match blamed {
+            "frontend" => words.contains("no healthy upstream") || words.contains("upstream connect error"),
+            "redis-cart" => words.contains("cartservice"),
+            _ => false,
+        };
+        blamed.iter().any(|blamed| words.contains(blamed) || also(blamed)).then_some(words)
+    }
+
+    /// The text of the page, as far as a line has room for it.
+    fn words(&self) -> String {
+        let text = self.page.text("main").ok().flatten().unwrap_or_else(|| self.page.body.clone());
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visited(name: &str, status: u16, took: u64, body: &str) -> Visited {
+        let visit = VISITS.into_iter().find(|visit| visit.name == name).unwrap();
+        let page = Page {
+            url: "http://shop/".into(),
+            status,
+            served_by: String::new(),
+            served_via: Vec::new(),
+            body: body.into(),
+        };
+        Visited { visit, page, took: Duration::from_secs(took) }
+    }
+
+    #[test]
+    fn a_visit_fails_where_it_needs_what_is_lost_and_only_then() {
+        let names = "<main><h1>Sorry</h1>paymentservice does not answer</main>";
+        for (visited, verdict) in [
+            (visited("check-out", 503, 1, names), Judgement::Pass),
+            (visited("check-out", 503, 1, "<main>Sorry</main>"), Judgement::Fail),
+            (visited("check-out", 503, 9, names), Judgement::Fail),
+            (visited("check-out", 500, 1, names), Judgement::Fail),
+            (visited("check-out", 200, 1, names), Judgement::Fail),
+            (visited("home", 200, 1, ""), Judgement::Pass),
+            (visited("home", 200, 9, ""), Judgement::Fail),
+            (visited("home", 503, 1, names), Judgement::Fail),
+        ] {
+            let claim = visited.claim("paymentservice", &["paymentservice"]);
+            assert_eq!(claim.verdict, verdict, "{claim}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a test places into the application's namespace: the evidence log at every proxy, and the least-privilege policies.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::edges::{CONFIGURED, Edge, logged_within};
+use super::{CALLS, NAMESPACE, PLACES, Reach, reach};
+use crate::cluster::Workload;
+use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
+use crate::report::{Claim, Judgement};
+use crate::scope::Scope;
+use crate::vantage::{AccessEntry, Exchange, Expected};
+
+/// Bound on the draining of older connections: Envoy's default is 45 s, `up` sets less.
+const DRAINED: Duration = Duration::from_secs(75);
+
+/// Proxies flush their logs every second.
+const FLUSHED: Duration = Duration::from_secs(3);
+
+/// Who may call what, by identity; `cluster.local` stands for the mesh's trust domain.
+const AUTHORIZATION: &str = include_str!("../../fixtures/boutique/authorization.yaml");
+
+/// Label of every pod of the application.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "boutique");
+
+/// Switches the evidence log on at every proxy of the application until the test ends; returns when all have it. It is off
+/// otherwise: two certificates a line are too much under load.
+///
+/// # Errors
+/// Where it cannot be placed, or a proxy does not take it in time.
+pub async fn log_both_ends(scope: &Scope) -> Result<()> {
+    for cluster in &scope.testbed.clusters {
+        let telemetry = json!({
+            "apiVersion": "telemetry.istio.io/v1",
+            "kind": "Telemetry",
+            "metadata": {"name": "meshproof-evidence-boutique", "namespace": NAMESPACE},
+            "spec": {
+                "selector": {"matchLabels": {PART_OF.0: PART_OF.1}},
+                "accessLogging": [{"providers": [{"name": "meshproof-evidence"}]}],
+            },
+        });
+        scope.lend(cluster, telemetry).await?;
+    }
+    // A field that only this log has.
+    configured(scope, "the evidence log", |_| Some("downstream_peer_cert".into())).await?;
+    // Connections made before are logged as the configuration was then, until they are drained.
+    eventually("no connection to be left that is not logged", DRAINED, async || {
+        let unlogged: Vec<String> =
+            logged_within(&scope.testbed, FLUSHED).await?.iter().filter_map(Edge::unlogged).collect();
+        Ok::<_, Error>(if unlogged.is_empty() { Seen::Yes(()) } else { Seen::NotYet(unlogged.join(", ")) })
+    })
+    .await
+}
+
+/// Applies the least-privilege policies until the test ends, each where its workload is; returns when every proxy has
+/// them.
+///
+/// # Errors
+/// Where one cannot be placed, or a proxy does not take it in time.
+pub async fn restrict(scope: &Scope) -> Result<()> {
+    for policy in policies(scope.testbed.trust.domain())? {
+        let workload = policy.pointer("/spec/selector/matchLabels/app").and_then(Value::as_str).unwrap_or_default();
+        let home = super::cluster_of(workload).unwrap_or_default();
+        scope.lend(scope.testbed.cluster(home)?, policy).await?;
+    }
+    // A policy without rules leaves no name in the proxy's configuration; nothing listens behind the load generator.
+    configured(scope, "its policy", |name| {
+        (name != "loadgenerator").then(|| format!("ns[{NAMESPACE}]-policy[{name}]-rule[0]"))
+    })
+    .await
+}
+
+fn policies(trust_domain: &str) -> Result<Vec<Value>> {
+    let malformed = |reason: String| Error::Identity { what: "fixtures/boutique/authorization.yaml".into(), reason };
+    let text = AUTHORIZATION.replace("- cluster.local/", &format!("- {trust_domain}/"));
+    serde_saphyr::from_multiple(&text).map_err(|error| malformed(error.to_string()))
+}
+
+/// Waits until the configuration of every workload's proxy has in it what `mark` says.
+async fn configured(scope: &Scope, what: &str, mark: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let marked = PLACES.iter().filter_map(|(name, _)| Some((*name, mark(name)?)));
+    let waiting = marked.map(|(name, mark)| async move {
+        let pod = reach::workload(&scope.testbed, name).await?;
+        eventually(format!("{what} at the proxy of {pod}"), CONFIGURED, async || {
+            let has = listeners(&pod).await?.contains(&mark);
+            Ok::<_, Error>(if has { Seen::Yes(()) } else { Seen::NotYet(format!("no `{mark}`")) })
+        })
+        .await
+    });
+    try_join_all(waiting).await.map(drop)
+}
+
+async fn listeners(pod: &Workload) -> Result<String> {
+    let command = ["pilot-agent", "request", "GET", "config_dump?resource=dynamic_listeners"];
+    pod.cluster.exec(pod.container("istio-proxy"), &command, None).await
+}
+
+/// A call that the application has no need of, and what came of it.
+#[derive(Debug)]
+pub struct Stranger {
+    name: &'static str,
+    caller: Workload,
+    reach: Reach,
+}
+
+/// Has every workload call every other that it has no need to call.
+///
+/// # Errors
+/// As [`from_pod`](super::from_pod).
+pub async fn strangers(scope: &Scope) -> Result<Vec<Stranger>> {
+    // Redis cannot call; nothing listens behind the load generator.
+    let callers = PLACES.iter().map(|(name, _)| *name).filter(|name| *name != "redis-cart");
+    let asked = callers.map(async |caller| {
+        let needs = CALLS.iter().find(|(name, _)| *name == caller).map_or(&[][..], |(_, callees)| callees);
+        let others = PLACES.iter().map(|(name, _)| *name).filter(|name| *name != caller && *name != "loadgenerator");
+        let others: Vec<&str> = others.filter(|name| !needs.contains(name)).collect();
+        let (pod, reached) = reach::from_pod(&scope.testbed, caller, &others).await?;
+        Ok::<_, Error>(reached.into_iter().map(move |reach| Stranger { name: caller, caller: pod.clone(), reach }))
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+}
+
+/// Has every workload call each that it needs: the positive controls of [`strangers`].
+///
+/// # Errors
+/// As [`from_pod`](super::from_pod).
+pub async fn needed(scope: &Scope) -> Result<Vec<(&'static str, Reach)>> {
+    let asked = CALLS.map(async |(caller, callees)| {
+        let (_, reached) = reach::from_pod(&scope.testbed, caller, callees).await?;
+        Ok::<_, Error>(reached.into_iter().map(move |reach| (caller, reach)))
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+}
+
+impl Stranger {
+    /// Claims that the callee's proxy refused the call, while one that needs the callee was answered.
+    pub fn claim(&self, controls: &[(&'static str, Reach)]) -> Claim {
+        let Self { name, caller, reach } = self;
+        let of_callee: Vec<_> = controls.iter().filter(|(_, control)| control.callee == reach.callee).collect();
+        let claim = Claim {
+            id: format!("no-edge/{name}/{}", reach.callee),
+            requirement: "under least privilege no workload reaches one that it has no need of".into(),
+            source: caller.to_string(),
+            destination: reach.address.clone(),
+            expected: match reach.callee.as_str() {
+                "redis-cart" => "the connection ended by the proxy before a reply".into(),
+                "frontend" => "HTTP status 403".into(),
+                _ => "gRPC status PERMISSION_DENIED, by the proxy".into(),
+            },
+            observed: reach.answer.to_string(),
+            evidence: of_callee
+                .iter()
+                .map(|(who, control)| format!("control: {who} is answered with {}", control.answer))
+                .collect(),
+            verdict: if reach.is_denied() { Judgement::Pass } else { Judgement::Fail },
+            next: vec![
+                format!("{} -n {NAMESPACE} get authorizationpolicies", caller.cluster.command("kubectl")),
+                format!("{} -n {NAMESPACE} exec {} -- /boutique check", caller.cluster.command("kubectl"), caller.pod),
+            ],
+        };
+        match of_callee.iter().find(|(_, control)| !control.reached) {
+            Some((who, _)) => claim.fault(format!("the control, {who}, was not answered: the denial proves nothing")),
+            None if of_callee.is_empty() => claim.fault("there is no control, so the denial proves nothing"),
+            None => claim,
+        }
+    }
+}
+
+/// Claims that plaintext to a workload was reset, and turned away by its own proxy, while a caller over mutual TLS was
+/// answered.
+pub fn no_plaintext(
+    refused: &Exchange,
+    (callee, account): (&Workload, Option<&AccessEntry>),
+    controls: &[(&'static str, Reach)],
+) -> Claim {
+    let (name, control) = match controls.iter().find(|(_, reach)| reach.callee == refused.dial.id) {
+        Some((name, control)) => (*name, control.reached.then(|| control.answer.to_string())),
+        None => ("nobody", None),
+    };
+    let claim = Claim {
+        id: format!("plaintext/{}", refused.dial.id),
+        requirement: "no service of the application takes plaintext".into(),
+        source: refused.vantage.to_string(),
+        destination: format!("{callee} at {}", refused.destination()),
+        expected: Expected::Reset.to_string(),
+        observed: refused.outcome().to_string(),
+        evidence: Vec::new(),
+        verdict: if Expected::Reset.is_met_by(refused.outcome()) { Judgement::Pass } else { Judgement::Fail },
+        next: vec![format!("{} get peerauthentications -A", callee.cluster.command("kubectl"))],
+    };
+    let claim = match control {
+        Some(answer) => claim.evidence(format!("control: over mutual TLS {name} is answered with {answer}")),
+        None => claim.fault(format!("the control, {name}, was not answered: the denial proves nothing")),
+    };
+    match account.and_then(|account| account.get("response_code_details").or(account.get("response_flags"))) {
+        Some(details) => claim.evidence(format!("the destination's proxy says {details}")),
+        None => claim.fault("the destination's proxy does not say that it turned the connection away"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_policy_for_every_workload_and_of_the_meshs_trust_domain() {
+        let policies = policies("mesh.example").unwrap();
+        let mut named: Vec<&str> =
+            policies.iter().filter_map(|policy| policy.pointer("/spec/selector/matchLabels/app")?.as_str()).collect();
+        named.sort_unstable();
+        let mut places: Vec<&str> = PLACES.iter().map(|(name, _)| *name).collect();
+        places.sort_unstable();
+        assert_eq!(named, places);
+        let text = serde_json::to_string(&policies).unwrap();
+        assert!(text.contains("mesh.example/ns/pinnacle/sa/frontend") && !text.contains("cluster.local"));
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_how_it_was_made() {
+        let reach = |callee: &str, answer: Value| Reach {
+            callee: callee.into(),
+            address: String::new(),
+            reached: false,
+            answer,
+            served_by: None,
+            request_id: None,
+            local_address: None,
+        };
+        let grpc = |code, message| json!({"kind": "grpc", "code": code, "message": message});
+        assert!(reach("adservice", grpc("PermissionDenied", "RBAC: access denied")).is_denied());
+        for other in [
+            grpc("PermissionDenied", "the shop says no"),
+            grpc("Unavailable", "no healthy upstream"),
+            grpc("Ok", ""),
+            json!({"kind": "timeout"}),
+            json!({"kind": "transport", "error": "dns error: no such host"}),
+            json!({"kind": "transport", "error": "connection reset by peer"}),
+        ] {
+            assert!(!reach("adservice", other.clone()).is_denied(), "{other}");
+        }
+        assert!(reach("redis-cart", json!({"kind": "transport", "error": "closed without a reply"})).is_denied());
+        assert!(!reach("redis-cart", json!({"kind": "transport", "error": "Connection refused"})).is_denied());
+        assert!(reach("frontend", json!({"kind": "http", "status": 403})).is_denied());
+    }
+}

@@ -1,0 +1,162 @@
+//! What a test has changed, and how it is put back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::RUN_LABEL;
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
+use crate::report;
+
+/// Bound on a deployment's having its replicas back: a pod with its proxy starts in seconds, on a busy machine in more.
+const BACK: Duration = Duration::from_secs(90);
+
+/// One change.
+pub(super) enum Owned {
+    /// A namespace that was created, with all in it.
+    Namespace(Arc<Cluster>, String),
+    /// An object that was placed into a namespace of others.
+    Object(Box<Lent>),
+    /// A deployment whose replicas were changed.
+    Scale(Scaled),
+}
+
+impl fmt::Display for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespace(cluster, name) => write!(f, "namespace {name} in {}", cluster.name()),
+            Self::Object(lent) => write!(f, "{} in {}", lent.what, lent.cluster.name()),
+            Self::Scale(scaled) => write!(f, "the replicas of {scaled} (they were {})", scaled.before),
+        }
+    }
+}
+
+impl Owned {
+    /// The namespace, where that is what was created.
+    pub(super) fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
+        match self {
+            Self::Namespace(cluster, name) => Some((Arc::clone(cluster), name.clone())),
+            _ => None,
+        }
+    }
+
+    /// Puts it back. Namespaces go in the background: a verdict does not wait for pods to stop. Replicas are waited for:
+    /// the next test expects a whole mesh.
+    pub(super) async fn restore(&self) -> Result<()> {
+        match self {
+            Self::Namespace(cluster, name) => {
+                let namespaces: Api<Namespace> = Api::all(cluster.client());
+                let removed = namespaces.delete(name, &DeleteParams::background()).await;
+                gone(removed).map_err(cluster.failed(format!("remove namespace {name}")))
+            }
+            Self::Object(lent) => {
+                let removed = lent.api.delete(&lent.name, &DeleteParams::default()).await;
+                gone(removed).map_err(lent.cluster.failed(format!("remove {}", lent.what)))
+            }
+            Self::Scale(scaled) => {
+                scaled.set(scaled.before).await?;
+                scaled.wait().await
+            }
+        }
+    }
+}
+
+/// One that was never created, or is gone already, is gone.
+fn gone<T>(removed: kube::Result<T>) -> kube::Result<()> {
+    match removed {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// An object in a namespace of others.
+pub(super) struct Lent {
+    cluster: Arc<Cluster>,
+    api: Api<DynamicObject>,
+    name: String,
+    what: String,
+}
+
+impl Lent {
+    pub(super) async fn of(cluster: &Arc<Cluster>, object: &Value) -> Result<Self> {
+        let (api, name, what) = cluster.api_of(object).await?;
+        Ok(Self { cluster: Arc::clone(cluster), api, name, what })
+    }
+
+    /// Refuses to take over what is another's: at the end it would be removed.
+    pub(super) async fn refuse_taken(&self) -> Result<()> {
+        let there = self.api.get_opt(&self.name).await;
+        let there = there.map_err(self.cluster.failed(format!("look for {}", self.what)))?;
+        let ours = |object: &DynamicObject| object.labels().get(RUN_LABEL).is_some_and(|run| run == report::run());
+        match there {
+            Some(object) if !ours(&object) => {
+                Err(Error::Taken { cluster: self.cluster.name().into(), object: self.what.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A deployment, and the replicas it had.
+#[derive(Clone)]
+pub(super) struct Scaled {
+    cluster: Arc<Cluster>,
+    namespace: String,
+    deployment: String,
+    before: i32,
+}
+
+impl fmt::Display for Scaled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "deployment {}/{} in {}", self.namespace, self.deployment, self.cluster.name())
+    }
+}
+
+impl Scaled {
+    pub(super) async fn now(cluster: &Arc<Cluster>, namespace: &str, deployment: &str) -> Result<Self> {
+        let found = cluster.api::<Deployment>(namespace).get(deployment).await;
+        let found = found.map_err(cluster.failed(format!("read deployment {namespace}/{deployment}")))?;
+        let before = found.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        Ok(Self { cluster: Arc::clone(cluster), namespace: namespace.into(), deployment: deployment.into(), before })
+    }
+
+    pub(super) fn before(&self) -> i32 {
+        self.before
+    }
+
+    /// Whether it is the same deployment.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.cluster.name(), &self.namespace, &self.deployment)
+            == (other.cluster.name(), &other.namespace, &other.deployment)
+    }
+
+    pub(super) async fn set(&self, replicas: i32) -> Result<()> {
+        let deployments = self.cluster.api::<Deployment>(&self.namespace);
+        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let scaled = deployments.patch_scale(&self.deployment, &PatchParams::default(), &scale).await;
+        scaled.map(drop).map_err(self.cluster.failed(format!("scale {self} to {replicas}")))
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let deployments = self.cluster.api::<Deployment>(&self.namespace);
+        let want = format!("{self} to have its {} replicas back", self.before);
+        eventually(want, BACK, async || {
+            let status = deployments.get(&self.deployment).await?.status.unwrap_or_default();
+            let available = status.available_replicas.unwrap_or(0);
+            Ok::<_, kube::Error>(if available >= self.before {
+                Seen::Yes(())
+            } else {
+                Seen::NotYet(format!("{available} available"))
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,216 @@
+//! The shop in a real browser: Chromium without a screen, driven as a person would, a picture of each page kept.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chromiumoxide::cdp::browser_protocol::page::CaptureScreenshotFormat;
+use chromiumoxide::error::CdpError;
+use chromiumoxide::page::ScreenshotParams;
+use chromiumoxide::{Browser, BrowserConfig, Page};
+use futures::StreamExt;
+use meshproof::boutique::{chromium, cluster_of};
+use meshproof::report::{self, Claim, Judgement};
+use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
+use serial_test::file_parallel;
+
+use super::SUITE;
+
+/// For one page, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+#[file_parallel(boutique)]
+async fn a_person_shops_in_a_browser() -> Verdict {
+    Scope::run(SUITE, "a_person_shops_in_a_browser", async |scope| {
+        let url = address(&scope.testbed)?;
+        let profile = tempfile::tempdir().map_err(|error| failed(&url, error))?;
+        let visit = Visit::open(&url, profile.path()).await?;
+        let outcome = shop(scope, &visit).await;
+        visit.close().await;
+        outcome
+    })
+    .await
+}
+
+/// What a person types at the checkout.
+const FORM: [(&str, &str); 7] = [
+    ("#email", "someone@example.com"),
+    ("#street_address", "1600 Amphitheatre Parkway"),
+    ("#zip_code", "94043"),
+    ("#city", "Mountain View"),
+    ("#country", "United States"),
+    ("#credit_card_number", "4432 8015 6152 0454"),
+    ("#credit_card_cvv", "672"),
+];
+
+/// The last year that the form offers: years pass, and the card must not expire.
+async fn last_year(visit: &Visit) -> Result<String, Error> {
+    let script = "[...document.querySelectorAll('#credit_card_expiration_year option')].at(-1)?.value ?? ''";
+    let year = visit.page.evaluate(script).await.and_then(|year| Ok(year.into_value::<String>()?));
+    year.map_err(|error| failed(&visit.url, error))
+}
+
+async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
+    visit.go("/").await?;
+    visit.choose("#currency", "EUR").await?;
+    visit.press(".currency button").await?;
+    scope.claim(visit.shows("01-home", "h1", "[data-product], main a[href^='/product/']").await?);
+    visit.press("main a[href^='/product/']").await?;
+    scope.claim(visit.shows("02-product", "h1", ".buy").await?);
+    visit.choose("#quantity", "2").await?;
+    visit.press(".buy button").await?;
+    scope.claim(visit.shows("03-cart", "h1", "[data-product][data-quantity='2']").await?);
+    for (field, text) in FORM {
+        visit.fill(field, text).await?;
+    }
+    visit.choose("#credit_card_expiration_month", "1").await?;
+    visit.choose("#credit_card_expiration_year", &last_year(visit).await?).await?;
+    visit.press("form.checkout button[type=submit]").await?;
+    scope.claim(visit.shows("04-order", "h1", "#order-id").await?);
+    visit.go("/cart").await?;
+    scope.claim(visit.shows("05-empty-cart", "h1", "main a[href='/']").await?);
+    visit.narrow().await?;
+    visit.go("/").await?;
+    scope.claim(visit.shows("06-home-on-a-phone", "h1", "main a[href^='/product/']").await?);
+    Ok(())
+}
+
+/// Where a person would open the shop: browsers resolve names under `localhost` to their own machine.
+fn address(testbed: &Testbed) -> Result<String, Error> {
+    let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
+    let ingress = cluster.record().ingress.as_deref().and_then(|ingress| ingress.rsplit_once(':'));
+    let (_, port) = ingress.ok_or_else(|| testbed.not_declared(format!("an ingress of {}", cluster.name())))?;
+    Ok(format!("http://boutique.localhost:{port}"))
+}
+
+fn failed(url: &str, error: impl std::fmt::Display) -> Error {
+    Error::Page { url: url.to_owned(), reason: format!("in Chromium: {error}") }
+}
+
+/// For the pictures of a page, once that is there.
+const PICTURES: Duration = Duration::from_secs(10);
+
+struct Visit {
+    url: String,
+    browser: tokio::sync::Mutex<Browser>,
+    page: Page,
+    events: tokio::task::JoinHandle<()>,
+}
+
+impl Visit {
+    async fn open(url: &str, profile: &Path) -> Result<Self, Error> {
+        let missing = "there is no Chromium: install it (Debian: `apt-get install chromium`) or name one in CHROME";
+        let executable = chromium().ok_or_else(|| Error::Page { url: url.into(), reason: missing.into() })?;
+        let config = BrowserConfig::builder()
+            .chrome_executable(executable)
+            // Root has no sandbox, and containers seldom let anybody else have one; the only site visited is our own.
+            .no_sandbox()
+            .user_data_dir(profile)
+            .window_size(1280, 900)
+            .launch_timeout(PATIENCE)
+            .request_timeout(PATIENCE)
+            .args(["--disable-gpu", "--disable-quic", "--no-proxy-server", "--disable-background-networking"])
+            .args(["--disable-component-update", "--disable-sync", "--no-first-run"])
+            .build()
+            .map_err(|error| failed(url, error))?;
+        let (browser, mut handler) = Browser::launch(config).await.map_err(|error| failed(url, error))?;
+        // Its end of the protocol; ends with the browser.
+        let events = tokio::spawn(async move { while handler.next().await.is_some() {} });
+        let page = browser.new_page("about:blank").await.map_err(|error| failed(url, error))?;
+        Ok(Self { url: url.to_owned(), browser: browser.into(), page, events })
+    }
+
+    async fn close(self) {
+        let mut browser = self.browser.into_inner();
+        // It is killed when it is dropped, should it not end by itself.
+        let _ = browser.close().await;
+        let _ = browser.wait().await;
+        self.events.abort();
+    }
+
+    async fn go(&self, path: &str) -> Result<(), Error> {
+        let url = format!("{}{path}", self.url);
+        self.page.goto(&url).await.map(drop).map_err(|error| failed(&url, error))
+    }
+
+    /// Chooses the option with this value, by what a keyboard does.
+    async fn choose(&self, selector: &str, value: &str) -> Result<(), Error> {
+        let script = format!("document.querySelector({selector:?}).value = {value:?}");
+        self.page.evaluate(script).await.map(drop).map_err(|error| failed(&self.url, error))
+    }
+
+    async fn fill(&self, selector: &str, text: &str) -> Result<(), Error> {
+        let filled = async {
+            let field = self.page.find_element(selector).await?;
+            field.click().await?.type_str(text).await?;
+            Ok::<_, CdpError>(())
+        };
+        filled.await.map_err(|error| failed(&self.url, format!("filling `{selector}`: {error}")))
+    }
+
+    /// Clicks on what leads to another page, and waits until that is there.
+    async fn press(&self, selector: &str) -> Result<(), Error> {
+        let pressed = async {
+            // A mark on the page that is left: the next one has none.
+            self.page.evaluate("window.left = true").await?;
+            self.page.find_element(selector).await?.click().await?;
+            Ok::<_, CdpError>(())
+        };
+        pressed.await.map_err(|error| failed(&self.url, format!("pressing `{selector}`: {error}")))?;
+        eventually(format!("another page after pressing `{selector}`"), PATIENCE, async || {
+            let arrived = "window.left !== true && document.readyState === 'complete'";
+            let arrived: bool = self.page.evaluate(arrived).await?.into_value()?;
+            Ok::<_, CdpError>(if arrived { Seen::Yes(()) } else { Seen::NotYet("still the old one".into()) })
+        })
+        .await
+    }
+
+    async fn narrow(&self) -> Result<(), Error> {
+        use chromiumoxide::cdp::browser_protocol::emulation::SetDeviceMetricsOverrideParams;
+        let phone = SetDeviceMetricsOverrideParams::new(390, 844, 2.0, true);
+        self.page.execute(phone).await.map(drop).map_err(|error| failed(&self.url, error))
+    }
+
+    /// Claims that the page shown has a heading and what `selector` finds, and is no wider than the window; keeps a
+    /// picture of it.
+    async fn shows(&self, name: &str, heading: &str, selector: &str) -> Result<Claim, Error> {
+        // Pictures come after their page. What has not come in time is for the claim to judge.
+        let loaded = eventually("every picture to be loaded", PICTURES, async || {
+            let loaded = "[...document.images].every(image => image.complete)";
+            let loaded: bool = self.page.evaluate(loaded).await?.into_value()?;
+            Ok::<_, CdpError>(if loaded { Seen::Yes(()) } else { Seen::NotYet("some are not".into()) })
+        });
+        drop(loaded.await);
+        let seen = async {
+            let url = self.page.url().await?.unwrap_or_default();
+            let script = format!(
+                "JSON.stringify([document.querySelector('{heading}')?.innerText ?? '', \
+                 document.querySelectorAll({selector:?}).length, \
+                 document.documentElement.scrollWidth <= window.innerWidth, \
+                 [...document.images].every(image => image.complete && image.naturalWidth > 0)])"
+            );
+            let found: String = self.page.evaluate(script).await?.into_value()?;
+            let picture = ScreenshotParams::builder().format(CaptureScreenshotFormat::Png).full_page(true).build();
+            Ok::<_, CdpError>((url, found, self.page.screenshot(picture).await?))
+        };
+        let (url, found, picture) = seen.await.map_err(|error| failed(&self.url, error))?;
+        let directory = report::directory(SUITE).join("screenshots");
+        let file = directory.join(format!("{name}.png"));
+        let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, picture));
+        kept.map_err(|error| Error::Report { path: file, reason: error.to_string() })?;
+        let (title, count, fits, pictures): (String, u32, bool, bool) =
+            serde_json::from_str(&found).map_err(|error| failed(&url, error))?;
+        let holds = !title.is_empty() && count > 0 && fits && pictures;
+        Ok(Claim {
+            id: format!("browser/{name}"),
+            requirement: "a person can shop in a browser, on a desk and on a phone".into(),
+            source: "Chromium on this machine".into(),
+            destination: url,
+            expected: format!("a heading, `{selector}`, every picture loaded, nothing wider than the window"),
+            observed: format!("“{title}”, {count} found, pictures loaded: {pictures}, fits: {fits}"),
+            evidence: vec![format!("picture: screenshots/{name}.png")],
+            verdict: if holds { Judgement::Pass } else { Judgement::Fail },
+            next: Vec::new(),
+        })
+    }
+}

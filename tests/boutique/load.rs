@@ -1,0 +1,59 @@
+//! The shop under load: every customer is served.
+
+use meshproof::boutique::{self, NAMESPACE};
+use meshproof::report::{Claim, Judgement};
+use meshproof::{Scope, Verdict};
+use serde_json::Value;
+use serial_test::file_serial;
+
+use super::SUITE;
+
+/// Journeys a second, of six pages each, and for how long.
+const RATE: &str = "20";
+const SECONDS: &str = "60";
+
+#[tokio::test]
+#[file_serial(boutique)]
+async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
+    Scope::run(SUITE, "a_minute_of_customers", async |scope| {
+        let pod = boutique::workload(&scope.testbed, "loadgenerator").await?;
+        let command = ["/boutique", "loadgenerator", "--rate", RATE, "--duration", SECONDS];
+        let output = pod.cluster.exec(pod.container("main"), &command, None).await?;
+        let summary: Value = serde_json::from_str(&output).unwrap_or_default();
+        let count = |field: &str| summary[field].as_u64();
+        let all = RATE.parse::<u64>().ok().zip(SECONDS.parse::<u64>().ok()).map(|(rate, seconds)| rate * seconds);
+        // A timer may be one journey early or late at the end.
+        let asked = count("journeys").zip(all).is_some_and(|(made, all)| made.abs_diff(all) <= 1);
+        let served =
+            count("completed") == count("journeys") && count("failed") == Some(0) && count("not_sent") == Some(0);
+        let figure =
+            |name: &str| summary.pointer(&format!("/journey_ms/{name}")).map(Value::to_string).unwrap_or_default();
+        scope.claim(Claim {
+            id: "load/journeys".into(),
+            requirement: "a minute of customers is served without a failed journey".into(),
+            source: pod.to_string(),
+            destination: "the frontend, over the mesh".into(),
+            expected: format!("{RATE} journeys a second for {SECONDS} s, all completed"),
+            observed: format!(
+                "{} journeys, {} completed, {} failed, {} not sent; p50 {} ms, p99 {} ms, max {} ms",
+                summary["journeys"],
+                summary["completed"],
+                summary["failed"],
+                summary["not_sent"],
+                figure("p50"),
+                figure("p99"),
+                figure("max")
+            ),
+            evidence: vec![format!("the load generator's summary: {}", output.trim())],
+            verdict: if asked && served { Judgement::Pass } else { Judgement::Fail },
+            next: vec![format!(
+                "{} -n {NAMESPACE} exec {} -c main -- {}",
+                pod.cluster.command("kubectl"),
+                pod.pod,
+                command.join(" ")
+            )],
+        });
+        Ok(())
+    })
+    .await
+}
