@@ -1,6 +1,7 @@
 //! One JSON record of what a suite judged: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
 mod claim;
+mod comparison;
 mod host;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Judgement};
-pub use host::Host;
+pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
+pub use host::{Host, Steal};
 
 use crate::error::{Error, Result};
 use crate::testbed::Testbed;
@@ -36,7 +38,11 @@ pub struct Report {
     /// Versions of what was judged: the mesh, each cluster's Kubernetes, meshproof itself.
     pub versions: BTreeMap<String, String>,
     /// What was claimed, by id.
+    #[serde(default)]
     pub claims: Vec<Claim>,
+    /// What was compared, by id and metric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
 }
 
 /// Where a suite's records go.
@@ -46,11 +52,17 @@ pub fn directory(suite: &str) -> PathBuf {
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
 }
 
-/// Adds claims to the report of this run in `directory`.
+/// Adds claims and comparisons to the report of this run in `directory`.
 ///
 /// # Errors
 /// [`Error::Report`].
-pub fn record(directory: &Path, suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
+pub fn record(
+    directory: &Path,
+    suite: &str,
+    testbed: &Testbed,
+    claims: &[Claim],
+    comparisons: &[Comparison],
+) -> Result<()> {
     let mut versions = BTreeMap::from([
         ("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("mesh".to_owned(), testbed.record.mesh.version.clone()),
@@ -66,11 +78,12 @@ pub fn record(directory: &Path, suite: &str, testbed: &Testbed, claims: &[Claim]
         host: Host::this(),
         versions,
         claims: claims.to_vec(),
+        comparisons: comparisons.to_vec(),
     };
     merge(directory, report)
 }
 
-/// Adds the claims of `report` to the report in `directory`, which other threads and processes may be adding to.
+/// Adds what `report` holds to the report in `directory`, which other threads and processes may be adding to.
 fn merge(directory: &Path, mut report: Report) -> Result<()> {
     let path = directory.join("report.json");
     let failed = |error: std::io::Error| Error::Report { path: path.clone(), reason: error.to_string() };
@@ -82,8 +95,13 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     if let Some(older) = older.filter(|older| older.run == report.run) {
         let again: Vec<String> = report.claims.iter().map(|claim| claim.id.clone()).collect();
         report.claims.extend(older.claims.into_iter().filter(|claim| !again.contains(&claim.id)));
+        let again: Vec<String> = report.comparisons.iter().map(Comparison::key).collect();
+        let kept = older.comparisons.into_iter().filter(|comparison| !again.contains(&comparison.key()));
+        report.comparisons.extend(kept);
     }
     report.claims.sort_by(|one, other| one.id.cmp(&other.id));
+    // One comparison's metrics stay in the order of the bounds file.
+    report.comparisons.sort_by(|one, other| one.id.cmp(&other.id));
     let partial = directory.join("report.json.partial");
     let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
     std::fs::write(&partial, json).map_err(failed)?;
@@ -114,6 +132,7 @@ mod tests {
             host: Host::this(),
             versions: BTreeMap::new(),
             claims: ids.iter().map(|id| Claim { id: (*id).into(), verdict, ..Claim::default() }).collect(),
+            comparisons: Vec::new(),
         }
     }
 
