@@ -129,8 +129,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A report could not be written: a verdict that leaves no record is no verdict.
-    #[error("the report {} cannot be written: {reason}", path.display())]
+    /// A report could not be written or read: a verdict that leaves no record is no verdict.
+    #[error("the report {}: {reason}", path.display())]
     Report {
         /// The report.
         path: PathBuf,

@@ -196,7 +196,7 @@ impl Run {
         let text = std::fs::read_to_string(path).map_err(|error| failed("(file)".into(), error.to_string()))?;
         let run: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
             let field = error.path().to_string();
-            failed(if field == "." { "(file)".into() } else { field }, error.into_inner().to_string())
+            failed(if field == "." || field.ends_with('?') { "(file)".into() } else { field }, error.into_inner().to_string())
         })?;
         run.validate(path)?;
         if !path.ends_with(run.file()) {

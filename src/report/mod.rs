@@ -3,6 +3,9 @@
 mod claim;
 mod comparison;
 mod host;
+pub mod html;
+mod markdown;
+mod xml;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use claim::{Claim, Judgement};
 pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
 pub use host::{Host, Steal};
+pub use markdown::markdown;
+pub use xml::junit;
 
 use crate::error::{Error, Result};
 use crate::testbed::Testbed;
@@ -101,11 +106,31 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     }
     report.claims.sort_by(|one, other| one.id.cmp(&other.id));
     // One comparison's metrics stay in the order of the bounds file.
-    report.comparisons.sort_by(|one, other| one.id.cmp(&other.id));
+    report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
     let partial = directory.join("report.json.partial");
     let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
     std::fs::write(&partial, json).map_err(failed)?;
     std::fs::rename(&partial, &path).map_err(failed)
+}
+
+/// An order in which `bypass_p99/16` comes before `bypass_p99/128`.
+fn natural(id: &str) -> Vec<(Option<u64>, String)> {
+    id.split('/').map(|part| (part.parse().ok(), part.to_owned())).collect()
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// [`Error::Report`].
+pub fn read(directory: &Path) -> Result<Report> {
+    let path = directory.join("report.json");
+    let failed = |reason: String| Error::Report { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+    let report: Report = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    if report.schema != SCHEMA {
+        return Err(failed(format!("its schema `{}` is not `{SCHEMA}`", report.schema)));
+    }
+    Ok(report)
 }
 
 /// Names this run: the same in every process of a nextest run, and in every thread of a test binary.
