@@ -265,4 +265,4 @@ fn known(value: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

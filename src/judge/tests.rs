@@ -27,12 +27,12 @@ goal = { at_most = 0.88 }
 source = "here"
 "#;
 
-pub(super) fn trial() -> Trial {
+pub(crate) fn trial() -> Trial {
     Bounds::parse(BOUNDS, "bounds.toml".as_ref(), Mode::Quick).unwrap().trial("one").unwrap().clone()
 }
 
 /// A run of ten seconds.
-pub(super) fn run(order: u32, p99: f64) -> Run {
+pub(crate) fn run(order: u32, p99: f64) -> Run {
     let plan = serde_json::json!({ "connections": 16 });
     let mut run = Run::new("one", order, Host { name: "here".into(), ..Host::default() }, plan);
     run.started = 1_000.0 + 10.0 * f64::from(order);
@@ -45,7 +45,7 @@ pub(super) fn run(order: u32, p99: f64) -> Run {
 }
 
 /// Runs whose log results are `logs`, the treated ones times `effect`.
-pub(super) fn runs(logs: &[f64], effect: f64) -> Vec<Run> {
+pub(crate) fn runs(logs: &[f64], effect: f64) -> Vec<Run> {
     let result = |(order, log): (u32, &f64)| {
         run(order, 1_000.0 * log.exp() * if arm(order) == Arm::Treatment { effect } else { 1.0 })
     };
@@ -191,4 +191,35 @@ fn a_recording_that_ends_early_is_judged_on_what_there_is() {
     let seen = recorded::judge(&runs(&[0.0, 0.3, -0.2, 0.1, 0.25, 0.0, 0.1], 1.0), &mut Judge::new(&trial())).unwrap();
     assert_eq!((seen[0].pairs, seen[0].verdict), (3, Verdict::Inconclusive));
     assert!(seen[0].notes[0].contains("the recording ends before the budget"), "{:?}", seen[0].notes);
+}
+
+/// Real runs: see `examples/loopback.rs`.
+#[test]
+fn recorded_runs_of_a_real_echo_are_told_apart() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/recorded");
+    let recording = recorded::read(&directory).unwrap();
+    let seen = recorded::judge_all(&directory, &recording, &directory.join("bounds.toml")).unwrap();
+    let of = |id: &str, metric: &str| seen.iter().find(|one| one.id == id && one.metric == metric).unwrap();
+    assert_eq!(of("loopback/aa", "p99_us").verdict, Verdict::Pass);
+    let [low, high] = of("loopback/aa", "p50_us").ci95;
+    assert!(low.unwrap() < 1.0 && high.unwrap() > 1.0, "{seen:#?}");
+    assert_eq!(of("loopback/delay", "p50_us").verdict, Verdict::Regressed);
+    assert!(seen.iter().all(|comparison| comparison.holds));
+}
+
+#[test]
+fn a_directory_without_runs_and_runs_without_bounds_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = recorded::read(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("there are no recorded runs here"), "{error}");
+    assert!(recorded::read(&directory.path().join("nowhere")).is_err());
+    run(0, 1_000.0).record(directory.path()).unwrap();
+    let recording = recorded::read(directory.path()).unwrap();
+    let bounds = directory.path().join("bounds.toml");
+    std::fs::write(&bounds, BOUNDS.replace("\"one\"", "\"two\"")).unwrap();
+    let error = recorded::judge_all(directory.path(), &recording, &bounds).unwrap_err().to_string();
+    assert!(error.contains("runs of `one` are recorded, for which"), "{error}");
+    std::fs::write(&bounds, BOUNDS).unwrap();
+    let error = recorded::judge_all(directory.path(), &recording, &bounds).unwrap_err().to_string();
+    assert!(error.contains("`one` has 1 run, and a pair is two"), "{error}");
 }
