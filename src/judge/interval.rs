@@ -11,12 +11,17 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Resamples an interval is made from. The outermost level that a look asks for is about 0.3 % a side: the sixth of
 /// these, which still is an estimate and not the extreme.
-pub const RESAMPLES: usize = 1_999;
+pub const RESAMPLES: usize = 2_000;
 
 /// What an interval is widened by, √(9/8). Where the machine drifts (AR(1) with correlation ρ between one run and the
 /// next), the two pairs of an ABBA block are correlated by ρ(1−ρ)/2, which is 1/8 at worst; the pairs are taken as
 /// independent, so the variance of their mean would be too small by up to a ninth.
 pub const DRIFT: f64 = 1.060_660_171_779_821_2;
+
+/// Width of the normal kernel that resampled residuals are blurred with, in standard deviations. Without it a few
+/// residuals that happen to be of one size make resamples that hardly vary, and a wide interval of quiet pairs: the
+/// smoothed bootstrap (Efron & Tibshirani, §16.5; Silverman & Young, Biometrika 74, 1987).
+pub const KERNEL: f64 = 0.5;
 
 /// Half the width, in log ratio, below which no interval goes: an HDR histogram of three digits is no finer.
 pub const RESOLUTION: f64 = 0.001;
@@ -32,7 +37,8 @@ pub enum Method {
     Studentized,
     /// Studentized, on residuals mirrored about their mean: control and treatment of a pair can be exchanged where the
     /// treatment does nothing, which flips the sign of the log ratio, so its distribution is symmetric by design.
-    /// Twice the residuals to draw from is what makes bootstrap-t steady with few pairs. What is judged with.
+    /// Twice the residuals to draw from, blurred by a [`KERNEL`], is what makes bootstrap-t steady with few pairs. What
+    /// is judged with.
     Symmetric,
 }
 
@@ -61,11 +67,12 @@ pub fn interval(logs: &[f64], tail: f64, method: Method) -> Interval {
         }
         Method::Accelerated => accelerated(&residuals, tail, draws.means(&residuals)),
         Method::Studentized => {
-            let mut scores = draws.scores(&residuals);
+            let mut scores = draws.scores(&residuals, 0.0);
             (-error * quantile(&mut scores, 1.0 - tail), -error * quantile(&mut scores, tail))
         }
         Method::Symmetric => {
-            let mut scores: Vec<f64> = draws.scores(&residuals).into_iter().map(f64::abs).collect();
+            let kernel = KERNEL * error * (logs.len() as f64).sqrt();
+            let mut scores: Vec<f64> = draws.scores(&residuals, kernel).into_iter().map(f64::abs).collect();
             let reach = error * quantile(&mut scores, 1.0 - 2.0 * tail) * DRIFT;
             (-reach, reach)
         }
@@ -113,20 +120,43 @@ struct Draws {
     signed: Vec<f64>,
     /// How often a value is in it, either way.
     times: Vec<f64>,
+    /// Sum of the standard normal numbers that blur the draws of a value, with the sign of each draw.
+    blur: Vec<f64>,
+    /// Sum of the normal numbers of a resample, and of their squares.
+    blurs: Vec<[f64; 2]>,
 }
 
 impl Draws {
     fn make(count: usize, mirrored: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(0x6d65_7368 + count as u64);
-        let (mut signed, mut times) = (vec![0.0; count * RESAMPLES], vec![0.0; count * RESAMPLES]);
+        let empty = || vec![0.0; count * RESAMPLES];
+        let mut draws =
+            Self { count, signed: empty(), times: empty(), blur: empty(), blurs: vec![[0.0; 2]; RESAMPLES] };
         for row in 0..RESAMPLES {
+            // Every other mirrored resample is the one before with its blur turned round: then exchanging the arms
+            // turns the interval round, exactly.
+            if mirrored && row % 2 == 1 {
+                for slot in row * count..(row + 1) * count {
+                    draws.signed[slot] = draws.signed[slot - count];
+                    draws.times[slot] = draws.times[slot - count];
+                    draws.blur[slot] = -draws.blur[slot - count];
+                }
+                let [sum, squares] = draws.blurs[row - 1];
+                draws.blurs[row] = [-sum, squares];
+                continue;
+            }
             for _ in 0..count {
                 let slot = row * count + random.usize(..count);
-                signed[slot] += if mirrored && random.bool() { -1.0 } else { 1.0 };
-                times[slot] += 1.0;
+                let sign = if mirrored && random.bool() { -1.0 } else { 1.0 };
+                let normal = Normal::standard().inverse_cdf(random.f64().clamp(1e-12, 1.0 - 1e-12));
+                draws.signed[slot] += sign;
+                draws.times[slot] += 1.0;
+                draws.blur[slot] += sign * normal;
+                draws.blurs[row][0] += normal;
+                draws.blurs[row][1] += normal * normal;
             }
         }
-        Self { count, signed, times }
+        draws
     }
 
     /// The mean of each resample.
@@ -135,23 +165,24 @@ impl Draws {
         self.signed.chunks_exact(self.count).map(|row| mean(row) / self.count as f64).collect()
     }
 
-    /// The mean of each resample over its own standard error. A resample of one value repeated has none: it counts as
-    /// the most extreme on its side.
-    fn scores(&self, residuals: &[f64]) -> Vec<f64> {
+    /// The mean of each resample over its own standard error, where each drawn residual r becomes r + kernel·z with a
+    /// normal z. A resample of one value repeated has no error: it counts as the most extreme on its side.
+    fn scores(&self, residuals: &[f64], kernel: f64) -> Vec<f64> {
         let count = self.count as f64;
         let squared: Vec<f64> = residuals.iter().map(|residual| residual * residual).collect();
-        let rows = self.signed.chunks_exact(self.count).zip(self.times.chunks_exact(self.count));
-        let score = |(signed, times): (&[f64], &[f64])| {
-            let (mut sum, mut squares) = (0.0, 0.0);
+        let score = |(row, [blurs, blurred]): (usize, &[f64; 2])| {
+            let slots = row * self.count..(row + 1) * self.count;
+            let (signed, times, blur) = (&self.signed[slots.clone()], &self.times[slots.clone()], &self.blur[slots]);
+            let (mut sum, mut squares) = (kernel * blurs, kernel * kernel * blurred);
             for index in 0..self.count {
                 sum += signed[index] * residuals[index];
-                squares += times[index] * squared[index];
+                squares += times[index] * squared[index] + 2.0 * kernel * blur[index] * residuals[index];
             }
             let mean = sum / count;
             let variance = (squares - count * mean * mean).max(0.0) / (count - 1.0);
             if mean == 0.0 { 0.0 } else { mean / (variance / count).sqrt() }
         };
-        rows.map(score).collect()
+        self.blurs.iter().enumerate().map(score).collect()
     }
 }
 

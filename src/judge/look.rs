@@ -51,7 +51,12 @@ impl Schedule {
     /// Looks at `logs`, one log ratio a pair: at least two.
     pub fn look(&self, logs: &[f64], last: bool) -> Look {
         let level = self.level(logs.len(), last);
-        Look { pairs: logs.len(), level, final_level: self.level(self.max.max(logs.len()), true), interval: interval(logs, level, self.method) }
+        Look {
+            pairs: logs.len(),
+            level,
+            final_level: self.level(self.max.max(logs.len()), true),
+            interval: interval(logs, level, self.method),
+        }
     }
 }
 

@@ -173,7 +173,8 @@ impl Judge {
         let Some(first) = self.pairs.first() else { return Vec::new() };
         let bounds = self.trial.metrics.iter().map(|bound| bound.name.as_str());
         let others = first.control.metrics.keys().map(String::as_str).filter(|name| {
-            let everywhere = |pair: &Pair| [&pair.control, &pair.treatment].iter().all(|run| run.metrics.contains_key(*name));
+            let everywhere =
+                |pair: &Pair| [&pair.control, &pair.treatment].iter().all(|run| run.metrics.contains_key(*name));
             !self.trial.metrics.iter().any(|bound| bound.name == *name) && self.pairs.iter().all(everywhere)
         });
         let names: Vec<&str> = bounds.chain(others).collect();

@@ -191,13 +191,20 @@ impl Run {
     /// # Errors
     /// [`Error::Run`], with the file and the field that is at fault.
     pub fn read(path: &Path) -> Result<Self> {
-        let failed =
-            |field: String, reason: String| Error::Run { path: path.into(), field: field.into(), reason: reason.into() };
+        let failed = |field: String, reason: String| Error::Run {
+            path: path.into(),
+            field: field.into(),
+            reason: reason.into(),
+        };
         let text = std::fs::read_to_string(path).map_err(|error| failed("(file)".into(), error.to_string()))?;
-        let run: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
-            let field = error.path().to_string();
-            failed(if field == "." || field.ends_with('?') { "(file)".into() } else { field }, error.into_inner().to_string())
-        })?;
+        let run: Self =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
+                let field = error.path().to_string();
+                failed(
+                    if field == "." || field.ends_with('?') { "(file)".into() } else { field },
+                    error.into_inner().to_string(),
+                )
+            })?;
         run.validate(path)?;
         if !path.ends_with(run.file()) {
             return Err(run.fault(path, "order", format!("by what is in it, this file is named {}", run.file())));
@@ -231,7 +238,10 @@ impl Run {
         }
         for (name, metric) in &self.metrics {
             if !(metric.value.is_finite() && metric.value > 0.0) {
-                return fault(&format!("metrics.{name}"), &format!("{} has no ratio: it must be above 0", metric.value));
+                return fault(
+                    &format!("metrics.{name}"),
+                    &format!("{} has no ratio: it must be above 0", metric.value),
+                );
             }
         }
         for (name, value) in &self.receipts {
@@ -293,8 +303,16 @@ mod tests {
     #[case::unknown("\"errors\"", "\"mistakes\"", "unknown field `mistakes`")]
     #[case::histogram("\"hdr\": \"HIST", "\"hdr\": \"HISX", "`histograms.latency`: ")]
     #[case::block("\"block\": 0", "\"block\": 7", "`block`: run 1 belongs to block 0")]
-    #[case::place("\"order\": 1", "\"order\": 2", "`order`: by what is in it, this file is named one/002-treatment.json")]
-    #[case::outside("\"comparison\": \"one\"", "\"comparison\": \"../one\"", "`comparison`: `../one` names no directory")]
+    #[case::place(
+        "\"order\": 1",
+        "\"order\": 2",
+        "`order`: by what is in it, this file is named one/002-treatment.json"
+    )]
+    #[case::outside(
+        "\"comparison\": \"one\"",
+        "\"comparison\": \"../one\"",
+        "`comparison`: `../one` names no directory"
+    )]
     #[case::nothing("\"requests\": 10000", "\"requests\": 0", "`requests`: a run without requests measured nothing")]
     #[case::too_many("\"errors\": 0", "\"errors\": 10001", "`errors`: with those dropped, more than there were")]
     fn a_damaged_run_is_refused_by_file_and_field(#[case] good: &str, #[case] bad: &str, #[case] reason: &str) {

@@ -29,7 +29,13 @@ pub const NOISES: [Noise; 5] = [
     Noise { name: "spikes: Pareto 1.5", normal: 0.02, spikes: Some((1.5, 0.05)), drift: 0.0, persistence: 0.0 },
     Noise { name: "drift: AR(1) 0.9, ±30 %", normal: 0.03, spikes: None, drift: 0.15, persistence: 0.9 },
     Noise { name: "weather: AR(1) 0.5, ±30 %", normal: 0.02, spikes: None, drift: 0.15, persistence: 0.5 },
-    Noise { name: "both: AR(1) 0.9 and Pareto 1.5", normal: 0.02, spikes: Some((1.5, 0.05)), drift: 0.15, persistence: 0.9 },
+    Noise {
+        name: "both: AR(1) 0.9 and Pareto 1.5",
+        normal: 0.02,
+        spikes: Some((1.5, 0.05)),
+        drift: 0.15,
+        persistence: 0.9,
+    },
 ];
 
 impl Noise {
@@ -39,9 +45,9 @@ impl Noise {
         let innovation = self.drift * (1.0 - self.persistence.powi(2)).sqrt();
         let run = |_| {
             drift = self.persistence * drift + innovation * gauss(random);
-            let spike = self.spikes.map_or(0.0, |(shape, scale)| {
-                (scale * ((1.0 - random.f64()).powf(-1.0 / shape) - 1.0)).ln_1p()
-            });
+            let spike = self
+                .spikes
+                .map_or(0.0, |(shape, scale)| (scale * ((1.0 - random.f64()).powf(-1.0 / shape) - 1.0)).ln_1p());
             drift + self.normal * gauss(random) + spike
         };
         (0..runs).map(run).collect()
@@ -99,7 +105,8 @@ impl Outcomes {
     /// 1934).
     pub fn share(&self, count: u32) -> (f64, f64) {
         let (count, all) = (f64::from(count), f64::from(self.comparisons));
-        let upper = Beta::new(count + 1.0, (all - count).max(f64::MIN_POSITIVE)).map_or(1.0, |beta| beta.inverse_cdf(0.95));
+        let upper =
+            Beta::new(count + 1.0, (all - count).max(f64::MIN_POSITIVE)).map_or(1.0, |beta| beta.inverse_cdf(0.95));
         (count / all, upper)
     }
 

@@ -89,7 +89,16 @@ pub fn outcome(comparison: &Comparison) -> String {
 /// All comparisons, a row each.
 pub fn comparisons(all: &[Comparison]) -> Table {
     let header = [
-        "comparison", "metric", "control", "treatment", "ratio", "95 % interval", "pairs", "detectable", "gate", "verdict",
+        "comparison",
+        "metric",
+        "control",
+        "treatment",
+        "ratio",
+        "95 % interval",
+        "pairs",
+        "detectable",
+        "gate",
+        "verdict",
         "goal",
     ];
     let mut table = Table::new("Comparisons (ratio: treatment to control)", &header);
@@ -125,7 +134,14 @@ pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
         let title = format!("{family} beside the seed (another machine: compare improvements, not absolute values)");
         if tables.last().is_none_or(|table| table.title != title) {
             let header = [
-                family, "with", "without", "improvement", "95 % interval", "seed: with", "seed: without", "seed: improvement",
+                family,
+                "with",
+                "without",
+                "improvement",
+                "95 % interval",
+                "seed: with",
+                "seed: without",
+                "seed: improvement",
                 "goal",
             ];
             tables.push(Table::new(title, &header));

@@ -19,7 +19,9 @@ pub fn junit(report: &Report) -> String {
     let _ = writeln!(xml, "  <testsuite name=\"{suite}\" {counts} hostname=\"{}\">", escape(&report.host.name));
     let _ = writeln!(xml, "    <properties>");
     let properties = [("run", &report.run), ("revision", &report.revision)];
-    for (name, value) in properties.into_iter().chain(report.versions.iter().map(|(name, value)| (name.as_str(), value))) {
+    for (name, value) in
+        properties.into_iter().chain(report.versions.iter().map(|(name, value)| (name.as_str(), value)))
+    {
         let _ = writeln!(xml, "      <property name=\"{}\" value=\"{}\"/>", escape(name), escape(value));
     }
     let _ = writeln!(xml, "    </properties>");

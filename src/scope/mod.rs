@@ -93,7 +93,9 @@ impl Scope {
         let comparisons = std::mem::take(&mut *self.comparisons.lock().unwrap_or_else(PoisonError::into_inner));
         let id = format!("test/{}", self.test);
         match &ended {
-            Ok(Ok(())) if claims.is_empty() && comparisons.is_empty() => claims.push(Claim::error(id, "the test claims nothing")),
+            Ok(Ok(())) if claims.is_empty() && comparisons.is_empty() => {
+                claims.push(Claim::error(id, "the test claims nothing"))
+            }
             Ok(Ok(())) => {}
             Ok(Err(error)) => claims.push(Claim::error(id, error.to_string())),
             Err(panic) => claims.push(Claim::error(id, format!("panicked: {}", message(panic.as_ref())))),

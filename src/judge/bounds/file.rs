@@ -123,14 +123,29 @@ impl File {
                     id,
                     control: row.and_then(|row| row.control.clone()).unwrap_or_else(|| entry.control.clone()),
                     treatment: row.and_then(|row| row.treatment.clone()).unwrap_or_else(|| entry.treatment.clone()),
-                    confidence: setting(settings, at, "confidence", |s| s.confidence.as_ref(), |&confidence| {
-                        (!(0.8..0.999).contains(&confidence)).then(|| format!("{confidence} is not from 0.8 to 0.999"))
-                    })?,
-                    max_failed_share: setting(settings, at, "max_failed_share", |s| s.max_failed_share.as_ref(), |&share| {
-                        (!(0.0..=0.05).contains(&share)).then(|| {
-                            format!("{share} is not from 0 to 0.05: p99 of answers alone would hide what is missing")
-                        })
-                    })?,
+                    confidence: setting(
+                        settings,
+                        at,
+                        "confidence",
+                        |s| s.confidence.as_ref(),
+                        |&confidence| {
+                            (!(0.8..0.999).contains(&confidence))
+                                .then(|| format!("{confidence} is not from 0.8 to 0.999"))
+                        },
+                    )?,
+                    max_failed_share: setting(
+                        settings,
+                        at,
+                        "max_failed_share",
+                        |s| s.max_failed_share.as_ref(),
+                        |&share| {
+                            (!(0.0..=0.05).contains(&share)).then(|| {
+                                format!(
+                                    "{share} is not from 0 to 0.05: p99 of answers alone would hide what is missing"
+                                )
+                            })
+                        },
+                    )?,
                     budget: setting(settings, at, "budget", |s| s.budget.as_ref(), budget)?,
                     plan,
                     receipts: receipts(&entry)?,
@@ -288,7 +303,10 @@ fn check(limit: &Spanned<Limit>) -> Result<(), Fault> {
             return fault(limit, format!("from 1/{ratio} to {ratio} there is nothing: the factor is above 1"));
         }
         if ratio > 2.0 {
-            return fault(limit, format!("a change by a factor of {ratio} cannot be called none: the factor is at most 2"));
+            return fault(
+                limit,
+                format!("a change by a factor of {ratio} cannot be called none: the factor is at most 2"),
+            );
         }
     }
     Ok(())

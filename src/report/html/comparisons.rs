@@ -26,7 +26,8 @@ pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
 /// All metrics of one comparison.
 fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
     let Some(first) = metrics.first() else { return html! {} };
-    let measured: Vec<&Run> = runs.get(&first.id).map(|runs| runs.iter().take(2 * first.pairs).collect()).unwrap_or_default();
+    let measured: Vec<&Run> =
+        runs.get(&first.id).map(|runs| runs.iter().take(2 * first.pairs).collect()).unwrap_or_default();
     html! {
         h3 { code { (first.id) } }
         p.note {
@@ -72,9 +73,11 @@ fn caption(comparison: &Comparison) -> String {
 }
 
 fn receipts(comparison: &Comparison) -> Markup {
-    let both = comparison.receipts.control.iter().filter_map(|(name, control)| {
-        Some((name, control, comparison.receipts.treatment.get(name)?))
-    });
+    let both = comparison
+        .receipts
+        .control
+        .iter()
+        .filter_map(|(name, control)| Some((name, control, comparison.receipts.treatment.get(name)?)));
     let range = |[low, high]: &[f64; 2]| if low == high { format!("{low}") } else { format!("{low} to {high}") };
     html! {
         @for (name, control, treatment) in both {

@@ -52,7 +52,8 @@ pub(super) fn figure(runs: &[&Run]) -> Markup {
     let x = |decade: f64| LEFT + decade / decades * (WIDTH - LEFT - RIGHT);
     let y = |ms: f64| HEIGHT - BOTTOM - (ms / low).ln() / (high / low).ln() * (HEIGHT - TOP - BOTTOM);
     let path = |line: &Line| {
-        let points: Vec<String> = line.points.iter().map(|(decade, ms)| format!("{},{}", at(x(*decade)), at(y(*ms)))).collect();
+        let points: Vec<String> =
+            line.points.iter().map(|(decade, ms)| format!("{},{}", at(x(*decade)), at(y(*ms)))).collect();
         points.join(" ")
     };
     let label = "Latency by percentile: control dashed, treatment solid, each run as a thin line";
@@ -100,7 +101,9 @@ fn scale(low: f64, high: f64) -> Vec<f64> {
     let steps = |digits: &'static [f64]| -> Vec<f64> {
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
         let all = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade)));
-        all.filter(|value| (low * 0.999..=high * 1.001).contains(value)).map(|value| (value * 1e6).round() / 1e6).collect()
+        all.filter(|value| (low * 0.999..=high * 1.001).contains(value))
+            .map(|value| (value * 1e6).round() / 1e6)
+            .collect()
     };
     let fine = steps(&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]);
     if fine.len() <= 8 {

@@ -17,9 +17,17 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
     let pairs = comparison.ratios.len();
     let limits = [comparison.bound.gate, comparison.bound.goal];
     let ends = limits.into_iter().flatten().flat_map(ends);
-    let shown: Vec<f64> = comparison.ratios.iter().copied().chain(comparison.interval.into_iter().flatten()).chain(ends).chain([1.0]).collect();
+    let shown: Vec<f64> = comparison
+        .ratios
+        .iter()
+        .copied()
+        .chain(comparison.interval.into_iter().flatten())
+        .chain(ends)
+        .chain([1.0])
+        .collect();
     // An interval of few pairs may reach anywhere: what is drawn of it ends at a factor of 4 around the pairs.
-    let (least, most) = comparison.ratios.iter().fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
+    let (least, most) =
+        comparison.ratios.iter().fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
     let low = shown.iter().copied().fold(1.0, f64::min).max(least / 4.0) / 1.03;
     let high = shown.iter().copied().fold(1.0, f64::max).min(most * 4.0) * 1.03;
     let x = |ratio: f64| LEFT + (ratio / low).ln() / (high / low).ln() * (WIDTH - LEFT - RIGHT);
@@ -94,5 +102,9 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     let step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0].into_iter().find(|step| (high - low) / step <= 8.0);
     let step = step.unwrap_or((high - low) / 4.0);
     let first = (low / step).ceil() as u32;
-    (first..).map(|index| f64::from(index) * step).take_while(|ratio| *ratio <= high).filter(|ratio| *ratio > 0.0).collect()
+    (first..)
+        .map(|index| f64::from(index) * step)
+        .take_while(|ratio| *ratio <= high)
+        .filter(|ratio| *ratio > 0.0)
+        .collect()
 }
