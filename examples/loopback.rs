@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, table};
+use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
 use meshproof::report::{Host, Steal};
 
 const BOUNDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/perf/recorded/bounds.toml");
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runs = Path::new(&directory).join("runs");
     let bounds = Bounds::load(BOUNDS.as_ref(), Mode::Quick)?;
     for trial in bounds.trials() {
+        recorded::clear(&runs, &trial.id)?;
         let mut judge = Judge::new(trial);
         let comparisons = loop {
             judge.push(measure(trial, judge.order())?.record(&runs)?)?;

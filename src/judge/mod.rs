@@ -11,11 +11,12 @@
 //! ```no_run
 //! # async fn measure(_: &meshproof::judge::Trial, _: u32, _: meshproof::judge::Arm) -> meshproof::Result<meshproof::judge::Run> { todo!() }
 //! # async fn example() -> meshproof::Result<()> {
-//! use meshproof::judge::{Bounds, Decision, Judge, Mode};
+//! use meshproof::judge::{Bounds, Decision, Judge, Mode, recorded};
 //!
 //! let bounds = Bounds::load("fixtures/perf/bounds.toml".as_ref(), Mode::selected())?;
 //! let trial = bounds.trial("bypass_p99/16").expect("it is in the file");
 //! let runs = meshproof::report::directory("perf").join("runs");
+//! recorded::clear(&runs, &trial.id)?;
 //! let mut judge = Judge::new(trial);
 //! let comparisons = loop {
 //!     let run = measure(trial, judge.order(), judge.arm()).await?;
@@ -69,6 +70,13 @@ struct Pair {
     treatment: Run,
 }
 
+impl Pair {
+    /// The one that was measured last.
+    fn last(&self) -> &Run {
+        if self.control.order > self.treatment.order { &self.control } else { &self.treatment }
+    }
+}
+
 /// Judges one comparison, run by run.
 pub struct Judge {
     trial: Trial,
@@ -101,7 +109,8 @@ impl Judge {
     /// the bottleneck, receipts are missing, too many requests failed, the host or the plan is another one.
     pub fn push(&mut self, run: Run) -> Result<()> {
         let first = self.pairs.first().map(|pair| &pair.control).or(self.waiting.as_ref());
-        refusal::check(&self.trial, self.order(), first, &run)?;
+        let last = self.waiting.as_ref().or(self.pairs.last().map(Pair::last));
+        refusal::check(&self.trial, self.order(), first.zip(last), &run)?;
         match self.waiting.take() {
             None => self.waiting = Some(run),
             Some(first) => self.pairs.push(match run.arm {

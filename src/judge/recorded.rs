@@ -35,6 +35,25 @@ pub fn read(directory: &Path) -> Result<Recording> {
     Ok(recording)
 }
 
+/// Removes older runs of a comparison below `runs`, which would be taken for runs of the one that begins.
+///
+/// # Errors
+/// [`Error::Recording`].
+pub fn clear(runs: &Path, comparison: &str) -> Result<()> {
+    let directory = runs.join(comparison);
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    let remove = || -> std::io::Result<()> {
+        let mut files = Vec::new();
+        collect(&directory, &mut files)?;
+        // Another comparison may lie in a directory below.
+        let own = files.iter().filter(|file| file.parent() == Some(&directory));
+        own.into_iter().try_for_each(std::fs::remove_file)
+    };
+    remove().map_err(|error| Error::Recording { directory: directory.clone(), reason: error.to_string() })
+}
+
 /// Files named like runs; a report beside them is none.
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {

@@ -4,9 +4,10 @@ use super::bounds::{Counter, Trial};
 use super::run::Run;
 use crate::error::{Error, Result};
 
-/// Refuses `run` where it is not the run in place `order` of `trial`, or cannot be compared with the `first`.
-pub(super) fn check(trial: &Trial, order: u32, first: Option<&Run>, run: &Run) -> Result<()> {
-    match reason(trial, order, first, run) {
+/// Refuses `run` where it is not the run in place `order` of `trial`, or cannot be compared with those `before`: the
+/// first of them, and the last.
+pub(super) fn check(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) -> Result<()> {
+    match reason(trial, order, before, run) {
         None => Ok(()),
         Some(reason) => Err(Error::Refused {
             comparison: trial.id.as_str().into(),
@@ -17,7 +18,7 @@ pub(super) fn check(trial: &Trial, order: u32, first: Option<&Run>, run: &Run) -
     }
 }
 
-fn reason(trial: &Trial, order: u32, first: Option<&Run>, run: &Run) -> Option<String> {
+fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) -> Option<String> {
     if run.comparison != trial.id {
         return Some(format!("it belongs to `{}`", run.comparison));
     }
@@ -56,7 +57,13 @@ fn reason(trial: &Trial, order: u32, first: Option<&Run>, run: &Run) -> Option<S
     if let Some(bound) = trial.metrics.iter().find(|bound| !run.metrics.contains_key(&bound.name)) {
         return Some(format!("there is no metric `{}`, which is to be judged", bound.name));
     }
-    let first = first?;
+    let (first, last) = before?;
+    if run.started < last.started + last.duration {
+        return Some(format!(
+            "it began before run {:03} ended: runs of two recordings are mixed, or ran at once",
+            last.order
+        ));
+    }
     let differences = first.host.differences(&run.host);
     if !differences.is_empty() {
         return Some(format!("it was made on another host than the runs before it: {}", differences.join(", ")));

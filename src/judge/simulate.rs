@@ -150,7 +150,9 @@ mod tests {
     use super::*;
 
     /// What a pull request's comparison is judged with.
-    const SCHEDULE: Schedule = Schedule { min: 4, max: 10, tail: 0.025, method: Method::Symmetric };
+    fn schedule() -> Schedule {
+        Schedule::new(4, 10, 0.95)
+    }
 
     /// Of each noise: 2,500 in all; `cargo xtask judge --power` does many more.
     const COMPARISONS: u32 = 500;
@@ -170,19 +172,19 @@ mod tests {
     fn two_equal_arms_raise_no_more_false_alarms_than_declared(#[case] noise: usize) {
         let noise = NOISES[noise];
         // At a gate of 1.00 two equal arms are on the bound: either certain verdict is wrong.
-        let seen = outcomes(SCHEDULE, Limit::AtMost(1.0), &noise, 1.0, COMPARISONS, 41);
+        let seen = outcomes(schedule(), Limit::AtMost(1.0), &noise, 1.0, COMPARISONS, 41);
         let (side, both) = (allowed(0.025, COMPARISONS), allowed(0.05, COMPARISONS));
         assert!(seen.regressed <= side, "false alarms on {}: {seen:?}, at most {side}", noise.name);
         assert!(seen.pass <= side, "false passes on {}: {seen:?}, at most {side}", noise.name);
         assert!(seen.pass + seen.regressed <= both, "{}: {seen:?}, at most {both}", noise.name);
         // And an improvement that is not there is not seen: the truth is well outside of this bound.
-        let seen = outcomes(SCHEDULE, Limit::AtMost(0.88), &noise, 1.0, 200, 42);
+        let seen = outcomes(schedule(), Limit::AtMost(0.88), &noise, 1.0, 200, 42);
         assert!(seen.pass <= allowed(0.005, 200), "improvements seen on {}: {seen:?}", noise.name);
     }
 
     #[test]
     fn a_real_change_is_seen_and_a_larger_one_sooner() {
-        let of = |effect| outcomes(SCHEDULE, Limit::AtMost(1.0), &NOISES[0], effect, 200, 43);
+        let of = |effect| outcomes(schedule(), Limit::AtMost(1.0), &NOISES[0], effect, 200, 43);
         let (small, middle, large) = (of(1.05), of(1.10), of(1.20));
         assert!(small.regressed >= 110, "{small:?}");
         assert!(middle.regressed >= 195, "{middle:?}");
@@ -192,7 +194,7 @@ mod tests {
     /// Why the textbook interval is not used.
     #[test]
     fn the_plain_percentile_bootstrap_does_not_hold_its_level() {
-        let schedule = Schedule { method: Method::Percentile, ..SCHEDULE };
+        let schedule = Schedule { method: Method::Percentile, ..schedule() };
         let seen = outcomes(schedule, Limit::AtMost(1.0), &NOISES[0], 1.0, 400, 44);
         assert!(seen.pass + seen.regressed > 2 * allowed(0.05, 400), "{seen:?}");
     }
@@ -205,7 +207,7 @@ mod tests {
         for _ in 0..400 {
             let logs = NOISES[0].pairs(20, 1.0, &mut random);
             let stops = |pairs: usize| {
-                let seen = interval(&logs[..pairs], SCHEDULE.tail, SCHEDULE.method);
+                let seen = interval(&logs[..pairs], schedule().tail, schedule().method);
                 seen.low > 0.0 || seen.high < 0.0
             };
             clear += u32::from((4..=20).step_by(2).any(stops));

@@ -91,15 +91,15 @@ pub fn comparisons(all: &[Comparison]) -> Table {
     let header = [
         "comparison",
         "metric",
-        "control",
-        "treatment",
+        "verdict",
         "ratio",
         "95 % interval",
+        "gate",
+        "goal",
+        "control",
+        "treatment",
         "pairs",
         "detectable",
-        "gate",
-        "verdict",
-        "goal",
     ];
     let mut table = Table::new("Comparisons (ratio: treatment to control)", &header);
     for comparison in all {
@@ -111,15 +111,15 @@ pub fn comparisons(all: &[Comparison]) -> Table {
         table.rows.push(vec![
             comparison.id.clone(),
             comparison.metric.clone(),
-            quantity(comparison.control, &comparison.unit),
-            quantity(comparison.treatment, &comparison.unit),
+            outcome(comparison),
             format!("{:.3}", comparison.ratio),
             ends(comparison.ci95),
+            limit(comparison.bound.gate),
+            goal,
+            quantity(comparison.control, &comparison.unit),
+            quantity(comparison.treatment, &comparison.unit),
             comparison.pairs.to_string(),
             comparison.minimum_detectable.map_or_else(|| "?".into(), |least| format!("{:.1} %", least * 100.0)),
-            limit(comparison.bound.gate),
-            outcome(comparison),
-            goal,
         ]);
     }
     table

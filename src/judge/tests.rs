@@ -166,6 +166,7 @@ fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
 #[case::other_unit(1, |run: &mut Run| run.measure("p99_us", 1.0, "ms"), "`p99_us` is in ms, and was in us")]
 #[case::other_comparison(1, |run: &mut Run| run.comparison = "two".into(), "it belongs to `two`")]
 #[case::other_arm(1, |run: &mut Run| run.arm = Arm::Control, "run 001 of ABBA, BAAB … is a treatment run")]
+#[case::at_once(1, |run: &mut Run| run.started -= 5.0, "it began before run 000 ended")]
 #[case::missing(1, |run: &mut Run| run.order = 2, "run 001 is missing")]
 fn a_run_that_proves_nothing_is_refused(#[case] at: u32, #[case] spoil: fn(&mut Run), #[case] reason: &str) {
     let mut judge = Judge::new(&trial());
@@ -207,6 +208,19 @@ fn recorded_runs_of_a_real_echo_are_told_apart() {
     }
     assert_eq!(of("loopback/delay", "p50_us").verdict, Verdict::Regressed);
     assert!(seen.iter().all(|comparison| comparison.holds));
+}
+
+#[test]
+fn older_runs_of_a_comparison_are_removed_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let runs = directory.path();
+    recorded::clear(runs, "one").unwrap();
+    run(0, 1_000.0).record(runs).unwrap();
+    let mut other = run(0, 1_000.0);
+    other.comparison = "one/more".into();
+    other.record(runs).unwrap();
+    recorded::clear(runs, "one").unwrap();
+    assert_eq!(recorded::read(runs).unwrap().into_keys().collect::<Vec<_>>(), ["one/more"]);
 }
 
 #[test]

@@ -62,5 +62,10 @@ fn section(text: &mut String, table: &Table) {
 
 /// Text that begins no markup.
 fn plain(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace(['*', '`', '_'], " ").replace(['\r', '\n'], " ")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('*', "\\*")
+        .replace('`', "\\`")
+        .replace('_', "\\_")
+        .replace(['\r', '\n'], " ")
 }

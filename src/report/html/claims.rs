@@ -7,6 +7,9 @@ use maud::{Markup, html};
 use super::Tone;
 use crate::report::{Claim, Judgement};
 
+/// More claims that hold than this, of one requirement, are folded away.
+const MANY: usize = 12;
+
 pub(super) fn section(claims: &[Claim]) -> Markup {
     let mut requirements: BTreeMap<&str, Vec<&Claim>> = BTreeMap::new();
     for claim in claims {
@@ -27,7 +30,16 @@ pub(super) fn section(claims: &[Claim]) -> Markup {
                     @if failed == 0 { "all " (claims.len()) " hold" }
                     @else { (failed) " of " (claims.len()) " do not hold" }
                 }
-                @for claim in claims { (one(claim)) }
+                @let holding = claims.len() - failed;
+                @for claim in &claims[..failed] { (one(claim)) }
+                @if holding > MANY {
+                    details.many {
+                        summary { span.badge.good { (holding) " hold" } }
+                        @for claim in &claims[failed..] { (one(claim)) }
+                    }
+                } @else {
+                    @for claim in &claims[failed..] { (one(claim)) }
+                }
             }
         }
     }

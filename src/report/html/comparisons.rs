@@ -69,7 +69,7 @@ fn caption(comparison: &Comparison) -> String {
     if let (Some(goal), Some(seen)) = (comparison.bound.goal, comparison.goal) {
         text.push_str(&format!("; goal {goal}: {seen}"));
     }
-    format!("{text}. {}.", comparison.bound.source)
+    format!("{text}. Source: {}.", comparison.bound.source)
 }
 
 fn receipts(comparison: &Comparison) -> Markup {

@@ -135,9 +135,9 @@ fn summary(report: &Report) -> Markup {
 /// A table, which scrolls by itself where it is wider than the page.
 fn table(table: &Table) -> Markup {
     html! {
+        h3 { (table.title) }
         div.scroll {
-            table {
-                caption { (table.title) }
+            table aria-label=(table.title) {
                 thead { tr { @for name in &table.header { th scope="col" { (name) } } } }
                 tbody {
                     @for row in &table.rows {

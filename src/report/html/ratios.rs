@@ -36,9 +36,9 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
     let from = comparison.interval[0].map_or(LEFT, |end| x(end.clamp(low, high)));
     let to = comparison.interval[1].map_or(WIDTH - RIGHT, |end| x(end.clamp(low, high)));
     let interval_at = bottom - ROW * 0.8;
-    let label = format!("Ratios of {pairs} pairs of {}, with their interval", comparison.metric);
+    let summary = format!("Ratios of {pairs} pairs of {}, with their interval", comparison.metric);
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(label) {
+        svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(summary) {
             @if let Some(gate) = comparison.bound.gate {
                 @for (start, end) in beyond(gate, low, high) {
                     rect.beyond x=(at(x(start))) y=(at(TOP - 4.0)) width=(at(x(end) - x(start))) height=(at(bottom - TOP + 4.0)) {}
@@ -46,7 +46,7 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
             }
             @for ratio in ticks(low, high) {
                 line.axis x1=(at(x(ratio))) x2=(at(x(ratio))) y1=(at(TOP - 4.0)) y2=(at(bottom + 4.0)) {}
-                text x=(at(x(ratio))) y=(at(bottom + 18.0)) text-anchor="middle" { (format!("{ratio:.2}")) }
+                text x=(at(x(ratio))) y=(at(bottom + 18.0)) text-anchor="middle" { (label(ratio)) }
             }
             line.one x1=(at(x(1.0))) x2=(at(x(1.0))) y1=(at(TOP - 4.0)) y2=(at(bottom)) {}
             (mark(comparison.bound.gate, "gate", 12.0, x, bottom))
@@ -97,14 +97,26 @@ fn beyond(gate: Limit, low: f64, high: f64) -> Vec<(f64, f64)> {
     ranges.into_iter().map(inside).filter(|(from, to)| from < to).collect()
 }
 
-/// Four to nine round ratios.
+/// Round ratios: evenly spaced where the range is narrow, else 1, 2 and 5 of each decade, or 1 alone.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0].into_iter().find(|step| (high - low) / step <= 8.0);
-    let step = step.unwrap_or((high - low) / 4.0);
-    let first = (low / step).ceil() as u32;
-    (first..)
-        .map(|index| f64::from(index) * step)
-        .take_while(|ratio| *ratio <= high)
-        .filter(|ratio| *ratio > 0.0)
-        .collect()
+    if high / low < 3.0 {
+        let step = [0.01, 0.02, 0.05, 0.1, 0.2].into_iter().find(|step| (high - low) / step <= 8.0).unwrap_or(0.5);
+        let first = (low / step).ceil() as u32;
+        return (first..).map(|index| f64::from(index) * step).take_while(|ratio| *ratio <= high).collect();
+    }
+    let digits: &[f64] = if high / low < 1e3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let all = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade)));
+    all.filter(|ratio| (low..=high).contains(ratio)).collect()
+}
+
+/// A ratio below its tick.
+fn label(ratio: f64) -> String {
+    if ratio >= 10.0 {
+        format!("{ratio:.0}")
+    } else if ratio < 0.01 {
+        format!("{ratio:.0e}")
+    } else {
+        format!("{ratio:.2}")
+    }
 }
