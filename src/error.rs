@@ -139,12 +139,53 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A report could not be written: a verdict that leaves no record is no verdict.
-    #[error("the report {} cannot be written: {reason}", path.display())]
+    /// A report could not be written or read: a verdict that leaves no record is no verdict.
+    #[error("the report {}: {reason}", path.display())]
     Report {
         /// The report.
         path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// A recorded run cannot be used.
+    #[error("the run {}: `{field}`: {reason}", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// What in it is at fault.
+        field: Box<str>,
+        /// How.
+        reason: Box<str>,
+    },
+    /// The bounds cannot be used: what is judged by a bound that was misread is not judged.
+    #[error("{}:{line}: {reason}", path.display())]
+    Bounds {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// What is wrong there.
+        reason: Box<str>,
+    },
+    /// A run was refused: it would say something about the generator, the machine or an arm without its treatment,
+    /// and not about what is compared.
+    #[error("{comparison}: run {order:03}-{arm} is refused: {reason}")]
+    Refused {
+        /// The comparison.
+        comparison: Box<str>,
+        /// The run's place in it.
+        order: u32,
+        /// Its arm.
+        arm: crate::judge::Arm,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Recorded runs do not make a comparison.
+    #[error("{}: {reason}", directory.display())]
+    Recording {
+        /// Where they are.
+        directory: PathBuf,
+        /// What is wrong with them.
         reason: String,
     },
 }

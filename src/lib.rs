@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod error;
 pub mod eventually;
 pub mod identity;
+pub mod judge;
 pub mod report;
 pub mod scope;
 pub mod testbed;

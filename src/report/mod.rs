@@ -1,7 +1,11 @@
 //! One JSON record of what a suite judged: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
 mod claim;
+mod comparison;
 mod host;
+pub mod html;
+mod markdown;
+mod xml;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Judgement};
-pub use host::Host;
+pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
+pub use host::{Host, Steal};
+pub use markdown::markdown;
+pub use xml::junit;
 
 use crate::error::{Error, Result};
 use crate::testbed::Testbed;
@@ -36,7 +43,11 @@ pub struct Report {
     /// Versions of what was judged: the mesh, each cluster's Kubernetes, meshproof itself.
     pub versions: BTreeMap<String, String>,
     /// What was claimed, by id.
+    #[serde(default)]
     pub claims: Vec<Claim>,
+    /// What was compared, by id and metric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
 }
 
 /// Where a suite's records go.
@@ -46,11 +57,17 @@ pub fn directory(suite: &str) -> PathBuf {
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
 }
 
-/// Adds claims to the report of this run in `directory`.
+/// Adds claims and comparisons to the report of this run in `directory`.
 ///
 /// # Errors
 /// [`Error::Report`].
-pub fn record(directory: &Path, suite: &str, testbed: &Testbed, claims: &[Claim]) -> Result<()> {
+pub fn record(
+    directory: &Path,
+    suite: &str,
+    testbed: &Testbed,
+    claims: &[Claim],
+    comparisons: &[Comparison],
+) -> Result<()> {
     let mut versions = BTreeMap::from([
         ("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("mesh".to_owned(), testbed.record.mesh.version.clone()),
@@ -66,11 +83,12 @@ pub fn record(directory: &Path, suite: &str, testbed: &Testbed, claims: &[Claim]
         host: Host::this(),
         versions,
         claims: claims.to_vec(),
+        comparisons: comparisons.to_vec(),
     };
     merge(directory, report)
 }
 
-/// Adds the claims of `report` to the report in `directory`, which other threads and processes may be adding to.
+/// Adds what `report` holds to the report in `directory`, which other threads and processes may be adding to.
 fn merge(directory: &Path, mut report: Report) -> Result<()> {
     let path = directory.join("report.json");
     let failed = |error: std::io::Error| Error::Report { path: path.clone(), reason: error.to_string() };
@@ -82,12 +100,37 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     if let Some(older) = older.filter(|older| older.run == report.run) {
         let again: Vec<String> = report.claims.iter().map(|claim| claim.id.clone()).collect();
         report.claims.extend(older.claims.into_iter().filter(|claim| !again.contains(&claim.id)));
+        let again: Vec<String> = report.comparisons.iter().map(Comparison::key).collect();
+        let kept = older.comparisons.into_iter().filter(|comparison| !again.contains(&comparison.key()));
+        report.comparisons.extend(kept);
     }
     report.claims.sort_by(|one, other| one.id.cmp(&other.id));
+    // One comparison's metrics stay in the order of the bounds file.
+    report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
     let partial = directory.join("report.json.partial");
     let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
     std::fs::write(&partial, json).map_err(failed)?;
     std::fs::rename(&partial, &path).map_err(failed)
+}
+
+/// An order in which `bypass_p99/16` comes before `bypass_p99/128`.
+fn natural(id: &str) -> Vec<(Option<u64>, String)> {
+    id.split('/').map(|part| (part.parse().ok(), part.to_owned())).collect()
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// [`Error::Report`].
+pub fn read(directory: &Path) -> Result<Report> {
+    let path = directory.join("report.json");
+    let failed = |reason: String| Error::Report { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+    let report: Report = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    if report.schema != SCHEMA {
+        return Err(failed(format!("its schema `{}` is not `{SCHEMA}`", report.schema)));
+    }
+    Ok(report)
 }
 
 /// Names this run: the same in every process of a nextest run, and in every thread of a test binary.
@@ -114,6 +157,7 @@ mod tests {
             host: Host::this(),
             versions: BTreeMap::new(),
             claims: ids.iter().map(|id| Claim { id: (*id).into(), verdict, ..Claim::default() }).collect(),
+            comparisons: Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Workload};
 use crate::error::Result;
-use crate::report::{self, Claim, Judgement};
+use crate::report::{self, Claim, Comparison, Judgement};
 use crate::testbed::Testbed;
 use crate::vantage;
 use owned::Owned;
@@ -58,6 +58,7 @@ pub struct Scope {
     suite: &'static str,
     test: String,
     claims: Mutex<Vec<Claim>>,
+    comparisons: Mutex<Vec<Comparison>>,
     /// What to put back; listed before it is changed, so that nothing is ever changed and forgotten.
     owned: Mutex<Vec<Owned>>,
 }
@@ -80,24 +81,28 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        let (claims, owned) = (Mutex::default(), Mutex::default());
-        let scope = Self { testbed, directory, suite, test, claims, owned };
+        let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let scope = Self { testbed, directory, suite, test, claims, comparisons, owned };
         let ended = AssertUnwindSafe(body(&scope)).catch_unwind().await;
         scope.conclude(ended).await
     }
 
     async fn conclude(self, ended: Result<Result<()>, Box<dyn Any + Send>>) -> Verdict {
         let mut claims = std::mem::take(&mut *self.claims.lock().unwrap_or_else(PoisonError::into_inner));
+        let comparisons = std::mem::take(&mut *self.comparisons.lock().unwrap_or_else(PoisonError::into_inner));
         let id = format!("test/{}", self.test);
         match &ended {
-            Ok(Ok(())) if claims.is_empty() => claims.push(Claim::error(id, "the test claims nothing")),
+            Ok(Ok(())) if claims.is_empty() && comparisons.is_empty() => {
+                claims.push(Claim::error(id, "the test claims nothing"))
+            }
             Ok(Ok(())) => {}
             Ok(Err(error)) => claims.push(Claim::error(id, error.to_string())),
             Err(panic) => claims.push(Claim::error(id, format!("panicked: {}", message(panic.as_ref())))),
         }
         let mut complaints: Vec<String> =
             claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(ToString::to_string).collect();
-        if let Err(error) = report::record(&self.directory, self.suite, &self.testbed, &claims) {
+        complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
+        if let Err(error) = report::record(&self.directory, self.suite, &self.testbed, &claims, &comparisons) {
             complaints.push(error.to_string());
         }
         if !complaints.is_empty() {
@@ -113,6 +118,11 @@ impl Scope {
     /// States a claim. A claim that does not hold fails the test at its end, so that all of them are judged.
     pub fn claim(&self, claim: Claim) {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    }
+
+    /// States comparisons, as judged. One whose gate does not hold fails the test at its end.
+    pub fn compare(&self, comparisons: Vec<Comparison>) {
+        self.comparisons.lock().unwrap_or_else(PoisonError::into_inner).extend(comparisons);
     }
 
     /// The meshed probe of a cluster.

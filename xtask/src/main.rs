@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod command;
+mod judge;
 mod kubernetes;
 mod ledger;
 mod local;
@@ -10,6 +11,7 @@ mod mesh;
 mod paths;
 mod prerequisites;
 mod progress;
+mod report;
 mod template;
 mod testbed;
 mod versions;
@@ -28,6 +30,8 @@ enum Command {
     /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
     #[command(subcommand)]
     Testbed(testbed::Command),
+    Judge(judge::Judge),
+    Report(report::Report),
 }
 
 #[tokio::main]
@@ -36,6 +40,8 @@ async fn main() -> std::process::ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Testbed(command) => command.run().await,
+        Command::Judge(command) => command.run(),
+        Command::Report(command) => command.run(),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

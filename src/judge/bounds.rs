@@ -1,0 +1,176 @@
+//! `fixtures/perf/bounds.toml`: what is compared, how long, and what must hold.
+//!
+//! A *gate* fails the test: where the interval is beyond it, and where it still is inconclusive when the budget ends.
+//! It is set where a healthy system is clearly inside it. A *goal* is reported as reached or not and fails nothing, so it
+//! need not be softened. Every number says where it comes from; a file that does not is refused, with the line.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::limit::{Limit, Verdict};
+use crate::error::{Error, Result};
+use crate::report::Reference;
+
+/// Schema identifier in the file.
+pub const SCHEMA: &str = "meshproof.bounds/v1";
+
+/// Environment variable that selects [`Mode::Full`] with the value `full`.
+pub const MODE_VARIABLE: &str = "MESHPROOF_PERF";
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Within the time that a pull request may take.
+    #[default]
+    Quick,
+    /// With the seed's own durations.
+    Full,
+}
+
+impl Mode {
+    /// As the environment says.
+    pub fn selected() -> Self {
+        if std::env::var_os(MODE_VARIABLE).is_some_and(|mode| mode == "full") { Self::Full } else { Self::Quick }
+    }
+}
+
+/// What a run does. It goes into the record as it is: runs of two plans are not compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which durations.
+    pub mode: Mode,
+    /// Length of the measured window, in seconds.
+    pub run_s: f64,
+    /// What is left out before it, in seconds.
+    pub warmup_s: f64,
+    /// Connections kept open.
+    pub connections: u32,
+    /// Requests a second over all connections, open loop; `None` is a closed loop, as fast as answers come.
+    pub rate: Option<f64>,
+}
+
+/// When to stop at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Pairs before the first look: at least 4, of which the verdict has an interval worth the name.
+    pub min_pairs: usize,
+    /// Pairs at the last look.
+    pub max_pairs: usize,
+    /// Seconds from the beginning of the first run; a block that would not end by then is not begun.
+    pub seconds: f64,
+}
+
+/// What a counter must show in every run of an arm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counter {
+    /// No less than this.
+    pub at_least: Option<f64>,
+    /// No more than this.
+    pub at_most: Option<f64>,
+}
+
+/// What a receipt must show: that the treatment was at work in one arm and not in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// In the control arm.
+    pub control: Counter,
+    /// In the treatment arm.
+    pub treatment: Counter,
+}
+
+/// What one metric is judged by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricBound {
+    /// The metric.
+    pub name: String,
+    /// What fails the test; `None` is reported only.
+    pub gate: Option<Limit>,
+    /// What is aimed at.
+    pub goal: Option<Limit>,
+    /// The verdict of a healthy system on the gate.
+    pub expect: Verdict,
+    /// Where the numbers come from, or why there is no gate.
+    pub source: String,
+    /// What others measured.
+    pub reference: Option<Reference>,
+}
+
+/// A comparison that is to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// `bypass_p99/16`.
+    pub id: String,
+    /// What the control arm is.
+    pub control: String,
+    /// What the treatment arm is.
+    pub treatment: String,
+    /// How sure a verdict has to be: 1 − the rate of wrong intervals, over both sides and all looks.
+    pub confidence: f64,
+    /// Share of requests that may be answered with an error, or not sent, before a run is refused.
+    pub max_failed_share: f64,
+    /// What each run does.
+    pub plan: Plan,
+    /// When to stop at the latest.
+    pub budget: Budget,
+    /// What proves which arm had the treatment.
+    pub receipts: BTreeMap<String, Receipt>,
+    /// What is judged, in the file's order.
+    pub metrics: Vec<MetricBound>,
+}
+
+/// All comparisons, in the file's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bounds {
+    trials: Vec<Trial>,
+}
+
+impl Bounds {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::Bounds`], with the line.
+    pub fn load(path: &Path, mode: Mode) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Bounds {
+            path: path.into(),
+            line: 0,
+            reason: error.to_string().into(),
+        })?;
+        Self::parse(&text, path, mode)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(text: &str, path: &Path, mode: Mode) -> Result<Self> {
+        let fault = |(at, reason): (usize, String)| {
+            let line = text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Error::Bounds { path: path.into(), line, reason: reason.into() }
+        };
+        let file: file::File = toml::from_str(text).map_err(|error| {
+            fault((error.span().map_or(text.len(), |span| span.start), error.message().replace('\n', "; ")))
+        })?;
+        Ok(Self { trials: file.trials(mode).map_err(fault)? })
+    }
+
+    /// All of them.
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// The comparison of that id.
+    pub fn trial(&self, id: &str) -> Option<&Trial> {
+        self.trials.iter().find(|trial| trial.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! The file as it is written, and what is refused in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Budget, MetricBound, Mode, Plan, Receipt, SCHEMA, Trial};
+use crate::judge::limit::{Limit, Verdict};
+use crate::report::Reference;
+
+/// Byte offset of what is wrong, and what is.
+type Fault = (usize, String);
+
+/// Fewest pairs of a first look: the bootstrap of fewer draws from almost nothing.
+const FEWEST_PAIRS: usize = 4;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    schema: Spanned<String>,
+    defaults: Settings,
+    full: Settings,
+    comparison: Vec<Spanned<Entry>>,
+}
+
+/// What a comparison may say for itself and otherwise takes from the defaults.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    confidence: Option<Spanned<f64>>,
+    max_failed_share: Option<Spanned<f64>>,
+    #[serde(default)]
+    plan: PartialPlan,
+    budget: Option<Spanned<Budget>>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartialPlan {
+    run_s: Option<Spanned<f64>>,
+    warmup_s: Option<Spanned<f64>>,
+    connections: Option<Spanned<u32>>,
+    rate: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: Spanned<String>,
+    control: String,
+    treatment: String,
+    #[serde(default)]
+    settings: Settings,
+    #[serde(default)]
+    receipts: BTreeMap<String, Spanned<Receipt>>,
+    metric: Vec<Spanned<Metric>>,
+    /// One comparison each, `id/name`; none is one comparison, `id`.
+    #[serde(default)]
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: Spanned<String>,
+    /// What the control arm of this row is, where rows differ in it.
+    control: Option<String>,
+    /// As `control`.
+    treatment: Option<String>,
+    #[serde(default)]
+    plan: PartialPlan,
+    /// What others measured, by metric.
+    #[serde(default)]
+    seed: BTreeMap<String, Spanned<Reference>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metric {
+    name: Spanned<String>,
+    gate: Option<Spanned<Limit>>,
+    goal: Option<Spanned<Limit>>,
+    /// Why there is no gate.
+    report_only: Option<Spanned<String>>,
+    expect: Option<Spanned<Verdict>>,
+    source: Option<Spanned<String>>,
+}
+
+impl File {
+    /// The comparisons, with all defaults filled in.
+    pub(super) fn trials(self, mode: Mode) -> Result<Vec<Trial>, Fault> {
+        if self.schema.get_ref() != SCHEMA {
+            return fault(&self.schema, format!("schema `{}` is not `{SCHEMA}`", self.schema.get_ref()));
+        }
+        let full = if mode == Mode::Full { self.full } else { Settings::default() };
+        let mut trials: Vec<Trial> = Vec::new();
+        for entry in self.comparison {
+            let at = entry.span().start;
+            let entry = entry.into_inner();
+            let own = entry.settings.clone();
+            let metrics = metrics(&entry)?;
+            let rows: Vec<Option<&Row>> =
+                if entry.rows.is_empty() { vec![None] } else { entry.rows.iter().map(Some).collect() };
+            for row in rows {
+                let id = row.map_or_else(
+                    || entry.id.get_ref().clone(),
+                    |row| format!("{}/{}", entry.id.get_ref(), row.name.get_ref()),
+                );
+                let id_at = row.map_or(&entry.id, |row| &row.name);
+                if id.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+                    return fault(id_at, format!("`{id}` is no id: runs are kept in a directory of that name"));
+                }
+                if trials.iter().any(|trial| trial.id == id) {
+                    return fault(id_at, format!("`{id}` is there twice"));
+                }
+                // Full durations go over what a comparison says for itself: they are the seed's.
+                let row_plan = row.map(|row| row.plan.clone()).unwrap_or_default();
+                let layers = [&full.plan, &row_plan, &own.plan, &self.defaults.plan];
+                let plan = plan(mode, layers).map_err(|(offset, reason)| (offset.unwrap_or(at), reason))?;
+                let settings = [&full, &own, &self.defaults];
+                trials.push(Trial {
+                    id,
+                    control: row.and_then(|row| row.control.clone()).unwrap_or_else(|| entry.control.clone()),
+                    treatment: row.and_then(|row| row.treatment.clone()).unwrap_or_else(|| entry.treatment.clone()),
+                    confidence: setting(
+                        settings,
+                        at,
+                        "confidence",
+                        |s| s.confidence.as_ref(),
+                        |&confidence| {
+                            (!(0.8..0.999).contains(&confidence))
+                                .then(|| format!("{confidence} is not from 0.8 to 0.999"))
+                        },
+                    )?,
+                    max_failed_share: setting(
+                        settings,
+                        at,
+                        "max_failed_share",
+                        |s| s.max_failed_share.as_ref(),
+                        |&share| {
+                            (!(0.0..=0.05).contains(&share)).then(|| {
+                                format!(
+                                    "{share} is not from 0 to 0.05: p99 of answers alone would hide what is missing"
+                                )
+                            })
+                        },
+                    )?,
+                    budget: setting(settings, at, "budget", |s| s.budget.as_ref(), budget)?,
+                    plan,
+                    receipts: receipts(&entry)?,
+                    metrics: with_seed(&metrics, row)?,
+                });
+            }
+        }
+        Ok(trials)
+    }
+}
+
+fn fault<T, W>(at: &Spanned<W>, reason: impl Into<String>) -> Result<T, Fault> {
+    Err((at.span().start, reason.into()))
+}
+
+/// The first that is said, checked.
+fn setting<T: Clone>(
+    settings: [&Settings; 3],
+    at: usize,
+    name: &str,
+    get: impl Fn(&Settings) -> Option<&Spanned<T>>,
+    wrong: impl Fn(&T) -> Option<String>,
+) -> Result<T, Fault> {
+    let Some(value) = settings.into_iter().find_map(get) else {
+        return Err((at, format!("no `{name}` here, nor in `defaults`")));
+    };
+    match wrong(value.get_ref()) {
+        Some(reason) => fault(value, format!("{name}: {reason}")),
+        None => Ok(value.get_ref().clone()),
+    }
+}
+
+fn budget(budget: &Budget) -> Option<String> {
+    let Budget { min_pairs, max_pairs, seconds } = *budget;
+    if min_pairs < FEWEST_PAIRS {
+        return Some(format!("{min_pairs} pairs are too few to look at: min_pairs is at least {FEWEST_PAIRS}"));
+    }
+    if !min_pairs.is_multiple_of(2) || !max_pairs.is_multiple_of(2) {
+        return Some("an ABBA block is two pairs: min_pairs and max_pairs are even".into());
+    }
+    if max_pairs < min_pairs {
+        return Some(format!("max_pairs {max_pairs} is below min_pairs {min_pairs}"));
+    }
+    (!(seconds.is_finite() && seconds > 0.0)).then(|| format!("{seconds} seconds are no time"))
+}
+
+fn plan(mode: Mode, layers: [&PartialPlan; 4]) -> Result<Plan, (Option<usize>, String)> {
+    let positive = |name: &str, value: Option<&Spanned<f64>>, least: f64| match value {
+        None => Err((None, format!("no `plan.{name}` here, nor in `defaults`"))),
+        Some(value) if value.get_ref().is_finite() && *value.get_ref() >= least => Ok(*value.get_ref()),
+        Some(value) => Err((Some(value.span().start), format!("plan.{name}: {} is below {least}", value.get_ref()))),
+    };
+    let connections = match layers.into_iter().find_map(|plan| plan.connections.as_ref()) {
+        None => return Err((None, "no `plan.connections` here, nor in `defaults`".into())),
+        Some(value) if *value.get_ref() == 0 => {
+            return Err((Some(value.span().start), "plan.connections: nothing is measured without one".into()));
+        }
+        Some(value) => *value.get_ref(),
+    };
+    let rate = layers.into_iter().find_map(|plan| plan.rate.as_ref());
+    Ok(Plan {
+        mode,
+        run_s: positive("run_s", layers.into_iter().find_map(|plan| plan.run_s.as_ref()), 0.1)?,
+        warmup_s: positive("warmup_s", layers.into_iter().find_map(|plan| plan.warmup_s.as_ref()), 0.0)?,
+        connections,
+        rate: rate.map(|rate| positive("rate", Some(rate), 1.0)).transpose()?,
+    })
+}
+
+fn receipts(entry: &Entry) -> Result<BTreeMap<String, Receipt>, Fault> {
+    let mut receipts = BTreeMap::new();
+    for (name, receipt) in &entry.receipts {
+        let Receipt { control, treatment } = receipt.get_ref();
+        if [control, treatment].iter().all(|counter| counter.at_least.is_none() && counter.at_most.is_none()) {
+            return fault(receipt, format!("receipt `{name}` asks for nothing, so it proves nothing"));
+        }
+        receipts.insert(name.clone(), *receipt.get_ref());
+    }
+    Ok(receipts)
+}
+
+fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
+    let mut names = BTreeSet::new();
+    entry
+        .metric
+        .iter()
+        .map(|metric| {
+            let at = metric.span().start;
+            let metric = metric.get_ref();
+            let name = metric.name.get_ref().clone();
+            if !names.insert(name.clone()) {
+                return fault(&metric.name, format!("metric `{name}` is there twice"));
+            }
+            for limit in [&metric.gate, &metric.goal].into_iter().flatten() {
+                check(limit)?;
+            }
+            let source = match (&metric.gate, &metric.report_only, &metric.source) {
+                (Some(gate), Some(_), _) => return fault(gate, "a metric has a gate or is `report_only`, not both"),
+                (None, None, _) => {
+                    return Err((at, format!("metric `{name}` has no gate: say in `report_only` why there is none")));
+                }
+                (_, _, None) if metric.gate.is_some() || metric.goal.is_some() => {
+                    return Err((at, format!("metric `{name}` has no `source`: a number without one cannot be defended")));
+                }
+                (_, _, Some(source)) if source.get_ref().trim().is_empty() => {
+                    return fault(source, "an empty source is none");
+                }
+                (_, Some(reason), _) if reason.get_ref().trim().is_empty() => {
+                    return fault(reason, "an empty reason is none");
+                }
+                (_, reason, source) => {
+                    [reason, source].into_iter().flatten().map(|text| text.get_ref().trim()).collect::<Vec<_>>().join("; ")
+                }
+            };
+            if let (Some(gate), Some(goal)) = (&metric.gate, &metric.goal) {
+                match goal.get_ref().as_strict_as(*gate.get_ref()) {
+                    Some(true) => {}
+                    Some(false) => {
+                        return fault(gate, format!(
+                            "the gate {} is stricter than the goal {}: a system could fail the test and reach what is aimed at",
+                            gate.get_ref(), goal.get_ref()
+                        ));
+                    }
+                    None => return fault(goal, "the goal bounds another side than the gate"),
+                }
+            }
+            let expect = match &metric.expect {
+                None if metric.gate.is_some() => Verdict::Pass,
+                None => Verdict::Reported,
+                Some(expect) => match (expect.get_ref(), &metric.gate) {
+                    (verdict @ (Verdict::Pass | Verdict::Regressed), Some(_)) => *verdict,
+                    (_, None) => return fault(expect, "there is no gate that it could be the verdict on"),
+                    (other, _) => return fault(expect, format!("nothing is proved by expecting `{other}`")),
+                },
+            };
+            Ok(MetricBound {
+                name,
+                gate: metric.gate.as_ref().map(|gate| *gate.get_ref()),
+                goal: metric.goal.as_ref().map(|goal| *goal.get_ref()),
+                expect,
+                source,
+                reference: None,
+            })
+        })
+        .collect()
+}
+
+fn check(limit: &Spanned<Limit>) -> Result<(), Fault> {
+    let ratio = limit.get_ref().ratio();
+    if !(ratio.is_finite() && ratio > 0.0) {
+        return fault(limit, format!("{ratio} is no ratio"));
+    }
+    if matches!(limit.get_ref(), Limit::Within(_) | Limit::SameWithin(_)) {
+        if ratio <= 1.0 {
+            return fault(limit, format!("from 1/{ratio} to {ratio} there is nothing: the factor is above 1"));
+        }
+        if ratio > 2.0 {
+            return fault(
+                limit,
+                format!("a change by a factor of {ratio} cannot be called none: the factor is at most 2"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn with_seed(metrics: &[MetricBound], row: Option<&Row>) -> Result<Vec<MetricBound>, Fault> {
+    let mut metrics = metrics.to_vec();
+    for (name, seed) in row.map(|row| &row.seed).into_iter().flatten() {
+        let Some(metric) = metrics.iter_mut().find(|metric| metric.name == *name) else {
+            return fault(seed, format!("there is no metric `{name}` that these could be read beside"));
+        };
+        let reference = *seed.get_ref();
+        if !(reference.control > 0.0 && reference.treatment > 0.0 && reference.ratio().is_finite()) {
+            return fault(seed, "no ratio can be taken of these");
+        }
+        metric.reference = Some(reference);
+    }
+    Ok(metrics)
+}

@@ -1,0 +1,100 @@
+//! What the file says, and what is refused in it.
+
+use rstest::rstest;
+
+use super::*;
+
+const PATH: &str = "fixtures/perf/bounds.toml";
+
+/// A small file that is in order.
+const GOOD: &str = r#"schema = "meshproof.bounds/v1"
+[defaults]
+confidence = 0.95
+max_failed_share = 0.001
+plan = { run_s = 4, warmup_s = 1, connections = 16 }
+budget = { min_pairs = 4, max_pairs = 10, seconds = 150 }
+[full]
+plan = { run_s = 240, warmup_s = 20 }
+[[comparison]]
+id = "one"
+control = "as it was"
+treatment = "as it will be"
+[comparison.receipts]
+redirected = { control = { at_most = 0 }, treatment = { at_least = 1 } }
+[[comparison.metric]]
+name = "p99_us"
+gate = { at_most = 1.0 }
+goal = { at_most = 0.9 }
+source = "here"
+[[comparison.rows]]
+name = "16"
+seed = { p99_us = { control = 2, treatment = 1 } }
+"#;
+
+fn parse(text: &str) -> Result<Bounds, String> {
+    Bounds::parse(text, PATH.as_ref(), Mode::Quick).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_file_that_ships_is_in_order_in_both_modes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
+    let (quick, full) = (Bounds::load(&path, Mode::Quick).unwrap(), Bounds::load(&path, Mode::Full).unwrap());
+    let rows: Vec<u32> = ["16", "32", "64", "128"]
+        .map(|row| quick.trial(&format!("bypass_p99/{row}")).unwrap().plan.connections)
+        .to_vec();
+    assert_eq!(rows, [16, 32, 64, 128]);
+    let row = full.trial("bypass_p99/16").unwrap();
+    assert_eq!((row.plan.run_s, row.plan.mode), (240.0, Mode::Full));
+    let seed = row.metrics[0].reference.unwrap();
+    assert_eq!((seed.control, seed.treatment), (2556.0, 2428.0));
+    assert_eq!(quick.trial("delay_2ms").unwrap().metrics[0].expect, Verdict::Regressed);
+    // What a pull request waits for, if nothing becomes clear early.
+    let seconds: f64 = quick.trials().iter().map(|trial| trial.budget.seconds).sum();
+    assert!(seconds <= 15.0 * 60.0, "{seconds}");
+}
+
+#[test]
+fn a_row_has_its_own_plan_and_the_seed_beside_it() {
+    let bounds = parse(GOOD).unwrap();
+    let trial = bounds.trial("one/16").unwrap();
+    assert_eq!(trial.metrics[0].reference.unwrap().ratio(), 0.5);
+    assert_eq!(trial.plan.run_s, 4.0);
+    assert!(bounds.trial("one").is_none());
+}
+
+#[rstest]
+#[case::unknown_key("goal = { at_most = 0.9 }", "goals = { at_most = 0.9 }", 18, "unknown field `goals`")]
+#[case::not_toml("[full]", "[full", 7, "")]
+#[case::unknown_limit("gate = { at_most = 1.0 }", "gate = { up_to = 1.0 }", 17, "unknown variant `up_to`")]
+#[case::no_source("source = \"here\"\n", "", 15, "has no `source`")]
+#[case::empty_source("\"here\"", "\" \"", 19, "an empty source is none")]
+#[case::no_gate("gate = { at_most = 1.0 }\n", "", 15, "say in `report_only` why")]
+#[case::both("goal =", "report_only = \"no\"\ngoal =", 17, "not both")]
+#[case::gate_stricter_than_goal("gate = { at_most = 1.0 }", "gate = { at_most = 0.8 }", 17, "stricter than the goal")]
+#[case::sides("goal = { at_most = 0.9 }", "goal = { at_least = 0.9 }", 18, "bounds another side")]
+#[case::no_ratio("gate = { at_most = 1.0 }", "gate = { at_most = -1.0 }", 17, "-1 is no ratio")]
+#[case::nothing_within("gate = { at_most = 1.0 }", "gate = { within = 0.9 }", 17, "the factor is above 1")]
+#[case::anything_within("gate = { at_most = 1.0 }", "gate = { within = 9.0 }", 17, "the factor is at most 2")]
+#[case::too_few_pairs("min_pairs = 4", "min_pairs = 2", 6, "too few to look at")]
+#[case::odd_pairs("max_pairs = 10", "max_pairs = 9", 6, "min_pairs and max_pairs are even")]
+#[case::fewer_at_most("max_pairs = 10", "max_pairs = 2", 6, "max_pairs 2 is below min_pairs 4")]
+#[case::unsure("confidence = 0.95", "confidence = 0.5", 3, "0.5 is not from 0.8 to 0.999")]
+#[case::hides_errors("0.001", "0.5", 4, "would hide what is missing")]
+#[case::no_connections(", connections = 16", "", 9, "no `plan.connections` here, nor in `defaults`")]
+#[case::expects_nothing("source =", "expect = \"inconclusive\"\nsource =", 19, "nothing is proved by expecting")]
+#[case::empty_receipt("{ at_most = 0 }, treatment = { at_least = 1 }", "{}, treatment = {}", 14, "asks for nothing")]
+#[case::seed_of_nothing("seed = { p99_us", "seed = { p98_us", 22, "there is no metric `p98_us`")]
+#[case::twice("[[comparison.rows]]", "[[comparison.rows]]\nname = \"16\"\n[[comparison.rows]]", 23, "there twice")]
+#[case::no_id("id = \"one\"", "id = \"../one\"", 21, "is no id")]
+#[case::schema("bounds/v1", "bounds/v2", 1, "is not `meshproof.bounds/v1`")]
+fn a_bad_file_is_refused_with_the_line_and_the_reason(
+    #[case] good: &str,
+    #[case] bad: &str,
+    #[case] line: usize,
+    #[case] reason: &str,
+) {
+    assert!(GOOD.contains(good));
+    let error = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
+    assert!(error.starts_with(&format!("{PATH}:{line}: ")), "{error}");
+    assert!(error.contains(reason), "{error}");
+}

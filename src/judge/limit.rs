@@ -1,0 +1,156 @@
+//! What a ratio may be, and what an interval says of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A bound on the ratio of treatment to control.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// For what should be small: latency, CPU time, memory.
+    AtMost(f64),
+    /// For what should be large: throughput.
+    AtLeast(f64),
+    /// Equivalence: from `1/r` to `r`.
+    Within(f64),
+    /// No effect: the interval must hold 1 and lie from `1/r` to `r`. Unlike [`Limit::Within`], an effect that is
+    /// small and certain breaks it: right for A/A runs, where any certain effect is a fault of the measurement.
+    SameWithin(f64),
+}
+
+/// What was found, of a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The whole interval is within the bound.
+    Pass,
+    /// The whole interval is beyond it.
+    Regressed,
+    /// Neither. Not a pass.
+    Inconclusive,
+    /// There is no bound: measured and reported.
+    Reported,
+}
+
+/// What became of a goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attainment {
+    /// The whole interval is within the goal.
+    Reached,
+    /// The whole interval is beyond it.
+    NotReached,
+    /// Neither.
+    Unclear,
+}
+
+impl Limit {
+    /// The number in it.
+    pub fn ratio(self) -> f64 {
+        match self {
+            Self::AtMost(ratio) | Self::AtLeast(ratio) | Self::Within(ratio) | Self::SameWithin(ratio) => ratio,
+        }
+    }
+
+    /// The verdict on an interval of ratios.
+    pub fn verdict(self, [low, high]: [f64; 2]) -> Verdict {
+        let (within, beyond) = match self {
+            Self::AtMost(most) => (high <= most, low > most),
+            Self::AtLeast(least) => (low >= least, high < least),
+            Self::Within(factor) => (low >= 1.0 / factor && high <= factor, low > factor || high < 1.0 / factor),
+            Self::SameWithin(factor) => {
+                let holds_one = low <= 1.0 && high >= 1.0;
+                (holds_one && low >= 1.0 / factor && high <= factor, !holds_one)
+            }
+        };
+        match (within, beyond) {
+            (true, _) => Verdict::Pass,
+            (_, true) => Verdict::Regressed,
+            _ => Verdict::Inconclusive,
+        }
+    }
+
+    /// As [`Self::verdict`], where the bound is a goal.
+    pub fn attainment(self, interval: [f64; 2]) -> Attainment {
+        match self.verdict(interval) {
+            Verdict::Pass => Attainment::Reached,
+            Verdict::Regressed => Attainment::NotReached,
+            Verdict::Inconclusive | Verdict::Reported => Attainment::Unclear,
+        }
+    }
+
+    /// How far a ratio is from where the verdict turns, on the log scale.
+    pub fn distance(self, ratio: f64) -> f64 {
+        match self {
+            Self::AtMost(limit) | Self::AtLeast(limit) => (ratio.ln() - limit.ln()).abs(),
+            Self::Within(factor) | Self::SameWithin(factor) => (factor.ln() - ratio.ln().abs()).abs(),
+        }
+    }
+
+    /// Whether whatever keeps to `self` keeps to `other` as well; `None` where the two cannot be compared.
+    pub fn as_strict_as(self, other: Self) -> Option<bool> {
+        match (self, other) {
+            (Self::AtMost(goal), Self::AtMost(gate)) | (Self::Within(goal), Self::Within(gate)) => Some(goal <= gate),
+            (Self::AtLeast(goal), Self::AtLeast(gate)) => Some(goal >= gate),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(ratio) => write!(f, "≤ {ratio:.2}"),
+            Self::AtLeast(ratio) => write!(f, "≥ {ratio:.2}"),
+            Self::Within(ratio) => write!(f, "{:.2} to {ratio:.2}", 1.0 / ratio),
+            Self::SameWithin(ratio) => write!(f, "1 within {:.2} to {ratio:.2}", 1.0 / ratio),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Regressed => "regressed",
+            Self::Inconclusive => "inconclusive",
+            Self::Reported => "reported",
+        })
+    }
+}
+
+impl fmt::Display for Attainment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reached => "reached",
+            Self::NotReached => "not reached",
+            Self::Unclear => "unclear",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::latency_below(Limit::AtMost(1.0), [0.9, 1.0], Verdict::Pass)]
+    #[case::latency_above(Limit::AtMost(1.0), [1.01, 1.2], Verdict::Regressed)]
+    #[case::latency_across(Limit::AtMost(1.0), [0.99, 1.2], Verdict::Inconclusive)]
+    #[case::throughput_above(Limit::AtLeast(1.12), [1.12, 1.3], Verdict::Pass)]
+    #[case::throughput_below(Limit::AtLeast(1.12), [0.9, 1.11], Verdict::Regressed)]
+    #[case::throughput_across(Limit::AtLeast(1.12), [1.0, 1.13], Verdict::Inconclusive)]
+    #[case::equivalent_although_certain(Limit::Within(1.1), [1.02, 1.05], Verdict::Pass)]
+    #[case::not_equivalent(Limit::Within(1.1), [0.7, 0.8], Verdict::Regressed)]
+    #[case::too_wide_for_equivalence(Limit::Within(1.1), [0.8, 1.05], Verdict::Inconclusive)]
+    #[case::same(Limit::SameWithin(1.1), [0.95, 1.05], Verdict::Pass)]
+    #[case::certainly_not_the_same(Limit::SameWithin(1.1), [1.02, 1.05], Verdict::Regressed)]
+    #[case::too_wide_to_be_the_same(Limit::SameWithin(1.1), [0.5, 2.0], Verdict::Inconclusive)]
+    #[case::unbounded_proves_nothing(Limit::AtMost(1.0), [0.0, f64::INFINITY], Verdict::Inconclusive)]
+    fn an_interval_has_a_verdict(#[case] limit: Limit, #[case] interval: [f64; 2], #[case] verdict: Verdict) {
+        assert_eq!(limit.verdict(interval), verdict);
+    }
+}

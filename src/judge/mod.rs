@@ -1,0 +1,278 @@
+//! Did it move? Paired runs, an interval, a bound, a verdict.
+//!
+//! The run is the unit, not the request. Runs of two arms alternate in ABBA blocks; each neighbouring two are a pair, and
+//! of every metric the ratio of treatment to control is taken on the log scale. The geometric mean over pairs has a
+//! studentized bootstrap interval ([`interval`]), which is looked at after every block and holds however early one
+//! stops ([`sequential`]). Against a bound ([`Limit`]) it is `pass`, `regressed` or `inconclusive`, and inconclusive is
+//! not a pass. How well this holds what it promises is measured: [`simulate`], `docs/judging.md`.
+//!
+//! A suite and `cargo xtask judge` share every line: [`Judge`] has no clock and no cluster, only runs.
+//!
+//! ```no_run
+//! # async fn measure(_: &meshproof::judge::Trial, _: u32, _: meshproof::judge::Arm) -> meshproof::Result<meshproof::judge::Run> { todo!() }
+//! # async fn example() -> meshproof::Result<()> {
+//! use meshproof::judge::{Bounds, Decision, Judge, Mode, recorded};
+//!
+//! let bounds = Bounds::load("fixtures/perf/bounds.toml".as_ref(), Mode::selected())?;
+//! let trial = bounds.trial("bypass_p99/16").expect("it is in the file");
+//! let runs = meshproof::report::directory("perf").join("runs");
+//! recorded::clear(&runs, &trial.id)?;
+//! let mut judge = Judge::new(trial);
+//! let comparisons = loop {
+//!     let run = measure(trial, judge.order(), judge.arm()).await?;
+//!     judge.push(run.record(&runs)?)?;
+//!     if let Decision::Done(comparisons) = judge.decide() {
+//!         break comparisons;
+//!     }
+//! };
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod bounds;
+pub mod interval;
+mod limit;
+pub mod look;
+pub mod recorded;
+mod refusal;
+mod run;
+pub mod sequential;
+pub mod simulate;
+pub mod table;
+
+use std::collections::BTreeMap;
+
+pub use bounds::{Bounds, Mode, Plan, Trial};
+pub use limit::{Attainment, Limit, Verdict};
+pub use look::Schedule;
+pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm};
+
+use crate::error::Result;
+use crate::report::{Bound, Comparison, Receipts};
+use bounds::MetricBound;
+use look::{BLOCK, Look};
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Measure on.
+    Continue {
+        /// How many more pairs will probably do; `None` where it is too early to say.
+        pairs_needed: Option<usize>,
+    },
+    /// The answer is clear, or the budget is spent. One comparison for each metric, those with a bound first.
+    Done(Vec<Comparison>),
+}
+
+/// Two neighbouring runs, one of each arm.
+struct Pair {
+    control: Run,
+    treatment: Run,
+}
+
+impl Pair {
+    /// The one that was measured last.
+    fn last(&self) -> &Run {
+        if self.control.order > self.treatment.order { &self.control } else { &self.treatment }
+    }
+}
+
+/// Judges one comparison, run by run.
+pub struct Judge {
+    trial: Trial,
+    pairs: Vec<Pair>,
+    /// The first run of a pair, waiting for the second.
+    waiting: Option<Run>,
+}
+
+impl Judge {
+    /// Of which nothing has been measured yet.
+    pub fn new(trial: &Trial) -> Self {
+        Self { trial: trial.clone(), pairs: Vec::new(), waiting: None }
+    }
+
+    /// Place of the next run.
+    pub fn order(&self) -> u32 {
+        let runs = 2 * self.pairs.len() + usize::from(self.waiting.is_some());
+        u32::try_from(runs).unwrap_or(u32::MAX)
+    }
+
+    /// Arm of the next run.
+    pub fn arm(&self) -> Arm {
+        arm(self.order())
+    }
+
+    /// Takes the next run.
+    ///
+    /// # Errors
+    /// [`Error::Refused`](crate::Error::Refused), where it cannot be compared with those before it: the generator was
+    /// the bottleneck, receipts are missing, too many requests failed, the host or the plan is another one.
+    pub fn push(&mut self, run: Run) -> Result<()> {
+        let first = self.pairs.first().map(|pair| &pair.control).or(self.waiting.as_ref());
+        let last = self.waiting.as_ref().or(self.pairs.last().map(Pair::last));
+        refusal::check(&self.trial, self.order(), first.zip(last), &run)?;
+        match self.waiting.take() {
+            None => self.waiting = Some(run),
+            Some(first) => self.pairs.push(match run.arm {
+                Arm::Treatment => Pair { control: first, treatment: run },
+                Arm::Control => Pair { control: run, treatment: first },
+            }),
+        }
+        Ok(())
+    }
+
+    /// What to do next. It depends on the runs alone, so that recorded ones lead to the same verdict.
+    pub fn decide(&self) -> Decision {
+        let pairs = self.pairs.len();
+        if self.waiting.is_some() || !pairs.is_multiple_of(BLOCK) || pairs == 0 {
+            return Decision::Continue { pairs_needed: None };
+        }
+        let spent = self.spent();
+        if let Some(spent) = &spent {
+            return Decision::Done(self.compare(true, spent));
+        }
+        if !self.schedule().due(pairs) {
+            return Decision::Continue { pairs_needed: None };
+        }
+        let open = self.trial.metrics.iter().filter_map(|bound| {
+            let look = self.schedule().look(&self.logs(&bound.name), false);
+            let gate = bound.gate.filter(|gate| gate.verdict(look.ends()) == Verdict::Inconclusive)?;
+            Some(look.pairs_needed(gate.distance(look.ratio())))
+        });
+        let open: Vec<Option<usize>> = open.collect();
+        // Where nothing has a gate nothing becomes clear: the whole budget goes into the numbers.
+        if open.is_empty() && self.trial.metrics.iter().any(|bound| bound.gate.is_some()) {
+            return Decision::Done(self.compare(false, "the answer is clear"));
+        }
+        let needed = open.into_iter().collect::<Option<Vec<_>>>().and_then(|needed| needed.into_iter().max());
+        Decision::Continue { pairs_needed: needed }
+    }
+
+    /// Judges what there is as if the budget ended here: for a recording that ends early. Runs that are not a whole
+    /// pair are left out.
+    pub fn conclude(&self, reason: &str) -> Vec<Comparison> {
+        self.compare(true, reason)
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::new(self.trial.budget.min_pairs, self.trial.budget.max_pairs, self.trial.confidence)
+    }
+
+    /// Why there is no other block, if there is none.
+    fn spent(&self) -> Option<String> {
+        let pairs = self.pairs.len();
+        if pairs >= self.trial.budget.max_pairs {
+            return Some(format!("the budget of {pairs} pairs is spent"));
+        }
+        let runs = || self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment]);
+        let began = runs().map(|run| run.started).fold(f64::INFINITY, f64::min);
+        let ended = runs().map(|run| run.started + run.duration).fold(0.0, f64::max);
+        let block = (ended - began) / (pairs / BLOCK) as f64;
+        let budget = self.trial.budget.seconds;
+        (ended - began + block > budget)
+            .then(|| format!("another block would not end within the budget of {budget:.0} s"))
+    }
+
+    fn logs(&self, metric: &str) -> Vec<f64> {
+        let of = |run: &Run| run.metrics.get(metric).map_or(f64::NAN, |metric| metric.value);
+        self.pairs.iter().map(|pair| (of(&pair.treatment) / of(&pair.control)).ln()).collect()
+    }
+
+    fn compare(&self, last: bool, reason: &str) -> Vec<Comparison> {
+        let Some(first) = self.pairs.first() else { return Vec::new() };
+        let bounds = self.trial.metrics.iter().map(|bound| bound.name.as_str());
+        let others = first.control.metrics.keys().map(String::as_str).filter(|name| {
+            let everywhere =
+                |pair: &Pair| [&pair.control, &pair.treatment].iter().all(|run| run.metrics.contains_key(*name));
+            !self.trial.metrics.iter().any(|bound| bound.name == *name) && self.pairs.iter().all(everywhere)
+        });
+        let names: Vec<&str> = bounds.chain(others).collect();
+        names.into_iter().map(|name| self.comparison(name, &first.control, last, reason)).collect()
+    }
+
+    fn comparison(&self, name: &str, first: &Run, last: bool, reason: &str) -> Comparison {
+        let logs = self.logs(name);
+        let bound = self.trial.metrics.iter().find(|bound| bound.name == name);
+        let mean = |values: Vec<f64>| (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp();
+        let of = |run: &Run| run.metrics[name].value;
+        let schedule = self.schedule();
+        // One pair has a ratio and no spread; so few as to be below the first look have one that means little.
+        let look = (logs.len() > 1).then(|| schedule.look(&logs, last));
+        let usual = (logs.len() > 1).then(|| Schedule { tail: 0.025, ..schedule }.look(&logs, last));
+        let interval = look.map_or([None; 2], |look| look.ends().map(known));
+        let judged = look.filter(|_| logs.len() >= schedule.min);
+        let mut comparison = Comparison {
+            id: self.trial.id.clone(),
+            metric: name.to_owned(),
+            unit: first.metrics[name].unit.clone(),
+            control: mean(self.pairs.iter().map(|pair| of(&pair.control)).collect()),
+            treatment: mean(self.pairs.iter().map(|pair| of(&pair.treatment)).collect()),
+            ratio: (logs.iter().sum::<f64>() / logs.len() as f64).exp(),
+            ci95: usual.map_or([None; 2], |look| look.ends().map(known)),
+            confidence: self.trial.confidence,
+            interval,
+            pairs: logs.len(),
+            ratios: logs.iter().map(|log| log.exp()).collect(),
+            minimum_detectable: look.and_then(|look| known(look.minimum_detectable())),
+            pairs_needed: None,
+            bound: bound.map_or_else(unbounded, recorded_bound),
+            verdict: Verdict::Reported,
+            holds: true,
+            goal: None,
+            reference: bound.and_then(|bound| bound.reference),
+            receipts: self.receipts(),
+            steal: self.steal(),
+            notes: vec![format!("stopped after {} pairs: {reason}", logs.len())],
+        };
+        if let Some(bound) = bound {
+            judge(&mut comparison, bound, judged);
+        }
+        comparison
+    }
+
+    fn receipts(&self) -> Receipts {
+        let of = |arm: fn(&Pair) -> &Run| {
+            let mut ranges: BTreeMap<String, [f64; 2]> = BTreeMap::new();
+            for (name, &value) in self.pairs.iter().flat_map(|pair| &arm(pair).receipts) {
+                let [low, high] = ranges.entry(name.clone()).or_insert([value; 2]);
+                (*low, *high) = (low.min(value), high.max(value));
+            }
+            ranges
+        };
+        Receipts { control: of(|pair| &pair.control), treatment: of(|pair| &pair.treatment) }
+    }
+
+    fn steal(&self) -> Option<f64> {
+        let runs = self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment]);
+        runs.filter_map(|run| run.host.steal).reduce(f64::max)
+    }
+}
+
+/// Gives the verdict, once; without a look it is inconclusive.
+fn judge(comparison: &mut Comparison, bound: &MetricBound, look: Option<Look>) {
+    let ends = look.map_or([0.0, f64::INFINITY], |look| look.ends());
+    comparison.goal = bound.goal.map(|goal| goal.attainment(ends));
+    let Some(gate) = bound.gate else { return };
+    comparison.verdict = gate.verdict(ends);
+    comparison.holds = comparison.verdict == bound.expect;
+    if comparison.verdict == Verdict::Inconclusive {
+        comparison.pairs_needed = look.and_then(|look| look.pairs_needed(gate.distance(look.ratio())));
+    }
+}
+
+fn recorded_bound(bound: &MetricBound) -> Bound {
+    Bound { gate: bound.gate, goal: bound.goal, expect: bound.expect, source: bound.source.clone() }
+}
+
+fn unbounded() -> Bound {
+    let source = "measured beside what is judged; it has no bound".into();
+    Bound { gate: None, goal: None, expect: Verdict::Reported, source }
+}
+
+/// JSON has no infinity.
+fn known(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,119 @@
+//! Recorded runs, judged again with no cluster: the same runs and the same bounds lead to the same verdict.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::bounds::{Bounds, Mode};
+use super::{Decision, Judge, Run};
+use crate::error::{Error, Result};
+use crate::report::Comparison;
+
+/// Runs by comparison, in the order of execution.
+pub type Recording = BTreeMap<String, Vec<Run>>;
+
+/// Reads all runs below `directory`: the one that a suite records in, or `runs` in it.
+///
+/// # Errors
+/// [`Error::Recording`] where there are none, [`Error::Run`] for one that is damaged.
+pub fn read(directory: &Path) -> Result<Recording> {
+    let failed = |reason: String| Error::Recording { directory: directory.into(), reason };
+    let runs = directory.join("runs");
+    let mut files = Vec::new();
+    collect(if runs.is_dir() { &runs } else { directory }, &mut files).map_err(|error| failed(error.to_string()))?;
+    files.sort();
+    let mut recording = Recording::new();
+    for file in files {
+        let run = Run::read(&file)?;
+        recording.entry(run.comparison.clone()).or_default().push(run);
+    }
+    if recording.is_empty() {
+        return Err(failed("there are no recorded runs here (NNN-control.json, NNN-treatment.json)".into()));
+    }
+    for runs in recording.values_mut() {
+        runs.sort_by_key(|run| run.order);
+    }
+    Ok(recording)
+}
+
+/// Removes older runs of a comparison below `runs`, which would be taken for runs of the one that begins.
+///
+/// # Errors
+/// [`Error::Recording`].
+pub fn clear(runs: &Path, comparison: &str) -> Result<()> {
+    let directory = runs.join(comparison);
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    let remove = || -> std::io::Result<()> {
+        let mut files = Vec::new();
+        collect(&directory, &mut files)?;
+        // Another comparison may lie in a directory below.
+        let own = files.iter().filter(|file| file.parent() == Some(&directory));
+        own.into_iter().try_for_each(std::fs::remove_file)
+    };
+    remove().map_err(|error| Error::Recording { directory: directory.clone(), reason: error.to_string() })
+}
+
+/// Files named like runs; a report beside them is none.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if name.ends_with("-control.json") || name.ends_with("-treatment.json") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The durations that runs were recorded with: `plan.mode`.
+pub fn mode(runs: &[Run]) -> Mode {
+    let mode = runs.first().and_then(|run| run.plan.get("mode"));
+    if mode.and_then(|mode| mode.as_str()) == Some("full") { Mode::Full } else { Mode::Quick }
+}
+
+/// Judges the runs of one comparison.
+///
+/// # Errors
+/// [`Error::Refused`] for a run that proves nothing.
+pub fn judge(runs: &[Run], judge: &mut Judge) -> Result<Vec<Comparison>> {
+    for (index, run) in runs.iter().enumerate() {
+        judge.push(run.clone())?;
+        if let Decision::Done(mut comparisons) = judge.decide() {
+            let left = runs.len() - index - 1;
+            if left > 0 {
+                let note = format!("{left} more runs are recorded: by these bounds they were not needed");
+                comparisons.iter_mut().for_each(|comparison| comparison.notes.push(note.clone()));
+            }
+            return Ok(comparisons);
+        }
+    }
+    Ok(judge.conclude("the recording ends before the budget"))
+}
+
+/// Judges everything recorded by the bounds in the file `bounds`.
+///
+/// # Errors
+/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`judge`] and [`Bounds::load`].
+pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
+    let (quick, full) = (Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?);
+    let failed = |reason| Error::Recording { directory: directory.into(), reason };
+    let mut comparisons = Vec::new();
+    for (id, runs) in recording {
+        let bounds_of_mode = if mode(runs) == Mode::Full { &full } else { &quick };
+        let trial = bounds_of_mode.trial(id).ok_or_else(|| {
+            failed(format!("runs of `{id}` are recorded, for which {} has no bounds", bounds.display()))
+        })?;
+        let judged = judge(runs, &mut Judge::new(trial))?;
+        if judged.is_empty() {
+            return Err(failed(format!("`{id}` has {} run, and a pair is two", runs.len())));
+        }
+        comparisons.extend(judged);
+    }
+    // In the file's order, which is the reader's.
+    let place = |id: &str| quick.trials().iter().position(|trial| trial.id == id);
+    comparisons.sort_by_key(|comparison| place(&comparison.id));
+    Ok(comparisons)
+}

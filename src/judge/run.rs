@@ -1,0 +1,327 @@
+//! A recorded run, schema `meshproof.run/v1`: one arm of one comparison, measured once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::report::Host;
+
+/// Schema identifier in every run.
+pub const SCHEMA: &str = "meshproof.run/v1";
+
+/// Which side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arm {
+    /// As it was.
+    Control,
+    /// With what is being judged.
+    Treatment,
+}
+
+/// The arm of the run in place `order` of a comparison: ABBA, BAAB, ABBA … Within a block a linear drift of the
+/// machine cancels; turning every other block round cancels the correlation of neighbouring blocks.
+pub fn arm(order: u32) -> Arm {
+    let place = order % 8;
+    if matches!(place, 0 | 3 | 5 | 6) { Arm::Control } else { Arm::Treatment }
+}
+
+/// A measured number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// Above 0: ratios are taken of it.
+    pub value: f64,
+    /// `us`, `1/s`, `bytes` …
+    pub unit: String,
+}
+
+/// A distribution of whole numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distribution {
+    /// Unit of its values.
+    pub unit: String,
+    /// HdrHistogram V2, deflated, in base64.
+    pub hdr: String,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// The comparison, by its id in `bounds.toml`: `bypass_p99/16`.
+    pub comparison: String,
+    /// The arm.
+    pub arm: Arm,
+    /// Place in the order of execution, from 0.
+    pub order: u32,
+    /// The ABBA block, from 0: four runs each.
+    pub block: u32,
+    /// When it began, in seconds since 1970.
+    pub started: f64,
+    /// How long it took, preparation and warm-up included, in seconds.
+    pub duration: f64,
+    /// The machine.
+    pub host: Host,
+    /// What was to be done: the same in every run of a comparison.
+    pub plan: serde_json::Value,
+    /// What was measured, by name: `p99_us`, `requests_per_second`, `cpu_us_per_request/<proxy>` …
+    pub metrics: BTreeMap<String, Metric>,
+    /// Distributions, by name: `latency`.
+    #[serde(default)]
+    pub histograms: BTreeMap<String, Distribution>,
+    /// Requests that were to be sent in the window that was measured.
+    pub requests: u64,
+    /// Those answered with an error, or not at all.
+    pub errors: u64,
+    /// Those never sent.
+    pub dropped: u64,
+    /// Why the load generator was the bottleneck, if it was: such a run proves nothing and is refused.
+    #[serde(default)]
+    pub saturated: Option<String>,
+    /// Counters that prove whether the treatment was at work.
+    #[serde(default)]
+    pub receipts: BTreeMap<String, f64>,
+}
+
+impl Run {
+    /// A run in place `order` that has measured nothing yet, begun now.
+    pub fn new(comparison: impl Into<String>, order: u32, host: Host, plan: serde_json::Value) -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            schema: SCHEMA.into(),
+            comparison: comparison.into(),
+            arm: arm(order),
+            order,
+            block: order / 4,
+            started: since.as_secs_f64(),
+            duration: 0.0,
+            host,
+            plan,
+            metrics: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+            requests: 0,
+            errors: 0,
+            dropped: 0,
+            saturated: None,
+            receipts: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a metric.
+    pub fn measure(&mut self, name: impl Into<String>, value: f64, unit: impl Into<String>) {
+        self.metrics.insert(name.into(), Metric { value, unit: unit.into() });
+    }
+
+    /// Adds a distribution of latencies in microseconds as `latency`, and its p50, p90, p99 and p99.9 as metrics.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where it is empty, or cannot be serialized.
+    pub fn latency(&mut self, histogram: &Histogram<u64>) -> Result<()> {
+        let failed = |reason: String| self.fault(Path::new(&self.file()), "histograms.latency", reason);
+        if histogram.is_empty() {
+            return Err(failed("no request was answered".into()));
+        }
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(|error| failed(error.to_string()))?;
+        let distribution = Distribution { unit: "us".into(), hdr: STANDARD.encode(bytes) };
+        self.histograms.insert("latency".into(), distribution);
+        for (name, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)] {
+            self.measure(name, histogram.value_at_quantile(quantile) as f64, "us");
+        }
+        Ok(())
+    }
+
+    /// A distribution, unpacked.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where there is none of that name, or it is damaged.
+    pub fn histogram(&self, name: &str) -> Result<Histogram<u64>> {
+        self.unpack(Path::new(&self.file()), name)
+    }
+
+    fn unpack(&self, path: &Path, name: &str) -> Result<Histogram<u64>> {
+        let field = format!("histograms.{name}");
+        let distribution =
+            self.histograms.get(name).ok_or_else(|| self.fault(path, &field, "there is no such histogram"))?;
+        let bytes = STANDARD.decode(&distribution.hdr).map_err(|error| self.fault(path, &field, error))?;
+        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| self.fault(path, &field, error))
+    }
+
+    /// Its name as a file, below the directory of all runs.
+    pub fn file(&self) -> String {
+        format!("{}/{:03}-{}.json", self.comparison, self.order, self.arm)
+    }
+
+    /// Writes it below `runs` and gives back what is written there: what is judged is what was recorded, to the last
+    /// digit, so that it has the same verdict when it is judged again.
+    ///
+    /// # Errors
+    /// [`Error::Run`].
+    pub fn record(&self, runs: &Path) -> Result<Self> {
+        Self::read(&self.write(runs)?)
+    }
+
+    /// In one step: another process sees all of it or nothing.
+    fn write(&self, runs: &Path) -> Result<PathBuf> {
+        let path = runs.join(self.file());
+        self.validate(&path)?;
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(path.parent().unwrap_or(runs))?;
+            let partial = path.with_extension("partial");
+            std::fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
+            std::fs::rename(&partial, &path)
+        };
+        write().map_err(|error| self.fault(&path, "(file)", error))?;
+        Ok(path)
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Error::Run`], with the file and the field that is at fault.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = |field: String, reason: String| Error::Run {
+            path: path.into(),
+            field: field.into(),
+            reason: reason.into(),
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed("(file)".into(), error.to_string()))?;
+        let run: Self =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
+                let field = error.path().to_string();
+                failed(
+                    if field == "." || field.ends_with('?') { "(file)".into() } else { field },
+                    error.into_inner().to_string(),
+                )
+            })?;
+        run.validate(path)?;
+        if !path.ends_with(run.file()) {
+            return Err(run.fault(path, "order", format!("by what is in it, this file is named {}", run.file())));
+        }
+        Ok(run)
+    }
+
+    fn validate(&self, path: &Path) -> Result<()> {
+        let fault = |field: &str, reason: &str| Err(self.fault(path, field, reason));
+        if self.schema != SCHEMA {
+            return fault("schema", &format!("`{}` is not `{SCHEMA}`", self.schema));
+        }
+        let parts = || self.comparison.split('/');
+        if parts().any(|part| part.is_empty() || part.starts_with('.') || part.contains('\\')) {
+            return fault("comparison", &format!("`{}` names no directory", self.comparison));
+        }
+        if self.block != self.order / 4 {
+            return fault("block", &format!("run {} belongs to block {}", self.order, self.order / 4));
+        }
+        if !(self.started.is_finite() && self.started >= 0.0) {
+            return fault("started", "not a time");
+        }
+        if !(self.duration.is_finite() && self.duration >= 0.0) {
+            return fault("duration", "not a duration");
+        }
+        if self.requests == 0 {
+            return fault("requests", "a run without requests measured nothing");
+        }
+        if self.errors.saturating_add(self.dropped) > self.requests {
+            return fault("errors", "with those dropped, more than there were requests");
+        }
+        for (name, metric) in &self.metrics {
+            if !(metric.value.is_finite() && metric.value > 0.0) {
+                return fault(
+                    &format!("metrics.{name}"),
+                    &format!("{} has no ratio: it must be above 0", metric.value),
+                );
+            }
+        }
+        for (name, value) in &self.receipts {
+            if !value.is_finite() {
+                return fault(&format!("receipts.{name}"), "not a number");
+            }
+        }
+        for name in self.histograms.keys() {
+            self.unpack(path, name)?;
+        }
+        Ok(())
+    }
+
+    fn fault(&self, path: &Path, field: &str, reason: impl ToString) -> Error {
+        Error::Run { path: path.into(), field: field.into(), reason: reason.to_string().into() }
+    }
+}
+
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Control => "control",
+            Self::Treatment => "treatment",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::judge::tests::run;
+
+    fn recorded(directory: &Path) -> (Run, PathBuf) {
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1_000).for_each(|value| histogram.record(value).unwrap());
+        let mut run = run(1, 1_000.0);
+        run.latency(&histogram).unwrap();
+        (run.record(directory).unwrap(), directory.join("one/001-treatment.json"))
+    }
+
+    #[test]
+    fn a_run_is_read_as_it_was_written_with_its_histogram() {
+        let directory = tempfile::tempdir().unwrap();
+        let (run, path) = recorded(directory.path());
+        assert_eq!(Run::read(&path).unwrap(), run);
+        assert_eq!((run.metrics["p99_us"].value, run.metrics["p50_us"].value), (990.0, 500.0));
+        let histogram = run.histogram("latency").unwrap();
+        assert_eq!((histogram.len(), histogram.value_at_quantile(0.99)), (1_000, 990));
+        assert!(!path.with_extension("partial").exists());
+    }
+
+    #[rstest]
+    #[case::schema("meshproof.run/v1", "meshproof.run/v2", "`schema`: `meshproof.run/v2` is not")]
+    #[case::truncated("\"receipts\"", "", "`(file)`")]
+    #[case::no_number("\"value\": 990.0", "\"value\": \"990\"", "`metrics.p99_us.value`: invalid type: string")]
+    #[case::no_ratio("\"value\": 990.0", "\"value\": 0.0", "`metrics.p99_us`: 0 has no ratio")]
+    #[case::unknown("\"errors\"", "\"mistakes\"", "unknown field `mistakes`")]
+    #[case::histogram("\"hdr\": \"HIST", "\"hdr\": \"HISX", "`histograms.latency`: ")]
+    #[case::block("\"block\": 0", "\"block\": 7", "`block`: run 1 belongs to block 0")]
+    #[case::place(
+        "\"order\": 1",
+        "\"order\": 2",
+        "`order`: by what is in it, this file is named one/002-treatment.json"
+    )]
+    #[case::outside(
+        "\"comparison\": \"one\"",
+        "\"comparison\": \"../one\"",
+        "`comparison`: `../one` names no directory"
+    )]
+    #[case::nothing("\"requests\": 10000", "\"requests\": 0", "`requests`: a run without requests measured nothing")]
+    #[case::too_many("\"errors\": 0", "\"errors\": 10001", "`errors`: with those dropped, more than there were")]
+    fn a_damaged_run_is_refused_by_file_and_field(#[case] good: &str, #[case] bad: &str, #[case] reason: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, path) = recorded(directory.path());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(good), "{text}");
+        std::fs::write(&path, text.replacen(good, bad, 1)).unwrap();
+        let error = Run::read(&path).unwrap_err().to_string();
+        assert!(error.contains("one/001-treatment.json") && error.contains(reason), "{error}");
+    }
+}

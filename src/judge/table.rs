@@ -1,0 +1,170 @@
+//! Comparisons as tables: the same cells on a terminal, in Markdown and in HTML.
+
+use std::fmt::{self, Write};
+
+use super::Verdict;
+use super::limit::{Attainment, Limit};
+use crate::report::{Comparison, ends};
+
+/// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// Names of the columns.
+    pub header: Vec<String>,
+    /// Rows, each as long as the header.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(title: impl Into<String>, header: &[&str]) -> Self {
+        Self { title: title.into(), header: header.iter().map(|&name| name.to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// In the dialect of GitHub.
+    pub fn markdown(&self) -> String {
+        // A cell must neither end the cell nor begin markup.
+        let escape = |cell: &String| {
+            let cell = cell.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|");
+            cell.replace('*', "\\*").replace('`', "\\`").replace('_', "\\_").replace(['\r', '\n'], " ")
+        };
+        let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(escape).collect::<Vec<_>>().join(" | "));
+        let mut text = line(&self.header);
+        let _ = writeln!(text, "|---{}|", "|---:".repeat(self.header.len().saturating_sub(1)));
+        self.rows.iter().for_each(|row| text.push_str(&line(row)));
+        text
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = || std::iter::once(&self.header).chain(&self.rows);
+        let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let widths: Vec<usize> = (0..self.header.len()).map(|column| width(column).unwrap_or(0)).collect();
+        writeln!(f, "{}", self.title)?;
+        for row in all() {
+            let mut line = String::new();
+            for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let _ = if index == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with its unit: microseconds as milliseconds, bytes as MiB.
+pub fn quantity(value: f64, unit: &str) -> String {
+    match unit {
+        "us" => format!("{:.3} ms", value / 1e3),
+        "bytes" => format!("{:.1} MiB", value / 1_048_576.0),
+        "1/s" => format!("{value:.0}/s"),
+        _ => format!("{value:.3} {unit}"),
+    }
+}
+
+/// How much better the treatment is, as a fraction; what is better, the bound says: less, unless it asks for at
+/// least something.
+pub fn improvement(comparison: &Comparison, ratio: f64) -> f64 {
+    if more_is_better(comparison) { ratio - 1.0 } else { 1.0 - ratio }
+}
+
+fn more_is_better(comparison: &Comparison) -> bool {
+    let limits = [comparison.bound.gate, comparison.bound.goal];
+    limits.into_iter().flatten().any(|limit| matches!(limit, Limit::AtLeast(_)))
+}
+
+/// What became of a comparison, in words that do not need colour.
+pub fn outcome(comparison: &Comparison) -> String {
+    match (comparison.verdict, comparison.holds) {
+        (Verdict::Regressed, true) => "regressed, as it must".into(),
+        (Verdict::Pass, false) => "PASS, and must not".into(),
+        (verdict, true) => verdict.to_string(),
+        (verdict, false) => verdict.to_string().to_uppercase(),
+    }
+}
+
+/// All comparisons, a row each.
+pub fn comparisons(all: &[Comparison]) -> Table {
+    let header = [
+        "comparison",
+        "metric",
+        "verdict",
+        "ratio",
+        "95 % interval",
+        "gate",
+        "goal",
+        "control",
+        "treatment",
+        "pairs",
+        "detectable",
+    ];
+    let mut table = Table::new("Comparisons (ratio: treatment to control)", &header);
+    for comparison in all {
+        let limit = |limit: Option<Limit>| limit.map_or_else(|| "–".into(), |limit| limit.to_string());
+        let goal = match (comparison.bound.goal, comparison.goal) {
+            (Some(goal), Some(seen)) => format!("{goal}: {seen}"),
+            _ => "–".into(),
+        };
+        table.rows.push(vec![
+            comparison.id.clone(),
+            comparison.metric.clone(),
+            outcome(comparison),
+            format!("{:.3}", comparison.ratio),
+            ends(comparison.ci95),
+            limit(comparison.bound.gate),
+            goal,
+            quantity(comparison.control, &comparison.unit),
+            quantity(comparison.treatment, &comparison.unit),
+            comparison.pairs.to_string(),
+            comparison.minimum_detectable.map_or_else(|| "?".into(), |least| format!("{:.1} %", least * 100.0)),
+        ]);
+    }
+    table
+}
+
+/// Comparisons that others have measured before, in the shape of their table and beside their numbers: one table for
+/// each family of comparisons (`bypass_p99` of `bypass_p99/16`).
+pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    for (comparison, reference) in all.iter().filter_map(|one| Some((one, one.reference?))) {
+        let (family, row) = comparison.id.split_once('/').unwrap_or((&comparison.id, ""));
+        let title = format!("{family} beside the seed (another machine: compare improvements, not absolute values)");
+        if tables.last().is_none_or(|table| table.title != title) {
+            let header = [
+                family,
+                "with",
+                "without",
+                "improvement",
+                "95 % interval",
+                "seed: with",
+                "seed: without",
+                "seed: improvement",
+                "goal",
+            ];
+            tables.push(Table::new(title, &header));
+        }
+        let percent = |ratio: f64| format!("{:+.1} %", improvement(comparison, ratio) * 100.0);
+        let mut between = comparison.ci95.map(|end| end.map_or_else(|| "?".into(), percent));
+        if !more_is_better(comparison) {
+            between.reverse();
+        }
+        let cells = vec![
+            if row.is_empty() { comparison.metric.clone() } else { format!("{row} ({})", comparison.metric) },
+            quantity(comparison.treatment, &comparison.unit),
+            quantity(comparison.control, &comparison.unit),
+            percent(comparison.ratio),
+            between.join(" to "),
+            quantity(reference.treatment, &comparison.unit),
+            quantity(reference.control, &comparison.unit),
+            percent(reference.ratio()),
+            comparison.goal.map_or_else(|| "–".into(), |goal: Attainment| goal.to_string()),
+        ];
+        if let Some(table) = tables.last_mut() {
+            table.rows.push(cells);
+        }
+    }
+    tables
+}

@@ -1,0 +1,265 @@
+//! The judge, run by run.
+
+use rstest::rstest;
+
+use super::simulate::{NOISES, verdict};
+use super::*;
+use crate::error::Error;
+use crate::report::Host;
+
+const BOUNDS: &str = r#"
+schema = "meshproof.bounds/v1"
+[defaults]
+confidence = 0.95
+max_failed_share = 0.001
+plan = { run_s = 4, warmup_s = 1, connections = 16 }
+budget = { min_pairs = 4, max_pairs = 10, seconds = 1000 }
+[full]
+[[comparison]]
+id = "one"
+control = "as it was"
+treatment = "as it will be"
+receipts.redirected = { control = { at_most = 0 }, treatment = { at_least = 1 } }
+[[comparison.metric]]
+name = "p99_us"
+gate = { at_most = 1.0 }
+goal = { at_most = 0.88 }
+source = "here"
+"#;
+
+pub(crate) fn trial() -> Trial {
+    Bounds::parse(BOUNDS, "bounds.toml".as_ref(), Mode::Quick).unwrap().trial("one").unwrap().clone()
+}
+
+/// A run of ten seconds.
+pub(crate) fn run(order: u32, p99: f64) -> Run {
+    let plan = serde_json::json!({ "connections": 16 });
+    let mut run = Run::new("one", order, Host { name: "here".into(), ..Host::default() }, plan);
+    run.started = 1_000.0 + 10.0 * f64::from(order);
+    run.duration = 10.0;
+    run.requests = 10_000;
+    run.measure("p99_us", p99, "us");
+    run.measure("requests_per_second", 1e6 / p99, "1/s");
+    run.receipts.insert("redirected".into(), if run.arm == Arm::Treatment { 900.0 } else { 0.0 });
+    run
+}
+
+/// Runs whose log results are `logs`, the treated ones times `effect`.
+pub(crate) fn runs(logs: &[f64], effect: f64) -> Vec<Run> {
+    let result = |(order, log): (u32, &f64)| {
+        run(order, 1_000.0 * log.exp() * if arm(order) == Arm::Treatment { effect } else { 1.0 })
+    };
+    (0..).zip(logs).map(result).collect()
+}
+
+/// Pushes runs until the judge is done.
+fn live(trial: &Trial, runs: &[Run]) -> Option<Vec<Comparison>> {
+    let mut judge = Judge::new(trial);
+    for run in runs {
+        assert_eq!((judge.order(), judge.arm()), (run.order, run.arm));
+        judge.push(run.clone()).unwrap();
+        if let Decision::Done(comparisons) = judge.decide() {
+            return Some(comparisons);
+        }
+    }
+    None
+}
+
+#[test]
+fn arms_alternate_in_blocks_that_turn_round() {
+    let arms: String = (0..12).map(|order| if arm(order) == Arm::Control { 'A' } else { 'B' }).collect();
+    assert_eq!(arms, "ABBABAABABBA");
+}
+
+#[test]
+fn recorded_runs_have_the_verdict_that_they_had_live() {
+    let mut random = fastrand::Rng::with_seed(50);
+    let mut verdicts = std::collections::BTreeSet::new();
+    for effect in [0.8, 0.95, 1.0, 1.05, 1.3] {
+        for noise in &NOISES {
+            let directory = tempfile::tempdir().unwrap();
+            let mut judge = Judge::new(&trial());
+            let mut planned = runs(&noise.runs(20, &mut random), effect).into_iter();
+            let seen = loop {
+                judge.push(planned.next().unwrap().record(&directory.path().join("runs")).unwrap()).unwrap();
+                if let Decision::Done(comparisons) = judge.decide() {
+                    break comparisons;
+                }
+            };
+            let bounds = directory.path().join("bounds.toml");
+            std::fs::write(&bounds, BOUNDS).unwrap();
+            let again = recorded::judge_all(directory.path(), &recorded::read(directory.path()).unwrap(), &bounds);
+            assert_eq!(again.unwrap(), seen);
+            verdicts.insert(seen[0].verdict.to_string());
+        }
+    }
+    assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), ["inconclusive", "pass", "regressed"]);
+}
+
+#[test]
+fn the_simulation_judges_as_the_judge_does() {
+    let trial = trial();
+    let schedule = Schedule::new(4, 10, 0.95);
+    let mut random = fastrand::Rng::with_seed(51);
+    for _ in 0..20 {
+        let runs = runs(&NOISES[3].runs(20, &mut random), 1.1);
+        let seen = live(&trial, &runs).unwrap();
+        let mut judge = Judge::new(&trial);
+        runs.into_iter().for_each(|run| judge.push(run).unwrap());
+        assert_eq!((seen[0].verdict, seen[0].pairs), verdict(schedule, Limit::AtMost(1.0), &judge.logs("p99_us")));
+    }
+}
+
+#[test]
+fn a_clear_answer_ends_early_and_metrics_without_bounds_are_reported_beside_it() {
+    let seen = live(&trial(), &runs(&[0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01, 0.02], 0.8)).unwrap();
+    assert_eq!((seen.len(), seen[0].pairs, seen[0].verdict, seen[0].holds), (2, 4, Verdict::Pass, true));
+    assert_eq!(seen[0].goal, Some(Attainment::Reached));
+    assert!((seen[0].ratio - 0.8).abs() < 0.01 && seen[0].ci95[1].unwrap() < 0.88, "{:?}", seen[0]);
+    assert_eq!((seen[1].metric.as_str(), seen[1].verdict), ("requests_per_second", Verdict::Reported));
+    assert_eq!(seen[0].receipts.treatment["redirected"], [900.0, 900.0]);
+    assert_eq!(seen[0].notes, ["stopped after 4 pairs: the answer is clear"]);
+}
+
+#[test]
+fn what_is_still_open_at_the_end_of_the_budget_is_inconclusive_and_says_what_it_needs() {
+    let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
+    let seen = live(&trial(), &runs(&logs, 0.97)).unwrap();
+    assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].holds), (10, Verdict::Inconclusive, false));
+    assert!(seen[0].pairs_needed.unwrap() > 0 && seen[0].minimum_detectable.unwrap() > 0.1, "{:?}", seen[0]);
+}
+
+#[test]
+fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
+    let mut trial = trial();
+    trial.budget.seconds = 130.0;
+    let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
+    let seen = live(&trial, &runs(&logs, 1.0)).unwrap();
+    assert_eq!(seen[0].pairs, 6);
+    assert!(seen[0].notes[0].contains("within the budget of 130 s"), "{:?}", seen[0].notes);
+    // Too short for a first look: nothing is clear, whatever it looks like.
+    trial.budget.seconds = 20.0;
+    let seen = live(&trial, &runs(&[0.0; 20], 0.5)).unwrap();
+    assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].goal), (2, Verdict::Inconclusive, Some(Attainment::Unclear)));
+}
+
+#[test]
+fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
+    let mut trial = trial();
+    trial.metrics[0].expect = Verdict::Regressed;
+    let slower = live(&trial, &runs(&[0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01, 0.02], 1.5)).unwrap();
+    assert_eq!((slower[0].verdict, slower[0].holds), (Verdict::Regressed, true));
+    let faster = live(&trial, &runs(&[0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01, 0.02], 0.5)).unwrap();
+    assert_eq!((faster[0].verdict, faster[0].holds), (Verdict::Pass, false));
+}
+
+#[rstest]
+#[case::saturated(1, |run: &mut Run| run.saturated = Some("98 % of its core".into()), "bottleneck: 98 % of its core")]
+#[case::errors(1, |run: &mut Run| run.errors = 11, "11 errors and 0 requests not sent, of 10000: 0.110 %")]
+#[case::dropped(1, |run: &mut Run| run.dropped = 11, "0 errors and 11 requests not sent")]
+#[case::treatment_unused(1, |run: &mut Run| { run.receipts.insert("redirected".into(), 0.0); }, "at least 1 is owed")]
+#[case::control_treated(3, |run: &mut Run| { run.receipts.insert("redirected".into(), 2.0); }, "at most 0 is allowed")]
+#[case::no_receipt(1, |run: &mut Run| run.receipts.clear(), "there is no receipt `redirected`")]
+#[case::no_metric(1, |run: &mut Run| run.metrics.clear(), "there is no metric `p99_us`")]
+#[case::other_host(1, |run: &mut Run| run.host.kernel = "6.1".into(), "another host than the runs before it: kernel (`` and `6.1`)")]
+#[case::other_plan(1, |run: &mut Run| run.plan = 1.into(), "its plan 1 is not that of the runs before")]
+#[case::other_unit(1, |run: &mut Run| run.measure("p99_us", 1.0, "ms"), "`p99_us` is in ms, and was in us")]
+#[case::other_comparison(1, |run: &mut Run| run.comparison = "two".into(), "it belongs to `two`")]
+#[case::other_arm(1, |run: &mut Run| run.arm = Arm::Control, "run 001 of ABBA, BAAB … is a treatment run")]
+#[case::at_once(1, |run: &mut Run| run.started -= 5.0, "it began before run 000 ended")]
+#[case::missing(1, |run: &mut Run| run.order = 2, "run 001 is missing")]
+fn a_run_that_proves_nothing_is_refused(#[case] at: u32, #[case] spoil: fn(&mut Run), #[case] reason: &str) {
+    let mut judge = Judge::new(&trial());
+    (0..at).for_each(|order| judge.push(run(order, 1_000.0)).unwrap());
+    let mut spoiled = run(at, 1_000.0);
+    spoil(&mut spoiled);
+    let error = judge.push(spoiled).unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains(reason), "{error}");
+    assert_eq!(judge.order(), at, "a refused run leaves nothing behind");
+}
+
+#[test]
+fn steal_is_reported_and_not_compared() {
+    let mut trial = trial();
+    trial.budget.max_pairs = 4;
+    let mut runs = runs(&[0.0; 8], 0.9);
+    runs[3].host.steal = Some(0.07);
+    assert_eq!(live(&trial, &runs).unwrap()[0].steal, Some(0.07));
+}
+
+#[test]
+fn a_recording_that_ends_early_is_judged_on_what_there_is() {
+    let seen = recorded::judge(&runs(&[0.0, 0.3, -0.2, 0.1, 0.25, 0.0, 0.1], 1.0), &mut Judge::new(&trial())).unwrap();
+    assert_eq!((seen[0].pairs, seen[0].verdict), (3, Verdict::Inconclusive));
+    assert!(seen[0].notes[0].contains("the recording ends before the budget"), "{:?}", seen[0].notes);
+}
+
+/// Real runs: see `examples/loopback.rs`.
+#[test]
+fn recorded_runs_of_a_real_echo_are_told_apart() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/recorded");
+    let recording = recorded::read(&directory).unwrap();
+    let seen = recorded::judge_all(&directory, &recording, &directory.join("bounds.toml")).unwrap();
+    let of = |id: &str, metric: &str| seen.iter().find(|one| one.id == id && one.metric == metric).unwrap();
+    assert_eq!(of("loopback/aa", "p50_us").verdict, Verdict::Pass);
+    for metric in ["p50_us", "p90_us", "p99_us", "p99_9_us", "requests_per_second"] {
+        let [low, high] = of("loopback/aa", metric).ci95;
+        assert!(low.unwrap() < 1.0 && high.unwrap() > 1.0, "{metric}: {seen:#?}");
+    }
+    assert_eq!(of("loopback/delay", "p50_us").verdict, Verdict::Regressed);
+    assert!(seen.iter().all(|comparison| comparison.holds));
+}
+
+#[test]
+fn older_runs_of_a_comparison_are_removed_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let runs = directory.path();
+    recorded::clear(runs, "one").unwrap();
+    run(0, 1_000.0).record(runs).unwrap();
+    let mut other = run(0, 1_000.0);
+    other.comparison = "one/more".into();
+    other.record(runs).unwrap();
+    recorded::clear(runs, "one").unwrap();
+    assert_eq!(recorded::read(runs).unwrap().into_keys().collect::<Vec<_>>(), ["one/more"]);
+}
+
+#[test]
+fn a_directory_without_runs_and_runs_without_bounds_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = recorded::read(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("there are no recorded runs here"), "{error}");
+    assert!(recorded::read(&directory.path().join("nowhere")).is_err());
+    run(0, 1_000.0).record(directory.path()).unwrap();
+    let recording = recorded::read(directory.path()).unwrap();
+    let bounds = directory.path().join("bounds.toml");
+    std::fs::write(&bounds, BOUNDS.replace("\"one\"", "\"two\"")).unwrap();
+    let error = recorded::judge_all(directory.path(), &recording, &bounds).unwrap_err().to_string();
+    assert!(error.contains("runs of `one` are recorded, for which"), "{error}");
+    std::fs::write(&bounds, BOUNDS).unwrap();
+    let error = recorded::judge_all(directory.path(), &recording, &bounds).unwrap_err().to_string();
+    assert!(error.contains("`one` has 1 run, and a pair is two"), "{error}");
+}
+
+/// Real noise: which run of a recorded A/A pair was the treatment is chance, and so is the order of the pairs.
+#[rstest]
+#[case::p50("p50_us")]
+#[case::p99("p99_us")]
+#[case::throughput("requests_per_second")]
+fn recorded_equal_arms_raise_no_more_false_alarms_than_declared(#[case] metric: &str) {
+    const COMPARISONS: u32 = 300;
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/recorded");
+    let runs = &recorded::read(&directory).unwrap()["loopback/aa"];
+    let log = |pair: &[Run]| (pair[1].metrics[metric].value / pair[0].metrics[metric].value).ln();
+    let logs: Vec<f64> = runs.chunks_exact(2).map(log).collect();
+    assert_eq!(logs.len(), 10);
+    let mut random = fastrand::Rng::with_seed(52);
+    let mut alarms = 0;
+    for _ in 0..COMPARISONS {
+        let mut logs: Vec<f64> = logs.iter().map(|log| if random.bool() { *log } else { -log }).collect();
+        random.shuffle(&mut logs);
+        let (verdict, _) = verdict(Schedule::new(4, 10, 0.95), Limit::AtMost(1.0), &logs);
+        alarms += u32::from(verdict != Verdict::Inconclusive);
+    }
+    // The most that chance gives once in a thousand times, of 300 at 5 %.
+    assert!(alarms <= 27, "{alarms} false alarms or false passes");
+}

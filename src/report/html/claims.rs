@@ -1,0 +1,150 @@
+//! Claims: a matrix of who reaches whom, then all of them by requirement, failures first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
+
+use super::Tone;
+use crate::report::{Claim, Judgement};
+
+/// More claims that hold than this, of one requirement, are folded away.
+const MANY: usize = 12;
+
+pub(super) fn section(claims: &[Claim]) -> Markup {
+    let mut requirements: BTreeMap<&str, Vec<&Claim>> = BTreeMap::new();
+    for claim in claims {
+        requirements.entry(&claim.requirement).or_default().push(claim);
+    }
+    let failed = |claims: &[&Claim]| claims.iter().filter(|claim| claim.verdict != Judgement::Pass).count();
+    let mut requirements: Vec<(&str, Vec<&Claim>)> = requirements.into_iter().collect();
+    requirements.iter_mut().for_each(|(_, claims)| claims.sort_by_key(|claim| claim.verdict == Judgement::Pass));
+    requirements.sort_by_key(|(_, claims)| failed(claims) == 0);
+    html! {
+        (matrix(claims))
+        section {
+            h2 { "Claims" }
+            @for (requirement, claims) in &requirements {
+                h3 { (requirement) }
+                @let failed = failed(claims);
+                p.note {
+                    @if failed == 0 { "all " (claims.len()) " hold" }
+                    @else { (failed) " of " (claims.len()) " do not hold" }
+                }
+                @let holding = claims.len() - failed;
+                @for claim in &claims[..failed] { (one(claim)) }
+                @if holding > MANY {
+                    details.many {
+                        summary { span.badge.good { (holding) " hold" } }
+                        @for claim in &claims[failed..] { (one(claim)) }
+                    }
+                } @else {
+                    @for claim in &claims[failed..] { (one(claim)) }
+                }
+            }
+        }
+    }
+}
+
+fn tone(verdict: Judgement) -> (Tone, &'static str) {
+    match verdict {
+        Judgement::Pass => (Tone::Good, "holds"),
+        Judgement::Fail => (Tone::Bad, "does not hold"),
+        Judgement::Error => (Tone::Unsure, "not judged"),
+    }
+}
+
+fn one(claim: &Claim) -> Markup {
+    let (tone, word) = tone(claim.verdict);
+    let row = |name: &str, value: &str| {
+        html! { @if !value.is_empty() { div { dt { (name) } dd { (value) } } } }
+    };
+    html! {
+        details open[claim.verdict != Judgement::Pass] {
+            summary {
+                span.badge.(tone.class()) { (word) }
+                code { (claim.id) }
+                span.seen { (claim.observed) }
+            }
+            dl {
+                (row("from", &claim.source))
+                (row("to", &claim.destination))
+                (row("expected", &claim.expected))
+                (row("seen", &claim.observed))
+                @if !claim.evidence.is_empty() {
+                    div {
+                        dt { "evidence" }
+                        dd {
+                            ul.evidence {
+                                @for line in &claim.evidence {
+                                    li.against[line.starts_with("against it: ")] { (line) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Caller and callee of a claim `edge/CALLER/CALLEE`.
+fn edge(claim: &Claim) -> Option<(&str, &str)> {
+    claim.id.strip_prefix("edge/")?.split_once('/')
+}
+
+/// Which cluster answered, if the claim says so: `answered by CLUSTER/POD`.
+fn answered(claim: &Claim) -> Option<&str> {
+    claim.observed.strip_prefix("answered by ")?.split_once('/').map(|(cluster, _)| cluster)
+}
+
+fn matrix(claims: &[Claim]) -> Markup {
+    let edges: BTreeMap<(&str, &str), &Claim> = claims.iter().filter_map(|claim| Some((edge(claim)?, claim))).collect();
+    if edges.is_empty() {
+        return html! {};
+    }
+    let callers: BTreeSet<&str> = edges.keys().map(|(caller, _)| *caller).collect();
+    let callees: BTreeSet<&str> = edges.keys().map(|(_, callee)| *callee).collect();
+    html! {
+        section {
+            h2 { "Who reaches whom" }
+            p.note { "A cell names the cluster that answered, as the answering pod says itself; a dot is no call of the application." }
+            div.scroll {
+                table.matrix {
+                    thead {
+                        tr {
+                            th scope="col" { "from ↓ to →" }
+                            @for callee in &callees { th scope="col" { span { (callee) } } }
+                        }
+                    }
+                    tbody {
+                        @for caller in &callers {
+                            tr {
+                                th scope="row" { (caller) }
+                                @for callee in &callees {
+                                    @match edges.get(&(*caller, *callee)) {
+                                        None => td.none { "·" },
+                                        Some(claim) => {
+                                            @let (tone, _) = tone(claim.verdict);
+                                            td.(tone.class()) title=(claim.observed) { (cell(claim)) }
+                                        },
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Words that do not need the colour.
+fn cell(claim: &Claim) -> String {
+    let mark = match claim.verdict {
+        Judgement::Pass => "✓",
+        Judgement::Fail => "✗",
+        Judgement::Error => "?",
+    };
+    let silent = if claim.verdict == Judgement::Pass { "answered" } else { "no answer" };
+    format!("{mark} {}", answered(claim).unwrap_or(silent))
+}

@@ -1,0 +1,87 @@
+//! Comparisons: the tables, then each with its drawings.
+
+use maud::{Markup, html};
+
+use super::{Tone, percentiles, ratios, table};
+use crate::judge::recorded::Recording;
+use crate::judge::table::{beside_others, comparisons as all, outcome};
+use crate::judge::{Run, Verdict};
+use crate::report::{Comparison, needed};
+
+pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
+    html! {
+        section {
+            h2 { "Comparisons" }
+            p.note {
+                "The run is the unit: arms alternate in ABBA blocks, and every ratio is treatment to control within a pair of "
+                "neighbouring runs. The interval is a bootstrap over pairs that holds however early a comparison stopped."
+            }
+            @for beside in &beside_others(comparisons) { (table(beside)) }
+            (table(&all(comparisons)))
+            @for family in comparisons.chunk_by(|one, other| one.id == other.id) { (one(family, runs)) }
+        }
+    }
+}
+
+/// All metrics of one comparison.
+fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
+    let Some(first) = metrics.first() else { return html! {} };
+    let measured: Vec<&Run> =
+        runs.get(&first.id).map(|runs| runs.iter().take(2 * first.pairs).collect()).unwrap_or_default();
+    html! {
+        h3 { code { (first.id) } }
+        p.note {
+            @for note in &first.notes { (note) ". " }
+            @if let Some(steal) = first.steal { "Other guests of the machine took at most " (format!("{:.1} %", steal * 100.0)) " of its processors. " }
+            (receipts(first))
+        }
+        div.grid {
+            (percentiles::figure(&measured))
+            @for comparison in metrics {
+                figure {
+                    h4 { span { (comparison.metric) } (badge(comparison)) }
+                    (ratios::drawing(comparison))
+                    figcaption { (caption(comparison)) }
+                }
+            }
+        }
+    }
+}
+
+fn badge(comparison: &Comparison) -> Markup {
+    let tone = match (comparison.verdict, comparison.holds) {
+        (Verdict::Reported, _) => Tone::Plain,
+        (Verdict::Inconclusive, _) => Tone::Unsure,
+        (_, true) => Tone::Good,
+        (_, false) => Tone::Bad,
+    };
+    html! { span.badge.(tone.class()) { (outcome(comparison)) } }
+}
+
+fn caption(comparison: &Comparison) -> String {
+    let mut text = format!("Ratio {:.3} over {} pairs", comparison.ratio, comparison.pairs);
+    if let Some(least) = comparison.minimum_detectable {
+        text.push_str(&format!("; a true change of {:.1} % would be seen four times in five", least * 100.0));
+    }
+    if comparison.verdict == Verdict::Inconclusive {
+        text.push_str(&format!("; to decide: {}", needed(comparison.pairs_needed)));
+    }
+    if let (Some(goal), Some(seen)) = (comparison.bound.goal, comparison.goal) {
+        text.push_str(&format!("; goal {goal}: {seen}"));
+    }
+    format!("{text}. Source: {}.", comparison.bound.source)
+}
+
+fn receipts(comparison: &Comparison) -> Markup {
+    let both = comparison
+        .receipts
+        .control
+        .iter()
+        .filter_map(|(name, control)| Some((name, control, comparison.receipts.treatment.get(name)?)));
+    let range = |[low, high]: &[f64; 2]| if low == high { format!("{low}") } else { format!("{low} to {high}") };
+    html! {
+        @for (name, control, treatment) in both {
+            "Receipt " code { (name) } ": " (range(control)) " in a control run, " (range(treatment)) " in a treatment run. "
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The report as one HTML file: no script, nothing fetched, light and dark, down to the width of a phone.
+
+mod claims;
+mod comparisons;
+mod percentiles;
+mod ratios;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Judgement, Report};
+use crate::judge::Verdict;
+use crate::judge::recorded::Recording;
+use crate::judge::table::Table;
+
+/// A picture that goes into the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screenshot {
+    /// What it shows.
+    pub caption: String,
+    /// PNG.
+    pub png: Vec<u8>,
+}
+
+/// How something ended, as a colour and a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Good,
+    Bad,
+    Unsure,
+    Plain,
+}
+
+impl Tone {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Unsure => "unsure",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// The page.
+pub fn page(report: &Report, runs: &Recording, screenshots: &[Screenshot]) -> String {
+    let host = &report.host;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "meshproof: " (report.suite) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                header {
+                    p.brand { "meshproof" }
+                    h1 { (report.suite) }
+                    (summary(report))
+                }
+                main {
+                    @if !report.comparisons.is_empty() { (comparisons::section(&report.comparisons, runs)) }
+                    @if !report.claims.is_empty() { (claims::section(&report.claims)) }
+                    @if !screenshots.is_empty() {
+                        section {
+                            h2 { "Screenshots" }
+                            div.shots {
+                                @for shot in screenshots {
+                                    figure {
+                                        img src=(format!("data:image/png;base64,{}", STANDARD.encode(&shot.png)))
+                                            alt=(shot.caption);
+                                        figcaption { (shot.caption) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                footer {
+                    h2 { "Made on" }
+                    dl {
+                        (fact("host", &host.name))
+                        (fact("processor", &format!("{} × {}", host.cpus, host.cpu_model)))
+                        @if !host.cpu_flags.is_empty() { (fact("flags", &host.cpu_flags.join(" "))) }
+                        (fact("memory", &format!("{} MiB", host.memory_mib)))
+                        (fact("kernel", &host.kernel))
+                        (fact("governor", if host.governor.is_empty() { "not said" } else { &host.governor }))
+                        @if !host.virtualization.is_empty() { (fact("guest of", &host.virtualization)) }
+                        (fact("revision", &report.revision))
+                        (fact("run", &report.run))
+                        @for (name, version) in &report.versions { (fact(name, version)) }
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
+/// What there is, counted, and whether all of it holds.
+fn summary(report: &Report) -> Markup {
+    let claims = |verdict| report.claims.iter().filter(|claim| claim.verdict == verdict).count();
+    let lost = report.comparisons.iter().filter(|comparison| !comparison.holds);
+    let unsure = lost.clone().filter(|comparison| comparison.verdict == Verdict::Inconclusive).count();
+    let gates = report.comparisons.iter().filter(|comparison| comparison.verdict != Verdict::Reported).count();
+    let (failed, errors, lost) = (claims(Judgement::Fail), claims(Judgement::Error), lost.count());
+    let tiles = [
+        (claims(Judgement::Pass), "claims hold", Tone::Good),
+        (failed, "claims do not hold", Tone::Bad),
+        (errors, "claims were not judged", Tone::Unsure),
+        (gates - lost, "gates hold", Tone::Good),
+        (lost - unsure, "gates do not hold", Tone::Bad),
+        (unsure, "gates are inconclusive", Tone::Unsure),
+        (report.comparisons.len() - gates, "metrics are reported only", Tone::Plain),
+    ];
+    let (tone, word) = if failed + errors + lost == 0 { (Tone::Good, "All hold") } else { (Tone::Bad, "Not all hold") };
+    html! {
+        p.overall.(tone.class()) { (word) }
+        ul.tiles {
+            @for (count, what, tone) in tiles.into_iter().filter(|(count, ..)| *count > 0) {
+                li.(tone.class()) { b { (count) } " " (what) }
+            }
+        }
+    }
+}
+
+/// A table, which scrolls by itself where it is wider than the page.
+fn table(table: &Table) -> Markup {
+    html! {
+        h3 { (table.title) }
+        div.scroll {
+            table aria-label=(table.title) {
+                thead { tr { @for name in &table.header { th scope="col" { (name) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A coordinate in a drawing.
+fn at(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The page, from real verdicts on made-up runs, and with text that wants to be markup.
+
+use std::collections::BTreeMap;
+
+use crate::judge::simulate::NOISES;
+use crate::judge::tests::{runs, trial};
+use crate::judge::{Judge, Limit, recorded};
+use crate::report::{Claim, Comparison, Host, Judgement, Reference, Report, SCHEMA, html, junit, markdown};
+
+use super::Screenshot;
+
+const HOSTILE: &str = "<script>alert('x')</script> & \"quoted\" | *bold*";
+
+fn comparisons() -> Vec<Comparison> {
+    let mut random = fastrand::Rng::with_seed(60);
+    let mut trial = trial();
+    trial.metrics[0].reference = Some(Reference { control: 2556.0, treatment: 2428.0 });
+    let of = |(id, effect): (&str, f64), random: &mut fastrand::Rng| {
+        let mut runs = runs(&NOISES[0].runs(20, random), effect);
+        let mut trial = trial.clone();
+        trial.id = id.into();
+        runs.iter_mut().for_each(|run| run.comparison = id.into());
+        recorded::judge(&runs, &mut Judge::new(&trial)).unwrap()
+    };
+    [("bypass/16", 0.85), ("bypass/32", 1.3), ("bypass/64", 1.0)].map(|one| of(one, &mut random)).concat()
+}
+
+fn claim(id: &str, verdict: Judgement, observed: &str) -> Claim {
+    Claim {
+        id: id.into(),
+        requirement: "every service reaches those that it calls".into(),
+        source: HOSTILE.into(),
+        observed: observed.into(),
+        evidence: vec![HOSTILE.into(), format!("against it: {HOSTILE}")],
+        verdict,
+        ..Claim::default()
+    }
+}
+
+fn report() -> Report {
+    Report {
+        schema: SCHEMA.into(),
+        suite: "example".into(),
+        run: "1".into(),
+        revision: "abc".into(),
+        host: Host { name: "here".into(), cpus: 2, ..Host::default() },
+        versions: BTreeMap::from([("mesh".into(), "1.31".into())]),
+        claims: vec![
+            claim("edge/frontend/cart", Judgement::Pass, "answered by cluster2/cart-1"),
+            claim("edge/frontend/ads", Judgement::Fail, "not answered"),
+            claim("edge/cart/redis", Judgement::Error, HOSTILE),
+        ],
+        comparisons: comparisons(),
+    }
+}
+
+#[test]
+fn a_claims_text_is_never_markup() {
+    let report = report();
+    let shots = [Screenshot { caption: HOSTILE.into(), png: vec![1, 2, 3] }];
+    let page = html::page(&report, &BTreeMap::new(), &shots);
+    assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"), "{page}");
+    assert!(page.contains("src=\"data:image/png;base64,AQID\""));
+    let (xml, text) = (junit(&report), markdown(&report));
+    assert!(!xml.contains("<script>") && !text.contains("<script>"), "{xml}\n{text}");
+    assert!(text.contains("\\*bold\\*") && text.contains("\" \\| "), "{text}");
+}
+
+#[test]
+fn the_page_needs_nothing_but_itself() {
+    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    for outside in ["http://", "https://", "<script", "<link", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn a_cell_of_the_matrix_says_who_answered_without_colour() {
+    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    for cell in [">✓ cluster2<", ">✗ no answer<", ">? no answer<", ">·<"] {
+        assert!(page.contains(cell), "{cell}: {page}");
+    }
+}
+
+#[test]
+fn what_does_not_hold_comes_first_and_is_open() {
+    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    let place = |text: &str| page.find(text).unwrap();
+    assert!(place("<code>edge/frontend/ads</code>") < place("<code>edge/frontend/cart</code>"));
+    assert_eq!(page.matches("<details open>").count(), 2);
+}
+
+#[test]
+fn every_claim_and_comparison_is_one_test_case() {
+    let report = report();
+    let xml = junit(&report);
+    assert_eq!(xml.matches("<testcase ").count(), 3 + report.comparisons.len());
+    assert_eq!((xml.matches("<failure ").count(), xml.matches("<error ").count()), (1 + 2, 1));
+    assert!(xml.contains(&format!("tests=\"{}\" failures=\"3\" errors=\"1\"", 3 + report.comparisons.len())), "{xml}");
+    // A control character is no XML at all.
+    let mut report = report;
+    report.claims[0].observed = "\u{1b}[31m".into();
+    assert!(!junit(&report).contains('\u{1b}'));
+}
+
+#[test]
+fn a_summary_names_what_does_not_hold_and_what_it_needs() {
+    let mut report = report();
+    report.claims.clear();
+    insta::assert_snapshot!(markdown(&report));
+}
+
+#[test]
+fn every_verdict_can_be_drawn() {
+    let mut all = comparisons();
+    all[0].bound.gate = Some(Limit::Within(1.1));
+    all[0].interval = [None, None];
+    all[0].ratios = vec![1.0];
+    all[1].bound.goal = Some(Limit::AtLeast(5.0));
+    let report = Report { comparisons: all, ..report() };
+    let page = html::page(&report, &BTreeMap::new(), &[]);
+    assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
+}

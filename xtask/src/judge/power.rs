@@ -1,0 +1,63 @@
+//! What the judge is worth: how often it is wrong, and what it can see.
+
+use meshproof::judge::interval::Method;
+use meshproof::judge::simulate::{NOISES, misses, outcomes};
+use meshproof::judge::table::Table;
+use meshproof::judge::{Limit, Schedule};
+
+/// The truth of the comparisons whose power is measured.
+const EFFECTS: [f64; 3] = [1.05, 1.10, 1.20];
+
+/// One seed: whoever prints these tables prints the same.
+const SEED: u64 = 4_127;
+
+pub(super) fn print(comparisons: u32) {
+    println!("{comparisons} simulated comparisons for each number, seed {SEED}\n");
+    println!("{}", methods(comparisons));
+    for (min, max) in [(4, 10), (6, 20)] {
+        println!("{}", table(Schedule::new(min, max, 0.95), comparisons));
+    }
+}
+
+fn methods(comparisons: u32) -> Table {
+    let title = "Intervals that miss the truth, where 5.0 % is declared (one look)";
+    let mut table = Table::new(title, &["noise", "pairs", "percentile", "BCa", "studentized", "symmetric"]);
+    for noise in &NOISES {
+        for pairs in [4, 6, 8, 12] {
+            let seen = misses(noise, pairs, 0.025, comparisons, SEED);
+            debug_assert_eq!(seen.last().map(|(method, _)| *method), Some(Method::Symmetric));
+            let shares = seen.iter().map(|(_, seen)| percent(seen.share(seen.pass + seen.regressed).0));
+            table.rows.push([noise.name.to_owned(), pairs.to_string()].into_iter().chain(shares).collect());
+        }
+    }
+    table
+}
+
+fn table(schedule: Schedule, comparisons: u32) -> Table {
+    let title = format!(
+        "Judged after every block from {} to {} pairs, 95 %: A/A (2.5 % a side is declared; in brackets, what it is at most \
+         with 95 %), and how often a slower treatment is `regressed`, after how many pairs",
+        schedule.min, schedule.max
+    );
+    let header = ["noise", "A/A regressed", "A/A pass", "A/A either", "+5 %", "+10 %", "+20 %"];
+    let mut table = Table::new(title, &header);
+    for noise in &NOISES {
+        let equal = outcomes(schedule, Limit::AtMost(1.0), noise, 1.0, comparisons, SEED);
+        let share = |count| {
+            let (share, upper) = equal.share(count);
+            format!("{} ({})", percent(share), percent(upper))
+        };
+        let mut row = vec![noise.name.to_owned()];
+        row.extend([equal.regressed, equal.pass, equal.pass + equal.regressed].map(share));
+        row.extend(EFFECTS.map(|effect| {
+            let seen = outcomes(schedule, Limit::AtMost(1.0), noise, effect, comparisons, SEED);
+            format!("{} ({:.1} pairs)", percent(seen.share(seen.regressed).0), seen.mean_pairs())
+        }));
+        table.rows.push(row);
+    }
+    table
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
