@@ -4,6 +4,7 @@ mod artifacts;
 mod command;
 mod kubernetes;
 mod ledger;
+mod load;
 mod local;
 mod lock;
 mod mesh;
@@ -28,6 +29,9 @@ enum Command {
     /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
     #[command(subcommand)]
     Testbed(testbed::Command),
+    /// Make load on an address, serve a known latency to test load with, or compare generators
+    #[command(subcommand)]
+    Load(load::Command),
 }
 
 #[tokio::main]
@@ -36,6 +40,7 @@ async fn main() -> std::process::ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Testbed(command) => command.run().await,
+        Command::Load(command) => command.run().await,
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
