@@ -5,6 +5,7 @@ mod command;
 mod judge;
 mod kubernetes;
 mod ledger;
+mod load;
 mod local;
 mod lock;
 mod mesh;
@@ -32,6 +33,9 @@ enum Command {
     Testbed(testbed::Command),
     Judge(judge::Judge),
     Report(report::Report),
+    /// Make load on an address, serve a known latency to test load with, or compare generators
+    #[command(subcommand)]
+    Load(load::Command),
 }
 
 #[tokio::main]
@@ -42,6 +46,7 @@ async fn main() -> std::process::ExitCode {
         Command::Testbed(command) => command.run().await,
         Command::Judge(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::Load(command) => command.run().await,
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

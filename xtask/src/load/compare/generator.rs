@@ -1,0 +1,203 @@
+//! The generators, what each is told, and how each says what it measured.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use meshproof_load::Summary;
+use serde_json::Value;
+
+use super::{Compare, Programs};
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scenario {
+    /// As many requests as possible on kept connections of HTTP/1.1.
+    Kept,
+    /// As many TLS connections as possible, of one request each.
+    NewTls,
+    /// A rate far below what any of them can make, on a server that takes 5 ms.
+    Rate,
+}
+
+/// A load generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generator {
+    Meshproof,
+    Fortio,
+    Wrk,
+    K6,
+}
+
+/// Latencies as a generator reports them, in milliseconds.
+pub(super) struct Reported {
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+}
+
+const K6_SCRIPT: &str = "\
+import http from 'k6/http';
+const fresh = __ENV.FRESH === '1', rate = Number(__ENV.RATE), users = Number(__ENV.USERS), duration = __ENV.SECONDS + 's';
+const open = { executor: 'constant-arrival-rate', rate, timeUnit: '1s', duration, preAllocatedVUs: users };
+const closed = { executor: 'constant-vus', vus: users, duration };
+export const options = {
+  insecureSkipTLSVerify: true, noConnectionReuse: fresh, noVUConnectionReuse: fresh, discardResponseBodies: true,
+  summaryTrendStats: ['p(50)', 'p(99)'], scenarios: { load: rate > 0 ? open : closed },
+};
+export default function () { http.get(__ENV.URL); }
+";
+
+impl Scenario {
+    pub(super) const ALL: [Self; 3] = [Self::Kept, Self::NewTls, Self::Rate];
+
+    pub(super) fn title(self, rate: u32) -> String {
+        match self {
+            Self::Kept => "Kept-alive HTTP/1.1, closed loop".into(),
+            Self::NewTls => "A new TLS connection for each request (RSA-2048), closed loop".into(),
+            Self::Rate => format!("{rate} requests/s on a server that takes 5 ms"),
+        }
+    }
+
+    /// Arguments of the server.
+    pub(super) fn server(self) -> &'static [&'static str] {
+        match self {
+            Self::Kept => &[],
+            Self::NewTls => &["--tls"],
+            Self::Rate => &["--delay", "5ms"],
+        }
+    }
+
+    pub(super) fn generators(self) -> &'static [Generator] {
+        match self {
+            Self::Kept | Self::NewTls => &[Generator::Meshproof, Generator::Fortio, Generator::Wrk, Generator::K6],
+            // wrk knows no rate.
+            Self::Rate => &[Generator::Meshproof, Generator::Fortio, Generator::K6],
+        }
+    }
+}
+
+impl Generator {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Meshproof => "meshproof",
+            Self::Fortio => "fortio",
+            Self::Wrk => "wrk",
+            Self::K6 => "k6",
+        }
+    }
+
+    /// The command line for `scenario` on the server at `address`.
+    pub(super) fn command(
+        self,
+        programs: &Programs,
+        compare: &Compare,
+        scenario: Scenario,
+        address: &str,
+        scratch: &Path,
+    ) -> Result<Vec<String>> {
+        let (seconds, connections) = (compare.seconds, compare.connections);
+        let fresh = scenario == Scenario::NewTls;
+        let scheme = if fresh { "https" } else { "http" };
+        let url = format!("{scheme}://{address}/");
+        let rate = if scenario == Scenario::Rate { compare.rate } else { 0 };
+        let path = |path: &Path| path.display().to_string();
+        let mut words = match self {
+            Self::Meshproof => {
+                let text =
+                    format!("run {address} --connections {connections} --duration {seconds}s --warmup 0s --json");
+                let mut words = vec![path(&programs.load)];
+                words.extend(text.split(' ').map(str::to_owned));
+                words
+            }
+            Self::Fortio => {
+                let text =
+                    format!("load -c {connections} -qps {rate} -t {seconds}s -p 50,99 -r 0.0001 -loglevel error");
+                let mut words = vec![path(&programs.fortio)];
+                words.extend(text.split(' ').map(str::to_owned));
+                // Its "uniform" spreads the connections' requests, as the others do.
+                words.extend(["-uniform", "-json", "-"].map(str::to_owned));
+                words
+            }
+            Self::Wrk => {
+                format!("wrk -t1 -c{connections} -d{seconds}s --latency").split(' ').map(str::to_owned).collect()
+            }
+            Self::K6 => {
+                let script = scratch.join("script.js");
+                std::fs::write(&script, K6_SCRIPT)?;
+                let text = format!(
+                    "run --quiet --no-usage-report -e USERS={connections} -e SECONDS={seconds} -e RATE={rate} -e FRESH={} \
+                     -e URL={url} --summary-export",
+                    u8::from(fresh)
+                );
+                let mut words = vec![path(&programs.k6)];
+                words.extend(text.split(' ').map(str::to_owned));
+                words.extend([path(&scratch.join("summary.json")), path(&script)]);
+                words
+            }
+        };
+        let more: Vec<String> = match (self, scenario) {
+            (Self::Meshproof, Scenario::NewTls) => ["--tls", "--insecure", "--reuse", "1"].map(str::to_owned).into(),
+            (Self::Meshproof, Scenario::Rate) => vec!["--rate".into(), rate.to_string()],
+            (Self::Fortio, Scenario::NewTls) => vec!["-k".into(), "-keepalive=false".into(), url],
+            (Self::Wrk, Scenario::NewTls) => vec!["-H".into(), "Connection: close".into(), url],
+            (Self::Fortio | Self::Wrk, _) => vec![url],
+            (Self::Meshproof, Scenario::Kept) | (Self::K6, _) => Vec::new(),
+        };
+        words.extend(more);
+        Ok(words)
+    }
+
+    /// What it said on standard output, or left in `scratch`.
+    pub(super) fn read(self, output: &str, scratch: &Path) -> Result<Reported> {
+        let missing = || format!("the output of {} holds no percentiles: {output}", self.name());
+        match self {
+            Self::Meshproof => {
+                let summary: Summary = serde_json::from_str(output)?;
+                let milliseconds = |quantile| summary.latency.total.quantile(quantile) as f64 / 1e6;
+                Ok(Reported { p50_ms: milliseconds(0.5), p99_ms: milliseconds(0.99) })
+            }
+            Self::Fortio => {
+                let json: Value = serde_json::from_str(output)?;
+                let at = |percentile: f64| {
+                    let all = json["DurationHistogram"]["Percentiles"].as_array()?;
+                    let one = all.iter().find(|one| one["Percentile"].as_f64() == Some(percentile))?;
+                    Some(one["Value"].as_f64()? * 1000.0)
+                };
+                let (p50_ms, p99_ms) = at(50.0).zip(at(99.0)).with_context(missing)?;
+                Ok(Reported { p50_ms, p99_ms })
+            }
+            Self::Wrk => {
+                let at = |percentile: &str| {
+                    let line = output.lines().find_map(|line| line.trim().strip_prefix(percentile))?;
+                    wrk_milliseconds(line.trim())
+                };
+                let (p50_ms, p99_ms) = at("50%").zip(at("99%")).with_context(missing)?;
+                Ok(Reported { p50_ms, p99_ms })
+            }
+            Self::K6 => {
+                let json: Value = serde_json::from_str(&std::fs::read_to_string(scratch.join("summary.json"))?)?;
+                let at = |name: &str| json["metrics"]["http_req_duration"][name].as_f64();
+                let (p50_ms, p99_ms) = at("p(50)").zip(at("p(99)")).with_context(missing)?;
+                Ok(Reported { p50_ms, p99_ms })
+            }
+        }
+    }
+}
+
+/// A duration as wrk prints it, such as `1.20ms`.
+fn wrk_milliseconds(text: &str) -> Option<f64> {
+    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1000.0), ("m", 60_000.0)];
+    units.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.trim().parse::<f64>().ok()? * factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_of_wrk_is_read_whatever_its_unit() {
+        assert_eq!(wrk_milliseconds("1.50ms"), Some(1.5));
+        assert_eq!(wrk_milliseconds("250.00us"), Some(0.25));
+        assert_eq!(wrk_milliseconds("2.00s"), Some(2000.0));
+        assert_eq!(wrk_milliseconds("fast"), None);
+    }
+}
