@@ -65,6 +65,11 @@ pub fn quantity(value: f64, unit: &str) -> String {
     }
 }
 
+/// A change as a fraction, in words: a factor where it is that large.
+pub fn change(fraction: f64) -> String {
+    if fraction < 1.0 { format!("{:.1} %", fraction * 100.0) } else { format!("× {:.1}", fraction + 1.0) }
+}
+
 /// How much better the treatment is, as a fraction; what is better, the bound says: less, unless it asks for at
 /// least something.
 pub fn improvement(comparison: &Comparison, ratio: f64) -> f64 {
@@ -119,7 +124,7 @@ pub fn comparisons(all: &[Comparison]) -> Table {
             quantity(comparison.control, &comparison.unit),
             quantity(comparison.treatment, &comparison.unit),
             comparison.pairs.to_string(),
-            comparison.minimum_detectable.map_or_else(|| "?".into(), |least| format!("{:.1} %", least * 100.0)),
+            comparison.minimum_detectable.map_or_else(|| "?".into(), change),
         ]);
     }
     table

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::table::change;
 use crate::judge::{Attainment, Limit, Verdict};
 
 /// The bound that a comparison was judged by, and where it comes from.
@@ -126,9 +127,9 @@ impl fmt::Display for Comparison {
         row("control", format!("{:.4} {}", self.control, self.unit))?;
         row("treatment", format!("{:.4} {}", self.treatment, self.unit))?;
         row("ratio", format!("{:.3} ({} with {:.0} %)", self.ratio, ends(self.interval), self.confidence * 100.0))?;
-        let detectable = self.minimum_detectable.map_or_else(String::new, |least| {
-            format!(", which show a change of {:.1} % four times in five", least * 100.0)
-        });
+        let detectable = self
+            .minimum_detectable
+            .map_or_else(String::new, |least| format!(", which show a change of {} four times in five", change(least)));
         row("pairs", format!("{}{detectable}", self.pairs))?;
         if self.verdict == Verdict::Inconclusive {
             row("needed", needed(self.pairs_needed))?;

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Tone, percentiles, ratios, table};
 use crate::judge::recorded::Recording;
-use crate::judge::table::{beside_others, comparisons as all, outcome};
+use crate::judge::table::{beside_others, change, comparisons as all, outcome};
 use crate::judge::{Run, Verdict};
 use crate::report::{Comparison, needed};
 
@@ -61,7 +61,7 @@ fn badge(comparison: &Comparison) -> Markup {
 fn caption(comparison: &Comparison) -> String {
     let mut text = format!("Ratio {:.3} over {} pairs", comparison.ratio, comparison.pairs);
     if let Some(least) = comparison.minimum_detectable {
-        text.push_str(&format!("; a true change of {:.1} % would be seen four times in five", least * 100.0));
+        text.push_str(&format!("; a true change of {} would be seen four times in five", change(least)));
     }
     if comparison.verdict == Verdict::Inconclusive {
         text.push_str(&format!("; to decide: {}", needed(comparison.pairs_needed)));

@@ -25,7 +25,7 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
         .chain(ends)
         .chain([1.0])
         .collect();
-    // An interval of few pairs may reach anywhere: what is drawn of it ends at a factor of 4 around the pairs.
+    // An interval of few pairs may reach anywhere: what is drawn of it ends, with an arrow, a factor of 4 from the pairs.
     let (least, most) =
         comparison.ratios.iter().fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
     let low = shown.iter().copied().fold(1.0, f64::min).max(least / 4.0) / 1.03;
@@ -57,6 +57,8 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
                 circle.dot cx=(at(x(ratio.clamp(low, high)))) cy=(at(y)) r="4" {}
             }
             line.interval x1=(at(from)) x2=(at(to)) y1=(at(interval_at)) y2=(at(interval_at)) {}
+            @if comparison.interval[0].is_none_or(|end| end < low) { text.strong x=(at(from - 4.0)) y=(at(interval_at + 4.5)) { "◂" } }
+            @if comparison.interval[1].is_none_or(|end| end > high) { text.strong x=(at(to - 4.0)) y=(at(interval_at + 4.5)) { "▸" } }
             circle.estimate cx=(at(x(comparison.ratio.clamp(low, high)))) cy=(at(interval_at)) r="5.5" {}
             text.strong x=(at(LEFT - 8.0)) y=(at(interval_at + 4.0)) text-anchor="end" { (format!("{:.0} %", comparison.confidence * 100.0)) }
             text x="4" y="14" { "pair" }
