@@ -62,6 +62,9 @@ impl<'a> Member<'a> {
             ("INGRESS_HTTPS_PORT", INGRESS_HTTPS_PORT.to_string()),
             ("PROBE_IMAGE", images.probe.clone()),
             ("BOUTIQUE_IMAGE", images.boutique.clone()),
+            ("TCP_BYPASS_IMAGE", images.tcp_bypass.clone()),
+            // Where a node's control groups of version 2 are, below /sys/fs/cgroup.
+            ("CGROUP2", "/unified".to_owned()),
             ("REDIS_IMAGE", format!("{REPOSITORY}/redis:1")),
         ]);
         Self { node, client, istioctl, progress, values }
