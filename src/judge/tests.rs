@@ -137,6 +137,10 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
     let seen = live(&trial, &runs(&logs, 1.0)).unwrap();
     assert_eq!(seen[0].pairs, 6);
     assert!(seen[0].notes[0].contains("within the budget of 130 s"), "{:?}", seen[0].notes);
+    // The look that time makes the last is given all of the error that is left.
+    let ratios: Vec<f64> = seen[0].ratios.iter().map(|ratio| ratio.ln()).collect();
+    let not_the_last = Schedule::new(4, 10, 0.95).look(&ratios, false).ends();
+    assert!(seen[0].interval[1].unwrap() < not_the_last[1], "{:?}", seen[0].interval);
     // Too short for a first look: nothing is clear, whatever it looks like.
     trial.budget.seconds = 20.0;
     let seen = live(&trial, &runs(&[0.0; 20], 0.5)).unwrap();
