@@ -121,6 +121,14 @@ pub enum Error {
         /// At which step, and why.
         reason: String,
     },
+    /// The clusters that are not under test could not be held still.
+    #[error("all but {kept} cannot be paused: {reason}")]
+    Quiesce {
+        /// The cluster under test.
+        kept: String,
+        /// Why.
+        reason: String,
+    },
     /// An object that a test wants to place is there already, and not its own.
     #[error(
         "{cluster}: {object} is there already and not this run's: remove it, or run `cargo xtask testbed up`, which removes what an ended run left"

@@ -30,9 +30,11 @@ pub mod error;
 pub mod eventually;
 pub mod identity;
 pub mod judge;
+pub mod load;
 pub mod report;
 pub mod scope;
 pub mod testbed;
+pub mod treatment;
 pub mod vantage;
 
 pub use cluster::{Cluster, Workload};

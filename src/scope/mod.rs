@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Workload};
 use crate::error::Result;
+use crate::load::Side;
 use crate::report::{self, Claim, Comparison, Judgement};
 use crate::testbed::Testbed;
 use crate::vantage;
@@ -202,6 +203,16 @@ impl Scope {
         Ok(scaled.before())
     }
 
+    /// Gives every node of a cluster a label, or takes it away; at the end of the test no node has it.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api).
+    pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
+        let labelled = owned::Labelled::of(cluster, label);
+        self.own(Owned::Label(labelled.clone()));
+        labelled.set(value).await
+    }
+
     fn own(&self, owned: Owned) {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
     }
@@ -223,7 +234,8 @@ impl Scope {
     fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
         let owned: Vec<_> = owned.iter().filter_map(Owned::namespace).collect();
-        let fixed = [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE];
+        let fixed =
+            [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE, Side::Meshed.namespace(), Side::Naked.namespace()];
         let fixed =
             self.testbed.clusters.iter().flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.into())));
         fixed.chain(owned).collect()

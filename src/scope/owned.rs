@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::RUN_LABEL;
@@ -27,6 +27,8 @@ pub(super) enum Owned {
     Object(Box<Lent>),
     /// A deployment whose replicas were changed.
     Scale(Scaled),
+    /// Nodes that were given a label.
+    Label(Labelled),
 }
 
 impl fmt::Display for Owned {
@@ -34,6 +36,7 @@ impl fmt::Display for Owned {
         match self {
             Self::Namespace(cluster, name) => write!(f, "namespace {name} in {}", cluster.name()),
             Self::Object(lent) => write!(f, "{} in {}", lent.what, lent.cluster.name()),
+            Self::Label(Labelled { cluster, label }) => write!(f, "label {label} of the nodes of {}", cluster.name()),
             Self::Scale(scaled) => write!(f, "the replicas of {scaled} (they were {})", scaled.before),
         }
     }
@@ -61,6 +64,7 @@ impl Owned {
                 let removed = lent.api.delete(&lent.name, &DeleteParams::default()).await;
                 gone(removed).map_err(lent.cluster.failed(format!("remove {}", lent.what)))
             }
+            Self::Label(labelled) => labelled.set(None).await,
             Self::Scale(scaled) => {
                 scaled.set(scaled.before).await?;
                 scaled.wait().await
@@ -102,6 +106,31 @@ impl Lent {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// A label that a test gives to nodes.
+#[derive(Clone)]
+pub(super) struct Labelled {
+    cluster: Arc<Cluster>,
+    label: String,
+}
+
+impl Labelled {
+    pub(super) fn of(cluster: &Arc<Cluster>, label: &str) -> Self {
+        Self { cluster: Arc::clone(cluster), label: label.to_owned() }
+    }
+
+    pub(super) async fn set(&self, value: Option<&str>) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.cluster.client());
+        let listed = nodes.list(&ListParams::default()).await.map_err(self.cluster.failed("list the nodes"))?;
+        for node in listed {
+            let labels = Patch::Merge(json!({"metadata": {"labels": {&self.label: value}}}));
+            let name = node.name_any();
+            let patched = nodes.patch(&name, &PatchParams::default(), &labels).await;
+            patched.map(drop).map_err(self.cluster.failed(format!("label node {name}")))?;
+        }
+        Ok(())
     }
 }
 

@@ -43,6 +43,8 @@ pub mod fault {
     /// The signing keys of the clusters' intermediates are in `secrets/`, so that a test can mint a certificate
     /// that is expired or of another trust domain and yet properly signed.
     pub const SIGN_AS_INTERMEDIATE: &str = "sign-as-intermediate";
+    /// Whole clusters can be paused: `cargo xtask testbed quiesce`.
+    pub const PAUSE_CLUSTER: &str = "pause-cluster";
 }
 
 /// Services of several clusters under one domain.
@@ -147,6 +149,11 @@ impl Record {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the testbed declares the treatment `name`.
+    pub fn declares_treatment(&self, name: &str) -> bool {
+        self.treatments.iter().any(|treatment| treatment == name)
     }
 
     /// Whether the testbed declares the fault `name`.

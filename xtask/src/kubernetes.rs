@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Namespace, Node, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
@@ -146,8 +146,27 @@ pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
 /// Removes what a test placed into others' namespaces and was ended before it could take back: policies, switched logs.
 /// Whatever its age: `up` and tests do not run at the same time, `up` takes the record away first.
 pub(crate) async fn sweep_test_objects(client: &Client) -> Result<()> {
-    let kinds = [("security.istio.io/v1", "AuthorizationPolicy"), ("telemetry.istio.io/v1", "Telemetry")];
+    let kinds = [
+        ("security.istio.io/v1", "AuthorizationPolicy"),
+        ("security.istio.io/v1", "PeerAuthentication"),
+        ("networking.istio.io/v1", "DestinationRule"),
+        ("telemetry.istio.io/v1", "Telemetry"),
+    ];
     prune(client, &kinds, meshproof::scope::RUN_LABEL, &[]).await
+}
+
+/// Takes a label off every node that an ended test left it on.
+pub(crate) async fn unlabel_nodes(client: &Client, label: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    for node in nodes.list(&ListParams::default().labels(label)).await.context("cannot list the nodes")? {
+        progress::count_command();
+        let without = Patch::Merge(json!({"metadata": {"labels": {label: null}}}));
+        nodes
+            .patch(&node.name_any(), &PatchParams::default(), &without)
+            .await
+            .context("cannot change a node's labels")?;
+    }
+    Ok(())
 }
 
 /// Gives a deployment that was left without replicas one again.

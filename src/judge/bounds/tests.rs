@@ -48,8 +48,10 @@ fn the_file_that_ships_is_in_order_in_both_modes() {
     let seed = row.metrics[0].reference.unwrap();
     assert_eq!((seed.control, seed.treatment), (2556.0, 2428.0));
     assert_eq!(quick.trial("delay_2ms").unwrap().metrics[0].expect, Verdict::Regressed);
-    // What a pull request waits for, if nothing becomes clear early.
-    let seconds: f64 = quick.trials().iter().map(|trial| trial.budget.seconds).sum();
+    // What a pull request waits for, if nothing becomes clear early. The bypass's rows take turns, within one budget.
+    let after_the_first = |trial: &&Trial| trial.id.starts_with("bypass_p99/") && trial.id != "bypass_p99/16";
+    let trials = quick.trials().iter().filter(|trial| !after_the_first(trial));
+    let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
     assert!(seconds <= 15.0 * 60.0, "{seconds}");
 }
 

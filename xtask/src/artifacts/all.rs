@@ -26,6 +26,7 @@ pub(crate) struct Artifacts {
 pub(crate) struct WorkloadImages {
     pub(crate) probe: String,
     pub(crate) boutique: String,
+    pub(crate) load: String,
     pub(crate) tcp_bypass: String,
 }
 
@@ -48,6 +49,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         let workload = |name, package| progress.step(None, name, workload::build(store, name, package, name));
         let probe = workload("probe", "meshproof-probe").await?;
         let boutique = workload("boutique", "meshproof-boutique").await?;
+        let load = workload("load", "meshproof-load").await?;
         let tcp_bypass = workload("tcp-bypass", "meshproof-tcp-bypass").await?;
         let mut directories = Vec::new();
         let bootstrap = progress.step(None, "Go", go::bootstrap(store, versions)).await?;
@@ -55,10 +57,11 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
             let build = go::build(store, versions, &bootstrap, component);
             directories.push(progress.step(None, component.name(), build).await?);
         }
-        let workloads = (probe.join("probe"), boutique.join("boutique"), tcp_bypass.join("tcp-bypass"));
+        let workloads =
+            (probe.join("probe"), boutique.join("boutique"), load.join("load"), tcp_bypass.join("tcp-bypass"));
         anyhow::Ok((workloads, directories))
     };
-    let ((node_rootfs, pod_rootfs, envoy), ((probe, boutique, tcp_bypass), directories)) =
+    let ((node_rootfs, pod_rootfs, envoy), ((probe, boutique, load, tcp_bypass), directories)) =
         tokio::try_join!(fetched, built)?;
     let of = |component| {
         let index = go::Component::ALL.iter().position(|&other| other == component);
@@ -76,6 +79,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
     // By their contents: what goes into a binary changes more often than what comes out.
     let probe_tag = Key::new("probe").file(&probe)?.finish();
     let boutique_tag = Key::new("boutique").file(&boutique)?.finish();
+    let load_tag = Key::new("load").file(&load)?.finish();
     let tcp_bypass_tag = Key::new("tcp-bypass").file(&tcp_bypass)?.finish();
     let image = progress.step(None, "node image", async {
         let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
@@ -84,11 +88,12 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         let platform =
             base.with_images(store, engine, "platform", key, |output| images::platform(&parts, versions, output));
         let platform = platform.await?;
-        let key = Key::new("workloads 2").text(&probe_tag).text(&boutique_tag).text(&tcp_bypass_tag);
+        let key = Key::new("workloads 2").text(&probe_tag).text(&boutique_tag).text(&load_tag).text(&tcp_bypass_tag);
         let workloads = platform.with_images(store, engine, "workloads", key, |output| {
             Ok(vec![
                 images::workload("probe", &probe_tag, &probe, output)?,
                 images::workload("boutique", &boutique_tag, &boutique, output)?,
+                images::workload("load", &load_tag, &load, output)?,
                 images::workload("tcp-bypass", &tcp_bypass_tag, &tcp_bypass, output)?,
             ])
         });
@@ -101,6 +106,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         images: WorkloadImages {
             probe: format!("{}/probe:{probe_tag}", images::REPOSITORY),
             boutique: format!("{}/boutique:{boutique_tag}", images::REPOSITORY),
+            load: format!("{}/load:{load_tag}", images::REPOSITORY),
             tcp_bypass: format!("{}/tcp-bypass:{tcp_bypass_tag}", images::REPOSITORY),
         },
         istioctl: parts.istio.join("istioctl"),

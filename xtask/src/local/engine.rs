@@ -188,6 +188,23 @@ impl Engine {
         self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
     }
 
+    /// Holds a container still, with every process in it.
+    pub(crate) async fn pause(&self, name: &str) -> Result<()> {
+        self.docker.pause_container(name).await.with_context(|| format!("cannot pause container {name}"))
+    }
+
+    /// Lets every container that is held still go on: also one that an ended command left so.
+    pub(crate) async fn resume_all(&self) -> Result<()> {
+        for name in self.containers().await? {
+            let paused = self.inspect(&name).await?.and_then(|details| details.state?.paused).unwrap_or(false);
+            if paused {
+                let resumed = self.docker.unpause_container(&name).await;
+                resumed.with_context(|| format!("cannot let container {name} go on"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// When the container was last started, in seconds after the epoch.
     pub(crate) async fn started_at(&self, name: &str) -> Result<i64> {
         let details = self.inspect(name).await?.with_context(|| format!("container {name} is gone"))?;

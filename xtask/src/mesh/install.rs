@@ -19,6 +19,7 @@ use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
+use meshproof::treatment::TCP_BYPASS_LABEL;
 
 /// Istio's `meshID`.
 pub(crate) const MESH: &str = "mesh1";
@@ -62,6 +63,8 @@ impl<'a> Member<'a> {
             ("INGRESS_HTTPS_PORT", INGRESS_HTTPS_PORT.to_string()),
             ("PROBE_IMAGE", images.probe.clone()),
             ("BOUTIQUE_IMAGE", images.boutique.clone()),
+            ("FORTIO_VERSION", versions.fortio.version.clone()),
+            ("LOAD_IMAGE", images.load.clone()),
             ("TCP_BYPASS_IMAGE", images.tcp_bypass.clone()),
             // Where a node's control groups of version 2 are, below /sys/fs/cgroup.
             ("CGROUP2", "/unified".to_owned()),
@@ -179,6 +182,14 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
+            for (namespace, injection) in [("meshproof-perf", "enabled"), ("meshproof-perf-naked", "disabled")] {
+                let mut values = self.values.clone();
+                values.insert("PERF_NAMESPACE", namespace.to_owned());
+                values.insert("PERF_INJECTION", injection.to_owned());
+                kubernetes::apply(&self.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
+            }
+            self.apply_fixture("perf/tcp-bypass.yaml").await?;
+            kubernetes::unlabel_nodes(&self.client, TCP_BYPASS_LABEL).await?;
             for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
                 kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;
             }

@@ -33,6 +33,7 @@ impl Arguments {
                 .step(None, "containers, volumes, networks", async {
                     let gone =
                         eventually("the engine to let go of them", REMOVAL_BOUND, async || -> Result<Seen<()>> {
+                            engine.resume_all().await?;
                             for container in engine.containers().await? {
                                 engine.remove(&container).await?;
                             }

@@ -4,6 +4,7 @@ mod down;
 mod dump;
 mod exec;
 mod kubeconfig;
+mod quiesce;
 mod status;
 mod targets;
 mod up;
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Dump(dump::Arguments),
     /// Print the path of the kubeconfig whose contexts are the clusters
     Kubeconfig(kubeconfig::Arguments),
+    /// Hold all clusters but one still until standard input ends, so that nothing else runs while something is timed
+    Quiesce(quiesce::Arguments),
 }
 
 impl Command {
@@ -33,6 +36,7 @@ impl Command {
             Self::Status(arguments) => arguments.run().await,
             Self::Dump(arguments) => arguments.run().await,
             Self::Kubeconfig(arguments) => arguments.run(),
+            Self::Quiesce(arguments) => arguments.run().await,
         }
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use futures::future::try_join_all;
 use meshproof::testbed::record::{self, Record};
+use meshproof::treatment;
 
 use super::kubeconfig;
 use crate::artifacts::node::{self, Node as NodeImage};
@@ -105,6 +106,7 @@ impl Arguments {
         let definition = local::Definition::read()?;
         let engine = Engine::connect().await?;
         refuse_foreign(&engine, &directory).await?;
+        engine.resume_all().await?;
         let store = Store::open()?;
         // From here on suites find no testbed, until there is one that has answered.
         Record::remove(&directory)?;
@@ -197,8 +199,8 @@ async fn record(spread: &Spread, members: &[Member<'_>], authority: &Authority, 
             root_cert: authority.read(first.node.name(), "root-cert.pem")?,
         },
         clusters,
-        treatments: Vec::new(),
-        faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into()],
+        treatments: vec![treatment::TCP_BYPASS.into()],
+        faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into(), record::fault::PAUSE_CLUSTER.into()],
     })
 }
 

@@ -1,0 +1,200 @@
+//! Two pods on one node: the load driver in the one, an echo server in the other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+use meshproof_load::Summary;
+
+use super::Cost;
+use crate::cluster::{Cluster, Workload, is_ready};
+use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
+use crate::judge::Run;
+use crate::report::Host;
+use crate::scope::Scope;
+
+/// Bound on both pods being ready.
+const READY: Duration = Duration::from_secs(120);
+
+/// With a proxy, or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Namespace `meshproof-perf`.
+    Meshed,
+    /// Namespace `meshproof-perf-naked`.
+    Naked,
+}
+
+impl Side {
+    /// Its namespace.
+    pub fn namespace(self) -> &'static str {
+        match self {
+            Self::Meshed => "meshproof-perf",
+            Self::Naked => "meshproof-perf-naked",
+        }
+    }
+}
+
+/// A client and a server.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    cluster: Arc<Cluster>,
+    client: (Side, Workload),
+    server: (Side, Workload),
+}
+
+impl Bench {
+    /// Starts both until the test ends, where they do not run yet.
+    ///
+    /// # Errors
+    /// Where the testbed has none, or they do not become ready.
+    pub async fn start(scope: &Scope, cluster: &Arc<Cluster>, client: Side, server: Side) -> Result<Self> {
+        for (side, name) in [(client, "client"), (server, "server")] {
+            scope.scale(cluster, side.namespace(), name, 1).await?;
+        }
+        let (client_pod, server_pod) =
+            futures::try_join!(ready(cluster, client, "client", &[]), ready(cluster, server, "server", &[]))?;
+        Ok(Self { cluster: Arc::clone(cluster), client: (client, client_pod), server: (server, server_pod) })
+    }
+
+    /// Replaces both pods, proxies and all: no connection, and nothing learned, is left of what went before.
+    ///
+    /// # Errors
+    /// Where one cannot be removed, or the new one does not become ready.
+    pub async fn restart(&mut self) -> Result<()> {
+        let replaced = async |(side, pod): &(Side, Workload), name: &str| {
+            let pods = self.cluster.api::<Pod>(side.namespace());
+            let removed = pods.delete(&pod.pod, &DeleteParams::default().grace_period(1)).await;
+            removed.map_err(self.cluster.failed(format!("remove pod {}/{}", side.namespace(), pod.pod)))?;
+            ready(&self.cluster, *side, name, &[&pod.pod]).await
+        };
+        let (client, server) = futures::try_join!(replaced(&self.client, "client"), replaced(&self.server, "server"))?;
+        self.client.1 = client;
+        self.server.1 = server;
+        Ok(())
+    }
+
+    /// The server's pod.
+    pub fn server(&self) -> &Workload {
+        &self.server.1
+    }
+
+    /// Where the client reaches the server: its service, by name.
+    pub fn target(&self) -> String {
+        format!("server.{}:8080", self.server.0.namespace())
+    }
+
+    /// Makes load by `arguments` of the driver's command line, and records it as a run of `comparison` in place `order`.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
+    pub async fn run(&self, comparison: &str, order: u32, host: &Host, arguments: &[String]) -> Result<Run> {
+        let began = Instant::now();
+        let target = self.target();
+        let mut command = vec!["/load", "run", "--json", &target];
+        command.extend(arguments.iter().map(String::as_str));
+        let before = self.cost().await?;
+        let output = self.cluster.exec(self.client.1.container("client"), &command, None).await?;
+        let after = self.cost().await?;
+        let summary: Summary = serde_json::from_str(&output).map_err(|error| Error::Exec {
+            cluster: self.cluster.name().into(),
+            namespace: self.client.0.namespace().into(),
+            pod: self.client.1.pod.clone(),
+            command: command.join(" "),
+            reason: format!("its summary cannot be read: {error}"),
+        })?;
+        // The addresses of pods change; what was asked for does not.
+        let plan = serde_json::json!({ "arguments": arguments });
+        let mut run = Run::new(comparison, order, host.clone(), plan);
+        record(&mut run, &summary)?;
+        // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
+        let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
+        let all = (summary.rates.completed * seconds).max(1.0);
+        let mut cpu = summary.cpu.us_per_request;
+        let mut memory = 0.0;
+        for ((name, before), (_, after)) in before.iter().zip(&after) {
+            let used = (after.cpu_us - before.cpu_us) / all;
+            run.measure(format!("cpu_us_per_request/{name}"), used.max(f64::MIN_POSITIVE), "us");
+            cpu += used;
+            memory += after.memory_bytes;
+        }
+        run.measure("cpu_us_per_request", cpu.max(f64::MIN_POSITIVE), "us");
+        if memory > 0.0 {
+            run.measure("memory_bytes", memory, "bytes");
+        }
+        run.duration = began.elapsed().as_secs_f64();
+        Ok(run)
+    }
+
+    /// TLS handshakes that the server's proxy has completed as a server; `None` where there is no such proxy.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where its statistics cannot be read.
+    pub async fn tls_handshakes(&self) -> Result<Option<f64>> {
+        let (Side::Meshed, pod) = &self.server else { return Ok(None) };
+        let stats = pod.proxy_stats("ssl.handshake").await?;
+        // Those of its own listeners; as a client it has clusters.
+        let inbound = stats.lines().filter(|line| line.starts_with("listener."));
+        Ok(Some(inbound.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<f64>().ok()).sum()))
+    }
+
+    /// What each proxy has used so far; the driver tells its own cost. The echo server is left out: its image has no shell
+    /// to ask, and it does the same in every arm.
+    async fn cost(&self) -> Result<Vec<(&'static str, Cost)>> {
+        let mut of = Vec::new();
+        for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
+            if *side == Side::Meshed {
+                of.push((name, pod, "istio-proxy"));
+            }
+        }
+        let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::of(pod, container).await?)));
+        futures::future::try_join_all(asking).await
+    }
+}
+
+/// What the driver measured, as a run's metrics.
+fn record(run: &mut Run, summary: &Summary) -> Result<()> {
+    run.latency(&microseconds(summary)?)?;
+    run.measure("requests_per_second", summary.rates.completed, "1/s");
+    run.requests = summary.counts.due;
+    run.errors = summary.counts.failed;
+    run.dropped = summary.counts.dropped;
+    run.saturated = summary
+        .saturation
+        .is_saturated()
+        .then(|| summary.saturation.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    Ok(())
+}
+
+/// The latency from the intended send time on, in microseconds.
+fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
+    let nanos = summary.latency.total.histogram();
+    let micros = hdrhistogram::Histogram::new_with_bounds(1, 60_000_000, 3);
+    let mut micros = micros.map_err(|error| Error::Report { path: PathBuf::new(), reason: error.to_string() })?;
+    for value in nanos.iter_recorded() {
+        micros.saturating_record_n((value.value_iterated_to() / 1000).max(1), value.count_at_value());
+    }
+    Ok(micros)
+}
+
+/// The one ready pod of a workload that is none of `gone`.
+async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str, gone: &[&String]) -> Result<Workload> {
+    let (namespace, selector) = (side.namespace(), format!("app={name}"));
+    let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
+    eventually(want, READY, async || {
+        let pods = cluster.api::<Pod>(namespace).list(&ListParams::default().labels(&selector)).await;
+        let pods = pods.map_err(cluster.failed(format!("list pods of {namespace}")))?.items;
+        let new = pods.iter().any(|pod| is_ready(pod) && !gone.contains(&&pod.name_any()));
+        // The old one must be gone too: it would be answered by, and billed for, the same name.
+        if !new || pods.len() != 1 {
+            let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+            return Ok::<_, Error>(Seen::NotYet(format!("{} not ready", names.join(", "))));
+        }
+        Workload::find(cluster, namespace, &selector).await.map(Seen::Yes)
+    })
+    .await
+}

@@ -1,0 +1,10 @@
+//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs.
+
+mod bench;
+mod cost;
+mod quiet;
+
+pub use bench::{Bench, Side};
+pub use cost::Cost;
+pub use meshproof_load::{Loop, Plan, Summary};
+pub use quiet::Quiet;

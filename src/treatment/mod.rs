@@ -1,0 +1,12 @@
+//! What a testbed can apply to one arm of a comparison, and the receipts that prove that it did.
+
+mod tcp_bypass;
+
+pub use meshproof_tcp_bypass::Counters;
+pub use tcp_bypass::TcpBypass;
+
+/// Name of the TCP bypass in the testbed's record.
+pub const TCP_BYPASS: &str = "tcp-bypass";
+
+/// Label of the nodes where the bypass runs.
+pub const TCP_BYPASS_LABEL: &str = "meshproof.dev/tcp-bypass";

@@ -1,0 +1,80 @@
+//! The eBPF TCP bypass of a cluster's nodes: on where a node has its label, with an agent that counts what it did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshproof_tcp_bypass::Counters;
+
+use super::{TCP_BYPASS, TCP_BYPASS_LABEL};
+use crate::cluster::{Cluster, Workload};
+use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
+use crate::scope::Scope;
+
+const NAMESPACE: &str = "meshproof-bypass";
+const SELECTOR: &str = "app=tcp-bypass";
+
+/// Bound on the agent's coming and going: what was redirected is read to its end first.
+const SWITCHED: Duration = Duration::from_secs(60);
+
+/// The bypass of one cluster.
+#[derive(Debug, Clone)]
+pub struct TcpBypass {
+    cluster: Arc<Cluster>,
+}
+
+impl TcpBypass {
+    /// That of `cluster`.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`] where the testbed has none.
+    pub fn of(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
+        if !scope.testbed.record.declares_treatment(TCP_BYPASS) {
+            return Err(scope.testbed.not_declared("the treatment tcp-bypass"));
+        }
+        Ok(Self { cluster: Arc::clone(cluster) })
+    }
+
+    /// Has it on, or off, on every node, and returns when it is so. It is off again when the test ends.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`], with what the agent's container said last where it does not start.
+    pub async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
+        scope.label_nodes(&self.cluster, TCP_BYPASS_LABEL, on.then_some("on")).await?;
+        if !on {
+            return self.cluster.no_pods(NAMESPACE, SELECTOR, SWITCHED).await;
+        }
+        eventually(format!("the bypass to run in {}", self.cluster.name()), SWITCHED, async || {
+            match self.agent().await {
+                Ok(_) => Ok(Seen::Yes(())),
+                Err(Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// What it has done since it was switched on; nothing while it is off.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where the agent's answer cannot be read.
+    pub async fn counters(&self) -> Result<Counters> {
+        let agent = match self.agent().await {
+            Err(Error::NoPod { .. }) => return Ok(Counters::default()),
+            other => other?,
+        };
+        let command = ["/tcp-bypass", "counters"];
+        let output = self.cluster.exec(agent.container("tcp-bypass"), &command, None).await?;
+        serde_json::from_str(&output).map_err(|error| Error::Exec {
+            cluster: self.cluster.name().into(),
+            namespace: NAMESPACE.into(),
+            pod: agent.pod.clone(),
+            command: command.join(" "),
+            reason: format!("its counters cannot be read: {error}"),
+        })
+    }
+
+    async fn agent(&self) -> Result<Workload> {
+        Workload::find(&self.cluster, NAMESPACE, SELECTOR).await
+    }
+}

@@ -1,0 +1,77 @@
+//! `testbed quiesce`: holds all clusters but one still, for as long as whoever asked for it is there.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use meshproof::{Seen, eventually};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::targets::Targets;
+use crate::kubernetes;
+use crate::local::engine::Engine;
+
+/// How long a cluster that goes on may take until its nodes are ready: it finds that time has passed, and that its leases
+/// are over.
+const BACK: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The cluster that goes on
+    #[arg(long, value_name = "CLUSTER")]
+    keep: String,
+}
+
+impl Arguments {
+    /// Pauses, says `quiet` on standard output, and waits: for the end of standard input, which comes however the process
+    /// at its other end stops, or for a signal. Then everything goes on.
+    pub(crate) async fn run(self) -> Result<()> {
+        let targets = Targets::find()?;
+        if !targets.clusters.iter().any(|target| target.name == self.keep) {
+            let known: Vec<&str> = targets.clusters.iter().map(|target| target.name.as_str()).collect();
+            bail!("there is no cluster `{}`; there are {}", self.keep, known.join(", "));
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let engine = Engine::connect().await?;
+        let others: Vec<_> = targets.clusters.iter().filter(|target| target.name != self.keep).collect();
+        let mut paused = Ok(());
+        for container in others.iter().filter_map(|target| target.container.as_ref()) {
+            if paused.is_ok() {
+                paused = engine.pause(container).await;
+            }
+        }
+        if paused.is_ok() {
+            println!("quiet");
+            let end = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+            tokio::select! {
+                _ = end => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        engine.resume_all().await?;
+        paused?;
+        for target in others {
+            let client = kubernetes::client(&target.kubeconfig, &target.context).await?;
+            let nodes: Api<Node> = Api::all(client);
+            eventually(
+                format!("the nodes of {} to be ready again", target.name),
+                BACK,
+                async || -> Result<Seen<()>> {
+                    let nodes = nodes.list(&ListParams::default()).await?;
+                    let ready = |node: &Node| {
+                        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+                        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                    };
+                    Ok(if nodes.iter().all(ready) { Seen::Yes(()) } else { Seen::NotYet("not yet".into()) })
+                },
+            )
+            .await?;
+        }
+        // The thread that reads standard input would keep the process.
+        std::process::exit(0)
+    }
+}
