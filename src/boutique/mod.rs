@@ -12,7 +12,7 @@ pub use chromium::{CHROME_VARIABLE, chromium};
 pub use edges::{Edge, edges};
 pub use loss::{PROMISE, VISITS, Visit, Visited, Visitors};
 pub use page::{Page, Price};
-pub use policies::{Stranger, log_both_ends, needed, no_plaintext, restrict, strangers};
+pub use policies::{Stranger, lift, log_both_ends, needed, no_plaintext, restrict, strangers};
 pub use reach::{CALLS, PLACES, Reach, cluster_of, from_pod, port_of, workload};
 pub use shopper::{Card, Shopper};
 

@@ -79,14 +79,37 @@ fn policies(trust_domain: &str) -> Result<Vec<Value>> {
     serde_saphyr::from_multiple(&text).map_err(|error| malformed(error.to_string()))
 }
 
+/// Takes back what [`log_both_ends`] or [`restrict`] placed, and returns when no proxy is left that has it: the next test
+/// begins with connections that nobody is about to end.
+///
+/// # Errors
+/// Where something cannot be removed, or a proxy does not let go of it in time.
+pub async fn lift(scope: &Scope) -> Result<()> {
+    scope.take_back().await?;
+    let marks = ["downstream_peer_cert".to_owned(), format!("ns[{NAMESPACE}]-policy[")];
+    settled(scope, "neither log nor policy", |_, listeners| marks.iter().all(|mark| !listeners.contains(mark))).await
+}
+
 /// Waits until the configuration of every workload's proxy has in it what `mark` says.
 async fn configured(scope: &Scope, what: &str, mark: impl Fn(&str) -> Option<String>) -> Result<()> {
-    let marked = PLACES.iter().filter_map(|(name, _)| Some((*name, mark(name)?)));
-    let waiting = marked.map(|(name, mark)| async move {
+    settled(scope, what, |name, listeners| mark(name).is_none_or(|mark| listeners.contains(&mark))).await
+}
+
+/// Waits until the configuration of every workload's proxy is as wanted and it has ended the connections made under an older
+/// one: a call that is on one of those would be ended with it.
+async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let waiting = PLACES.iter().map(async |(name, _)| {
         let pod = reach::workload(&scope.testbed, name).await?;
-        eventually(format!("{what} at the proxy of {pod}"), CONFIGURED, async || {
-            let has = listeners(&pod).await?.contains(&mark);
-            Ok::<_, Error>(if has { Seen::Yes(()) } else { Seen::NotYet(format!("no `{mark}`")) })
+        eventually(format!("{what} at the proxy of {pod}"), CONFIGURED + DRAINED, async || {
+            if !wanted(name, &listeners(&pod).await?) {
+                return Ok(Seen::NotYet("it has another configuration".into()));
+            }
+            let draining = pod.proxy_stats("listener_manager.total_.*_draining").await?;
+            let count = |line: &str| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok();
+            // That it says nothing is not that it drains nothing.
+            let counts: Vec<u64> = draining.lines().filter_map(count).collect();
+            let drained = !counts.is_empty() && counts.iter().all(|count| *count == 0);
+            Ok::<_, Error>(if drained { Seen::Yes(()) } else { Seen::NotYet(format!("draining: {counts:?}")) })
         })
         .await
     });

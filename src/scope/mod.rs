@@ -187,6 +187,18 @@ impl Scope {
         self.apply(cluster, &mut object).await
     }
 
+    /// Removes now what was lent, for a test that waits until the mesh has noticed.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::Error::Api).
+    pub async fn take_back(&self) -> Result<()> {
+        let lent: Vec<Owned> = {
+            let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+            owned.extract_if(.., |owned| matches!(owned, Owned::Object(_))).collect()
+        };
+        futures::future::try_join_all(lent.iter().rev().map(Owned::restore)).await.map(drop)
+    }
+
     /// Sets the replicas of a deployment until the test ends; then it gets back those it had. Returns how many those were.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
         for edge in boutique::edges(&scope.testbed).await? {
             scope.claim(edge.claim(&scope.testbed));
         }
-        Ok(())
+        boutique::lift(scope).await
     })
     .await
 }
@@ -35,7 +35,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
         for visited in visitors.visit().await? {
             scope.claim(visited.claim("none-under-least-privilege", &[]));
         }
-        Ok(())
+        boutique::lift(scope).await
     })
     .await
 }
@@ -59,7 +59,8 @@ async fn no_service_takes_plaintext() -> Verdict {
             scope.claim(claim);
             Ok(())
         });
-        try_join_all(refused).await.map(drop)
+        try_join_all(refused).await?;
+        boutique::lift(scope).await
     })
     .await
 }
