@@ -8,11 +8,11 @@ use futures::future::try_join_all;
 use super::reach::{self, CALLS, Reach, cluster_of};
 use super::{NAMESPACE, PLACES};
 use crate::cluster::Workload;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
 use crate::report::{Claim, Judgement};
 use crate::testbed::Testbed;
-use crate::vantage::{self, AccessEntry, Ends, FLUSH_BOUND, logged};
+use crate::vantage::{self, AccessEntry, Ends, logged};
 
 /// One call of the application.
 #[derive(Debug)]
@@ -45,17 +45,17 @@ struct Gateway {
 /// # Errors
 /// Where a workload is missing, or a log cannot be read. How a call ends is never an error.
 pub async fn edges(testbed: &Testbed) -> Result<Vec<Edge>> {
-    logged_within(testbed, FLUSH_BOUND).await
+    logged_within(testbed, LOGGED).await
 }
 
 /// As [`edges`], giving the proxies this long to log.
 pub(super) async fn logged_within(testbed: &Testbed, bound: Duration) -> Result<Vec<Edge>> {
-    let pods = PLACES.map(async |(name, _)| Ok::<_, crate::Error>((name, reach::workload(testbed, name).await?)));
+    let pods = PLACES.map(async |(name, _)| Ok::<_, Error>((name, reach::workload(testbed, name).await?)));
     let pods: BTreeMap<&str, Workload> = try_join_all(pods).await?.into_iter().collect();
     let started = Instant::now();
     let asked = CALLS.map(async |(caller, callees)| {
         let (pod, reached) = reach::from_pod(testbed, caller, callees).await?;
-        Ok::<_, crate::Error>(reached.into_iter().map(move |reach| (caller, pod.clone(), reach)))
+        Ok::<_, Error>(reached.into_iter().map(move |reach| (caller, pod.clone(), reach)))
     });
     let calls: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
     let logs = complete_logs(&pods, &calls, started, bound).await?;
@@ -70,6 +70,12 @@ pub(super) async fn logged_within(testbed: &Testbed, bound: Duration) -> Result<
     Ok(edges.collect())
 }
 
+/// Bound on all calls being in the logs: proxies flush them every second.
+const LOGGED: Duration = Duration::from_secs(20);
+
+/// Bound on reading all logs once.
+const READ: Duration = Duration::from_secs(5);
+
 type Logs = BTreeMap<&'static str, Vec<AccessEntry>>;
 
 /// Every workload's proxy log since `started`, as soon as all calls that were answered are in it at both ends.
@@ -79,18 +85,24 @@ async fn complete_logs(
     started: Instant,
     bound: Duration,
 ) -> Result<Logs> {
-    let mut last = Ok(Logs::new());
+    let mut last = Logs::new();
     let complete = eventually("both proxies to log every call", bound, async || {
-        let reading = pods.iter().map(async |(name, pod)| Ok((*name, logged(pod, started.elapsed()).await?)));
-        last = try_join_all(reading).await.map(|logs: Vec<_>| logs.into_iter().collect());
-        let logs: &Logs = last.as_ref().map_err(|error: &crate::Error| error.to_string())?;
-        let missing = calls.iter().filter(|(name, _, reach)| reach.reached && ends_of(logs, name, reach).is_none());
+        let reading =
+            pods.iter().map(async |(name, pod)| Ok::<_, Error>((*name, logged(pod, started.elapsed()).await?)));
+        // A log that is not handed out in time must not use up the time of all the others.
+        match tokio::time::timeout(READ, try_join_all(reading)).await {
+            Ok(logs) => last = logs?.into_iter().collect(),
+            Err(_) => return Ok(Seen::NotYet(format!("a log was not handed out within {READ:?}"))),
+        }
+        let missing = calls.iter().filter(|(name, _, reach)| reach.reached && ends_of(&last, name, reach).is_none());
         let missing: Vec<String> = missing.map(|(name, _, reach)| format!("{name} → {}", reach.callee)).collect();
-        Ok::<_, String>(if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) })
+        Ok::<_, Error>(if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) })
     });
     // What is missing in the end is missing evidence, and fails the claim it belongs to; not the others.
-    drop(complete.await);
-    last
+    if let Err(missing) = complete.await {
+        eprintln!("note: {missing}");
+    }
+    Ok(last)
 }
 
 /// Both proxies' account of a call: by its request id or, where it is not HTTP, by the addresses of its connections.

@@ -18,7 +18,7 @@ use crate::vantage::{AccessEntry, Exchange, Expected};
 const DRAINED: Duration = Duration::from_secs(75);
 
 /// Proxies flush their logs every second.
-const FLUSHED: Duration = Duration::from_secs(3);
+const FLUSHED: Duration = Duration::from_secs(6);
 
 /// Who may call what, by identity; `cluster.local` stands for the mesh's trust domain.
 const AUTHORIZATION: &str = include_str!("../../fixtures/boutique/authorization.yaml");

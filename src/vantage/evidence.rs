@@ -17,7 +17,7 @@ use crate::eventually::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId};
 
 /// Proxies flush their logs every second, and log TCP when a connection ends.
-pub(crate) const FLUSH_BOUND: Duration = Duration::from_secs(10);
+const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
 /// One line of a proxy's access log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
