@@ -279,13 +279,25 @@ impl Workload {
         (&self.namespace, &self.pod, container)
     }
 
-    /// Statistics of its proxy whose names match `filter`, a regular expression.
+    /// Counters and gauges of its proxy whose names match `filter`, a regular expression.
     ///
     /// # Errors
     /// As [`Cluster::exec`].
-    pub async fn proxy_stats(&self, filter: &str) -> Result<String> {
-        let query = format!("stats?filter={filter}");
-        self.cluster.exec(self.container("istio-proxy"), &["pilot-agent", "request", "GET", &query], None).await
+    pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<(String, u64)>> {
+        let stats = self.proxy_admin(&format!("stats?filter={filter}")).await?;
+        let count = |line: &str| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        Ok(stats.lines().filter_map(count).collect())
+    }
+
+    /// What its proxy's administration interface answers to a GET of `path`.
+    ///
+    /// # Errors
+    /// As [`Cluster::exec`].
+    pub async fn proxy_admin(&self, path: &str) -> Result<String> {
+        self.cluster.exec(self.container("istio-proxy"), &["pilot-agent", "request", "GET", path], None).await
     }
 }
 

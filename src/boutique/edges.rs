@@ -5,22 +5,18 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::reach::{self, CALLS, Reach, cluster_of};
+use super::reach::{self, Call, cluster_of};
 use super::{NAMESPACE, PLACES};
 use crate::cluster::Workload;
 use crate::error::{Error, Result};
-use crate::eventually::{Seen, eventually};
 use crate::report::{Claim, Judgement};
 use crate::testbed::Testbed;
-use crate::vantage::{self, AccessEntry, Ends, logged};
+use crate::vantage::{self, AccessEntry, Ends, logged, read_until};
 
 /// One call of the application.
 #[derive(Debug)]
 pub struct Edge {
-    /// Who called, by the workload's name.
-    name: &'static str,
-    caller: Workload,
-    reach: Reach,
+    call: Call,
     /// The pod that should have answered.
     callee: Workload,
     /// What both proxies logged; none where an end logged nothing in time.
@@ -53,19 +49,15 @@ pub(super) async fn logged_within(testbed: &Testbed, bound: Duration) -> Result<
     let pods = PLACES.map(async |(name, _)| Ok::<_, Error>((name, reach::workload(testbed, name).await?)));
     let pods: BTreeMap<&str, Workload> = try_join_all(pods).await?.into_iter().collect();
     let started = Instant::now();
-    let asked = CALLS.map(async |(caller, callees)| {
-        let (pod, reached) = reach::from_pod(testbed, caller, callees).await?;
-        Ok::<_, Error>(reached.into_iter().map(move |reach| (caller, pod.clone(), reach)))
-    });
-    let calls: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
+    let calls = reach::needed(testbed).await?;
     let logs = complete_logs(&pods, &calls, started, bound).await?;
     let gateways = gateways(testbed).await?;
-    let edges = calls.into_iter().map(|(name, caller, reach)| {
-        let ends = ends_of(&logs, name, &reach);
-        let callee = pods[reach.callee.as_str()].clone();
-        let crosses = cluster_of(name) != cluster_of(&reach.callee);
+    let edges = calls.into_iter().map(|call| {
+        let ends = ends_of(&logs, &call);
+        let callee = pods[call.reach.callee.as_str()].clone();
+        let crosses = cluster_of(call.name) != cluster_of(&call.reach.callee);
         let gateway = crosses.then(|| gateways.get(callee.cluster.name()).cloned()).flatten();
-        Edge { name, caller, reach, callee, ends, gateway }
+        Edge { call, callee, ends, gateway }
     });
     Ok(edges.collect())
 }
@@ -73,41 +65,29 @@ pub(super) async fn logged_within(testbed: &Testbed, bound: Duration) -> Result<
 /// Bound on all calls being in the logs: proxies flush them every second.
 const LOGGED: Duration = Duration::from_secs(20);
 
-/// Bound on reading all logs once.
-const READ: Duration = Duration::from_secs(5);
-
 type Logs = BTreeMap<&'static str, Vec<AccessEntry>>;
 
 /// Every workload's proxy log since `started`, as soon as all calls that were answered are in it at both ends.
 async fn complete_logs(
     pods: &BTreeMap<&'static str, Workload>,
-    calls: &[(&'static str, Workload, Reach)],
+    calls: &[Call],
     started: Instant,
     bound: Duration,
 ) -> Result<Logs> {
-    let mut last = Logs::new();
-    let complete = eventually("both proxies to log every call", bound, async || {
-        let reading =
-            pods.iter().map(async |(name, pod)| Ok::<_, Error>((*name, logged(pod, started.elapsed()).await?)));
-        // A log that is not handed out in time must not use up the time of all the others.
-        match tokio::time::timeout(READ, try_join_all(reading)).await {
-            Ok(logs) => last = logs?.into_iter().collect(),
-            Err(_) => return Ok(Seen::NotYet(format!("a log was not handed out within {READ:?}"))),
-        }
-        let missing = calls.iter().filter(|(name, _, reach)| reach.reached && ends_of(&last, name, reach).is_none());
-        let missing: Vec<String> = missing.map(|(name, _, reach)| format!("{name} → {}", reach.callee)).collect();
-        Ok::<_, Error>(if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) })
-    });
-    // What is missing in the end is missing evidence, and fails the claim it belongs to; not the others.
-    if let Err(missing) = complete.await {
-        eprintln!("note: {missing}");
-    }
-    Ok(last)
+    let read = async || {
+        let reading = pods.iter().map(async |(name, pod)| Ok((*name, logged(pod, started.elapsed()).await?)));
+        Ok(try_join_all(reading).await?.into_iter().collect())
+    };
+    let missing = |logs: &Logs| {
+        let missing = calls.iter().filter(|call| call.reach.reached && ends_of(logs, call).is_none());
+        missing.map(ToString::to_string).collect()
+    };
+    read_until("both proxies to log every call", bound, read, missing).await
 }
 
 /// Both proxies' account of a call: by its request id or, where it is not HTTP, by the addresses of its connections.
-fn ends_of(logs: &Logs, caller: &str, reach: &Reach) -> Option<Ends> {
-    let (at_source, at_destination) = (logs.get(caller)?, logs.get(reach.callee.as_str())?);
+fn ends_of(logs: &Logs, Call { name, reach, .. }: &Call) -> Option<Ends> {
+    let (at_source, at_destination) = (logs.get(name)?, logs.get(reach.callee.as_str())?);
     let is = |entry: &AccessEntry, field: &str, value: &Option<String>| {
         value.is_some() && entry.get(field) == value.as_deref()
     };
@@ -128,8 +108,7 @@ fn ends_of(logs: &Logs, caller: &str, reach: &Reach) -> Option<Ends> {
 async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
     let reading = testbed.clusters.iter().map(async |cluster| {
         let pod = vantage::eastwest_gateway(cluster).await?;
-        let command = ["pilot-agent", "request", "GET", "clusters"];
-        let clusters = cluster.exec(pod.container("istio-proxy"), &command, None).await?;
+        let clusters = pod.proxy_admin("clusters").await?;
         let address = cluster.record().eastwest.clone();
         Ok((cluster.name().to_owned(), Gateway { pod, address, clusters }))
     });
@@ -139,13 +118,13 @@ async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
 impl Edge {
     /// Its name, where it was answered and a proxy logged nothing of it.
     pub(super) fn unlogged(&self) -> Option<String> {
-        (self.reach.reached && self.ends.is_none()).then(|| format!("{} → {}", self.name, self.reach.callee))
+        (self.call.reach.reached && self.ends.is_none()).then(|| self.call.to_string())
     }
 
     /// Claims that the callee answered from its cluster, that each end authenticated the other, and that the call went
     /// through the east-west gateway where its ends are in two clusters, and straight where they are in one.
     pub fn claim(&self, testbed: &Testbed) -> Claim {
-        let Self { name, caller, reach, callee, .. } = self;
+        let Self { call: Call { name, caller, reach }, callee, .. } = self;
         let trust = &testbed.trust;
         let home = callee.cluster.name();
         let (from, to) = (caller.spiffe_id(trust.domain()), callee.spiffe_id(trust.domain()));
@@ -202,12 +181,12 @@ impl Edge {
             let straight = to.rsplit_once(':').is_some_and(|(host, _)| host == self.callee.address);
             return vec![
                 judged(straight, format!("the source's proxy connected to {to}")),
-                judged(from_pod(&self.caller), format!("the destination's proxy was connected to from {from}")),
+                judged(from_pod(&self.call.caller), format!("the destination's proxy was connected to from {from}")),
             ];
         };
         let entered = gateway.address.as_deref() == Some(to);
         let left = from_pod(&gateway.pod);
-        let carried = carried(&gateway.clusters, &self.callee.address, &self.reach.callee);
+        let carried = carried(&gateway.clusters, &self.callee.address, &self.call.reach.callee);
         let name = format!("{} in {}", gateway.pod.pod, gateway.pod.cluster.name());
         vec![
             judged(
@@ -229,11 +208,11 @@ impl Edge {
     }
 
     fn commands(&self) -> Vec<String> {
-        let kubectl = self.caller.cluster.command("kubectl");
-        let istioctl = self.caller.cluster.command("istioctl");
+        let Call { caller, reach, .. } = &self.call;
+        let (kubectl, istioctl) = (caller.cluster.command("kubectl"), caller.cluster.command("istioctl"));
         vec![
-            format!("{kubectl} -n {NAMESPACE} exec {} -- /boutique check", self.caller.pod),
-            format!("{istioctl} proxy-config endpoints {}.{NAMESPACE} | grep {}", self.caller.pod, self.reach.callee),
+            format!("{kubectl} -n {NAMESPACE} exec {} -- /boutique check", caller.pod),
+            format!("{istioctl} proxy-config endpoints {}.{NAMESPACE} | grep {}", caller.pod, reach.callee),
             format!("{} -n {NAMESPACE} get pods,endpointslices", self.callee.cluster.command("kubectl")),
         ]
     }
@@ -253,12 +232,11 @@ fn carried(clusters: &str, address: &str, service: &str) -> u64 {
     clusters.lines().filter_map(of).sum()
 }
 
-/// How long a proxy may take to be given a new configuration.
-pub(super) const CONFIGURED: Duration = Duration::from_secs(30);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boutique::Reach;
+    use crate::cluster::tests::workload;
 
     #[test]
     fn what_a_gateway_carried_is_counted_by_service_and_endpoint() {
@@ -275,13 +253,14 @@ mod tests {
         AccessEntry::parse(&line.to_string()).unwrap()
     }
 
-    #[test]
-    fn a_call_is_found_by_its_request_and_one_without_by_its_connections() {
-        let mut reach: Reach = serde_json::from_value(serde_json::json!({
+    #[tokio::test]
+    async fn a_call_is_found_by_its_request_and_one_without_by_its_connections() {
+        let reach: Reach = serde_json::from_value(serde_json::json!({
             "callee": "redis-cart", "address": "redis-cart:6379", "reached": true, "answer": {},
             "served_by": null, "request_id": null, "local_address": "10.0.0.1:1000",
         }))
         .unwrap();
+        let mut call = Call { name: "cartservice", caller: workload(), reach };
         let outbound = serde_json::json!({
             "upstream_cluster": "outbound|6379||redis-cart", "downstream_remote_address": "10.0.0.1:1000",
             "upstream_local_address": "10.0.0.1:2000", "request_id": "r",
@@ -294,9 +273,9 @@ mod tests {
         let logs = |from: &str| {
             Logs::from([("cartservice", vec![entry(outbound.clone())]), ("redis-cart", vec![inbound(from)])])
         };
-        assert!(ends_of(&logs("10.0.0.1:2000"), "cartservice", &reach).is_some());
-        assert!(ends_of(&logs("10.0.0.1:2001"), "cartservice", &reach).is_none(), "another connection");
-        reach.request_id = Some("r".into());
-        assert!(ends_of(&logs("10.9.9.9:1"), "cartservice", &reach).is_some());
+        assert!(ends_of(&logs("10.0.0.1:2000"), &call).is_some());
+        assert!(ends_of(&logs("10.0.0.1:2001"), &call).is_none(), "another connection");
+        call.reach.request_id = Some("r".into());
+        assert!(ends_of(&logs("10.9.9.9:1"), &call).is_some());
     }
 }

@@ -12,8 +12,8 @@ pub use chromium::{CHROME_VARIABLE, chromium};
 pub use edges::{Edge, edges};
 pub use loss::{PROMISE, VISITS, Visit, Visited, Visitors};
 pub use page::{Page, Price};
-pub use policies::{Stranger, lift, log_both_ends, needed, no_plaintext, restrict, strangers};
-pub use reach::{CALLS, PLACES, Reach, cluster_of, from_pod, port_of, workload};
+pub use policies::{Stranger, lift, log_both_ends, no_plaintext, restrict, strangers};
+pub use reach::{CALLS, Call, PLACES, Reach, calls, cluster_of, needed, port_of, workload};
 pub use shopper::{Card, Shopper};
 
 /// Namespace of the application.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use super::edges::{CONFIGURED, Edge, logged_within};
-use super::{CALLS, NAMESPACE, PLACES, Reach, reach};
+use super::NAMESPACE;
+use super::edges::{Edge, logged_within};
+use super::reach::{self, CALLS, Call, PLACES, calls};
 use crate::cluster::Workload;
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -14,11 +15,17 @@ use crate::report::{Claim, Judgement};
 use crate::scope::Scope;
 use crate::vantage::{AccessEntry, Exchange, Expected};
 
+/// How long a proxy may take to be given a new configuration.
+const CONFIGURED: Duration = Duration::from_secs(30);
+
 /// Bound on the draining of older connections: Envoy's default is 45 s, `up` sets less.
 const DRAINED: Duration = Duration::from_secs(75);
 
 /// Proxies flush their logs every second.
 const FLUSHED: Duration = Duration::from_secs(6);
+
+/// Where a proxy tells how it listens.
+const LISTENERS: &str = "config_dump?resource=dynamic_listeners";
 
 /// Who may call what, by identity; `cluster.local` stands for the mesh's trust domain.
 const AUTHORIZATION: &str = include_str!("../../fixtures/boutique/authorization.yaml");
@@ -101,68 +108,43 @@ async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool)
     let waiting = PLACES.iter().map(async |(name, _)| {
         let pod = reach::workload(&scope.testbed, name).await?;
         eventually(format!("{what} at the proxy of {pod}"), CONFIGURED + DRAINED, async || {
-            if !wanted(name, &listeners(&pod).await?) {
+            if !wanted(name, &pod.proxy_admin(LISTENERS).await?) {
                 return Ok(Seen::NotYet("it has another configuration".into()));
             }
-            let draining = pod.proxy_stats("listener_manager.total_.*_draining").await?;
-            let count = |line: &str| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok();
+            let draining = pod.proxy_counts("listener_manager.total_.*_draining").await?;
             // That it says nothing is not that it drains nothing.
-            let counts: Vec<u64> = draining.lines().filter_map(count).collect();
-            let drained = !counts.is_empty() && counts.iter().all(|count| *count == 0);
-            Ok::<_, Error>(if drained { Seen::Yes(()) } else { Seen::NotYet(format!("draining: {counts:?}")) })
+            let drained = !draining.is_empty() && draining.iter().all(|(_, count)| *count == 0);
+            Ok::<_, Error>(if drained { Seen::Yes(()) } else { Seen::NotYet(format!("draining: {draining:?}")) })
         })
         .await
     });
     try_join_all(waiting).await.map(drop)
 }
 
-async fn listeners(pod: &Workload) -> Result<String> {
-    let command = ["pilot-agent", "request", "GET", "config_dump?resource=dynamic_listeners"];
-    pod.cluster.exec(pod.container("istio-proxy"), &command, None).await
-}
-
-/// A call that the application has no need of, and what came of it.
+/// A call that the application has no need of.
 #[derive(Debug)]
-pub struct Stranger {
-    name: &'static str,
-    caller: Workload,
-    reach: Reach,
-}
+pub struct Stranger(Call);
 
 /// Has every workload call every other that it has no need to call.
 ///
 /// # Errors
-/// As [`from_pod`](super::from_pod).
+/// Where a workload is missing, or does not report on its calls.
 pub async fn strangers(scope: &Scope) -> Result<Vec<Stranger>> {
     // Redis cannot call; nothing listens behind the load generator.
     let callers = PLACES.iter().map(|(name, _)| *name).filter(|name| *name != "redis-cart");
-    let asked = callers.map(async |caller| {
+    let asked = callers.map(|caller| {
         let needs = CALLS.iter().find(|(name, _)| *name == caller).map_or(&[][..], |(_, callees)| callees);
         let others = PLACES.iter().map(|(name, _)| *name).filter(|name| *name != caller && *name != "loadgenerator");
-        let others: Vec<&str> = others.filter(|name| !needs.contains(name)).collect();
-        let (pod, reached) = reach::from_pod(&scope.testbed, caller, &others).await?;
-        Ok::<_, Error>(reached.into_iter().map(move |reach| Stranger { name: caller, caller: pod.clone(), reach }))
+        (caller, others.filter(|name| !needs.contains(name)).collect())
     });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
-}
-
-/// Has every workload call each that it needs: the positive controls of [`strangers`].
-///
-/// # Errors
-/// As [`from_pod`](super::from_pod).
-pub async fn needed(scope: &Scope) -> Result<Vec<(&'static str, Reach)>> {
-    let asked = CALLS.map(async |(caller, callees)| {
-        let (_, reached) = reach::from_pod(&scope.testbed, caller, callees).await?;
-        Ok::<_, Error>(reached.into_iter().map(move |reach| (caller, reach)))
-    });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    Ok(calls(&scope.testbed, asked).await?.into_iter().map(Stranger).collect())
 }
 
 impl Stranger {
     /// Claims that the callee's proxy refused the call, while one that needs the callee was answered.
-    pub fn claim(&self, controls: &[(&'static str, Reach)]) -> Claim {
-        let Self { name, caller, reach } = self;
-        let of_callee: Vec<_> = controls.iter().filter(|(_, control)| control.callee == reach.callee).collect();
+    pub fn claim(&self, controls: &[Call]) -> Claim {
+        let Self(Call { name, caller, reach }) = self;
+        let of_callee: Vec<_> = controls.iter().filter(|control| control.reach.callee == reach.callee).collect();
         let claim = Claim {
             id: format!("no-edge/{name}/{}", reach.callee),
             requirement: "under least privilege no workload reaches one that it has no need of".into(),
@@ -176,7 +158,7 @@ impl Stranger {
             observed: reach.answer.to_string(),
             evidence: of_callee
                 .iter()
-                .map(|(who, control)| format!("control: {who} is answered with {}", control.answer))
+                .map(|control| format!("control: {} is answered with {}", control.name, control.reach.answer))
                 .collect(),
             verdict: if reach.is_denied() { Judgement::Pass } else { Judgement::Fail },
             next: vec![
@@ -184,8 +166,10 @@ impl Stranger {
                 format!("{} -n {NAMESPACE} exec {} -- /boutique check", caller.cluster.command("kubectl"), caller.pod),
             ],
         };
-        match of_callee.iter().find(|(_, control)| !control.reached) {
-            Some((who, _)) => claim.fault(format!("the control, {who}, was not answered: the denial proves nothing")),
+        match of_callee.iter().find(|control| !control.reach.reached) {
+            Some(Call { name, .. }) => {
+                claim.fault(format!("the control, {name}, was not answered: the denial proves nothing"))
+            }
             None if of_callee.is_empty() => claim.fault("there is no control, so the denial proves nothing"),
             None => claim,
         }
@@ -197,10 +181,10 @@ impl Stranger {
 pub fn no_plaintext(
     refused: &Exchange,
     (callee, account): (&Workload, Option<&AccessEntry>),
-    controls: &[(&'static str, Reach)],
+    controls: &[Call],
 ) -> Claim {
-    let (name, control) = match controls.iter().find(|(_, reach)| reach.callee == refused.dial.id) {
-        Some((name, control)) => (*name, control.reached.then(|| control.answer.to_string())),
+    let (name, control) = match controls.iter().find(|control| control.reach.callee == refused.dial.id) {
+        Some(Call { name, reach, .. }) => (*name, reach.reached.then(|| reach.answer.to_string())),
         None => ("nobody", None),
     };
     let claim = Claim {
@@ -243,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_by_how_it_was_made() {
-        let reach = |callee: &str, answer: Value| Reach {
+        let reach = |callee: &str, answer: Value| crate::boutique::Reach {
             callee: callee.into(),
             address: String::new(),
             reached: false,

@@ -1,5 +1,8 @@
 //! Who reaches whom inside the application: asked in each pod, of each of its services.
 
+use std::fmt;
+
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::Value;
@@ -129,7 +132,7 @@ pub async fn port_of(workload: &Workload) -> Result<u16> {
 /// # Errors
 /// [`Error::NoPod`] where the caller is not there, [`Error::Exec`] where it does not report on each, in a form that can be
 /// read.
-pub async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Result<(Workload, Vec<Reach>)> {
+async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Result<(Workload, Vec<Reach>)> {
     #[derive(Deserialize)]
     struct Report {
         checks: Vec<Reach>,
@@ -156,6 +159,43 @@ pub async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Resu
         return Err(unusable(format!("it reports on {} instead of {}", reported.join(", "), wanted.join(", "))));
     }
     Ok((pod, report.checks))
+}
+
+/// A call, and what came of it.
+#[derive(Debug)]
+pub struct Call {
+    /// Who called, by the workload's name.
+    pub name: &'static str,
+    /// The pod that called.
+    pub caller: Workload,
+    /// What came of it.
+    pub reach: Reach,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} → {}", self.name, self.reach.callee)
+    }
+}
+
+/// Has each of these callers call each of its callees, all at once.
+///
+/// # Errors
+/// As [`from_pod`].
+pub async fn calls(testbed: &Testbed, asked: impl IntoIterator<Item = (&'static str, Vec<&str>)>) -> Result<Vec<Call>> {
+    let asked = asked.into_iter().map(async |(name, callees)| {
+        let (caller, reached) = from_pod(testbed, name, &callees).await?;
+        Ok::<_, Error>(reached.into_iter().map(move |reach| Call { name, caller: caller.clone(), reach }))
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+}
+
+/// Has every workload call each that it needs.
+///
+/// # Errors
+/// As [`from_pod`].
+pub async fn needed(testbed: &Testbed) -> Result<Vec<Call>> {
+    calls(testbed, CALLS.map(|(caller, callees)| (caller, callees.to_vec()))).await
 }
 
 /// The container of a workload that holds `/boutique`.

@@ -134,12 +134,12 @@ impl Bench {
     ///
     /// # Errors
     /// [`Error::Exec`] where its statistics cannot be read.
-    pub async fn tls_handshakes(&self) -> Result<Option<f64>> {
+    pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
         let (Side::Meshed, pod) = &self.server else { return Ok(None) };
-        let stats = pod.proxy_stats("ssl.handshake").await?;
+        let counts = pod.proxy_counts("ssl.handshake").await?;
         // Those of its own listeners; as a client it has clusters.
-        let inbound = stats.lines().filter(|line| line.starts_with("listener."));
-        Ok(Some(inbound.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<f64>().ok()).sum()))
+        let inbound = counts.iter().filter(|(name, _)| name.starts_with("listener."));
+        Ok(Some(inbound.map(|(_, count)| count).sum()))
     }
 
     /// What each proxy has used so far; the driver tells its own cost. The echo server is left out: its image has no shell

@@ -19,6 +19,9 @@ use crate::identity::{Certificate, SpiffeId};
 /// Proxies flush their logs every second, and log TCP when a connection ends.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
+/// Bound on reading logs once: one that is not handed out must not use up the time of every other look.
+const READ_BOUND: Duration = Duration::from_secs(5);
+
 /// One line of a proxy's access log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessEntry(BTreeMap<String, String>);
@@ -166,16 +169,12 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
         let destination = at_destination.iter().find(|entry| entry.is_destination_of(exchange))?.clone();
         Some(Ends { source, destination })
     };
-    let mut last = Ok((Vec::new(), Vec::new()));
-    let complete = eventually("both proxies to log every exchange", FLUSH_BOUND, async || {
-        last = futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
-        let logs = last.as_ref().map_err(ToString::to_string)?;
-        let missing = answered.iter().filter(|exchange| of(exchange, logs).is_none()).count();
-        Ok::<_, String>(if missing == 0 { Seen::Yes(()) } else { Seen::NotYet(format!("{missing} are not logged")) })
-    });
-    // What is missing in the end is missing evidence, and fails the claim it belongs to; not the others.
-    drop(complete.await);
-    let logs = last?;
+    let read = async || futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
+    let missing = |logs: &_| {
+        let missing = answered.iter().filter(|exchange| of(exchange, logs).is_none());
+        missing.map(|exchange| exchange.dial.id.clone()).collect()
+    };
+    let logs = read_until("both proxies to log every exchange", FLUSH_BOUND, read, missing).await?;
     Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
 }
 
@@ -186,17 +185,42 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
 /// Where the log cannot be read.
 pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
     let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.turns_away(exchange)).cloned();
-    let mut last = Ok(Vec::new());
-    let complete = eventually("the proxy to log every refusal", FLUSH_BOUND, async || {
-        last = entries(destination, exchanges).await;
-        let log = last.as_ref().map_err(ToString::to_string)?;
+    let missing = |log: &Vec<AccessEntry>| {
         let refused = exchanges.iter().filter(|exchange| !exchange.outcome().is_answered());
-        let missing = refused.filter(|exchange| of(exchange, log).is_none()).count();
-        Ok::<_, String>(if missing == 0 { Seen::Yes(()) } else { Seen::NotYet(format!("{missing} are not logged")) })
-    });
-    drop(complete.await);
-    let log = last?;
+        let missing = refused.filter(|exchange| of(exchange, log).is_none());
+        missing.map(|exchange| exchange.dial.id.clone()).collect()
+    };
+    let read = async || entries(destination, exchanges).await;
+    let log = read_until("the proxy to log every refusal", FLUSH_BOUND, read, missing).await?;
     Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
+}
+
+/// Reads logs until nothing is `missing` in them, for at most `within`, and returns the last that were read: what is missing
+/// in the end is missing evidence, and fails the claim it belongs to; not the others.
+///
+/// # Errors
+/// Where they could not be read even once.
+pub(crate) async fn read_until<L: Default>(
+    want: &str,
+    within: Duration,
+    mut read: impl AsyncFnMut() -> Result<L>,
+    missing: impl Fn(&L) -> Vec<String>,
+) -> Result<L> {
+    let mut last = None;
+    let complete = eventually(want, within, async || {
+        let Ok(logs) = tokio::time::timeout(READ_BOUND, read()).await else {
+            return Ok(Seen::NotYet(format!("a log was not handed out within {READ_BOUND:?}")));
+        };
+        let missing = missing(last.insert(logs?));
+        let seen = if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) };
+        Ok::<_, crate::Error>(seen)
+    });
+    match complete.await {
+        Err(error) if last.is_none() => return Err(error),
+        Err(incomplete) => eprintln!("note: {incomplete}"),
+        Ok(()) => {}
+    }
+    Ok(last.unwrap_or_default())
 }
 
 /// What a workload's proxy has logged since the first of the exchanges began.

@@ -13,8 +13,8 @@ use std::time::Instant;
 pub(crate) use claims::authenticated;
 pub use claims::{answered, denied, denied_by_proxy, mutual_tls, refused_by_certificate};
 pub use dials::{client_hello, dial, handshake, nonce, sni_of};
-pub(crate) use evidence::logged;
 pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
+pub(crate) use evidence::{logged, read_until};
 pub use expected::{Expected, alert};
 pub use fleet::{
     MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, caller, deploy_probe, eastwest_gateway, ingress_gateway,

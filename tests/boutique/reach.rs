@@ -26,7 +26,7 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
 async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() -> Verdict {
     Scope::run(SUITE, "under_least_privilege", async |scope| {
         boutique::restrict(scope).await?;
-        let controls = boutique::needed(scope).await?;
+        let controls = boutique::needed(&scope.testbed).await?;
         for stranger in boutique::strangers(scope).await? {
             scope.claim(stranger.claim(&controls));
         }
@@ -46,7 +46,7 @@ async fn no_service_takes_plaintext() -> Verdict {
     Scope::run(SUITE, "no_service_takes_plaintext", async |scope| {
         // The positive control of each: the application's own call to it, which is answered over mutual TLS.
         boutique::log_both_ends(scope).await?;
-        let controls = boutique::needed(scope).await?;
+        let controls = boutique::needed(&scope.testbed).await?;
         let called = PLACES.map(|(name, _)| name).into_iter().filter(|name| *name != "loadgenerator");
         let refused = called.map(async |name| {
             let pod = boutique::workload(&scope.testbed, name).await?;

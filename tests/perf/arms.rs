@@ -129,7 +129,7 @@ async fn one(
     let failures = after.failures.total().saturating_sub(before.failures.total());
     run.receipts.insert("bypass_failures".into(), failures as f64);
     if let (Some(before), Some(after)) = (handshakes, bench.tls_handshakes().await?) {
-        run.receipts.insert("tls_handshakes".into(), (after - before).max(0.0));
+        run.receipts.insert("tls_handshakes".into(), after.saturating_sub(before) as f64);
     }
     run.host.steal = steal.share();
     Ok(run)
