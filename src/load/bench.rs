@@ -39,13 +39,17 @@ impl Side {
     }
 }
 
-/// A client and a server.
+/// A client and a server, perhaps with a gateway between them.
 #[derive(Debug, Clone)]
 pub struct Bench {
     cluster: Arc<Cluster>,
     client: (Side, Workload),
     server: (Side, Workload),
+    gateway: Option<Workload>,
 }
+
+/// The gateway's deployment and service, in [`Side::Meshed`].
+const GATEWAY: &str = "echo-gateway";
 
 impl Bench {
     /// Starts both until the test ends, where they do not run yet.
@@ -58,7 +62,29 @@ impl Bench {
         }
         let (client_pod, server_pod) =
             futures::try_join!(ready(cluster, client, "client", &[]), ready(cluster, server, "server", &[]))?;
-        Ok(Self { cluster: Arc::clone(cluster), client: (client, client_pod), server: (server, server_pod) })
+        Ok(Self {
+            cluster: Arc::clone(cluster),
+            client: (client, client_pod),
+            server: (server, server_pod),
+            gateway: None,
+        })
+    }
+
+    /// Starts a client and a server without proxies, and between them a gateway that ends TLS, until the test ends.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
+        // The gateway first: it wants a core to itself, and pods that come before could be in its way.
+        scope.scale(cluster, Side::Meshed.namespace(), GATEWAY, 1).await?;
+        let gateway = ready(cluster, Side::Meshed, GATEWAY, &[]).await?;
+        let bench = Self::start(scope, cluster, Side::Naked, Side::Naked).await?;
+        Ok(Self { gateway: Some(gateway), ..bench })
+    }
+
+    /// The gateway's pod, where there is one.
+    pub fn gateway(&self) -> Option<&Workload> {
+        self.gateway.as_ref()
     }
 
     /// Replaces both pods, proxies and all: no connection, and nothing learned, is left of what went before.
@@ -83,9 +109,12 @@ impl Bench {
         &self.server.1
     }
 
-    /// Where the client reaches the server: its service, by name.
+    /// Where the client reaches the server, or the gateway before it: a service, by name.
     pub fn target(&self) -> String {
-        format!("server.{}:8080", self.server.0.namespace())
+        match self.gateway {
+            Some(_) => format!("{GATEWAY}.{}:8443", Side::Meshed.namespace()),
+            None => format!("server.{}:8080", self.server.0.namespace()),
+        }
     }
 
     /// Makes load by `arguments` of the driver's command line, and records it as a run of `comparison` in place `order`.
@@ -130,12 +159,17 @@ impl Bench {
         Ok(run)
     }
 
-    /// TLS handshakes that the server's proxy has completed as a server; `None` where there is no such proxy.
+    /// TLS handshakes that the gateway's, or else the server's, proxy has completed as a server with TLS of its own; `None`
+    /// where there is no such proxy.
     ///
     /// # Errors
     /// [`Error::Exec`] where its statistics cannot be read.
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
-        let (Side::Meshed, pod) = &self.server else { return Ok(None) };
+        let pod = match (&self.gateway, &self.server) {
+            (Some(gateway), _) => gateway,
+            (None, (Side::Meshed, server)) => server,
+            (None, _) => return Ok(None),
+        };
         let counts = pod.proxy_counts("ssl.handshake").await?;
         // Those of its own listeners; as a client it has clusters.
         let inbound = counts.iter().filter(|(name, _)| name.starts_with("listener."));
@@ -145,7 +179,7 @@ impl Bench {
     /// What each proxy has used so far; the driver tells its own cost. The echo server is left out: its image has no shell
     /// to ask, and it does the same in every arm.
     async fn cost(&self) -> Result<Vec<(&'static str, Cost)>> {
-        let mut of = Vec::new();
+        let mut of: Vec<_> = self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")).collect();
         for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
             if *side == Side::Meshed {
                 of.push((name, pod, "istio-proxy"));

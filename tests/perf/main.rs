@@ -1,4 +1,4 @@
-//! Whether p99 moved: the TCP bypass, sidecars, mutual TLS, and the controls that show that this suite can tell.
+//! Whether p99 moved: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and the controls that show that this suite can tell.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`). Runs of two arms alternate, and bounds are in
 //! `fixtures/perf/bounds.toml`; docs/judging.md says how far a verdict can be believed. Every run is in
@@ -6,6 +6,7 @@
 //! draws them. `MESHPROOF_PERF=full` takes the seed's durations.
 
 mod arms;
+mod cryptomb;
 
 use meshproof::judge::Arm;
 use meshproof::load::{Bench, Side};
@@ -13,7 +14,7 @@ use meshproof::treatment::TcpBypass;
 use meshproof::{Scope, Verdict};
 use serial_test::file_serial;
 
-use arms::{Row, interleave};
+use arms::{Applied, Row, interleave};
 
 const SUITE: &str = "perf";
 
@@ -34,7 +35,7 @@ async fn bypass_p99() -> Verdict {
             bench.restart().await?;
             Ok(bench.clone())
         };
-        interleave(scope, rows, Some(&bypass), prepare).await
+        interleave(scope, rows, Applied::Bypass(&bypass), prepare).await
     })
     .await
 }
@@ -50,7 +51,7 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
             bench.restart().await?;
             Ok(bench.clone())
         };
-        interleave(scope, [Row::of("aa")], Some(&bypass), prepare).await
+        interleave(scope, [Row::of("aa")], Applied::Bypass(&bypass), prepare).await
     })
     .await
 }
@@ -67,7 +68,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
             bench.restart().await?;
             Ok(bench.clone())
         };
-        interleave(scope, [Row::of("bypass_naked")], Some(&bypass), prepare).await
+        interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), prepare).await
     })
     .await
 }
@@ -79,8 +80,9 @@ async fn delay_2ms_is_seen() -> Verdict {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         // The echo server waits before it answers, if it is asked to.
-        let row = Row::of("delay_2ms").with_path(Arm::Treatment, "/echo?size=1024&delay=2ms");
-        interleave(scope, [row], None, async |_: Arm| Ok(bench.clone())).await
+        let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
+        let row = Row::of("delay_2ms").asking(|arm| vec![format!("--path=/echo?size=1024{}", delay(arm))]);
+        interleave(scope, [row], Applied::Nothing, async |_: Arm| Ok(bench.clone())).await
     })
     .await
 }
@@ -100,7 +102,7 @@ async fn sidecar_overhead() -> Verdict {
         ] {
             let treated = Bench::start(scope, cluster, client, server).await?;
             let prepare = async |arm: Arm| Ok(if arm == Arm::Treatment { treated.clone() } else { naked.clone() });
-            interleave(scope, [Row::of(&format!("sidecar_overhead/{row}"))], None, prepare).await?;
+            interleave(scope, [Row::of(&format!("sidecar_overhead/{row}"))], Applied::Nothing, prepare).await?;
         }
         Ok(())
     })
@@ -119,7 +121,7 @@ async fn mtls_overhead() -> Verdict {
             bench.restart().await?;
             Ok(bench.clone())
         };
-        interleave(scope, [Row::of("mtls_overhead")], None, prepare).await
+        interleave(scope, [Row::of("mtls_overhead")], Applied::Nothing, prepare).await
     })
     .await
 }

@@ -51,6 +51,9 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         let boutique = workload("boutique", "meshproof-boutique").await?;
         let load = workload("load", "meshproof-load").await?;
         let tcp_bypass = workload("tcp-bypass", "meshproof-tcp-bypass").await?;
+        let name = "multibuffer-tls";
+        let module = workload::library(store, name, "meshproof-multibuffer-tls", images::MULTIBUFFER_TLS);
+        let module = progress.step(None, name, module).await?;
         let mut directories = Vec::new();
         let bootstrap = progress.step(None, "Go", go::bootstrap(store, versions)).await?;
         for component in go::Component::ALL {
@@ -59,9 +62,9 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         }
         let workloads =
             (probe.join("probe"), boutique.join("boutique"), load.join("load"), tcp_bypass.join("tcp-bypass"));
-        anyhow::Ok((workloads, directories))
+        anyhow::Ok((workloads, module, directories))
     };
-    let ((node_rootfs, pod_rootfs, envoy), ((probe, boutique, load, tcp_bypass), directories)) =
+    let ((node_rootfs, pod_rootfs, envoy), ((probe, boutique, load, tcp_bypass), multibuffer_tls, directories)) =
         tokio::try_join!(fetched, built)?;
     let of = |component| {
         let index = go::Component::ALL.iter().position(|&other| other == component);
@@ -75,6 +78,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         istio: of(go::Component::Istio),
         envoy,
         fortio: of(go::Component::Fortio),
+        multibuffer_tls,
     };
     // By their contents: what goes into a binary changes more often than what comes out.
     let probe_tag = Key::new("probe").file(&probe)?.finish();

@@ -20,7 +20,11 @@ pub(crate) struct Parts {
     pub(crate) istio: PathBuf,
     pub(crate) envoy: PathBuf,
     pub(crate) fortio: PathBuf,
+    pub(crate) multibuffer_tls: PathBuf,
 }
+
+/// File of the module that the proxies' image carries, by the name under which Envoy looks for `multibuffer_tls`.
+pub(crate) const MULTIBUFFER_TLS: &str = "libmultibuffer_tls.so";
 
 /// The images of Kubernetes and Istio; layers are written into `directory`.
 ///
@@ -66,9 +70,11 @@ pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> 
     let binary = parts.istio.join("pilot-discovery");
     add("pilot", istio, Some(&base), &[(path, &binary, 0o755)], &[path], "1337:1337")?;
     let path = "/usr/local/bin/pilot-agent";
-    let proxy: [(&str, &Path, u32); 3] = [
+    let module = format!("/usr/local/lib/envoy/{MULTIBUFFER_TLS}");
+    let proxy: [(&str, &Path, u32); 4] = [
         (path, &parts.istio.join("pilot-agent"), 0o755),
         ("/usr/local/bin/envoy", &parts.envoy.join("envoy"), 0o755),
+        (&module, &parts.multibuffer_tls.join(MULTIBUFFER_TLS), 0o644),
         ("/var/lib/istio/envoy/envoy_bootstrap_tmpl.json", &parts.istio.join("envoy_bootstrap_tmpl.json"), 0o644),
     ];
     add("proxyv2", istio, Some(&base), &proxy, &[path], "1337:1337")?;

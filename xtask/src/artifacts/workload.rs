@@ -16,6 +16,28 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// # Errors
 /// Where it does not compile.
 pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
+    let what = Output { name: binary, selected: &["--bin", binary], flags: "-C target-feature=+crt-static" };
+    // A target directory apart: other flags in the workspace's own would build everything again.
+    output(store, workload, package, what, "workload-target").await
+}
+
+/// Builds the shared library `file` of the workload `workload`, which another process loads, and returns the directory that
+/// holds it.
+///
+/// # Errors
+/// Where it does not compile.
+pub(crate) async fn library(store: &Store, workload: &str, package: &str, file: &str) -> Result<PathBuf> {
+    output(store, workload, package, Output { name: file, selected: &["--lib"], flags: "" }, "library-target").await
+}
+
+/// What a build makes, and how.
+struct Output<'a> {
+    name: &'a str,
+    selected: &'a [&'a str],
+    flags: &'a str,
+}
+
+async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, target: &str) -> Result<PathBuf> {
     let compiler = run("rustc").arg("--version").stdout().await.context("no Rust compiler")?;
     let key = Key::new("workload 1")
         .text(&compiler)
@@ -24,18 +46,18 @@ pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: 
         .directory(&paths::fixture("workloads").join(workload))?
         .finish();
     store
-        .get(binary, &key, |output| async move {
-            // A target directory apart: other flags in the workspace's own would build everything again.
-            let target = paths::cache()?.join("workload-target");
+        .get(what.name, &key, |output| async move {
+            let target = paths::cache()?.join(target);
             run(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-                .args(["build", "--release", "--locked", "--package", package, "--bin", binary, "--target", TARGET])
+                .args(["build", "--release", "--locked", "--package", package, "--target", TARGET])
+                .args(what.selected)
                 .arg("--target-dir")
                 .arg(&target)
                 .current_dir(paths::root())
-                .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .env("RUSTFLAGS", what.flags)
                 .ok()
                 .await?;
-            std::fs::copy(target.join(TARGET).join("release").join(binary), output.join(binary))?;
+            std::fs::copy(target.join(TARGET).join("release").join(what.name), output.join(what.name))?;
             Ok(())
         })
         .await

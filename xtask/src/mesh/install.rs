@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use meshproof::{Seen, eventually};
+use rcgen::{CertificateParams, KeyPair, RsaKeySize};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
@@ -29,6 +30,12 @@ pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
 
 /// Namespace of the control plane and the gateways.
 const SYSTEM: &str = "istio-system";
+
+/// Namespace of what is timed, where it has proxies.
+const PERF: &str = "meshproof-perf";
+
+/// Secret with the certificate and key of `fixtures/perf/multibuffer-tls.yaml`.
+const ECHO_CREDENTIAL: &str = "echo-credential";
 
 /// Bound on one deployment becoming available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
@@ -112,6 +119,30 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
+    /// The certificate of the gateway at whose end of TLS something is timed: RSA-2048, as in the seed. Made once.
+    async fn echo_credential(&self) -> Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), PERF);
+        if secrets.get_opt(ECHO_CREDENTIAL).await?.is_some() {
+            return Ok(());
+        }
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?;
+        let names = ["control.echo.test".to_owned(), "treatment.echo.test".to_owned()];
+        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+        let file = |name: &str, pem: String| (name.to_owned(), ByteString(pem.into_bytes()));
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(ECHO_CREDENTIAL.into()), ..Default::default() },
+            type_: Some("kubernetes.io/tls".into()),
+            data: Some([file("tls.crt", certificate.pem()), file("tls.key", key.serialize_pem())].into()),
+            ..Default::default()
+        };
+        progress::count_command();
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .with_context(|| format!("cannot write secret {ECHO_CREDENTIAL}"))?;
+        Ok(())
+    }
+
     /// `istioctl install` of one IstioOperator file.
     async fn install(&self, relative: &str) -> Result<()> {
         let operator = template::fixture(relative, &self.values)?;
@@ -182,13 +213,15 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
-            for (namespace, injection) in [("meshproof-perf", "enabled"), ("meshproof-perf-naked", "disabled")] {
+            for (namespace, injection) in [(PERF, "enabled"), ("meshproof-perf-naked", "disabled")] {
                 let mut values = self.values.clone();
                 values.insert("PERF_NAMESPACE", namespace.to_owned());
                 values.insert("PERF_INJECTION", injection.to_owned());
                 kubernetes::apply(&self.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
             }
             self.apply_fixture("perf/tcp-bypass.yaml").await?;
+            self.echo_credential().await?;
+            self.apply_fixture("perf/multibuffer-tls.yaml").await?;
             kubernetes::unlabel_nodes(&self.client, TCP_BYPASS_LABEL).await?;
             for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
                 kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;

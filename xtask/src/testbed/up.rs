@@ -199,9 +199,18 @@ async fn record(spread: &Spread, members: &[Member<'_>], authority: &Authority, 
             root_cert: authority.read(first.node.name(), "root-cert.pem")?,
         },
         clusters,
-        treatments: vec![treatment::TCP_BYPASS.into()],
+        treatments: treatments(),
         faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into(), record::fault::PAUSE_CLUSTER.into()],
     })
+}
+
+/// Those that this machine can have: the nodes share its kernel and its processor.
+fn treatments() -> Vec<String> {
+    let mut treatments = vec![treatment::TCP_BYPASS.into()];
+    if std::arch::is_x86_feature_detected!("avx512ifma") {
+        treatments.push(treatment::MULTIBUFFER_TLS.into());
+    }
+    treatments
 }
 
 /// File in the testbed directory that says whose it is.
