@@ -37,11 +37,13 @@ struct Missing {
 }
 
 /// A program, the arguments with which it must succeed, and the package that has it.
-const PROGRAMS: [(&str, &[&str], &str, &str); 5] = [
+const PROGRAMS: [(&str, &[&str], &str, &str); 7] = [
     ("mmdebstrap", &["--version"], "mmdebstrap (assembles root file systems)", "mmdebstrap"),
     ("python3", &["-m", "pip", "--version"], "Python's pip (fetches Envoy's wheel)", "python3-pip"),
     // Rust's own BPF target needs a nightly compiler.
     ("clang", &["--version"], "clang (compiles the TCP bypass's BPF programs)", "clang"),
+    ("cmake", &["--version"], "cmake (builds the multi-buffer module's BoringSSL)", "cmake"),
+    ("g++", &["--version"], "a C++ compiler (builds the multi-buffer module's BoringSSL)", "g++"),
     // The engine's: it cannot make a network without.
     ("iptables", &["--version"], "iptables (the container engine's networks)", "iptables"),
     ("git", &["--version"], "git (the revision in reports)", "git"),
