@@ -52,7 +52,7 @@ fn the_file_that_ships_is_in_order_in_both_modes() {
     let after_the_first = |trial: &&Trial| trial.id.starts_with("bypass_p99/") && trial.id != "bypass_p99/16";
     let trials = quick.trials().iter().filter(|trial| !after_the_first(trial));
     let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
-    assert!(seconds <= 15.0 * 60.0, "{seconds}");
+    assert!(seconds <= 20.0 * 60.0, "the trials' budgets together are {seconds} s, more than 20 minutes");
 }
 
 #[test]
