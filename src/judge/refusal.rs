@@ -71,6 +71,14 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
     if first.plan != run.plan {
         return Some(format!("its plan {} is not that of the runs before it, {}", run.plan, first.plan));
     }
+    if first.tls != run.tls {
+        let words = |tls: &[String]| if tls.is_empty() { "none".into() } else { tls.join(" and ") };
+        return Some(format!(
+            "its TLS is not that of the runs before it: {}, and was {}; arms may differ by the treatment alone",
+            words(&run.tls),
+            words(&first.tls)
+        ));
+    }
     let differs = |(name, metric): (&String, &super::Metric)| {
         let before = &first.metrics.get(name)?.unit;
         (*before != metric.unit).then(|| format!("`{name}` is in {}, and was in {before}", metric.unit))

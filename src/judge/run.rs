@@ -89,6 +89,9 @@ pub struct Run {
     /// Why the load generator was the bottleneck, if it was: such a run proves nothing and is refused.
     #[serde(default)]
     pub saturated: Option<String>,
+    /// What the generator and its peer agreed to in TLS handshakes, where they did: the same in every run of a comparison.
+    #[serde(default)]
+    pub tls: Vec<String>,
     /// Counters that prove whether the treatment was at work.
     #[serde(default)]
     pub receipts: BTreeMap<String, f64>,
@@ -114,6 +117,7 @@ impl Run {
             errors: 0,
             dropped: 0,
             saturated: None,
+            tls: Vec::new(),
             receipts: BTreeMap::new(),
         }
     }

@@ -167,6 +167,7 @@ fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
 #[case::no_metric(1, |run: &mut Run| run.metrics.clear(), "there is no metric `p99_us`")]
 #[case::other_host(1, |run: &mut Run| run.host.kernel = "6.1".into(), "another host than the runs before it: kernel (`` and `6.1`)")]
 #[case::other_plan(1, |run: &mut Run| run.plan = 1.into(), "its plan 1 is not that of the runs before")]
+#[case::other_tls(1, |run: &mut Run| run.tls.push("TLSv1_2".into()), "its TLS is not that of the runs before it: TLSv1_2, and was none")]
 #[case::other_unit(1, |run: &mut Run| run.measure("p99_us", 1.0, "ms"), "`p99_us` is in ms, and was in us")]
 #[case::other_comparison(1, |run: &mut Run| run.comparison = "two".into(), "it belongs to `two`")]
 #[case::other_arm(1, |run: &mut Run| run.arm = Arm::Control, "run 001 of ABBA, BAAB … is a treatment run")]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
-use meshproof_load::Summary;
+use kube::api::ListParams;
+use meshproof_load::{Summary, TlsSession};
 
 use super::Cost;
 use crate::cluster::{Cluster, Workload, is_ready};
@@ -20,13 +20,17 @@ use crate::scope::Scope;
 /// Bound on both pods being ready.
 const READY: Duration = Duration::from_secs(120);
 
-/// With a proxy, or without.
+/// With a proxy, or without. Each has a twin: equal, but that the TCP bypass leaves it alone. So two arms run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Namespace `meshproof-perf`.
     Meshed,
+    /// Namespace `meshproof-perf-twin`.
+    MeshedTwin,
     /// Namespace `meshproof-perf-naked`.
     Naked,
+    /// Namespace `meshproof-perf-naked-twin`.
+    NakedTwin,
 }
 
 impl Side {
@@ -34,8 +38,15 @@ impl Side {
     pub fn namespace(self) -> &'static str {
         match self {
             Self::Meshed => "meshproof-perf",
+            Self::MeshedTwin => "meshproof-perf-twin",
             Self::Naked => "meshproof-perf-naked",
+            Self::NakedTwin => "meshproof-perf-naked-twin",
         }
+    }
+
+    /// Whether its pods have proxies.
+    pub fn is_meshed(self) -> bool {
+        matches!(self, Self::Meshed | Self::MeshedTwin)
     }
 }
 
@@ -61,7 +72,7 @@ impl Bench {
             scope.scale(cluster, side.namespace(), name, 1).await?;
         }
         let (client_pod, server_pod) =
-            futures::try_join!(ready(cluster, client, "client", &[]), ready(cluster, server, "server", &[]))?;
+            futures::try_join!(ready(cluster, client, "client"), ready(cluster, server, "server"))?;
         Ok(Self {
             cluster: Arc::clone(cluster),
             client: (client, client_pod),
@@ -77,7 +88,7 @@ impl Bench {
     pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
         // The gateway first: it wants a core to itself, and pods that come before could be in its way.
         scope.scale(cluster, Side::Meshed.namespace(), GATEWAY, 1).await?;
-        let gateway = ready(cluster, Side::Meshed, GATEWAY, &[]).await?;
+        let gateway = ready(cluster, Side::Meshed, GATEWAY).await?;
         let bench = Self::start(scope, cluster, Side::Naked, Side::Naked).await?;
         Ok(Self { gateway: Some(gateway), ..bench })
     }
@@ -85,23 +96,6 @@ impl Bench {
     /// The gateway's pod, where there is one.
     pub fn gateway(&self) -> Option<&Workload> {
         self.gateway.as_ref()
-    }
-
-    /// Replaces both pods, proxies and all: no connection, and nothing learned, is left of what went before.
-    ///
-    /// # Errors
-    /// Where one cannot be removed, or the new one does not become ready.
-    pub async fn restart(&mut self) -> Result<()> {
-        let replaced = async |(side, pod): &(Side, Workload), name: &str| {
-            let pods = self.cluster.api::<Pod>(side.namespace());
-            let removed = pods.delete(&pod.pod, &DeleteParams::default().grace_period(1)).await;
-            removed.map_err(self.cluster.failed(format!("remove pod {}/{}", side.namespace(), pod.pod)))?;
-            ready(&self.cluster, *side, name, &[&pod.pod]).await
-        };
-        let (client, server) = futures::try_join!(replaced(&self.client, "client"), replaced(&self.server, "server"))?;
-        self.client.1 = client;
-        self.server.1 = server;
-        Ok(())
     }
 
     /// The server's pod.
@@ -167,7 +161,7 @@ impl Bench {
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
         let pod = match (&self.gateway, &self.server) {
             (Some(gateway), _) => gateway,
-            (None, (Side::Meshed, server)) => server,
+            (None, (side, server)) if side.is_meshed() => server,
             (None, _) => return Ok(None),
         };
         let counts = pod.proxy_counts("ssl.handshake").await?;
@@ -181,7 +175,7 @@ impl Bench {
     async fn cost(&self) -> Result<Vec<(&'static str, Cost)>> {
         let mut of: Vec<_> = self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")).collect();
         for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
-            if *side == Side::Meshed {
+            if side.is_meshed() {
                 of.push((name, pod, "istio-proxy"));
             }
         }
@@ -194,6 +188,7 @@ impl Bench {
 fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     run.latency(&microseconds(summary)?)?;
     run.measure("requests_per_second", summary.rates.completed, "1/s");
+    run.tls = summary.tls.iter().map(agreed).collect();
     run.requests = summary.counts.due;
     run.errors = summary.counts.failed;
     run.dropped = summary.counts.dropped;
@@ -202,6 +197,12 @@ fn record(run: &mut Run, summary: &Summary) -> Result<()> {
         .is_saturated()
         .then(|| summary.saturation.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     Ok(())
+}
+
+/// What was agreed to in TLS handshakes, in words; how often it was depends on the arm.
+fn agreed(session: &TlsSession) -> String {
+    let TlsSession { version, cipher_suite, key_exchange, alpn, certificate_sha256, handshakes: _ } = session;
+    format!("{version} {cipher_suite} {key_exchange} ALPN {alpn:?} certificate {certificate_sha256}")
 }
 
 /// The latency from the intended send time on, in microseconds.
@@ -215,16 +216,15 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
     Ok(micros)
 }
 
-/// The one ready pod of a workload that is none of `gone`.
-async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str, gone: &[&String]) -> Result<Workload> {
+/// The one ready pod of a workload.
+async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
     let (namespace, selector) = (side.namespace(), format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
     eventually(want, READY, async || {
         let pods = cluster.api::<Pod>(namespace).list(&ListParams::default().labels(&selector)).await;
         let pods = pods.map_err(cluster.failed(format!("list pods of {namespace}")))?.items;
-        let new = pods.iter().any(|pod| is_ready(pod) && !gone.contains(&&pod.name_any()));
-        // The old one must be gone too: it would be answered by, and billed for, the same name.
-        if !new || pods.len() != 1 {
+        // One that is still going must be gone too: it would be answered by, and billed for, the same name.
+        if !pods.iter().any(is_ready) || pods.len() != 1 {
             let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
             return Ok::<_, Error>(Seen::NotYet(format!("{} not ready", names.join(", "))));
         }

@@ -1,5 +1,6 @@
 //! Two arms in turn, until each comparison is decided.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ const TOLERANCE: &str = "0.25";
 /// How often a run is made again where the generator was the bottleneck in it. Such a run says nothing of the mesh, and is
 /// refused; where the machine's other guests take a processor for a second, the next one is sound.
 const REPEATS: usize = 2;
+
+/// The judge decides after a block, in which both arms were first and second as often.
+const RUNS_OF_A_BLOCK: usize = 4;
 
 /// A comparison of `bounds.toml`, and what is asked for in each arm, as arguments of the driver.
 pub(crate) struct Row {
@@ -58,51 +62,68 @@ pub(crate) enum Applied<'a> {
     MultibufferTls(&'a MultibufferTls),
 }
 
-/// Runs the rows in both arms, ABBA, BAAB, …, each arm prepared once for all rows that are still open, until every one is
-/// decided or its budget is spent. Prints the tables.
+/// Where each arm is measured. Both are there for as long as the comparison takes.
+pub(crate) struct Benches {
+    pub(crate) control: Bench,
+    pub(crate) treatment: Bench,
+}
+
+impl Benches {
+    /// For arms that differ by what is asked for only.
+    pub(crate) fn same(bench: Bench) -> Self {
+        Self { control: bench.clone(), treatment: bench }
+    }
+
+    fn of(&self, arm: Arm) -> &Bench {
+        match arm {
+            Arm::Control => &self.control,
+            Arm::Treatment => &self.treatment,
+        }
+    }
+}
+
+/// Runs the rows in turn, each a block of both arms, ABBA, BAAB, …, until every one is decided or its budget is spent. Prints
+/// the tables.
 pub(crate) async fn interleave<const N: usize>(
     scope: &Scope,
     rows: [Row; N],
     applied: Applied<'_>,
-    mut prepare: impl AsyncFnMut(Arm) -> Result<Bench, Error>,
+    benches: &Benches,
 ) -> Result<(), Error> {
     let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
     let bounds = Bounds::load(&bounds, Mode::selected())?;
     let runs = report::directory(SUITE).join("runs");
     let host = Host::this();
-    let mut open = Vec::new();
+    let mut open = VecDeque::new();
     for row in rows {
         let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml").clone();
         recorded::clear(&runs, &trial.id)?;
-        open.push((Judge::new(&trial), row, trial));
+        open.push_back((Judge::new(&trial), row, trial));
     }
     let quiet = Quiet::but(scope, CLUSTER)?;
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
     let mut all = Vec::new();
-    while let Some((judge, ..)) = open.first() {
-        // All that are still open are at the same place.
-        let (arm, order) = (judge.arm(), judge.order());
-        let bench = prepare(arm).await?;
-        let mut still = Vec::new();
-        for (mut judge, row, trial) in open {
-            let mut run = one(&bench, &trial, order, &host, row.arguments(arm), applied).await?;
+    while let Some((mut judge, row, trial)) = open.pop_front() {
+        for _ in 0..RUNS_OF_A_BLOCK {
+            let (arm, order) = (judge.arm(), judge.order());
+            let again = async || one(benches.of(arm), &trial, order, &host, row.arguments(arm), applied).await;
+            let mut run = again().await?;
             for _ in 0..REPEATS {
                 let Some(why) = &run.saturated else { break };
                 eprintln!(
                     "note: run {order} of {} is made again, for the generator was the bottleneck: {why}",
                     trial.id
                 );
-                run = one(&bench, &trial, order, &host, row.arguments(arm), applied).await?;
+                run = again().await?;
             }
             judge.push(run.record(&runs)?)?;
-            match judge.decide() {
-                Decision::Continue { .. } => still.push((judge, row, trial)),
-                Decision::Done(comparisons) => all.extend(comparisons),
-            }
         }
-        open = still;
+        match judge.decide() {
+            Decision::Continue { .. } => open.push_back((judge, row, trial)),
+            Decision::Done(comparisons) => all.extend(comparisons),
+        }
     }
     drop(quiet);
     for table in table::beside_others(&all) {
@@ -188,9 +209,9 @@ impl Counted {
     }
 }
 
-/// Sets the mode of mutual TLS at the server, and at its clients what agrees with it, until the test ends.
-pub(crate) async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, mode: &str) -> Result<(), Error> {
-    let namespace = Side::Meshed.namespace();
+/// Sets the mode of mutual TLS at the server of `side`, and at its clients what agrees with it, until the test ends.
+pub(crate) async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, side: Side, mode: &str) -> Result<(), Error> {
+    let namespace = side.namespace();
     let metadata = json!({ "name": "server", "namespace": namespace });
     let server = json!({
         "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": metadata,

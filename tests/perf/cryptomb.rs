@@ -6,7 +6,7 @@ use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Verdict};
 use serial_test::file_serial;
 
-use super::arms::{Applied, Row, interleave};
+use super::arms::{Applied, Benches, Row, interleave};
 use super::{CLUSTER, SUITE};
 
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
@@ -27,7 +27,7 @@ async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
         arguments
     });
-    interleave(scope, [row], Applied::MultibufferTls(&module), async |_: Arm| Ok(bench.clone())).await
+    interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
 }
 
 /// A new connection for each request, as the seed's k6 has it.

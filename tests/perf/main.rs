@@ -8,13 +8,15 @@
 mod arms;
 mod cryptomb;
 
+use std::sync::Arc;
+
 use meshproof::judge::Arm;
 use meshproof::load::{Bench, Side};
 use meshproof::treatment::TcpBypass;
-use meshproof::{Scope, Verdict};
+use meshproof::{Cluster, Error, Scope, Verdict};
 use serial_test::file_serial;
 
-use arms::{Applied, Row, interleave};
+use arms::{Applied, Benches, Row, interleave};
 
 const SUITE: &str = "perf";
 
@@ -27,15 +29,11 @@ async fn bypass_p99() -> Verdict {
     Scope::run(SUITE, "bypass_p99", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        let mut bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         let rows = ["16", "32", "64", "128"].map(|row| Row::of(&format!("bypass_p99/{row}")));
-        let prepare = async |arm: Arm| {
-            bypass.switch(scope, arm == Arm::Treatment).await?;
-            // Connections made before do not count as treated: in both arms every one is new.
-            bench.restart().await?;
-            Ok(bench.clone())
-        };
-        interleave(scope, rows, Applied::Bypass(&bypass), prepare).await
+        // First the bypass, then whom it treats: connections made before do not count as treated.
+        bypass.switch(scope, true).await?;
+        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        interleave(scope, rows, Applied::Bypass(&bypass), &benches).await
     })
     .await
 }
@@ -46,12 +44,8 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
     Scope::run(SUITE, "aa", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        let mut bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
-        let prepare = async |_: Arm| {
-            bench.restart().await?;
-            Ok(bench.clone())
-        };
-        interleave(scope, [Row::of("aa")], Applied::Bypass(&bypass), prepare).await
+        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        interleave(scope, [Row::of("aa")], Applied::Bypass(&bypass), &benches).await
     })
     .await
 }
@@ -62,13 +56,9 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     Scope::run(SUITE, "bypass_naked", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        let mut bench = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
-        let prepare = async |arm: Arm| {
-            bypass.switch(scope, arm == Arm::Treatment).await?;
-            bench.restart().await?;
-            Ok(bench.clone())
-        };
-        interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), prepare).await
+        bypass.switch(scope, true).await?;
+        let benches = both(scope, cluster, Side::NakedTwin, Side::Naked).await?;
+        interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), &benches).await
     })
     .await
 }
@@ -82,7 +72,7 @@ async fn delay_2ms_is_seen() -> Verdict {
         // The echo server waits before it answers, if it is asked to.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
         let row = Row::of("delay_2ms").asking(|arm| vec![format!("--path=/echo?size=1024{}", delay(arm))]);
-        interleave(scope, [row], Applied::Nothing, async |_: Arm| Ok(bench.clone())).await
+        interleave(scope, [row], Applied::Nothing, &Benches::same(bench)).await
     })
     .await
 }
@@ -93,16 +83,16 @@ async fn sidecar_overhead() -> Verdict {
     Scope::run(SUITE, "sidecar_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         // A client without a proxy is let in for this.
-        arms::mtls(scope, cluster, "PERMISSIVE").await?;
-        let naked = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
+        arms::mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
+        let control = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
         for (row, client, server) in [
             ("client", Side::Meshed, Side::Naked),
             ("server", Side::Naked, Side::Meshed),
             ("both", Side::Meshed, Side::Meshed),
         ] {
-            let treated = Bench::start(scope, cluster, client, server).await?;
-            let prepare = async |arm: Arm| Ok(if arm == Arm::Treatment { treated.clone() } else { naked.clone() });
-            interleave(scope, [Row::of(&format!("sidecar_overhead/{row}"))], Applied::Nothing, prepare).await?;
+            let treatment = Bench::start(scope, cluster, client, server).await?;
+            let benches = Benches { control: control.clone(), treatment };
+            interleave(scope, [Row::of(&format!("sidecar_overhead/{row}"))], Applied::Nothing, &benches).await?;
         }
         Ok(())
     })
@@ -114,14 +104,17 @@ async fn sidecar_overhead() -> Verdict {
 async fn mtls_overhead() -> Verdict {
     Scope::run(SUITE, "mtls_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
-        let mut bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
-        let prepare = async |arm: Arm| {
-            arms::mtls(scope, cluster, if arm == Arm::Treatment { "STRICT" } else { "DISABLE" }).await?;
-            // New proxies begin with the new policy, and without a connection of the old.
-            bench.restart().await?;
-            Ok(bench.clone())
-        };
-        interleave(scope, [Row::of("mtls_overhead")], Applied::Nothing, prepare).await
+        // Before there are pods: their proxies begin with it, and without a connection of another mode.
+        arms::mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
+        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        interleave(scope, [Row::of("mtls_overhead")], Applied::Nothing, &benches).await
     })
     .await
+}
+
+/// A client and a server for each arm.
+async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: Side) -> Result<Benches, Error> {
+    let control = Bench::start(scope, cluster, control, control).await?;
+    let treatment = Bench::start(scope, cluster, treatment, treatment).await?;
+    Ok(Benches { control, treatment })
 }

@@ -213,10 +213,16 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
-            for (namespace, injection) in [(PERF, "enabled"), ("meshproof-perf-naked", "disabled")] {
+            for (namespace, injection, bypass) in [
+                (PERF, "enabled", "on"),
+                ("meshproof-perf-twin", "enabled", "off"),
+                ("meshproof-perf-naked", "disabled", "on"),
+                ("meshproof-perf-naked-twin", "disabled", "off"),
+            ] {
                 let mut values = self.values.clone();
                 values.insert("PERF_NAMESPACE", namespace.to_owned());
                 values.insert("PERF_INJECTION", injection.to_owned());
+                values.insert("PERF_BYPASS", bypass.to_owned());
                 kubernetes::apply(&self.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
             }
             self.apply_fixture("perf/tcp-bypass.yaml").await?;
