@@ -91,6 +91,11 @@ impl Judge {
         Self { trial: trial.clone(), pairs: Vec::new(), waiting: None }
     }
 
+    /// The runs of all whole pairs.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment])
+    }
+
     /// Place of the next run.
     pub fn order(&self) -> u32 {
         let runs = 2 * self.pairs.len() + usize::from(self.waiting.is_some());
@@ -164,9 +169,8 @@ impl Judge {
         if pairs >= self.trial.budget.max_pairs {
             return Some(format!("the budget of {pairs} pairs is spent"));
         }
-        let runs = || self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment]);
-        let began = runs().map(|run| run.started).fold(f64::INFINITY, f64::min);
-        let ended = runs().map(|run| run.started + run.duration).fold(0.0, f64::max);
+        let began = self.runs().map(|run| run.started).fold(f64::INFINITY, f64::min);
+        let ended = self.runs().map(|run| run.started + run.duration).fold(0.0, f64::max);
         let block = (ended - began) / (pairs / BLOCK) as f64;
         let budget = self.trial.budget.seconds;
         (ended - began + block > budget)

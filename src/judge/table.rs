@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use super::Verdict;
 use super::limit::{Attainment, Limit};
+use super::run::{Arm, Run};
 use crate::report::{Comparison, ends};
 
 /// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
@@ -130,6 +131,48 @@ pub fn comparisons(all: &[Comparison]) -> Table {
     table
 }
 
+/// What a user of HTTPS waited for, in the fields of the summary of the seed's k6: means over the runs of each arm. `None` where
+/// no TLS was spoken. In an iteration k6 counts the connection too; a request of k6's ends with the last byte, and here with the
+/// first.
+pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> + Clone) -> Option<Table> {
+    let arms = [Arm::Control, Arm::Treatment];
+    let mean = |arm: Arm, metric: &str| {
+        let values: Vec<f64> =
+            runs.clone().filter(|run| run.arm == arm).filter_map(|run| Some(run.metrics.get(metric)?.value)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    mean(Arm::Control, "handshake_mean_us")?;
+    let mut table = Table::new(
+        format!("{id}: what {users} users waited for"),
+        &["", "control: average", "control: p99", "treatment: average", "treatment: p99"],
+    );
+    let mut row = |name: &str, parts: &[&str]| {
+        let mut cells = vec![name.to_owned()];
+        for arm in arms {
+            for statistic in ["mean_us", "p99_us"] {
+                let sum: Option<f64> = parts.iter().map(|part| mean(arm, &format!("{part}_{statistic}"))).sum();
+                cells.push(sum.map_or_else(|| "?".into(), |sum| quantity(sum, "us")));
+            }
+        }
+        table.rows.push(cells);
+    };
+    row("iteration duration", &["total"]);
+    row("request duration", &["first_byte"]);
+    row("TLS handshake", &["handshake"]);
+    // As the seed does; the sum of two 99th percentiles is not that of the sum.
+    row("request + TLS", &["first_byte", "handshake"]);
+    let mut row = |name: &str, of: &dyn Fn(Arm) -> String| {
+        table.rows.push(vec![name.into(), of(Arm::Control), "–".into(), of(Arm::Treatment), "–".into()]);
+    };
+    row("requests a second", &|arm| quantity(mean(arm, "requests_per_second").unwrap_or_default(), "1/s"));
+    row("checks passed", &|arm| {
+        let of = |count: fn(&Run) -> u64| runs.clone().filter(|run| run.arm == arm).map(count).sum::<u64>();
+        let due = of(|run| run.requests);
+        format!("{} of {due}", due - of(|run| run.errors + run.dropped).min(due))
+    });
+    Some(table)
+}
+
 /// Comparisons that others have measured before, in the shape of their table and beside their numbers: one table for
 /// each family of comparisons (`bypass_p99` of `bypass_p99/16`).
 pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
@@ -172,4 +215,29 @@ pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
         }
     }
     tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::run;
+
+    #[test]
+    fn what_users_waited_for_is_told_of_both_arms_and_only_where_tls_was_spoken() {
+        let mut runs: Vec<Run> = (0..4).map(|order| run(order, 1_000.0)).collect();
+        assert_eq!(iterations("one", 64, runs.iter()), None);
+        for run in &mut runs {
+            let slow = if run.arm == Arm::Control { 2.0 } else { 1.0 };
+            for (name, value) in [("total", 10_000.0), ("first_byte", 3_000.0), ("handshake", 5_000.0)] {
+                run.measure(format!("{name}_mean_us"), value * slow, "us");
+                run.measure(format!("{name}_p99_us"), value * slow * 4.0, "us");
+            }
+        }
+        runs[0].errors = 7;
+        let table = iterations("one", 64, runs.iter()).expect("TLS was spoken");
+        let row = |name: &str| table.rows.iter().find(|row| row[0] == name).map(|row| row[1..].join(" "));
+        assert_eq!(row("iteration duration").as_deref(), Some("20.000 ms 80.000 ms 10.000 ms 40.000 ms"));
+        assert_eq!(row("request + TLS").as_deref(), Some("16.000 ms 64.000 ms 8.000 ms 32.000 ms"));
+        assert_eq!(row("checks passed").as_deref(), Some("19993 of 20000 – 20000 of 20000 –"));
+    }
 }

@@ -188,6 +188,15 @@ impl Bench {
 fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     run.latency(&microseconds(summary)?)?;
     run.measure("requests_per_second", summary.rates.completed, "1/s");
+    let of = [
+        ("total", &summary.latency.total),
+        ("first_byte", &summary.latency.first_byte),
+        ("handshake", &summary.latency.handshake),
+    ];
+    for (name, latency) in of.into_iter().filter(|(_, latency)| !latency.is_empty()) {
+        run.measure(format!("{name}_mean_us"), latency.mean() / 1e3, "us");
+        run.measure(format!("{name}_p99_us"), latency.quantile(0.99) as f64 / 1e3, "us");
+    }
     run.tls = summary.tls.iter().map(agreed).collect();
     run.requests = summary.counts.due;
     run.errors = summary.counts.failed;

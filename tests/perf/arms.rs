@@ -122,7 +122,12 @@ pub(crate) async fn interleave<const N: usize>(
         }
         match judge.decide() {
             Decision::Continue { .. } => open.push_back((judge, row, trial)),
-            Decision::Done(comparisons) => all.extend(comparisons),
+            Decision::Done(comparisons) => {
+                all.extend(comparisons);
+                if let Some(table) = table::iterations(&trial.id, trial.plan.connections, judge.runs()) {
+                    println!("{table}");
+                }
+            }
         }
     }
     drop(quiet);
