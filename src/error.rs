@@ -129,6 +129,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// No profile could be taken.
+    #[error("no profile: {reason}")]
+    Profile {
+        /// Why.
+        reason: String,
+    },
     /// An object that a test wants to place is there already, and not its own.
     #[error(
         "{cluster}: {object} is there already and not this run's: remove it, or run `cargo xtask testbed up`, which removes what an ended run left"

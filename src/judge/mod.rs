@@ -92,7 +92,7 @@ impl Judge {
     }
 
     /// The runs of all whole pairs.
-    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
         self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment])
     }
 

@@ -2,9 +2,11 @@
 
 mod bench;
 mod cost;
+mod profile;
 mod quiet;
 
 pub use bench::{Bench, Side};
 pub use cost::Cost;
 pub use meshproof_load::{Loop, Plan, Summary};
+pub use profile::{Profile, Profiler};
 pub use quiet::Quiet;

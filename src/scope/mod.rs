@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Workload};
 use crate::error::Result;
-use crate::load::Side;
 use crate::report::{self, Claim, Comparison, Judgement};
 use crate::testbed::Testbed;
 use crate::vantage;
@@ -245,12 +244,19 @@ impl Scope {
     /// Namespaces whose state explains a failure: the probes', and those this test made.
     fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let owned: Vec<_> = owned.iter().filter_map(Owned::namespace).collect();
-        let fixed =
-            [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE, Side::Meshed.namespace(), Side::Naked.namespace()];
-        let fixed =
-            self.testbed.clusters.iter().flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.into())));
-        fixed.chain(owned).collect()
+        let fixed = [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE];
+        let mut all: Vec<(Arc<Cluster>, String)> = self
+            .testbed
+            .clusters
+            .iter()
+            .flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.to_owned())))
+            .collect();
+        for (cluster, name) in owned.iter().filter_map(Owned::namespace) {
+            if !all.iter().any(|(other, known)| other.name() == cluster.name() && *known == name) {
+                all.push((cluster, name));
+            }
+        }
+        all
     }
 }
 

@@ -43,10 +43,11 @@ impl fmt::Display for Owned {
 }
 
 impl Owned {
-    /// The namespace, where that is what was created.
+    /// The namespace that was created, or where pods were.
     pub(super) fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
         match self {
             Self::Namespace(cluster, name) => Some((Arc::clone(cluster), name.clone())),
+            Self::Scale(scaled) => Some((Arc::clone(&scaled.cluster), scaled.namespace.clone())),
             _ => None,
         }
     }

@@ -1,11 +1,12 @@
 //! Two arms in turn, until each comparison is decided.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
-use meshproof::load::{Bench, Quiet, Side};
+use meshproof::judge::{Arm, Attainment, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
+use meshproof::load::{Bench, Profiler, Quiet, Side};
 use meshproof::report::{self, Host, Steal};
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass};
 use meshproof::{Cluster, Error, Scope};
@@ -98,6 +99,10 @@ pub(crate) async fn interleave<const N: usize>(
     for row in rows {
         let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml").clone();
         recorded::clear(&runs, &trial.id)?;
+        for arm in [Arm::Control, Arm::Treatment] {
+            // An older one would be taken for this comparison's.
+            let _ = std::fs::remove_file(flame_graph(&trial.id, arm));
+        }
         open.push_back((Judge::new(&trial), row, trial));
     }
     let quiet = Quiet::but(scope, CLUSTER)?;
@@ -122,7 +127,14 @@ pub(crate) async fn interleave<const N: usize>(
         }
         match judge.decide() {
             Decision::Continue { .. } => open.push_back((judge, row, trial)),
-            Decision::Done(comparisons) => {
+            Decision::Done(mut comparisons) => {
+                let mut short =
+                    comparisons.iter_mut().filter(|each| each.goal.is_some_and(|goal| goal != Attainment::Reached));
+                if let Some(first) = short.next() {
+                    let notes = profile(benches, &trial, &host, &row, applied).await?;
+                    first.notes.extend(notes.iter().cloned());
+                    short.for_each(|each| each.notes.extend(notes.iter().cloned()));
+                }
                 all.extend(comparisons);
                 if let Some(table) = table::iterations(&trial.id, trial.plan.connections, judge.runs()) {
                     println!("{table}");
@@ -137,6 +149,40 @@ pub(crate) async fn interleave<const N: usize>(
     println!("{}", table::comparisons(&all));
     scope.compare(all);
     Ok(())
+}
+
+fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
+    report::directory(SUITE).join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
+}
+
+/// Where processor time goes in each arm, for a goal that was not reached: two more runs, which are not judged, as flame graphs
+/// and in words.
+async fn profile(
+    benches: &Benches,
+    trial: &Trial,
+    host: &Host,
+    row: &Row,
+    applied: Applied<'_>,
+) -> Result<Vec<String>, Error> {
+    let mut notes = Vec::new();
+    for arm in [Arm::Control, Arm::Treatment] {
+        let length = Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s);
+        let profiler = Profiler::begin(length);
+        one(benches.of(arm), trial, 0, host, row.arguments(arm), applied).await?;
+        let path = flame_graph(&trial.id, arm);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let profile = profiler.and_then(Profiler::finish);
+        // A verdict stands without one.
+        notes.push(
+            match profile
+                .and_then(|profile| profile.draw(&format!("{}, {arm}", trial.id), &path).map(|()| profile.summary()))
+            {
+                Ok(summary) => format!("processor time, {arm}: {summary} (profiles/{name})"),
+                Err(error) => format!("processor time, {arm}: {error}"),
+            },
+        );
+    }
+    Ok(notes)
 }
 
 /// One run: load, costs, receipts.

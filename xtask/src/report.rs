@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use meshproof::judge::recorded::{self, Recording};
-use meshproof::report::{self, html::Screenshot};
+use meshproof::report::{self, html::Picture};
 
 /// Write report.html, junit.xml and summary.md beside a suite's report.json
 #[derive(clap::Args)]
@@ -21,9 +21,10 @@ impl Report {
         let directory = &self.directory;
         let record = report::read(directory)?;
         let recording = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
-        let screenshots = screenshots(&directory.join("screenshots"))?;
+        let screenshots = pictures(&directory.join("screenshots"), "png", "image/png")?;
+        let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
         let markdown = report::markdown(&record);
-        write(&directory.join("report.html"), &report::html::page(&record, &recording, &screenshots))?;
+        write(&directory.join("report.html"), &report::html::page(&record, &recording, &screenshots, &profiles))?;
         write(&directory.join("junit.xml"), &report::junit(&record))?;
         write(&directory.join("summary.md"), &markdown)?;
         if let Some(summary) = self.summary {
@@ -48,20 +49,20 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::options().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// The PNGs of a directory, by name, which is their caption too; none where there is no directory.
-fn screenshots(directory: &Path) -> Result<Vec<Screenshot>> {
+/// The pictures of a directory that end in `extension`, by name, which is their caption too; none where there is no directory.
+fn pictures(directory: &Path, extension: &str, media_type: &'static str) -> Result<Vec<Picture>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", directory.display())),
     };
     let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "png"));
+    paths.retain(|path| path.extension().is_some_and(|end| end == extension));
     paths.sort();
-    let shot = |path: PathBuf| {
-        let png = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let picture = |path: PathBuf| {
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Screenshot { caption: name.replace(['-', '_'], " "), png })
+        Ok(Picture { caption: name.replace(['-', '_'], " "), media_type, bytes })
     };
-    paths.into_iter().map(shot).collect()
+    paths.into_iter().map(picture).collect()
 }

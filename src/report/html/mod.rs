@@ -1,4 +1,5 @@
-//! The report as one HTML file: no script, nothing fetched, light and dark, down to the width of a phone.
+//! The report as one HTML file, light and dark, down to the width of a phone. Nothing is fetched, and there is no script but
+//! those of flame graphs, which are shut in with them.
 
 mod claims;
 mod comparisons;
@@ -16,11 +17,20 @@ use crate::judge::table::Table;
 
 /// A picture that goes into the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Screenshot {
+pub struct Picture {
     /// What it shows.
     pub caption: String,
-    /// PNG.
-    pub png: Vec<u8>,
+    /// `image/png`, for example.
+    pub media_type: &'static str,
+    /// What is in its file.
+    pub bytes: Vec<u8>,
+}
+
+impl Picture {
+    /// As a URL.
+    fn data(&self) -> String {
+        format!("data:{};base64,{}", self.media_type, STANDARD.encode(&self.bytes))
+    }
 }
 
 /// How something ended, as a colour and a word.
@@ -44,7 +54,7 @@ impl Tone {
 }
 
 /// The page.
-pub fn page(report: &Report, runs: &Recording, screenshots: &[Screenshot]) -> String {
+pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles: &[Picture]) -> String {
     let host = &report.host;
     let page = html! {
         (DOCTYPE)
@@ -65,20 +75,10 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Screenshot]) -> St
                 main {
                     @if !report.comparisons.is_empty() { (comparisons::section(&report.comparisons, runs)) }
                     @if !report.claims.is_empty() { (claims::section(&report.claims)) }
-                    @if !screenshots.is_empty() {
-                        section {
-                            h2 { "Screenshots" }
-                            div.shots {
-                                @for shot in screenshots {
-                                    figure {
-                                        img src=(format!("data:image/png;base64,{}", STANDARD.encode(&shot.png)))
-                                            alt=(shot.caption);
-                                        figcaption { (shot.caption) }
-                                    }
-                                }
-                            }
-                        }
-                    }
+                    (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
+                    (pictures("Where processor time went", "profiles", profiles, |profile| {
+                        html! { iframe src=(profile.data()) title=(profile.caption) sandbox="allow-scripts" loading="lazy" {} }
+                    }))
                 }
                 footer {
                     h2 { "Made on" }
@@ -103,6 +103,24 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Screenshot]) -> St
 
 fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
+}
+
+fn pictures(title: &str, class: &str, pictures: &[Picture], embed: impl Fn(&Picture) -> Markup) -> Markup {
+    html! {
+        @if !pictures.is_empty() {
+            section {
+                h2 { (title) }
+                div.(class) {
+                    @for picture in pictures {
+                        figure {
+                            (embed(picture))
+                            figcaption { (picture.caption) }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What there is, counted, and whether all of it holds.

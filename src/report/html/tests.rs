@@ -7,7 +7,7 @@ use crate::judge::tests::{runs, trial};
 use crate::judge::{Judge, Limit, recorded};
 use crate::report::{Claim, Comparison, Host, Judgement, Reference, Report, SCHEMA, html, junit, markdown};
 
-use super::Screenshot;
+use super::Picture;
 
 const HOSTILE: &str = "<script>alert('x')</script> & \"quoted\" | *bold*";
 
@@ -57,8 +57,8 @@ fn report() -> Report {
 #[test]
 fn a_claims_text_is_never_markup() {
     let report = report();
-    let shots = [Screenshot { caption: HOSTILE.into(), png: vec![1, 2, 3] }];
-    let page = html::page(&report, &BTreeMap::new(), &shots);
+    let shots = [Picture { caption: HOSTILE.into(), media_type: "image/png", bytes: vec![1, 2, 3] }];
+    let page = html::page(&report, &BTreeMap::new(), &shots, &shots);
     assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"), "{page}");
     assert!(page.contains("src=\"data:image/png;base64,AQID\""));
     let (xml, text) = (junit(&report), markdown(&report));
@@ -68,7 +68,7 @@ fn a_claims_text_is_never_markup() {
 
 #[test]
 fn the_page_needs_nothing_but_itself() {
-    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
     for outside in ["http://", "https://", "<script", "<link", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -76,7 +76,7 @@ fn the_page_needs_nothing_but_itself() {
 
 #[test]
 fn a_cell_of_the_matrix_says_who_answered_without_colour() {
-    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
     for cell in [">✓ cluster2<", ">✗ no answer<", ">? no answer<", ">·<"] {
         assert!(page.contains(cell), "{cell}: {page}");
     }
@@ -84,7 +84,7 @@ fn a_cell_of_the_matrix_says_who_answered_without_colour() {
 
 #[test]
 fn what_does_not_hold_comes_first_and_is_open() {
-    let page = html::page(&report(), &BTreeMap::new(), &[]);
+    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
     let place = |text: &str| page.find(text).unwrap();
     assert!(place("<code>edge/frontend/ads</code>") < place("<code>edge/frontend/cart</code>"));
     assert_eq!(page.matches("<details open>").count(), 2);
@@ -118,6 +118,6 @@ fn every_verdict_can_be_drawn() {
     all[0].ratios = vec![1.0];
     all[1].bound.goal = Some(Limit::AtLeast(5.0));
     let report = Report { comparisons: all, ..report() };
-    let page = html::page(&report, &BTreeMap::new(), &[]);
+    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }
