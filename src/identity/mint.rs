@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, SanType,
 };
 
 use super::SpiffeId;
@@ -135,6 +135,19 @@ fn authority(name: &str) -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
+}
+
+/// A server's certificate for DNS names, signed by itself with a key of RSA-2048, and the key; both PEM.
+///
+/// # Errors
+/// [`Error::Identity`], for a name that is none.
+pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
+    let what = format!("a certificate for {}", names.join(", "));
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(cannot(&what))?;
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let certificate =
+        CertificateParams::new(names).and_then(|params| params.self_signed(&key)).map_err(cannot(&what))?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 /// A certificate request for `id`, PEM, and its key.

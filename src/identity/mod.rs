@@ -10,6 +10,6 @@ pub(crate) mod trust;
 pub use certificate::Certificate;
 pub use flaw::Flaw;
 pub use issue::issue;
-pub use mint::{ClientCertificate, Minter, Validity};
+pub use mint::{ClientCertificate, Minter, Validity, self_signed_rsa};
 pub use spiffe::SpiffeId;
 pub use trust::{Distrust, Trust, Verified};

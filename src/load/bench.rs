@@ -116,6 +116,9 @@ impl Bench {
     /// # Errors
     /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
     pub async fn run(&self, comparison: &str, order: u32, host: &Host, arguments: &[String]) -> Result<Run> {
+        // The addresses of pods change; what was asked for does not.
+        let plan = serde_json::json!({ "arguments": arguments });
+        let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
         let target = self.target();
         let mut command = vec!["/load", "run", "--json", &target];
@@ -130,9 +133,6 @@ impl Bench {
             command: command.join(" "),
             reason: format!("its summary cannot be read: {error}"),
         })?;
-        // The addresses of pods change; what was asked for does not.
-        let plan = serde_json::json!({ "arguments": arguments });
-        let mut run = Run::new(comparison, order, host.clone(), plan);
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
@@ -193,7 +193,9 @@ fn record(run: &mut Run, summary: &Summary) -> Result<()> {
         ("first_byte", &summary.latency.first_byte),
         ("handshake", &summary.latency.handshake),
     ];
-    for (name, latency) in of.into_iter().filter(|(_, latency)| !latency.is_empty()) {
+    // Without TLS they say again what the latency says.
+    let of = of.into_iter().filter(|_| !summary.latency.handshake.is_empty());
+    for (name, latency) in of {
         run.measure(format!("{name}_mean_us"), latency.mean() / 1e3, "us");
         run.measure(format!("{name}_p99_us"), latency.quantile(0.99) as f64 / 1e3, "us");
     }

@@ -1,8 +1,16 @@
 //! Multi-buffer TLS at a gateway: a module in its Envoy that signs for eight handshakes at a time, and counts what it did.
 
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
 use super::MULTIBUFFER_TLS;
 use crate::cluster::Workload;
 use crate::error::{Error, Result};
+use crate::eventually::{Seen, eventually};
+use crate::identity;
 use crate::scope::Scope;
 
 /// Where Envoy has the module's statistics.
@@ -13,6 +21,9 @@ const PREFIX: &str = "dynamicmodulescustom.multibuffer_tls.";
 pub struct MultibufferTls {
     gateway: Workload,
 }
+
+/// Bound on a change being at the gateway: a kubelet looks at volumes once a minute, if nothing makes it look earlier.
+const CHANGED: Duration = Duration::from_secs(90);
 
 /// What the module has done since its gateway began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +39,12 @@ pub struct Batches {
 }
 
 impl MultibufferTls {
+    /// Secret of the gateway's certificate, which both arms read: Envoy from istiod, the module from its volume.
+    pub const CREDENTIAL: &str = "echo-credential";
+
+    /// Names in that certificate: of the control arm, and of the treated one.
+    pub const NAMES: [&str; 2] = ["control.echo.test", "treatment.echo.test"];
+
     /// That of `gateway`.
     ///
     /// # Errors
@@ -39,6 +56,77 @@ impl MultibufferTls {
         Ok(Self { gateway: gateway.clone() })
     }
 
+    /// Replaces the certificate by another one for the same names, also signed by itself, and waits until the module has read
+    /// it, which it does for new connections. It stays: one is as good as another.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`] where the module does not read it; [`Error::Api`]; [`Error::Exec`].
+    pub async fn replace_certificate(&self) -> Result<()> {
+        let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
+        let before = self.count("certificates_reloaded").await?;
+        let (certificate, key) = identity::self_signed_rsa(&Self::NAMES)?;
+        cluster
+            .apply(&json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+                "metadata": { "name": Self::CREDENTIAL, "namespace": namespace },
+                "stringData": { "tls.crt": certificate, "tls.key": key },
+            }))
+            .await?;
+        // A pod that has changed has its volumes looked at.
+        let touch = json!({ "metadata": { "annotations": { "meshproof.dev/certificate": before.to_string() } } });
+        let pods = cluster.api::<Pod>(namespace);
+        let touched = pods.patch(&self.gateway.pod, &PatchParams::default(), &Patch::Merge(&touch)).await;
+        touched.map_err(cluster.failed(format!("annotate {}", self.gateway)))?;
+        self.grows("certificates_reloaded", before).await
+    }
+
+    /// Changes the listener while it is in use, until the test ends: Envoy makes its filter chain, and the module's
+    /// configuration, anew, and lets go of the connections of the older one.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`] where Envoy does not take it; [`Error::Api`]; [`Error::Exec`].
+    pub async fn change_listener(&self, scope: &Scope) -> Result<()> {
+        let updates = async || {
+            let counts = self.gateway.proxy_counts("listener_manager.listener_in_place_updated").await?;
+            Ok::<_, Error>(counts.first().map_or(0, |(_, count)| *count))
+        };
+        let before = updates().await?;
+        let treated = json!({ "portNumber": 8443, "filterChain": { "sni": Self::NAMES[1] } });
+        let filter = json!({
+            "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+            "metadata": { "name": "multibuffer-tls-changed", "namespace": self.gateway.namespace },
+            "spec": {
+                "workloadSelector": { "labels": { "istio": "echo-gateway" } },
+                "configPatches": [{
+                    "applyTo": "FILTER_CHAIN",
+                    "match": { "context": "GATEWAY", "listener": treated },
+                    "patch": { "operation": "MERGE", "value": { "transport_socket_connect_timeout": "14s" } },
+                }],
+            },
+        });
+        scope.lend(&self.gateway.cluster, filter).await?;
+        eventually(format!("a listener of {} updated in place", self.gateway), CHANGED, async || {
+            let now = updates().await?;
+            Ok::<_, Error>(if now > before { Seen::Yes(()) } else { Seen::NotYet(format!("{now} updates, as before")) })
+        })
+        .await
+    }
+
+    /// Waits until a count is above `before`.
+    async fn grows(&self, name: &str, before: u64) -> Result<()> {
+        eventually(format!("more {name} at {}", self.gateway), CHANGED, async || {
+            let now = self.count(name).await?;
+            Ok::<_, Error>(if now > before { Seen::Yes(()) } else { Seen::NotYet(format!("{now}, as before")) })
+        })
+        .await
+    }
+
+    /// One of its counts.
+    async fn count(&self, name: &str) -> Result<u64> {
+        let counts = self.gateway.proxy_counts(PREFIX).await?;
+        self.find(&counts, name)
+    }
+
     /// What it has done. It tells Envoy when a request is logged, in either arm, so there has to be one after what is
     /// to be seen.
     ///
@@ -46,23 +134,24 @@ impl MultibufferTls {
     /// [`Error::Exec`] where the gateway's statistics cannot be read, or the module is not in it.
     pub async fn batches(&self) -> Result<Batches> {
         let counts = self.gateway.proxy_counts(PREFIX).await?;
-        let count = |name: &str| {
-            let found = counts.iter().find(|(full, _)| full.strip_prefix(PREFIX) == Some(name));
-            found.map(|(_, count)| *count).ok_or_else(|| Error::Exec {
-                cluster: self.gateway.cluster.name().into(),
-                namespace: self.gateway.namespace.clone(),
-                pod: self.gateway.pod.clone(),
-                command: format!("reading {PREFIX}{name}"),
-                reason:
-                    "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts"
-                        .into(),
-            })
-        };
+        let count = |name: &str| self.find(&counts, name);
         Ok(Batches {
             all: count("batches")?,
             full: count("batches_full")?,
             handshakes: count("handshakes")?,
             failures: count("handshakes_failed")? + count("signatures_failed")? + count("fallback_signatures")?,
+        })
+    }
+
+    fn find(&self, counts: &[(String, u64)], name: &str) -> Result<u64> {
+        let found = counts.iter().find(|(full, _)| full.strip_prefix(PREFIX) == Some(name));
+        found.map(|(_, count)| *count).ok_or_else(|| Error::Exec {
+            cluster: self.gateway.cluster.name().into(),
+            namespace: self.gateway.namespace.clone(),
+            pod: self.gateway.pod.clone(),
+            command: format!("reading {PREFIX}{name}"),
+            reason: "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts"
+                .into(),
         })
     }
 }

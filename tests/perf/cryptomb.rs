@@ -1,9 +1,13 @@
 //! The seed's Table 2: RSA signing for eight TLS handshakes at a time, at an ingress gateway with a core to itself.
 
-use meshproof::judge::Arm;
+use std::time::{Duration, Instant};
+
+use futures::try_join;
+use meshproof::judge::{Arm, Run};
 use meshproof::load::Bench;
+use meshproof::report::{Claim, Host, Judgement};
 use meshproof::treatment::MultibufferTls;
-use meshproof::{Error, Scope, Verdict};
+use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
 use super::arms::{Applied, Benches, Row, interleave};
@@ -12,22 +16,26 @@ use super::{CLUSTER, SUITE};
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
 /// the connection. `more` are further arguments of the driver, in both.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
-    let cluster = scope.testbed.cluster(CLUSTER)?;
-    let bench = Bench::start_gateway(scope, cluster).await?;
-    let gateway = bench.gateway().expect("it was started with one");
-    let module = MultibufferTls::of(scope, gateway)?;
-    let row = Row::of(id).asking(|arm| {
-        let name = match arm {
-            Arm::Control => "control.echo.test",
-            Arm::Treatment => "treatment.echo.test",
-        };
-        // The certificate signs itself; whether it is the same in both arms is not the driver's to say.
-        let mut arguments = vec!["--tls".into(), "--insecure".into(), "--path=/echo?size=1024".into()];
-        arguments.extend([format!("--server-name={name}"), format!("--host={name}")]);
-        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        arguments
-    });
+    let (bench, module) = gateway(scope).await?;
+    let row = Row::of(id).asking(|arm| asking(arm, more));
     interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
+}
+
+async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
+    let bench = Bench::start_gateway(scope, scope.testbed.cluster(CLUSTER)?).await?;
+    let module = MultibufferTls::of(scope, bench.gateway().expect("it was started with one"))?;
+    Ok((bench, module))
+}
+
+/// What the driver asks for in an arm, and `more`.
+fn asking(arm: Arm, more: &[&str]) -> Vec<String> {
+    let [control, treatment] = MultibufferTls::NAMES;
+    let name = if arm == Arm::Control { control } else { treatment };
+    // The certificate signs itself; whether it is the same in both arms is not the driver's to say.
+    let mut arguments = vec!["--tls".into(), "--insecure".into(), "--path=/echo?size=1024".into()];
+    arguments.extend([format!("--server-name={name}"), format!("--host={name}")]);
+    arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+    arguments
 }
 
 /// A new connection for each request, as the seed's k6 has it.
@@ -62,4 +70,78 @@ async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
         compare(scope, "cryptomb_keepalive_control", &[]).await
     })
     .await
+}
+
+/// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener changed.
+#[tokio::test]
+#[file_serial(perf)]
+async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
+    Scope::run(SUITE, "cryptomb_changes", async |scope| {
+        let (bench, module) = gateway(scope).await?;
+        let host = Host::this();
+        let load = async |name: &str, more: &[&str]| {
+            let common = ["--connections=8", "--rate=100", "--duration=40s", "--warmup=1s"];
+            let arguments = asking(Arm::Treatment, &[&common, more].concat());
+            bench.run(&format!("cryptomb_changes/{name}"), 1, &host, &arguments).await
+        };
+        let changes = async {
+            eventually("both loads under way", UNDER_WAY, async || {
+                let done = module.batches().await?.handshakes;
+                Ok::<_, Error>(if done >= 100 { Seen::Yes(()) } else { Seen::NotYet(format!("{done} handshakes")) })
+            })
+            .await?;
+            module.replace_certificate().await?;
+            module.change_listener(scope).await
+        };
+        let began = Instant::now();
+        let changed = async { changes.await.map(|()| began.elapsed()) };
+        let (kept, fresh, changed) = try_join!(load("kept", &[]), load("new", &NEW_CONNECTIONS), changed)?;
+        for (id, run) in [("kept-connections", &kept), ("new-connections", &fresh)] {
+            scope.claim(no_request_failed(id, run, changed));
+        }
+        scope.claim(certificate_replaced(&fresh));
+        Ok(())
+    })
+    .await
+}
+
+/// Bound on a hundred handshakes by a gateway that has just begun, at a hundred a second.
+const UNDER_WAY: Duration = Duration::from_secs(15);
+
+/// Time that older connections have to end in after the listener has changed, twice what the gateway is configured with: the
+/// load has to go on for so long.
+const DRAINED: Duration = Duration::from_secs(10);
+
+fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
+    let lost = run.errors + run.dropped;
+    let mut claim = Claim {
+        id: format!("cryptomb_changes/{id}"),
+        requirement: "no request is lost while certificate and listener change".into(),
+        source: "the load driver".into(),
+        destination: format!("{} at the gateway", MultibufferTls::NAMES[1]),
+        expected: "every request is answered".into(),
+        observed: format!("{lost} of {} requests failed or were not sent", run.requests),
+        verdict: if lost == 0 && run.requests > 0 { Judgement::Pass } else { Judgement::Fail },
+        ..Claim::default()
+    };
+    claim = claim.evidence(format!("both changes were made {changed:.1?} into {:.1} s of load", run.duration));
+    if changed.as_secs_f64() + DRAINED.as_secs_f64() > run.duration {
+        claim = claim.fault("the load ended before older connections had to: it proves nothing of them");
+    }
+    claim
+}
+
+/// New connections saw one certificate and then another: the change was made while they were.
+fn certificate_replaced(run: &Run) -> Claim {
+    let seen = run.tls.len();
+    Claim {
+        id: "cryptomb_changes/certificate".into(),
+        requirement: "a certificate that is replaced is used for new connections".into(),
+        source: "the load driver".into(),
+        destination: format!("{} at the gateway", MultibufferTls::NAMES[1]),
+        expected: "two certificates, one after the other".into(),
+        observed: format!("{seen} kinds of session: {}", run.tls.join("; ")),
+        verdict: if seen == 2 { Judgement::Pass } else { Judgement::Fail },
+        ..Claim::default()
+    }
 }

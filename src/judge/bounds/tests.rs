@@ -52,7 +52,8 @@ fn the_file_that_ships_is_in_order_in_both_modes() {
     let after_the_first = |trial: &&Trial| trial.id.starts_with("bypass_p99/") && trial.id != "bypass_p99/16";
     let trials = quick.trials().iter().filter(|trial| !after_the_first(trial));
     let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
-    assert!(seconds <= 20.0 * 60.0, "the trials' budgets together are {seconds} s, more than 20 minutes");
+    // The suite has 20 minutes; starting pods, and what is changed under load, take the rest.
+    assert!(seconds <= 18.0 * 60.0, "the trials' budgets together are {seconds} s, more than 18 minutes");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use meshproof::{Seen, eventually};
-use rcgen::{CertificateParams, KeyPair, RsaKeySize};
+use meshproof::treatment::{MultibufferTls, TCP_BYPASS_LABEL};
+use meshproof::{Seen, eventually, identity};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
@@ -20,7 +20,6 @@ use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
-use meshproof::treatment::TCP_BYPASS_LABEL;
 
 /// Istio's `meshID`.
 pub(crate) const MESH: &str = "mesh1";
@@ -33,9 +32,6 @@ const SYSTEM: &str = "istio-system";
 
 /// Namespace of what is timed, where it has proxies.
 const PERF: &str = "meshproof-perf";
-
-/// Secret with the certificate and key of `fixtures/perf/multibuffer-tls.yaml`.
-const ECHO_CREDENTIAL: &str = "echo-credential";
 
 /// Bound on one deployment becoming available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
@@ -122,24 +118,22 @@ impl<'a> Member<'a> {
     /// The certificate of the gateway at whose end of TLS something is timed: RSA-2048, as in the seed. Made once.
     async fn echo_credential(&self) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), PERF);
-        if secrets.get_opt(ECHO_CREDENTIAL).await?.is_some() {
+        if secrets.get_opt(MultibufferTls::CREDENTIAL).await?.is_some() {
             return Ok(());
         }
-        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?;
-        let names = ["control.echo.test".to_owned(), "treatment.echo.test".to_owned()];
-        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+        let (certificate, key) = identity::self_signed_rsa(&MultibufferTls::NAMES)?;
         let file = |name: &str, pem: String| (name.to_owned(), ByteString(pem.into_bytes()));
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(ECHO_CREDENTIAL.into()), ..Default::default() },
+            metadata: ObjectMeta { name: Some(MultibufferTls::CREDENTIAL.into()), ..Default::default() },
             type_: Some("kubernetes.io/tls".into()),
-            data: Some([file("tls.crt", certificate.pem()), file("tls.key", key.serialize_pem())].into()),
+            data: Some([file("tls.crt", certificate), file("tls.key", key)].into()),
             ..Default::default()
         };
         progress::count_command();
         secrets
             .create(&PostParams::default(), &secret)
             .await
-            .with_context(|| format!("cannot write secret {ECHO_CREDENTIAL}"))?;
+            .with_context(|| format!("cannot write secret {}", MultibufferTls::CREDENTIAL))?;
         Ok(())
     }
 
