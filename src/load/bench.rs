@@ -188,16 +188,14 @@ impl Bench {
 fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     run.latency(&microseconds(summary)?)?;
     run.measure("requests_per_second", summary.rates.completed, "1/s");
-    let of = [
-        ("total", &summary.latency.total),
-        ("first_byte", &summary.latency.first_byte),
-        ("handshake", &summary.latency.handshake),
-    ];
+    let (total, first_byte, handshake) =
+        (&summary.latency.total, &summary.latency.first_byte, &summary.latency.handshake);
     // Without TLS they say again what the latency says.
-    let of = of.into_iter().filter(|_| !summary.latency.handshake.is_empty());
-    for (name, latency) in of {
-        run.measure(format!("{name}_mean_us"), latency.mean() / 1e3, "us");
-        run.measure(format!("{name}_p99_us"), latency.quantile(0.99) as f64 / 1e3, "us");
+    if !handshake.is_empty() {
+        for (name, latency) in [("total", total), ("first_byte", first_byte), ("handshake", handshake)] {
+            run.measure(format!("{name}_mean_us"), latency.mean() / 1e3, "us");
+            run.measure(format!("{name}_p99_us"), latency.quantile(0.99) as f64 / 1e3, "us");
+        }
     }
     run.tls = summary.tls.iter().map(agreed).collect();
     run.requests = summary.counts.due;

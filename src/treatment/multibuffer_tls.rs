@@ -63,7 +63,8 @@ impl MultibufferTls {
     /// [`Error::NotInTime`] where the module does not read it; [`Error::Api`]; [`Error::Exec`].
     pub async fn replace_certificate(&self) -> Result<()> {
         let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
-        let before = self.count("certificates_reloaded").await?;
+        let reloaded = async || self.count("certificates_reloaded").await;
+        let before = reloaded().await?;
         let (certificate, key) = identity::self_signed_rsa(&Self::NAMES)?;
         cluster
             .apply(&json!({
@@ -77,7 +78,7 @@ impl MultibufferTls {
         let pods = cluster.api::<Pod>(namespace);
         let touched = pods.patch(&self.gateway.pod, &PatchParams::default(), &Patch::Merge(&touch)).await;
         touched.map_err(cluster.failed(format!("annotate {}", self.gateway)))?;
-        self.grows("certificates_reloaded", before).await
+        self.grows("certificates read again", before, reloaded).await
     }
 
     /// Changes the listener while it is in use, until the test ends: Envoy makes its filter chain, and the module's
@@ -105,17 +106,13 @@ impl MultibufferTls {
             },
         });
         scope.lend(&self.gateway.cluster, filter).await?;
-        eventually(format!("a listener of {} updated in place", self.gateway), CHANGED, async || {
-            let now = updates().await?;
-            Ok::<_, Error>(if now > before { Seen::Yes(()) } else { Seen::NotYet(format!("{now} updates, as before")) })
-        })
-        .await
+        self.grows("updates of a listener in place", before, updates).await
     }
 
-    /// Waits until a count is above `before`.
-    async fn grows(&self, name: &str, before: u64) -> Result<()> {
-        eventually(format!("more {name} at {}", self.gateway), CHANGED, async || {
-            let now = self.count(name).await?;
+    /// Waits until what `now` counts is above `before`.
+    async fn grows(&self, what: &str, before: u64, now: impl AsyncFn() -> Result<u64>) -> Result<()> {
+        eventually(format!("more {what} at {}", self.gateway), CHANGED, async || {
+            let now = now().await?;
             Ok::<_, Error>(if now > before { Seen::Yes(()) } else { Seen::NotYet(format!("{now}, as before")) })
         })
         .await

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meshproof::judge::{Arm, Attainment, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
 use meshproof::load::{Bench, Profiler, Quiet, Side};
-use meshproof::report::{self, Host, Steal};
+use meshproof::report::{self, Comparison, Host, Steal};
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass};
 use meshproof::{Cluster, Error, Scope};
 use serde_json::json;
@@ -128,12 +128,12 @@ pub(crate) async fn interleave<const N: usize>(
         match judge.decide() {
             Decision::Continue { .. } => open.push_back((judge, row, trial)),
             Decision::Done(mut comparisons) => {
-                let mut short =
-                    comparisons.iter_mut().filter(|each| each.goal.is_some_and(|goal| goal != Attainment::Reached));
-                if let Some(first) = short.next() {
-                    let notes = profile(benches, &trial, &host, &row, applied).await?;
-                    first.notes.extend(notes.iter().cloned());
-                    short.for_each(|each| each.notes.extend(notes.iter().cloned()));
+                let short = |each: &Comparison| each.goal.is_some_and(|goal| goal != Attainment::Reached);
+                if comparisons.iter().any(short) {
+                    let notes = profiles(benches, &trial, &host, &row, applied).await;
+                    for each in comparisons.iter_mut().filter(|each| short(each)) {
+                        each.notes.extend_from_slice(&notes);
+                    }
                 }
                 all.extend(comparisons);
                 if let Some(table) = table::iterations(&trial.id, trial.plan.connections, judge.runs()) {
@@ -155,34 +155,33 @@ fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
     report::directory(SUITE).join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
 }
 
-/// Where processor time goes in each arm, for a goal that was not reached: two more runs, which are not judged, as flame graphs
-/// and in words.
+/// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what went
+/// wrong is told in its place.
+async fn profiles(benches: &Benches, trial: &Trial, host: &Host, row: &Row, applied: Applied<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for arm in [Arm::Control, Arm::Treatment] {
+        let told = profile(benches, trial, host, row, applied, arm).await.unwrap_or_else(|error| error.to_string());
+        notes.push(format!("processor time, {arm}: {told}"));
+    }
+    notes
+}
+
+/// One more run, which is not judged, as a flame graph and in words.
 async fn profile(
     benches: &Benches,
     trial: &Trial,
     host: &Host,
     row: &Row,
     applied: Applied<'_>,
-) -> Result<Vec<String>, Error> {
-    let mut notes = Vec::new();
-    for arm in [Arm::Control, Arm::Treatment] {
-        let length = Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s);
-        let profiler = Profiler::begin(length);
-        one(benches.of(arm), trial, 0, host, row.arguments(arm), applied).await?;
-        let path = flame_graph(&trial.id, arm);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let profile = profiler.and_then(Profiler::finish);
-        // A verdict stands without one.
-        notes.push(
-            match profile
-                .and_then(|profile| profile.draw(&format!("{}, {arm}", trial.id), &path).map(|()| profile.summary()))
-            {
-                Ok(summary) => format!("processor time, {arm}: {summary} (profiles/{name})"),
-                Err(error) => format!("processor time, {arm}: {error}"),
-            },
-        );
-    }
-    Ok(notes)
+    arm: Arm,
+) -> Result<String, Error> {
+    let profiler = Profiler::begin(Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s))?;
+    one(benches.of(arm), trial, 0, host, row.arguments(arm), applied).await?;
+    let profile = profiler.finish()?;
+    let path = flame_graph(&trial.id, arm);
+    profile.draw(&format!("{}, {arm}", trial.id), &path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{} (profiles/{name})", profile.summary()))
 }
 
 /// One run: load, costs, receipts.
