@@ -17,8 +17,8 @@ use crate::eventually::{Seen, eventually};
 use crate::identity::SpiffeId;
 use crate::testbed::record;
 
-/// Bound on one command in a container.
-const EXEC_BOUND: Duration = Duration::from_secs(90);
+/// Bound on one command in a container; with what a command takes by itself, of one that takes long.
+pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);
 
 /// Most that is read of a command's output.
 const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
@@ -122,6 +122,20 @@ impl Cluster {
     /// # Errors
     /// [`Error::Exec`] where it cannot be started, takes too long or exits otherwise than with 0.
     pub async fn exec(&self, at: (&str, &str, &str), command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
+        self.exec_within(EXEC_BOUND, at, command, stdin).await
+    }
+
+    /// As [`Self::exec`], for a command that is known to take long: it has until `bound`.
+    ///
+    /// # Errors
+    /// As [`Self::exec`].
+    pub async fn exec_within(
+        &self,
+        bound: Duration,
+        at: (&str, &str, &str),
+        command: &[&str],
+        stdin: Option<&[u8]>,
+    ) -> Result<String> {
         let (namespace, pod, container) = at;
         let failed = |reason: String| Error::Exec {
             cluster: self.record.name.clone(),
@@ -161,8 +175,8 @@ impl Cluster {
             input.map_err(|error| format!("writing its input: {error}"))?;
             out
         };
-        let bounded = tokio::time::timeout(EXEC_BOUND, running).await;
-        bounded.unwrap_or_else(|_| Err(format!("not done after {EXEC_BOUND:?}"))).map_err(failed)
+        let bounded = tokio::time::timeout(bound, running).await;
+        bounded.unwrap_or_else(|_| Err(format!("not done after {bound:?}"))).map_err(failed)
     }
 
     /// What a container has logged in the last `since`.

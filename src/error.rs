@@ -194,6 +194,14 @@ pub enum Error {
         /// Why.
         reason: Box<str>,
     },
+    /// A file of baselines that cannot be used or written, or runs that make none.
+    #[error("{}: {reason}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the field where it is the file.
+        reason: String,
+    },
     /// Recorded runs do not make a comparison.
     #[error("{}: {reason}", directory.display())]
     Recording {

@@ -93,6 +93,10 @@ pub struct MetricBound {
     pub name: String,
     /// What fails the test; `None` is reported only.
     pub gate: Option<Limit>,
+    /// A gate on the ratio as a multiple of the one in the baseline of such machines: [`Baselines::apply`] makes a gate of it.
+    ///
+    /// [`Baselines::apply`]: super::Baselines::apply
+    pub gate_of_baseline: Option<Limit>,
     /// What is aimed at.
     pub goal: Option<Limit>,
     /// The verdict of a healthy system on the gate.

@@ -53,6 +53,16 @@ impl Limit {
         }
     }
 
+    /// A bound on one side, `unit` times as large. Those on both sides are about 1 and stay.
+    #[must_use]
+    pub fn scaled(self, unit: f64) -> Self {
+        match self {
+            Self::AtMost(ratio) => Self::AtMost(ratio * unit),
+            Self::AtLeast(ratio) => Self::AtLeast(ratio * unit),
+            both => both,
+        }
+    }
+
     /// The verdict on an interval of ratios.
     pub fn verdict(self, [low, high]: [f64; 2]) -> Verdict {
         let (within, beyond) = match self {

@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+pub mod baseline;
 pub mod bounds;
 pub mod interval;
 mod limit;
@@ -42,6 +43,7 @@ pub mod table;
 
 use std::collections::BTreeMap;
 
+pub use baseline::Baselines;
 pub use bounds::{Bounds, Mode, Plan, Trial};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::baseline::Baselines;
 use super::bounds::{Bounds, Mode};
 use super::{Decision, Judge, Run};
 use crate::error::{Error, Result};
@@ -93,12 +94,14 @@ pub fn judge(runs: &[Run], judge: &mut Judge) -> Result<Vec<Comparison>> {
     Ok(judge.conclude("the recording ends before the budget"))
 }
 
-/// Judges everything recorded by the bounds in the file `bounds`.
+/// Judges everything recorded by the bounds in the file `bounds`, and the baselines beside it.
 ///
 /// # Errors
-/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`judge`] and [`Bounds::load`].
+/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`judge`], [`Bounds::load`] and
+/// [`Baselines::beside`].
 pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
     let (quick, full) = (Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?);
+    let baselines = Baselines::beside(bounds)?;
     let failed = |reason| Error::Recording { directory: directory.into(), reason };
     let mut comparisons = Vec::new();
     for (id, runs) in recording {
@@ -106,7 +109,8 @@ pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Resu
         let trial = bounds_of_mode.trial(id).ok_or_else(|| {
             failed(format!("runs of `{id}` are recorded, for which {} has no bounds", bounds.display()))
         })?;
-        let judged = judge(runs, &mut Judge::new(trial))?;
+        let host = runs.first().map(|run| run.host.clone()).unwrap_or_default();
+        let judged = judge(runs, &mut Judge::new(&baselines.apply(trial, &host)))?;
         if judged.is_empty() {
             return Err(failed(format!("`{id}` has {} run, and a pair is two", runs.len())));
         }

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
 
-use super::Cost;
-use crate::cluster::{Cluster, Workload, is_ready};
+use super::{Cost, Quiet};
+use crate::cluster::{Cluster, EXEC_BOUND, Workload, is_ready};
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
 use crate::judge::Run;
@@ -57,6 +57,23 @@ pub struct Bench {
     client: (Side, Workload),
     server: (Side, Workload),
     gateway: Option<Workload>,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The comparison that the run belongs to.
+    pub comparison: &'a str,
+    /// Its place in that.
+    pub order: u32,
+    /// This machine.
+    pub host: &'a Host,
+    /// How long to make load, warm-up included.
+    pub length: Duration,
+    /// Of the driver's command line, all but the target and `--duration`.
+    pub arguments: &'a [String],
+    /// What holds everything else still meanwhile.
+    pub quiet: Option<&'a Quiet>,
 }
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
@@ -111,20 +128,27 @@ impl Bench {
         }
     }
 
-    /// Makes load by `arguments` of the driver's command line, and records it as a run of `comparison` in place `order`.
+    /// Makes load as `asked`, and records it as a run.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
-    pub async fn run(&self, comparison: &str, order: u32, host: &Host, arguments: &[String]) -> Result<Run> {
+    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read; [`Error::Quiesce`].
+    pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
+        let Asked { comparison, order, host, length, arguments, quiet } = *asked;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
         let target = self.target();
-        let mut command = vec!["/load", "run", "--json", &target];
+        let duration = format!("--duration={}s", length.as_secs_f64());
+        let mut command = vec!["/load", "run", "--json", &duration, &target];
         command.extend(arguments.iter().map(String::as_str));
         let before = self.cost().await?;
-        let output = self.cluster.exec(self.client.1.container("client"), &command, None).await?;
+        let client = self.client.1.container("client");
+        let hold = quiet.map(|quiet| quiet.hold(length)).transpose()?.flatten();
+        let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, None).await?;
+        if let Some(hold) = hold {
+            run.receipts.insert("processes_held".into(), hold.end()?.into());
+        }
         let after = self.cost().await?;
         let summary: Summary = serde_json::from_str(&output).map_err(|error| Error::Exec {
             cluster: self.cluster.name().into(),
@@ -170,10 +194,10 @@ impl Bench {
         Ok(Some(inbound.map(|(_, count)| count).sum()))
     }
 
-    /// What each proxy has used so far; the driver tells its own cost. The echo server is left out: its image has no shell
-    /// to ask, and it does the same in every arm.
+    /// What server and proxies have used so far; the driver tells its own cost.
     async fn cost(&self) -> Result<Vec<(&'static str, Cost)>> {
-        let mut of: Vec<_> = self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")).collect();
+        let mut of = vec![("server", &self.server.1, "server")];
+        of.extend(self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")));
         for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
             if side.is_meshed() {
                 of.push((name, pod, "istio-proxy"));

@@ -4,17 +4,18 @@ use crate::cluster::Workload;
 use crate::error::{Error, Result};
 
 /// Prints CPU time in nanoseconds or microseconds, with a name to tell them apart, and memory in bytes: for control groups
-/// of version 1 and 2.
+/// of version 1 and 2. Without page cache, which containers of one image share and the first to come pays for.
 const SCRIPT: &str = "PATH=$PATH:/usr/bin:/bin; cd /sys/fs/cgroup; \
-    if [ -r cpuacct/cpuacct.usage ]; then echo ns $(cat cpuacct/cpuacct.usage) $(cat memory/memory.usage_in_bytes); \
-    else echo us $(sed -n 's/^usage_usec //p' cpu.stat) $(cat memory.current); fi";
+    if [ -r cpuacct/cpuacct.usage ]; \
+    then echo ns $(cat cpuacct/cpuacct.usage) $(sed -n 's/^total_rss //p' memory/memory.stat); \
+    else echo us $(sed -n 's/^usage_usec //p' cpu.stat) $(sed -n 's/^anon //p' memory.stat); fi";
 
 /// What was used, from a container's start on.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
     /// CPU time, in microseconds.
     pub cpu_us: f64,
-    /// Memory in use now, in bytes; page cache included.
+    /// Memory in use now, in bytes, without page cache.
     pub memory_bytes: f64,
 }
 

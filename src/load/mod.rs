@@ -5,8 +5,8 @@ mod cost;
 mod profile;
 mod quiet;
 
-pub use bench::{Bench, Side};
+pub use bench::{Asked, Bench, Side};
 pub use cost::Cost;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
-pub use quiet::Quiet;
+pub use quiet::{Hold, Quiet};

@@ -75,6 +75,13 @@ impl Host {
         }
     }
 
+    /// Whether this machine is of the same kind as another: what was measured on the one may be expected of the other.
+    /// Names and a few MiB of memory make no difference.
+    pub fn is_of_a_kind_with(&self, other: &Self) -> bool {
+        let alike = |host: &Self| Self { name: String::new(), memory_mib: 0, ..host.clone() };
+        alike(self).differences(&alike(other)).is_empty()
+    }
+
     /// In what this machine differs from another, with both values: what was measured on the one says nothing about
     /// what was measured on the other. Steal is not compared: it differs from minute to minute.
     pub fn differences(&self, other: &Self) -> Vec<String> {
@@ -186,6 +193,8 @@ mod tests {
         let one = Host { kernel: "6.1".into(), steal: Some(0.1), ..Host::default() };
         let two = Host { kernel: "6.2".into(), cpus: 2, steal: None, ..Host::default() };
         assert_eq!(one.differences(&two), ["cpus (`0` and `2`)", "kernel (`6.1` and `6.2`)"]);
+        assert!(!one.is_of_a_kind_with(&two));
+        assert!(one.is_of_a_kind_with(&Host { name: "other".into(), memory_mib: 7, ..one.clone() }));
         assert!(one.differences(&Host { steal: Some(0.9), ..one.clone() }).is_empty());
     }
 }

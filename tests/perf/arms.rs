@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshproof::judge::{Arm, Attainment, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
-use meshproof::load::{Bench, Profiler, Quiet, Side};
+use futures::try_join;
+use meshproof::judge::bounds::Receipt;
+use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
+use meshproof::load::{Asked, Bench, Profiler, Quiet, Side};
 use meshproof::report::{self, Comparison, Host, Steal};
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass};
 use meshproof::{Cluster, Error, Scope};
@@ -22,8 +24,9 @@ const ECHO: &str = "/echo?size=1024";
 /// At a quarter, a change of 10 % still shows as one of 7.5 %.
 const TOLERANCE: &str = "0.25";
 
-/// How often a run is made again where the generator was the bottleneck in it. Such a run says nothing of the mesh, and is
-/// refused; where the machine's other guests take a processor for a second, the next one is sound.
+/// How often a run is made again that did not load what it was to load: the generator was the bottleneck, or the gateway was
+/// not. Such a run says nothing of the mesh, and is refused; where the machine's other guests take a processor for a second,
+/// the next one is sound.
 const REPEATS: usize = 2;
 
 /// The judge decides after a block, in which both arms were first and second as often.
@@ -92,12 +95,14 @@ pub(crate) async fn interleave<const N: usize>(
     benches: &Benches,
 ) -> Result<(), Error> {
     let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
+    let baselines = Baselines::beside(&bounds)?;
     let bounds = Bounds::load(&bounds, Mode::selected())?;
     let runs = report::directory(SUITE).join("runs");
     let host = Host::this();
     let mut open = VecDeque::new();
     for row in rows {
-        let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml").clone();
+        let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml");
+        let trial = baselines.apply(trial, &host);
         recorded::clear(&runs, &trial.id)?;
         for arm in [Arm::Control, Arm::Treatment] {
             // An older one would be taken for this comparison's.
@@ -109,18 +114,16 @@ pub(crate) async fn interleave<const N: usize>(
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
+    let stage = Stage { benches, applied, host, quiet };
     let mut all = Vec::new();
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
             let (arm, order) = (judge.arm(), judge.order());
-            let again = async || one(benches.of(arm), &trial, order, &host, row.arguments(arm), applied).await;
+            let again = async || stage.run(&trial, order, row.arguments(arm), arm).await;
             let mut run = again().await?;
             for _ in 0..REPEATS {
-                let Some(why) = &run.saturated else { break };
-                eprintln!(
-                    "note: run {order} of {} is made again, for the generator was the bottleneck: {why}",
-                    trial.id
-                );
+                let Some(why) = unloaded(&trial, &run) else { break };
+                eprintln!("note: run {order} of {} is made again: {why}", trial.id);
                 run = again().await?;
             }
             judge.push(run.record(&runs)?)?;
@@ -130,7 +133,7 @@ pub(crate) async fn interleave<const N: usize>(
             Decision::Done(mut comparisons) => {
                 let short = |each: &Comparison| each.goal.is_some_and(|goal| goal != Attainment::Reached);
                 if comparisons.iter().any(short) {
-                    let notes = profiles(benches, &trial, &host, &row, applied).await;
+                    let notes = stage.profiles(&trial, &row).await;
                     for each in comparisons.iter_mut().filter(|each| short(each)) {
                         each.notes.extend_from_slice(&notes);
                     }
@@ -142,7 +145,7 @@ pub(crate) async fn interleave<const N: usize>(
             }
         }
     }
-    drop(quiet);
+    drop(stage);
     for table in table::beside_others(&all) {
         println!("{table}");
     }
@@ -151,77 +154,94 @@ pub(crate) async fn interleave<const N: usize>(
     Ok(())
 }
 
+/// Why a run did not load what it was to load, if so; whatever it measured.
+fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
+    let saturated = run.saturated.as_ref().map(|why| format!("the generator was the bottleneck: {why}"));
+    saturated.or_else(|| {
+        let busy = *run.receipts.get(GATEWAY_BUSY)?;
+        let Receipt { control, treatment } = trial.receipts.get(GATEWAY_BUSY)?;
+        let owed = if run.arm == Arm::Control { control.at_least } else { treatment.at_least }?;
+        (busy < owed).then(|| format!("the gateway was not the bottleneck, busy for {busy:.3} of its core"))
+    })
+}
+
+/// Receipt: the share of its one core that the gateway used.
+const GATEWAY_BUSY: &str = "gateway_busy";
+
 fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
     report::directory(SUITE).join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
 }
 
-/// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what went
-/// wrong is told in its place.
-async fn profiles(benches: &Benches, trial: &Trial, host: &Host, row: &Row, applied: Applied<'_>) -> Vec<String> {
-    let mut notes = Vec::new();
-    for arm in [Arm::Control, Arm::Treatment] {
-        let told = profile(benches, trial, host, row, applied, arm).await.unwrap_or_else(|error| error.to_string());
-        notes.push(format!("processor time, {arm}: {told}"));
-    }
-    notes
+/// Where everything is for as long as comparisons take turns.
+struct Stage<'a> {
+    benches: &'a Benches,
+    applied: Applied<'a>,
+    host: Host,
+    quiet: Option<Quiet>,
 }
 
-/// One more run, which is not judged, as a flame graph and in words.
-async fn profile(
-    benches: &Benches,
-    trial: &Trial,
-    host: &Host,
-    row: &Row,
-    applied: Applied<'_>,
-    arm: Arm,
-) -> Result<String, Error> {
-    let profiler = Profiler::begin(Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s))?;
-    one(benches.of(arm), trial, 0, host, row.arguments(arm), applied).await?;
-    let profile = profiler.finish()?;
-    let path = flame_graph(&trial.id, arm);
-    profile.draw(&format!("{}, {arm}", trial.id), &path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{} (profiles/{name})", profile.summary()))
+impl Stage<'_> {
+    /// One run of a comparison: load, costs, receipts.
+    async fn run(&self, trial: &Trial, order: u32, asked: &[String], arm: Arm) -> Result<Run, Error> {
+        let plan = &trial.plan;
+        let mut arguments = asked.to_vec();
+        arguments.extend(["--connections".into(), plan.connections.to_string()]);
+        arguments.extend(["--warmup".into(), format!("{}s", plan.warmup_s)]);
+        arguments.extend(["--tolerance".into(), TOLERANCE.into()]);
+        if let Some(rate) = plan.rate {
+            arguments.extend(["--rate".into(), rate.to_string()]);
+        }
+        let (bench, arguments) = (self.benches.of(arm), arguments.as_slice());
+        let counts = async || try_join!(bench.tls_handshakes(), Counted::by(self.applied));
+        let steal = Steal::begin();
+        let (handshakes, before) = counts().await?;
+        let (host, quiet) = (&self.host, self.quiet.as_ref());
+        let asked = Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet };
+        let mut run = bench.run(&asked).await?;
+        let (handshakes_after, after) = counts().await?;
+        // Arms may differ by what they ask for; the plan is what they have in common.
+        run.plan = json!(plan);
+        run.plan["tolerance"] = TOLERANCE.into();
+        after.receipts(&before, &mut run);
+        if let (Some(cost), Some(rate)) =
+            (run.metrics.get("cpu_us_per_request/gateway"), run.metrics.get("requests_per_second"))
+        {
+            // Whether it was what everything waited for.
+            run.receipts.insert(GATEWAY_BUSY.into(), cost.value * rate.value / 1e6);
+        }
+        if let (Some(before), Some(after)) = (handshakes, handshakes_after) {
+            run.receipts.insert("tls_handshakes".into(), after.saturating_sub(before) as f64);
+        }
+        run.host.steal = steal.share();
+        Ok(run)
+    }
+
+    /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what
+    /// went wrong is told in its place.
+    async fn profiles(&self, trial: &Trial, row: &Row) -> Vec<String> {
+        let mut notes = Vec::new();
+        for arm in [Arm::Control, Arm::Treatment] {
+            let told = self.profile(trial, row, arm).await.unwrap_or_else(|error| error.to_string());
+            notes.push(format!("processor time, {arm}: {told}"));
+        }
+        notes
+    }
+
+    /// One more run, which is not judged, as a flame graph and in words.
+    async fn profile(&self, trial: &Trial, row: &Row, arm: Arm) -> Result<String, Error> {
+        let profiler = Profiler::begin(length(trial))?;
+        self.run(trial, 0, row.arguments(arm), arm).await?;
+        let profile = profiler.finish()?;
+        let path = flame_graph(&trial.id, arm);
+        profile.draw(&format!("{}, {arm}", trial.id), &path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(format!("{} (profiles/{name})", profile.summary()))
+    }
 }
 
-/// One run: load, costs, receipts.
-async fn one(
-    bench: &Bench,
-    trial: &Trial,
-    order: u32,
-    host: &Host,
-    asked: &[String],
-    applied: Applied<'_>,
-) -> Result<Run, Error> {
-    let plan = &trial.plan;
-    let seconds = |seconds: f64| format!("{seconds}s");
-    let mut arguments = asked.to_vec();
-    arguments.extend(["--connections".into(), plan.connections.to_string()]);
-    arguments.extend(["--duration".into(), seconds(plan.run_s + plan.warmup_s)]);
-    arguments.extend(["--warmup".into(), seconds(plan.warmup_s)]);
-    arguments.extend(["--tolerance".into(), TOLERANCE.into()]);
-    if let Some(rate) = plan.rate {
-        arguments.extend(["--rate".into(), rate.to_string()]);
-    }
-    let steal = Steal::begin();
-    let handshakes = bench.tls_handshakes().await?;
-    let before = Counted::by(applied).await?;
-    let mut run = bench.run(&trial.id, order, host, &arguments).await?;
-    // Arms may differ by what they ask for; the plan is what they have in common.
-    run.plan = json!(plan);
-    run.plan["tolerance"] = TOLERANCE.into();
-    Counted::by(applied).await?.receipts(&before, &mut run);
-    if let (Some(cost), Some(rate)) =
-        (run.metrics.get("cpu_us_per_request/gateway"), run.metrics.get("requests_per_second"))
-    {
-        // Of its one core: whether it was what everything waited for.
-        run.receipts.insert("gateway_busy".into(), cost.value * rate.value / 1e6);
-    }
-    if let (Some(before), Some(after)) = (handshakes, bench.tls_handshakes().await?) {
-        run.receipts.insert("tls_handshakes".into(), after.saturating_sub(before) as f64);
-    }
-    run.host.steal = steal.share();
-    Ok(run)
+/// How long each run of a comparison takes, warm-up included.
+fn length(trial: &Trial) -> Duration {
+    Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s)
 }
 
 /// What treatments count, at one time.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::try_join;
 use meshproof::judge::{Arm, Run};
-use meshproof::load::Bench;
+use meshproof::load::{Asked, Bench};
 use meshproof::report::{Claim, Host, Judgement};
 use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
@@ -80,9 +80,13 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
         let (bench, module) = gateway(scope).await?;
         let host = Host::this();
         let load = async |name: &str, more: &[&str]| {
-            let common = ["--connections=8", "--rate=100", "--duration=40s", "--warmup=1s"];
+            let common = ["--connections=8", "--rate=100", "--warmup=1s"];
             let arguments = asking(Arm::Treatment, &[&common, more].concat());
-            bench.run(&format!("cryptomb_changes/{name}"), 1, &host, &arguments).await
+            let comparison = format!("cryptomb_changes/{name}");
+            let (host, arguments) = (&host, arguments.as_slice());
+            bench
+                .run(&Asked { comparison: &comparison, order: 1, host, length: UNDER_CHANGES, arguments, quiet: None })
+                .await
         };
         let changes = async {
             eventually("both loads under way", UNDER_WAY, async || {
@@ -107,6 +111,9 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
 
 /// Bound on a hundred handshakes by a gateway that has just begun, at a hundred a second.
 const UNDER_WAY: Duration = Duration::from_secs(15);
+
+/// How long the load under which changes are made lasts.
+const UNDER_CHANGES: Duration = Duration::from_secs(40);
 
 /// Time that older connections have to end in after the listener has changed, twice what the gateway is configured with: the
 /// load has to go on for so long.

@@ -2,10 +2,12 @@
 
 mod power;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use meshproof::judge::{recorded, table};
+use anyhow::{Context, Result, bail};
+use meshproof::judge::{Baselines, recorded, table};
+use meshproof::report;
 
 use crate::paths;
 
@@ -21,6 +23,9 @@ pub(crate) struct Judge {
     /// The bounds
     #[arg(long, default_value_os_t = paths::fixture("perf/bounds.toml"))]
     bounds: PathBuf,
+    /// Write what was measured as the baseline of machines of this kind, into baselines.json beside the bounds
+    #[arg(long, conflicts_with = "power")]
+    record_baseline: bool,
     /// Measure the judge itself instead: false alarms and power, on simulated runs
     #[arg(long, conflicts_with_all = ["directory", "json", "bounds"])]
     power: bool,
@@ -37,6 +42,15 @@ impl Judge {
         };
         let recording = recorded::read(&directory)?;
         let comparisons = recorded::judge_all(&directory, &recording, &self.bounds)?;
+        if self.record_baseline {
+            let count = Baselines::beside(&self.bounds)?.record(
+                &self.bounds,
+                &recording,
+                &comparisons,
+                measured(&directory)?,
+            )?;
+            eprintln!("{count} ratios are the baseline of machines of this kind now");
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&comparisons)?);
         } else {
@@ -50,4 +64,12 @@ impl Judge {
         }
         Ok(())
     }
+}
+
+/// What was measured by a suite that recorded in `directory`: its revision, and the versions of mesh and clusters.
+fn measured(directory: &Path) -> Result<BTreeMap<String, String>> {
+    let report = report::read(directory).context("a baseline says what was measured, which a suite's report knows")?;
+    let mut measured = report.versions;
+    measured.insert("revision".into(), report.revision);
+    Ok(measured)
 }

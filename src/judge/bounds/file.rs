@@ -80,6 +80,8 @@ struct Row {
 struct Metric {
     name: Spanned<String>,
     gate: Option<Spanned<Limit>>,
+    /// A gate as a multiple of what is recorded for machines of this kind.
+    gate_of_baseline: Option<Spanned<Limit>>,
     goal: Option<Spanned<Limit>>,
     /// Why there is no gate.
     report_only: Option<Spanned<String>>,
@@ -239,15 +241,24 @@ fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
             if !names.insert(name.clone()) {
                 return fault(&metric.name, format!("metric `{name}` is there twice"));
             }
-            for limit in [&metric.gate, &metric.goal].into_iter().flatten() {
+            for limit in [&metric.gate, &metric.gate_of_baseline, &metric.goal].into_iter().flatten() {
                 check(limit)?;
             }
-            let source = match (&metric.gate, &metric.report_only, &metric.source) {
+            if let Some(relative) = &metric.gate_of_baseline {
+                if metric.gate.is_some() || metric.goal.is_some() || metric.expect.is_some() {
+                    return fault(relative, "a gate of the baseline stands alone, without `gate`, `goal` and `expect`");
+                }
+                if !matches!(relative.get_ref(), Limit::AtMost(_) | Limit::AtLeast(_)) {
+                    return fault(relative, "a gate of the baseline is `at_most` or `at_least`");
+                }
+            }
+            let gate = metric.gate.as_ref().or(metric.gate_of_baseline.as_ref());
+            let source = match (gate, &metric.report_only, &metric.source) {
                 (Some(gate), Some(_), _) => return fault(gate, "a metric has a gate or is `report_only`, not both"),
                 (None, None, _) => {
                     return Err((at, format!("metric `{name}` has no gate: say in `report_only` why there is none")));
                 }
-                (_, _, None) if metric.gate.is_some() || metric.goal.is_some() => {
+                (_, _, None) if gate.is_some() || metric.goal.is_some() => {
                     return Err((at, format!("metric `{name}` has no `source`: a number without one cannot be defended")));
                 }
                 (_, _, Some(source)) if source.get_ref().trim().is_empty() => {
@@ -284,6 +295,7 @@ fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
             Ok(MetricBound {
                 name,
                 gate: metric.gate.as_ref().map(|gate| *gate.get_ref()),
+                gate_of_baseline: metric.gate_of_baseline.as_ref().map(|gate| *gate.get_ref()),
                 goal: metric.goal.as_ref().map(|goal| *goal.get_ref()),
                 expect,
                 source,

@@ -74,6 +74,13 @@ fn a_row_has_its_own_plan_and_the_seed_beside_it() {
 #[case::no_gate("gate = { at_most = 1.0 }\n", "", 15, "say in `report_only` why")]
 #[case::both("goal =", "report_only = \"no\"\ngoal =", 17, "not both")]
 #[case::gate_stricter_than_goal("gate = { at_most = 1.0 }", "gate = { at_most = 0.8 }", 17, "stricter than the goal")]
+#[case::baseline_and_gate("goal = { at_most = 0.9 }", "gate_of_baseline = { at_most = 2.0 }", 18, "stands alone")]
+#[case::baseline_within(
+    "gate = { at_most = 1.0 }\ngoal = { at_most = 0.9 }",
+    "gate_of_baseline = { within = 1.5 }",
+    17,
+    "is `at_most` or `at_least`"
+)]
 #[case::sides("goal = { at_most = 0.9 }", "goal = { at_least = 0.9 }", 18, "bounds another side")]
 #[case::no_ratio("gate = { at_most = 1.0 }", "gate = { at_most = -1.0 }", 17, "-1 is no ratio")]
 #[case::nothing_within("gate = { at_most = 1.0 }", "gate = { within = 0.9 }", 17, "the factor is above 1")]

@@ -31,6 +31,15 @@ impl Picture {
     fn data(&self) -> String {
         format!("data:{};base64,{}", self.media_type, STANDARD.encode(&self.bytes))
     }
+
+    /// The shape of a drawing, as CSS has it: a frame of another would show it smaller.
+    fn shape(&self) -> Option<String> {
+        let head = String::from_utf8_lossy(self.bytes.get(..1024).unwrap_or(&self.bytes));
+        let (_, rest) = head.split_once("viewBox=\"0 0 ")?;
+        let (width, height) = rest.split_once('"')?.0.split_once(' ')?;
+        let number = |text: &str| text.parse::<f64>().ok().filter(|number| *number > 0.0);
+        Some(format!("aspect-ratio: {} / {}", number(width)?, number(height)?))
+    }
 }
 
 /// How something ended, as a colour and a word.
@@ -77,7 +86,7 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                     @if !report.claims.is_empty() { (claims::section(&report.claims)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {
-                        html! { iframe src=(profile.data()) title=(profile.caption) sandbox="allow-scripts" loading="lazy" {} }
+                        html! { iframe src=(profile.data()) style=[profile.shape()] title=(profile.caption) sandbox="allow-scripts" {} }
                     }))
                 }
                 footer {

@@ -88,7 +88,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
     let image = progress.step(None, "node image", async {
         let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
         let base = Node::base(store, engine, base).await?;
-        let key = Key::new("platform 2").text(&format!("{parts:?} {:?}", versions.istio));
+        let key = Key::new("platform 3").text(&format!("{parts:?} {:?}", versions.istio));
         let platform =
             base.with_images(store, engine, "platform", key, |output| images::platform(&parts, versions, output));
         let platform = platform.await?;

@@ -83,7 +83,9 @@ pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> 
 
     let path = "/usr/bin/fortio";
     let binary = parts.fortio.join("fortio");
-    add("fortio", &versions.fortio.version, None, &[(path, &binary, 0o755)], &[path, "server"], "1337:1337")?;
+    // On the base for its shell, by which a suite reads what the container has used.
+    let tag = &versions.fortio.version;
+    add("fortio", tag, Some(&base), &[(path, &binary, 0o755)], &[path, "server"], "1337:1337")?;
     Ok(images)
 }
 

@@ -1,0 +1,280 @@
+//! `fixtures/perf/baselines.json`: ratios that were measured before, for bounds that are relative to them.
+//!
+//! What a sidecar costs depends on the machine: a baseline holds for machines of one kind, and a comparison on another has
+//! none, which its bound then says. `cargo xtask judge DIR --record-baseline` writes one from recorded runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounds::{Bounds, Mode, Trial};
+use super::limit::Verdict;
+use super::recorded::{self, Recording};
+use crate::error::{Error, Result};
+use crate::report::{Comparison, Host};
+
+/// Schema identifier in the file.
+pub const SCHEMA: &str = "meshproof.baselines/v1";
+
+/// All baselines, one for each kind of machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baselines {
+    schema: String,
+    baselines: Vec<Baseline>,
+}
+
+/// What was measured on machines of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Baseline {
+    /// One of them.
+    host: Host,
+    /// What was measured: meshproof's revision and the versions of mesh and clusters.
+    measured: BTreeMap<String, String>,
+    /// By comparison and metric.
+    ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
+}
+
+/// One metric's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ratio {
+    /// Treatment over control.
+    ratio: f64,
+    /// Its interval of 95 %.
+    ci95: [f64; 2],
+    /// Pairs that it is from.
+    pairs: usize,
+}
+
+impl Default for Baselines {
+    fn default() -> Self {
+        Self { schema: SCHEMA.into(), baselines: Vec::new() }
+    }
+}
+
+impl Baselines {
+    /// Those beside the bounds in the file `bounds`; none where there is no such file.
+    ///
+    /// # Errors
+    /// [`Error::Baseline`] for a file that cannot be read, or says what no measurement can.
+    pub fn beside(bounds: &Path) -> Result<Self> {
+        let path = bounds.with_file_name("baselines.json");
+        let failed = |reason: String| Error::Baseline { path: path.clone(), reason };
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            text => text.map_err(|error| failed(error.to_string()))?,
+        };
+        let baselines: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
+            .map_err(|error| {
+                let field = error.path().to_string();
+                failed(format!("`{field}`: {}", error.into_inner()))
+            })?;
+        if baselines.schema != SCHEMA {
+            return Err(failed(format!("`schema`: `{}` is not `{SCHEMA}`", baselines.schema)));
+        }
+        for baseline in &baselines.baselines {
+            for (id, metrics) in &baseline.ratios {
+                for (metric, Ratio { ratio, ci95: [low, high], .. }) in metrics {
+                    if !(*ratio > 0.0 && ratio.is_finite() && low <= ratio && ratio <= high) {
+                        return Err(failed(format!("`{id} {metric}`: {ratio} ({low} to {high}) is no measured ratio")));
+                    }
+                }
+            }
+        }
+        Ok(baselines)
+    }
+
+    /// `trial` as it is judged on `host`: gates that are relative to a baseline become gates of a number, or none where
+    /// machines like it have no baseline. The bound then says so.
+    pub fn apply(&self, trial: &Trial, host: &Host) -> Trial {
+        let mut trial = trial.clone();
+        let baseline = self.baselines.iter().find(|baseline| baseline.host.is_of_a_kind_with(host));
+        for metric in &mut trial.metrics {
+            let Some(relative) = metric.gate_of_baseline else { continue };
+            let known = baseline.and_then(|baseline| {
+                let ratio = baseline.ratios.get(&trial.id)?.get(&metric.name)?;
+                Some((ratio, baseline.measured.get("revision").map_or("unknown", String::as_str)))
+            });
+            if let Some((recorded, revision)) = known {
+                metric.gate = Some(relative.scaled(recorded.ratio));
+                metric.expect = Verdict::Pass;
+                metric.source = format!(
+                    "{} times the {:.3} ({:.3} to {:.3}) recorded at {revision} on such a machine: {}",
+                    relative.ratio(),
+                    recorded.ratio,
+                    recorded.ci95[0],
+                    recorded.ci95[1],
+                    metric.source
+                );
+            } else {
+                metric.source = format!(
+                    "machines of this kind have no baseline of it (`cargo xtask judge DIR --record-baseline`): {}",
+                    metric.source
+                );
+            }
+        }
+        trial
+    }
+
+    /// Takes from what was judged, of the runs in `recording`, what bounds in the file `bounds` are relative to, and writes
+    /// it in place of what machines of that kind had. `measured` says what was. Returns the number of ratios.
+    ///
+    /// # Errors
+    /// [`Error::Baseline`] where there is none, runs are of several machines, or the file cannot be written.
+    pub fn record(
+        mut self,
+        bounds: &Path,
+        recording: &Recording,
+        comparisons: &[Comparison],
+        measured: BTreeMap<String, String>,
+    ) -> Result<usize> {
+        let path = bounds.with_file_name("baselines.json");
+        let failed = |reason: String| Error::Baseline { path: path.clone(), reason };
+        let trials = Bounds::load(bounds, Mode::Quick)?;
+        let mut ratios = BTreeMap::<String, BTreeMap<String, Ratio>>::new();
+        let mut host: Option<Host> = None;
+        for (id, runs) in recording {
+            let Some(trial) = trials.trial(id) else { continue };
+            for metric in trial.metrics.iter().filter(|metric| metric.gate_of_baseline.is_some()) {
+                let Some(seen) = comparisons.iter().find(|seen| seen.id == *id && seen.metric == metric.name) else {
+                    continue;
+                };
+                let [Some(low), Some(high)] = seen.ci95 else {
+                    return Err(failed(format!("{} has too few pairs for an interval", seen.key())));
+                };
+                let ratio = Ratio { ratio: seen.ratio, ci95: [low, high], pairs: seen.pairs };
+                ratios.entry(id.clone()).or_default().insert(metric.name.clone(), ratio);
+            }
+            let Some(run) = runs.first().filter(|_| ratios.contains_key(id)) else { continue };
+            if recorded::mode(runs) != Mode::Quick {
+                return Err(failed(format!(
+                    "runs of `{id}` have the durations of `full`, and pull requests have others"
+                )));
+            }
+            match &host {
+                Some(known) if !known.is_of_a_kind_with(&run.host) => {
+                    let differences = known.differences(&run.host).join(", ");
+                    return Err(failed(format!("runs of `{id}` are of another machine than others: {differences}")));
+                }
+                _ => host = Some(Host { steal: None, ..run.host.clone() }),
+            }
+        }
+        let Some(host) = host else {
+            return Err(failed("nothing was recorded that a bound is relative to".into()));
+        };
+        let count = ratios.values().map(BTreeMap::len).sum();
+        self.baselines.retain(|baseline| !baseline.host.is_of_a_kind_with(&host));
+        self.baselines.push(Baseline { host, measured, ratios });
+        let json = serde_json::to_string_pretty(&self).map_err(|error| failed(error.to_string()))?;
+        let partial = path.with_extension("partial");
+        let written = std::fs::write(&partial, json + "\n").and_then(|()| std::fs::rename(&partial, &path));
+        written.map_err(|error| failed(error.to_string()))?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::run;
+    use crate::judge::{Limit, Run};
+
+    const BOUNDS: &str = r#"schema = "meshproof.bounds/v1"
+[defaults]
+confidence = 0.95
+max_failed_share = 0.001
+plan = { run_s = 4, warmup_s = 1, connections = 16 }
+budget = { min_pairs = 4, max_pairs = 10, seconds = 1000 }
+[full]
+[[comparison]]
+id = "one"
+control = "as it was"
+treatment = "as it will be"
+[[comparison.metric]]
+name = "p99_us"
+gate_of_baseline = { at_most = 1.25 }
+source = "here"
+"#;
+
+    /// Bounds in a directory, and runs whose treated arm takes `effect` times as long, on machines whose kernel is `kernel`.
+    fn recorded(effect: f64, kernel: &str) -> (tempfile::TempDir, Recording) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("bounds.toml"), BOUNDS).unwrap();
+        let runs: Vec<Run> = (0..20)
+            .map(|order| {
+                let treated = crate::judge::arm(order) == crate::judge::Arm::Treatment;
+                let mut run = run(order, 1_000.0 * if treated { effect } else { 1.0 });
+                run.host.kernel = kernel.into();
+                run
+            })
+            .collect();
+        (directory, Recording::from([("one".to_owned(), runs)]))
+    }
+
+    fn judged(directory: &Path, recording: &Recording) -> Vec<Comparison> {
+        recorded::judge_all(directory, recording, &directory.join("bounds.toml")).unwrap()
+    }
+
+    fn record(directory: &Path, recording: &Recording) -> Result<usize> {
+        let bounds = directory.join("bounds.toml");
+        let measured = BTreeMap::from([("revision".to_owned(), "abc".to_owned())]);
+        Baselines::beside(&bounds)?.record(&bounds, recording, &judged(directory, recording), measured)
+    }
+
+    #[test]
+    fn what_costs_more_than_the_baseline_allows_is_regressed_and_the_baseline_itself_passes() {
+        let (directory, recording) = recorded(2.0, "6.1");
+        assert_eq!(judged(directory.path(), &recording)[0].verdict, Verdict::Reported);
+        assert_eq!(record(directory.path(), &recording).unwrap(), 1);
+        let again = &judged(directory.path(), &recording)[0];
+        assert_eq!((again.verdict, again.bound.gate), (Verdict::Pass, Some(Limit::AtMost(2.5))));
+        assert!(again.bound.source.contains("recorded at abc on such a machine: here"), "{}", again.bound.source);
+        let (_, slower) = recorded(3.0, "6.1");
+        let slower = &judged(directory.path(), &slower)[0];
+        assert_eq!((slower.verdict, slower.holds), (Verdict::Regressed, false));
+    }
+
+    #[test]
+    fn another_kind_of_machine_has_no_baseline_and_says_so_until_it_is_recorded_beside_the_first() {
+        let (directory, recording) = recorded(2.0, "6.1");
+        record(directory.path(), &recording).unwrap();
+        let (_, other) = recorded(9.0, "6.2");
+        let seen = &judged(directory.path(), &other)[0];
+        assert_eq!((seen.verdict, seen.bound.gate), (Verdict::Reported, None));
+        assert!(seen.bound.source.contains("have no baseline"), "{}", seen.bound.source);
+        record(directory.path(), &other).unwrap();
+        let gate = |recording: &Recording| judged(directory.path(), recording)[0].bound.gate.unwrap().ratio();
+        assert!((gate(&other) - 9.0 * 1.25).abs() < 1e-9 && (gate(&recording) - 2.0 * 1.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_with_its_field() {
+        let (directory, recording) = recorded(2.0, "6.1");
+        record(directory.path(), &recording).unwrap();
+        let path = directory.path().join("baselines.json");
+        let good = std::fs::read_to_string(&path).unwrap();
+        for (from, to, reason) in [
+            ("baselines/v1", "baselines/v9", "`schema`: `meshproof.baselines/v9`"),
+            ("\"ratio\": 2.0", "\"ratio\": -2.0", "`one p99_us`: -2"),
+            ("\"pairs\": 10", "\"pairs\": \"10\"", "ratios.one.p99_us.pairs"),
+            ("\"pairs\"", "\"pears\"", "unknown field `pears`"),
+        ] {
+            assert!(good.contains(from), "{from} in {good}");
+            std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
+            let error = Baselines::beside(&directory.path().join("bounds.toml")).unwrap_err().to_string();
+            assert!(error.contains("baselines.json") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn runs_of_nothing_that_a_bound_is_relative_to_are_no_baseline() {
+        let (directory, recording) = recorded(2.0, "6.1");
+        let bounds = BOUNDS.replace("gate_of_baseline = { at_most = 1.25 }", "gate = { at_most = 9.0 }");
+        std::fs::write(directory.path().join("bounds.toml"), bounds).unwrap();
+        let error = record(directory.path(), &recording).unwrap_err().to_string();
+        assert!(error.contains("nothing was recorded that a bound is relative to"), "{error}");
+    }
+}
