@@ -120,6 +120,11 @@ impl Bench {
         &self.server.1
     }
 
+    /// The client's pod and the server's.
+    pub fn pods(&self) -> [&Workload; 2] {
+        [&self.client.1, &self.server.1]
+    }
+
     /// Where the client reaches the server, or the gateway before it: a service, by name.
     pub fn target(&self) -> String {
         match self.gateway {

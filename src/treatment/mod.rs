@@ -3,7 +3,7 @@
 mod multibuffer_tls;
 mod tcp_bypass;
 
-pub use meshproof_tcp_bypass::Counters;
+pub use meshproof_tcp_bypass::{Counters, Traffic};
 pub use multibuffer_tls::{Batches, MultibufferTls};
 pub use tcp_bypass::TcpBypass;
 

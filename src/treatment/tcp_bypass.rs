@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshproof_tcp_bypass::Counters;
+use meshproof_tcp_bypass::{Counters, Traffic};
 
 use super::{TCP_BYPASS, TCP_BYPASS_LABEL};
 use crate::cluster::{Cluster, Workload};
@@ -16,6 +16,9 @@ const SELECTOR: &str = "app=tcp-bypass";
 
 /// Bound on the agent's coming and going: what was redirected is read to its end first.
 const SWITCHED: Duration = Duration::from_secs(60);
+
+/// Bound on the agent's finding a pod that is ready: it looks each second.
+const FOUND: Duration = Duration::from_secs(5);
 
 /// The bypass of one cluster.
 #[derive(Debug, Clone)]
@@ -74,7 +77,36 @@ impl TcpBypass {
         })
     }
 
+    /// What sockets of these pods have sent past TCP since it was switched on, or since the pods were there; nothing while it
+    /// is off. A pod that opts out is told, too.
+    ///
+    /// # Errors
+    /// As [`Self::counters`]; [`Error::NotInTime`] where the agent does not know a pod: that would not be nothing.
+    pub async fn redirected_by(&self, pods: &[&Workload]) -> Result<Traffic> {
+        eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || match self.agent().await {
+            Err(Error::NoPod { .. }) => Ok(Seen::Yes(Traffic::default())),
+            Err(error) => Err(error),
+            Ok(_) => Ok(match sum(&self.counters().await?, pods) {
+                Ok(traffic) => Seen::Yes(traffic),
+                Err(unknown) => Seen::NotYet(format!("no namespace has the address of {unknown}")),
+            }),
+        })
+        .await
+    }
+
     async fn agent(&self) -> Result<Workload> {
         Workload::find(&self.cluster, NAMESPACE, SELECTOR).await
     }
+}
+
+/// Of all of `pods`; or the first that is not known.
+fn sum(counters: &Counters, pods: &[&Workload]) -> std::result::Result<Traffic, String> {
+    let mut sum = Traffic::default();
+    for pod in pods {
+        let namespace = pod.address.parse().ok().and_then(|address| counters.at(address));
+        let sent = namespace.ok_or_else(|| format!("{}/{}, {}", pod.namespace, pod.pod, pod.address))?.redirected;
+        sum.messages += sent.messages;
+        sum.bytes += sent.bytes;
+    }
+    Ok(sum)
 }

@@ -10,7 +10,7 @@ use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
 use meshproof::load::{Asked, Bench, Profiler, Quiet, Side};
 use meshproof::report::{self, Comparison, Host, Steal};
-use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass};
+use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
 use meshproof::{Cluster, Error, Scope};
 use serde_json::json;
 
@@ -192,7 +192,7 @@ impl Stage<'_> {
             arguments.extend(["--rate".into(), rate.to_string()]);
         }
         let (bench, arguments) = (self.benches.of(arm), arguments.as_slice());
-        let counts = async || try_join!(bench.tls_handshakes(), Counted::by(self.applied));
+        let counts = async || try_join!(bench.tls_handshakes(), Counted::by(self.applied, bench));
         let steal = Steal::begin();
         let (handshakes, before) = counts().await?;
         let (host, quiet) = (&self.host, self.quiet.as_ref());
@@ -248,15 +248,20 @@ fn length(trial: &Trial) -> Duration {
 #[derive(Default)]
 struct Counted {
     bypass: Counters,
+    /// By the pods of one arm.
+    redirected: Traffic,
     batches: Batches,
 }
 
 impl Counted {
-    async fn by(applied: Applied<'_>) -> Result<Self, Error> {
+    async fn by(applied: Applied<'_>, bench: &Bench) -> Result<Self, Error> {
         let mut counted = Self::default();
         match applied {
             Applied::Nothing => {}
-            Applied::Bypass(bypass) => counted.bypass = bypass.counters().await?,
+            Applied::Bypass(bypass) => {
+                let pods = bench.pods();
+                (counted.bypass, counted.redirected) = try_join!(bypass.counters(), bypass.redirected_by(&pods))?;
+            }
             Applied::MultibufferTls(module) => counted.batches = module.batches().await?,
         }
         Ok(counted)
@@ -267,7 +272,7 @@ impl Counted {
         let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);
         let requests = run.requests.max(1) as f64;
         let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
-        let redirected = since(self.bypass.redirected_messages(), before.bypass.redirected_messages());
+        let redirected = since(self.redirected.messages, before.redirected.messages);
         add("redirected_messages", redirected);
         add("redirected_messages_per_request", redirected / requests);
         add("bypass_failures", since(self.bypass.failures.total(), before.bypass.failures.total()));
