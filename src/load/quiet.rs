@@ -15,7 +15,10 @@ const TIMED: [&str; 5] =
     ["meshproof-perf", "meshproof-perf-twin", "meshproof-perf-naked", "meshproof-perf-naked-twin", "meshproof-bypass"];
 
 /// From when a run is asked for until others are held still: the request to begin it has to pass the control plane first.
-const AFTER: Duration = Duration::from_millis(400);
+const AFTER: Duration = Duration::from_millis(300);
+
+/// By when a run has begun at the latest, on an idle machine: nobody is held still for longer than until it ends.
+const BEGUN: Duration = Duration::from_millis(200);
 
 /// The longest run that others are held still for: a control plane that is away for longer is missed.
 const LONGEST_RUN: Duration = Duration::from_secs(15);
@@ -81,7 +84,8 @@ impl Quiet {
         if length > LONGEST_RUN {
             return Ok(None);
         }
-        self.with(|pipes| writeln!(pipes.input, "hold {} {}", AFTER.as_secs_f64(), length.as_secs_f64()))?;
+        let seconds = (length + BEGUN).saturating_sub(AFTER).as_secs_f64();
+        self.with(|pipes| writeln!(pipes.input, "hold {} {seconds}", AFTER.as_secs_f64()))?;
         Ok(Some(Hold { quiet: self, ended: false }))
     }
 

@@ -57,41 +57,38 @@ impl TcpBypass {
         .await
     }
 
-    /// What it has done since it was switched on; nothing while it is off.
+    /// What it has done since it was switched on, and of that, what sockets of these pods have sent past TCP since, or since the
+    /// pods were there; nothing while it is off. A pod that opts out is told, too.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the agent's answer cannot be read.
-    pub async fn counters(&self) -> Result<Counters> {
+    /// [`Error::Exec`] where the agent's answer cannot be read; [`Error::NotInTime`] where the agent does not know a pod: that
+    /// would not be nothing.
+    pub async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
+        eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
+            let Some(counters) = self.ask().await? else { return Ok::<_, Error>(Seen::Yes(Default::default())) };
+            Ok(match sum(&counters, pods) {
+                Ok(traffic) => Seen::Yes((counters, traffic)),
+                Err(unknown) => Seen::NotYet(format!("no namespace has the address of {unknown}")),
+            })
+        })
+        .await
+    }
+
+    /// The agent's counters, if there is an agent.
+    async fn ask(&self) -> Result<Option<Counters>> {
         let agent = match self.agent().await {
-            Err(Error::NoPod { .. }) => return Ok(Counters::default()),
+            Err(Error::NoPod { .. }) => return Ok(None),
             other => other?,
         };
         let command = ["/tcp-bypass", "counters"];
         let output = self.cluster.exec(agent.container("tcp-bypass"), &command, None).await?;
-        serde_json::from_str(&output).map_err(|error| Error::Exec {
+        serde_json::from_str(&output).map(Some).map_err(|error| Error::Exec {
             cluster: self.cluster.name().into(),
             namespace: NAMESPACE.into(),
             pod: agent.pod.clone(),
             command: command.join(" "),
             reason: format!("its counters cannot be read: {error}"),
         })
-    }
-
-    /// What sockets of these pods have sent past TCP since it was switched on, or since the pods were there; nothing while it
-    /// is off. A pod that opts out is told, too.
-    ///
-    /// # Errors
-    /// As [`Self::counters`]; [`Error::NotInTime`] where the agent does not know a pod: that would not be nothing.
-    pub async fn redirected_by(&self, pods: &[&Workload]) -> Result<Traffic> {
-        eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || match self.agent().await {
-            Err(Error::NoPod { .. }) => Ok(Seen::Yes(Traffic::default())),
-            Err(error) => Err(error),
-            Ok(_) => Ok(match sum(&self.counters().await?, pods) {
-                Ok(traffic) => Seen::Yes(traffic),
-                Err(unknown) => Seen::NotYet(format!("no namespace has the address of {unknown}")),
-            }),
-        })
-        .await
     }
 
     async fn agent(&self) -> Result<Workload> {

@@ -259,8 +259,7 @@ impl Counted {
         match applied {
             Applied::Nothing => {}
             Applied::Bypass(bypass) => {
-                let pods = bench.pods();
-                (counted.bypass, counted.redirected) = try_join!(bypass.counters(), bypass.redirected_by(&pods))?;
+                (counted.bypass, counted.redirected) = bypass.counters(&bench.pods()).await?;
             }
             Applied::MultibufferTls(module) => counted.batches = module.batches().await?,
         }

@@ -125,7 +125,8 @@ fn every_verdict_can_be_drawn() {
 #[test]
 fn a_drawing_keeps_its_shape() {
     let picture = |bytes: &[u8]| Picture { caption: String::new(), media_type: "image/svg+xml", bytes: bytes.to_vec() };
-    let drawn = picture(br#"<svg width="1200" height="950" viewBox="0 0 1200 950" xmlns="http://www.w3.org/2000/svg">"#);
+    let drawn =
+        picture(br#"<svg width="1200" height="950" viewBox="0 0 1200 950" xmlns="http://www.w3.org/2000/svg">"#);
     assert_eq!(drawn.shape().as_deref(), Some("aspect-ratio: 1200 / 950"));
     for without in ["<svg>", r#"<svg viewBox="0 0 1200">"#, r#"<svg viewBox="0 0 0 x; color: red">"#, ""] {
         assert_eq!(picture(without.as_bytes()).shape(), None, "{without}");
