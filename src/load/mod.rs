@@ -1,12 +1,15 @@
-//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs.
+//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs; and many clients
+//! at once, as the pods of a Job.
 
 mod bench;
 mod cost;
+mod job;
 mod profile;
 mod quiet;
 
 pub use bench::{Bench, Side};
 pub use cost::Cost;
+pub use job::{Gathered, Job};
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
 pub use quiet::Quiet;
