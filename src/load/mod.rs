@@ -4,12 +4,14 @@
 mod bench;
 mod cost;
 mod job;
+mod k6;
 mod profile;
 mod quiet;
 
 pub use bench::{Bench, Side};
 pub use cost::Cost;
 pub use job::{Gathered, Job};
+pub use k6::Users;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
 pub use quiet::Quiet;
