@@ -129,6 +129,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A Job's pods made no load, or not all of it.
+    #[error("{cluster}: the load of Job {job} was not made: {reason}")]
+    Load {
+        /// The cluster.
+        cluster: String,
+        /// The Job.
+        job: String,
+        /// Why, in the words of the pod that is at fault.
+        reason: String,
+    },
     /// No profile could be taken.
     #[error("no profile: {reason}")]
     Profile {

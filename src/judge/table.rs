@@ -2,13 +2,15 @@
 
 use std::fmt::{self, Write};
 
+use serde::{Deserialize, Serialize};
+
 use super::Verdict;
 use super::limit::{Attainment, Limit};
 use super::run::{Arm, Run};
 use crate::report::{Comparison, ends};
 
 /// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// What it shows.
     pub title: String,
@@ -132,8 +134,7 @@ pub fn comparisons(all: &[Comparison]) -> Table {
 }
 
 /// What a user of HTTPS waited for, in the fields of the summary of the seed's k6: means over the runs of each arm. `None` where
-/// no TLS was spoken. In an iteration k6 counts the connection too; a request of k6's ends with the last byte, and here with the
-/// first.
+/// no TLS was spoken. A request of k6's ends with the last byte, and one of the driver with the first.
 pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> + Clone) -> Option<Table> {
     let arms = [Arm::Control, Arm::Treatment];
     let mean = |arm: Arm, metric: &str| {
@@ -157,10 +158,11 @@ pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> 
         table.rows.push(cells);
     };
     row("iteration duration", &["total"]);
-    row("request duration", &["first_byte"]);
+    let request = if mean(Arm::Control, "request_mean_us").is_some() { "request" } else { "first_byte" };
+    row("request duration", &[request]);
     row("TLS handshake", &["handshake"]);
     // As the seed does; the sum of two 99th percentiles is not that of the sum.
-    row("request + TLS", &["first_byte", "handshake"]);
+    row("request + TLS", &[request, "handshake"]);
     let mut row = |name: &str, of: &dyn Fn(Arm) -> String| {
         table.rows.push(vec![name.into(), of(Arm::Control), "–".into(), of(Arm::Treatment), "–".into()]);
     };

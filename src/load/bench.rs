@@ -53,10 +53,11 @@ impl Side {
 /// A client and a server, perhaps with a gateway between them.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     client: (Side, Workload),
     server: (Side, Workload),
     gateway: Option<Workload>,
+    pub(super) k6: Option<Workload>,
 }
 
 /// What to measure.
@@ -77,7 +78,10 @@ pub struct Asked<'a> {
 }
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
-const GATEWAY: &str = "echo-gateway";
+pub(super) const GATEWAY: &str = "echo-gateway";
+
+/// Where the gateway ends TLS.
+pub(super) const GATEWAY_PORT: u16 = 8443;
 
 impl Bench {
     /// Starts both until the test ends, where they do not run yet.
@@ -95,6 +99,7 @@ impl Bench {
             client: (client, client_pod),
             server: (server, server_pod),
             gateway: None,
+            k6: None,
         })
     }
 
@@ -128,7 +133,7 @@ impl Bench {
     /// Where the client reaches the server, or the gateway before it: a service, by name.
     pub fn target(&self) -> String {
         match self.gateway {
-            Some(_) => format!("{GATEWAY}.{}:8443", Side::Meshed.namespace()),
+            Some(_) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", Side::Meshed.namespace()),
             None => format!("server.{}:8080", self.server.0.namespace()),
         }
     }
@@ -166,18 +171,7 @@ impl Bench {
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
-        let mut cpu = summary.cpu.us_per_request;
-        let mut memory = 0.0;
-        for ((name, before), (_, after)) in before.iter().zip(&after) {
-            let used = (after.cpu_us - before.cpu_us) / all;
-            run.measure(format!("cpu_us_per_request/{name}"), used.max(f64::MIN_POSITIVE), "us");
-            cpu += used;
-            memory += after.memory_bytes;
-        }
-        run.measure("cpu_us_per_request", cpu.max(f64::MIN_POSITIVE), "us");
-        if memory > 0.0 {
-            run.measure("memory_bytes", memory, "bytes");
-        }
+        costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
         run.duration = began.elapsed().as_secs_f64();
         Ok(run)
     }
@@ -200,7 +194,7 @@ impl Bench {
     }
 
     /// What server and proxies have used so far; the driver tells its own cost.
-    async fn cost(&self) -> Result<Vec<(&'static str, Cost)>> {
+    pub(super) async fn cost(&self) -> Result<Costs> {
         let mut of = vec![("server", &self.server.1, "server")];
         of.extend(self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")));
         for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
@@ -210,6 +204,24 @@ impl Bench {
         }
         let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::of(pod, container).await?)));
         futures::future::try_join_all(asking).await
+    }
+}
+
+/// What each proxy has used.
+pub(super) type Costs = Vec<(&'static str, Cost)>;
+
+/// Adds to `run` what server and proxies have used between two looks, for each of `requests`; the generator says its own, `cpu`.
+pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, (before, after): (&Costs, &Costs)) {
+    let mut memory = 0.0;
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        let used = (after.cpu_us - before.cpu_us) / requests;
+        run.measure(format!("cpu_us_per_request/{name}"), used.max(f64::MIN_POSITIVE), "us");
+        cpu += used;
+        memory += after.memory_bytes;
+    }
+    run.measure("cpu_us_per_request", cpu.max(f64::MIN_POSITIVE), "us");
+    if memory > 0.0 {
+        run.measure("memory_bytes", memory, "bytes");
     }
 }
 
@@ -255,7 +267,7 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
 }
 
 /// The one ready pod of a workload.
-async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
+pub(super) async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
     let (namespace, selector) = (side.namespace(), format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
     eventually(want, READY, async || {

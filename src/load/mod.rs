@@ -1,12 +1,17 @@
-//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs.
+//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs; and many clients
+//! at once, as the pods of a Job.
 
 mod bench;
 mod cost;
+mod job;
+mod k6;
 mod profile;
 mod quiet;
 
 pub use bench::{Asked, Bench, Side};
 pub use cost::Cost;
+pub use job::{Gathered, Job};
+pub use k6::Users;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
 pub use quiet::{Hold, Quiet};

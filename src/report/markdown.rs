@@ -43,6 +43,7 @@ pub fn markdown(report: &Report) -> String {
         table::beside_others(&report.comparisons).iter().for_each(|table| section(&mut text, table));
         section(&mut text, &table::comparisons(&report.comparisons));
     }
+    report.tables.iter().for_each(|table| section(&mut text, table));
     let host = &report.host;
     let _ = writeln!(
         text,

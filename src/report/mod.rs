@@ -22,6 +22,7 @@ pub use markdown::markdown;
 pub use xml::junit;
 
 use crate::error::{Error, Result};
+use crate::judge::table::Table;
 use crate::testbed::Testbed;
 
 /// Schema identifier in every report.
@@ -48,6 +49,9 @@ pub struct Report {
     /// What was compared, by id and metric.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
+    /// What was measured beside them, by title.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Table>,
 }
 
 /// Where a suite's records go.
@@ -75,17 +79,38 @@ pub fn record(
     for cluster in &testbed.clusters {
         versions.insert(format!("kubernetes/{}", cluster.name()), cluster.version().to_owned());
     }
-    let report = Report {
+    merge(directory, Report { claims: claims.to_vec(), comparisons: comparisons.to_vec(), ..of(suite, versions) })
+}
+
+/// Adds claims and tables to the report of this run in `directory`, for what is judged without a testbed; `versions` are those of
+/// what was judged.
+///
+/// # Errors
+/// [`Error::Report`].
+pub fn record_tables(
+    directory: &Path,
+    suite: &str,
+    mut versions: BTreeMap<String, String>,
+    claims: Vec<Claim>,
+    tables: Vec<Table>,
+) -> Result<()> {
+    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    merge(directory, Report { claims, tables, ..of(suite, versions) })
+}
+
+/// A report of this run with nothing in it.
+fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
+    Report {
         schema: SCHEMA.into(),
         suite: suite.into(),
         run: run().to_owned(),
         revision: host::revision(),
         host: Host::this(),
         versions,
-        claims: claims.to_vec(),
-        comparisons: comparisons.to_vec(),
-    };
-    merge(directory, report)
+        claims: Vec::new(),
+        comparisons: Vec::new(),
+        tables: Vec::new(),
+    }
 }
 
 /// Adds what `report` holds to the report in `directory`, which other threads and processes may be adding to.
@@ -103,6 +128,8 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
         let again: Vec<String> = report.comparisons.iter().map(Comparison::key).collect();
         let kept = older.comparisons.into_iter().filter(|comparison| !again.contains(&comparison.key()));
         report.comparisons.extend(kept);
+        let again: Vec<String> = report.tables.iter().map(|table| table.title.clone()).collect();
+        report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
     }
     report.claims.sort_by(|one, other| one.id.cmp(&other.id));
     // One comparison's metrics stay in the order of the bounds file.
@@ -158,6 +185,7 @@ mod tests {
             versions: BTreeMap::new(),
             claims: ids.iter().map(|id| Claim { id: (*id).into(), verdict, ..Claim::default() }).collect(),
             comparisons: Vec::new(),
+            tables: Vec::new(),
         }
     }
 
@@ -179,6 +207,22 @@ mod tests {
         assert_eq!(read(directory.path()).len(), 16);
         merge(directory.path(), report("two", &["b", "a"], Judgement::Fail)).unwrap();
         assert_eq!(read(directory.path()), [("a".into(), Judgement::Fail), ("b".into(), Judgement::Fail)]);
+    }
+
+    #[test]
+    fn a_table_measured_again_replaces_itself_and_the_others_of_the_run_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let with = |title: &str, cell: &str| {
+            let mut table = Table::new(title, &["generator"]);
+            table.rows.push(vec![cell.to_owned()]);
+            Report { tables: vec![table], ..report("one", &[], Judgement::Pass) }
+        };
+        for (title, cell) in [("a", "old"), ("b", "other"), ("a", "new")] {
+            merge(directory.path(), with(title, cell)).unwrap();
+        }
+        let tables = super::read(directory.path()).unwrap().tables;
+        let seen: Vec<_> = tables.iter().map(|table| (table.title.as_str(), table.rows[0][0].as_str())).collect();
+        assert_eq!(seen, [("a", "new"), ("b", "other")]);
     }
 
     #[test]

@@ -143,7 +143,7 @@ pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a test placed into others' namespaces and was ended before it could take back: policies, switched logs.
+/// Removes what a test placed into others' namespaces and was ended before it could take back: policies, switched logs, load.
 /// Whatever its age: `up` and tests do not run at the same time, `up` takes the record away first.
 pub(crate) async fn sweep_test_objects(client: &Client) -> Result<()> {
     let kinds = [
@@ -151,6 +151,7 @@ pub(crate) async fn sweep_test_objects(client: &Client) -> Result<()> {
         ("security.istio.io/v1", "PeerAuthentication"),
         ("networking.istio.io/v1", "DestinationRule"),
         ("telemetry.istio.io/v1", "Telemetry"),
+        ("batch/v1", "Job"),
     ];
     prune(client, &kinds, meshproof::scope::RUN_LABEL, &[]).await
 }
@@ -251,7 +252,8 @@ pub(crate) async fn prune(client: &Client, kinds: &[(&str, &str)], labels: &str,
             }
             progress::count_command();
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
-            match api.delete(&id.name, &DeleteParams::default()).await {
+            // Not the default of every kind: the pods of a Job would outlive it.
+            match api.delete(&id.name, &DeleteParams::background()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 removed => {
                     removed.with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;

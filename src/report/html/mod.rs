@@ -83,6 +83,12 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                 }
                 main {
                     @if !report.comparisons.is_empty() { (comparisons::section(&report.comparisons, runs)) }
+                    @if !report.tables.is_empty() {
+                        section {
+                            h2 { "Measured" }
+                            @for measured in &report.tables { (table(measured)) }
+                        }
+                    }
                     @if !report.claims.is_empty() { (claims::section(&report.claims)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {

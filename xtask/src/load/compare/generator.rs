@@ -6,32 +6,32 @@ use anyhow::{Context, Result};
 use meshproof_load::Summary;
 use serde_json::Value;
 
+use super::outcome::Latencies;
 use super::{Compare, Programs};
 
+/// How long the server stalls, once in a run.
+pub(super) const STALL_MS: f64 = 200.0;
+
 /// What is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scenario {
     /// As many requests as possible on kept connections of HTTP/1.1.
     Kept,
     /// As many TLS connections as possible, of one request each.
     NewTls,
-    /// A rate far below what any of them can make, on a server that takes 5 ms.
-    Rate,
+    /// A rate far below what any of them can make, on a server of known latency: each quantile is in a tier of its own.
+    Known,
+    /// The same rate on a server that answers at once, but for one stall.
+    Stall,
 }
 
 /// A load generator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Generator {
     Meshproof,
     Fortio,
     Wrk,
     K6,
-}
-
-/// Latencies as a generator reports them, in milliseconds.
-pub(super) struct Reported {
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
 }
 
 const K6_SCRIPT: &str = "\
@@ -41,36 +41,46 @@ const open = { executor: 'constant-arrival-rate', rate, timeUnit: '1s', duration
 const closed = { executor: 'constant-vus', vus: users, duration };
 export const options = {
   insecureSkipTLSVerify: true, noConnectionReuse: fresh, noVUConnectionReuse: fresh, discardResponseBodies: true,
-  summaryTrendStats: ['p(50)', 'p(99)'], scenarios: { load: rate > 0 ? open : closed },
+  summaryTrendStats: ['p(50)', 'p(99)', 'p(99.9)'], scenarios: { load: rate > 0 ? open : closed },
 };
 export default function () { http.get(__ENV.URL); }
 ";
 
 impl Scenario {
-    pub(super) const ALL: [Self; 3] = [Self::Kept, Self::NewTls, Self::Rate];
+    pub(super) const ALL: [Self; 4] = [Self::Kept, Self::NewTls, Self::Known, Self::Stall];
 
     pub(super) fn title(self, rate: u32) -> String {
         match self {
             Self::Kept => "Kept-alive HTTP/1.1, closed loop".into(),
             Self::NewTls => "A new TLS connection for each request (RSA-2048), closed loop".into(),
-            Self::Rate => format!("{rate} requests/s on a server that takes 5 ms"),
+            Self::Known => {
+                format!("{rate} requests/s on a server that takes 10 ms, one in 50 times 20 ms, one in 200 times 40 ms")
+            }
+            Self::Stall => format!("{rate} requests/s on a server that answers at once and stalls once, for 200 ms"),
         }
     }
 
-    /// Arguments of the server.
-    pub(super) fn server(self) -> &'static [&'static str] {
-        match self {
-            Self::Kept => &[],
-            Self::NewTls => &["--tls"],
-            Self::Rate => &["--delay", "5ms"],
-        }
+    /// Arguments of the server, for a run of so many seconds.
+    pub(super) fn server(self, seconds: u32) -> Vec<String> {
+        let words = match self {
+            Self::Kept => String::new(),
+            Self::NewTls => "--tls".into(),
+            Self::Known => "--delay 10ms --slow 50:20ms --slow 200:40ms".into(),
+            // The second would come after the end.
+            Self::Stall => format!("--stall {STALL_MS}ms --stall-every {}ms", seconds * 600),
+        };
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn has_a_rate(self) -> bool {
+        matches!(self, Self::Known | Self::Stall)
     }
 
     pub(super) fn generators(self) -> &'static [Generator] {
         match self {
             Self::Kept | Self::NewTls => &[Generator::Meshproof, Generator::Fortio, Generator::Wrk, Generator::K6],
             // wrk knows no rate.
-            Self::Rate => &[Generator::Meshproof, Generator::Fortio, Generator::K6],
+            Self::Known | Self::Stall => &[Generator::Meshproof, Generator::Fortio, Generator::K6],
         }
     }
 }
@@ -98,7 +108,7 @@ impl Generator {
         let fresh = scenario == Scenario::NewTls;
         let scheme = if fresh { "https" } else { "http" };
         let url = format!("{scheme}://{address}/");
-        let rate = if scenario == Scenario::Rate { compare.rate } else { 0 };
+        let rate = if scenario.has_a_rate() { compare.rate } else { 0 };
         let path = |path: &Path| path.display().to_string();
         let mut words = match self {
             Self::Meshproof => {
@@ -110,7 +120,7 @@ impl Generator {
             }
             Self::Fortio => {
                 let text =
-                    format!("load -c {connections} -qps {rate} -t {seconds}s -p 50,99 -r 0.0001 -loglevel error");
+                    format!("load -c {connections} -qps {rate} -t {seconds}s -p 50,99,99.9 -r 0.0001 -loglevel error");
                 let mut words = vec![path(&programs.fortio)];
                 words.extend(text.split(' ').map(str::to_owned));
                 // Its "uniform" spreads the connections' requests, as the others do.
@@ -136,7 +146,7 @@ impl Generator {
         };
         let more: Vec<String> = match (self, scenario) {
             (Self::Meshproof, Scenario::NewTls) => ["--tls", "--insecure", "--reuse", "1"].map(str::to_owned).into(),
-            (Self::Meshproof, Scenario::Rate) => vec!["--rate".into(), rate.to_string()],
+            (Self::Meshproof, Scenario::Known | Scenario::Stall) => vec!["--rate".into(), rate.to_string()],
             (Self::Fortio, Scenario::NewTls) => vec!["-k".into(), "-keepalive=false".into(), url],
             (Self::Wrk, Scenario::NewTls) => vec!["-H".into(), "Connection: close".into(), url],
             (Self::Fortio | Self::Wrk, _) => vec![url],
@@ -147,13 +157,17 @@ impl Generator {
     }
 
     /// What it said on standard output, or left in `scratch`.
-    pub(super) fn read(self, output: &str, scratch: &Path) -> Result<Reported> {
+    pub(super) fn read(self, output: &str, scratch: &Path) -> Result<Latencies> {
         let missing = || format!("the output of {} holds no percentiles: {output}", self.name());
         match self {
             Self::Meshproof => {
                 let summary: Summary = serde_json::from_str(output)?;
                 let milliseconds = |quantile| summary.latency.total.quantile(quantile) as f64 / 1e6;
-                Ok(Reported { p50_ms: milliseconds(0.5), p99_ms: milliseconds(0.99) })
+                Ok(Latencies {
+                    p50_ms: milliseconds(0.5),
+                    p99_ms: milliseconds(0.99),
+                    p99_9_ms: Some(milliseconds(0.999)),
+                })
             }
             Self::Fortio => {
                 let json: Value = serde_json::from_str(output)?;
@@ -163,7 +177,7 @@ impl Generator {
                     Some(one["Value"].as_f64()? * 1000.0)
                 };
                 let (p50_ms, p99_ms) = at(50.0).zip(at(99.0)).with_context(missing)?;
-                Ok(Reported { p50_ms, p99_ms })
+                Ok(Latencies { p50_ms, p99_ms, p99_9_ms: Some(at(99.9).with_context(missing)?) })
             }
             Self::Wrk => {
                 let at = |percentile: &str| {
@@ -171,13 +185,13 @@ impl Generator {
                     wrk_milliseconds(line.trim())
                 };
                 let (p50_ms, p99_ms) = at("50%").zip(at("99%")).with_context(missing)?;
-                Ok(Reported { p50_ms, p99_ms })
+                Ok(Latencies { p50_ms, p99_ms, p99_9_ms: None })
             }
             Self::K6 => {
                 let json: Value = serde_json::from_str(&std::fs::read_to_string(scratch.join("summary.json"))?)?;
                 let at = |name: &str| json["metrics"]["http_req_duration"][name].as_f64();
                 let (p50_ms, p99_ms) = at("p(50)").zip(at("p(99)")).with_context(missing)?;
-                Ok(Reported { p50_ms, p99_ms })
+                Ok(Latencies { p50_ms, p99_ms, p99_9_ms: Some(at("p(99.9)").with_context(missing)?) })
             }
         }
     }
