@@ -28,13 +28,15 @@ const CHANGED: Duration = Duration::from_secs(90);
 /// What the module has done since its gateway began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batches {
-    /// Batches of signatures.
+    /// Batches of signatures, of two or more.
     pub all: u64,
     /// Those of eight.
     pub full: u64,
+    /// Signatures that were made alone, because too few waited for a batch.
+    pub alone: u64,
     /// Handshakes that were completed.
     pub handshakes: u64,
-    /// Handshakes that failed, and signatures that could not be made in a batch.
+    /// Handshakes that failed, signatures that could not be made, and those of a module that cannot make batches.
     pub failures: u64,
 }
 
@@ -135,6 +137,7 @@ impl MultibufferTls {
         Ok(Batches {
             all: count("batches")?,
             full: count("batches_full")?,
+            alone: count("signatures_alone")?,
             handshakes: count("handshakes")?,
             failures: count("handshakes_failed")? + count("signatures_failed")? + count("fallback_signatures")?,
         })
@@ -159,6 +162,7 @@ impl Batches {
         Self {
             all: self.all.saturating_sub(before.all),
             full: self.full.saturating_sub(before.full),
+            alone: self.alone.saturating_sub(before.alone),
             handshakes: self.handshakes.saturating_sub(before.handshakes),
             failures: self.failures.saturating_sub(before.failures),
         }

@@ -277,7 +277,10 @@ impl Counted {
         add("bypass_failures", since(self.bypass.failures.total(), before.bypass.failures.total()));
         let batches = self.batches.since(before.batches);
         add("batches", batches.all as f64);
-        add("batches_full_share", batches.full as f64 / batches.all.max(1) as f64);
+        // Of all that it signed for: alone is once for each.
+        let times = batches.all + batches.alone;
+        add("batches_full_share", batches.full as f64 / times.max(1) as f64);
+        add("signatures_alone", batches.alone as f64);
         add("multibuffer_handshakes", batches.handshakes as f64);
         add("multibuffer_failures", batches.failures as f64);
     }
