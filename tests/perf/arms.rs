@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::try_join;
 use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
-use meshproof::load::{Asked, Bench, Profiler, Quiet, Side};
+use meshproof::load::{Asked, Bench, Profiler, Quiet, Side, Users};
 use meshproof::report::{self, Comparison, Host, Steal};
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
 use meshproof::{Cluster, Error, Scope};
@@ -32,25 +32,34 @@ const REPEATS: usize = 2;
 /// The judge decides after a block, in which both arms were first and second as often.
 const RUNS_OF_A_BLOCK: usize = 4;
 
-/// A comparison of `bounds.toml`, and what is asked for in each arm, as arguments of the driver.
+/// A comparison of `bounds.toml`, and what is asked for in each arm.
 pub(crate) struct Row {
     id: String,
-    control: Vec<String>,
-    treatment: Vec<String>,
+    control: Asking,
+    treatment: Asking,
+}
+
+/// What a run asks for beside its plan, and of whom.
+pub(crate) enum Asking {
+    /// The driver, by arguments of its command line.
+    Driver(Vec<String>),
+    /// k6, for the gateway by that name.
+    K6(&'static str),
 }
 
 impl Row {
     /// The comparison of that id, with the seed's request in both arms.
     pub(crate) fn of(id: &str) -> Self {
-        Self { id: id.to_owned(), control: vec![], treatment: vec![] }.asking(|_| vec![format!("--path={ECHO}")])
+        let asking = || Asking::Driver(vec![format!("--path={ECHO}")]);
+        Self { id: id.to_owned(), control: asking(), treatment: asking() }
     }
 
-    /// With `arguments` in each arm instead.
-    pub(crate) fn asking(self, arguments: impl Fn(Arm) -> Vec<String>) -> Self {
-        Self { control: arguments(Arm::Control), treatment: arguments(Arm::Treatment), ..self }
+    /// With this asked for in each arm instead.
+    pub(crate) fn asking(self, asking: impl Fn(Arm) -> Asking) -> Self {
+        Self { control: asking(Arm::Control), treatment: asking(Arm::Treatment), ..self }
     }
 
-    fn arguments(&self, arm: Arm) -> &[String] {
+    fn asked(&self, arm: Arm) -> &Asking {
         match arm {
             Arm::Control => &self.control,
             Arm::Treatment => &self.treatment,
@@ -119,7 +128,7 @@ pub(crate) async fn interleave<const N: usize>(
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
             let (arm, order) = (judge.arm(), judge.order());
-            let again = async || stage.run(&trial, order, row.arguments(arm), arm).await;
+            let again = async || stage.run(&trial, order, row.asked(arm), arm).await;
             let mut run = again().await?;
             for _ in 0..REPEATS {
                 let Some(why) = unloaded(&trial, &run) else { break };
@@ -182,22 +191,21 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// One run of a comparison: load, costs, receipts.
-    async fn run(&self, trial: &Trial, order: u32, asked: &[String], arm: Arm) -> Result<Run, Error> {
-        let plan = &trial.plan;
-        let mut arguments = asked.to_vec();
-        arguments.extend(["--connections".into(), plan.connections.to_string()]);
-        arguments.extend(["--warmup".into(), format!("{}s", plan.warmup_s)]);
-        arguments.extend(["--tolerance".into(), TOLERANCE.into()]);
-        if let Some(rate) = plan.rate {
-            arguments.extend(["--rate".into(), rate.to_string()]);
-        }
-        let (bench, arguments) = (self.benches.of(arm), arguments.as_slice());
+    async fn run(&self, trial: &Trial, order: u32, asked: &Asking, arm: Arm) -> Result<Run, Error> {
+        let (bench, plan) = (self.benches.of(arm), &trial.plan);
         let counts = async || try_join!(bench.tls_handshakes(), Counted::by(self.applied, bench));
         let steal = Steal::begin();
         let (handshakes, before) = counts().await?;
-        let (host, quiet) = (&self.host, self.quiet.as_ref());
-        let asked = Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet };
-        let mut run = bench.run(&asked).await?;
+        let mut run = match asked {
+            Asking::Driver(arguments) => self.driven(bench, trial, order, arguments).await?,
+            Asking::K6(name) => {
+                let (name, path) = ((*name).to_owned(), ECHO.to_owned());
+                // k6 counts whole seconds and whole requests.
+                let (seconds, rate) = (length(trial).as_secs_f64().ceil() as u32, plan.rate.map(|rate| rate as u32));
+                let users = Users { users: plan.connections, seconds, rate, name, path };
+                bench.run_k6(&trial.id, order, &self.host, &users).await?
+            }
+        };
         let (handshakes_after, after) = counts().await?;
         // Arms may differ by what they ask for; the plan is what they have in common.
         run.plan = json!(plan);
@@ -216,6 +224,20 @@ impl Stage<'_> {
         Ok(run)
     }
 
+    /// Load by the driver.
+    async fn driven(&self, bench: &Bench, trial: &Trial, order: u32, arguments: &[String]) -> Result<Run, Error> {
+        let plan = &trial.plan;
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--connections".into(), plan.connections.to_string()]);
+        arguments.extend(["--warmup".into(), format!("{}s", plan.warmup_s)]);
+        arguments.extend(["--tolerance".into(), TOLERANCE.into()]);
+        if let Some(rate) = plan.rate {
+            arguments.extend(["--rate".into(), rate.to_string()]);
+        }
+        let (host, quiet, arguments) = (&self.host, self.quiet.as_ref(), arguments.as_slice());
+        bench.run(&Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet }).await
+    }
+
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what
     /// went wrong is told in its place.
     async fn profiles(&self, trial: &Trial, row: &Row) -> Vec<String> {
@@ -230,7 +252,7 @@ impl Stage<'_> {
     /// One more run, which is not judged, as a flame graph and in words.
     async fn profile(&self, trial: &Trial, row: &Row, arm: Arm) -> Result<String, Error> {
         let profiler = Profiler::begin(length(trial))?;
-        self.run(trial, 0, row.arguments(arm), arm).await?;
+        self.run(trial, 0, row.asked(arm), arm).await?;
         let profile = profiler.finish()?;
         let path = flame_graph(&trial.id, arm);
         profile.draw(&format!("{}, {arm}", trial.id), &path)?;

@@ -10,14 +10,14 @@ use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
-use super::arms::{Applied, Benches, Row, interleave};
+use super::arms::{Applied, Asking, Benches, Row, interleave};
 use super::{CLUSTER, SUITE};
 
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
 /// the connection. `more` are further arguments of the driver, in both.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     let (bench, module) = gateway(scope).await?;
-    let row = Row::of(id).asking(|arm| asking(arm, more));
+    let row = Row::of(id).asking(|arm| Asking::Driver(asking(arm, more)));
     interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
 }
 
@@ -27,10 +27,15 @@ async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
     Ok((bench, module))
 }
 
+/// What the gateway is asked for by, in an arm.
+fn name(arm: Arm) -> &'static str {
+    let [control, treatment] = MultibufferTls::NAMES;
+    if arm == Arm::Control { control } else { treatment }
+}
+
 /// What the driver asks for in an arm, and `more`.
 fn asking(arm: Arm, more: &[&str]) -> Vec<String> {
-    let [control, treatment] = MultibufferTls::NAMES;
-    let name = if arm == Arm::Control { control } else { treatment };
+    let name = name(arm);
     // The certificate signs itself; whether it is the same in both arms is not the driver's to say.
     let mut arguments = vec!["--tls".into(), "--insecure".into(), "--path=/echo?size=1024".into()];
     arguments.extend([format!("--server-name={name}"), format!("--host={name}")]);
@@ -61,6 +66,19 @@ async fn cryptomb_cost() -> Verdict {
 async fn cryptomb_low_rate() -> Verdict {
     Scope::run(SUITE, "cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await)
         .await
+}
+
+/// As the seed measured it, by k6.
+#[tokio::test]
+#[file_serial(perf)]
+async fn cryptomb_k6() -> Verdict {
+    Scope::run(SUITE, "cryptomb_k6", async |scope| {
+        let (bench, module) = gateway(scope).await?;
+        let bench = bench.with_k6(scope).await?;
+        let row = Row::of("cryptomb_k6").asking(|arm| Asking::K6(name(arm)));
+        interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
+    })
+    .await
 }
 
 #[tokio::test]

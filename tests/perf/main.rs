@@ -16,7 +16,7 @@ use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serial_test::file_serial;
 
-use arms::{Applied, Benches, Row, interleave};
+use arms::{Applied, Asking, Benches, Row, interleave};
 
 const SUITE: &str = "perf";
 
@@ -71,7 +71,8 @@ async fn delay_2ms_is_seen() -> Verdict {
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         // The echo server waits before it answers, if it is asked to.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
-        let row = Row::of("delay_2ms").asking(|arm| vec![format!("--path=/echo?size=1024{}", delay(arm))]);
+        let row =
+            Row::of("delay_2ms").asking(|arm| Asking::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]));
         interleave(scope, [row], Applied::Nothing, &Benches::same(bench)).await
     })
     .await
