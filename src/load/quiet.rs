@@ -1,5 +1,5 @@
-//! Quiet while something is timed: clusters that are not under test are paused, and so is, while a run lasts, what else there
-//! is in the one that is; all of it goes on afterwards.
+//! Quiet while something is timed: clusters that are not under test are paused, and so are, while a run lasts, those parts of the
+//! control plane of the one that is that can be spared; all of it goes on afterwards.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,17 +10,7 @@ use crate::error::{Error, Result};
 use crate::scope::Scope;
 use crate::testbed::record::fault;
 
-/// Namespaces whose pods go on while a run lasts: what is timed, and the agent of the bypass, which prolongs its lease.
-const TIMED: [&str; 5] =
-    ["meshproof-perf", "meshproof-perf-twin", "meshproof-perf-naked", "meshproof-perf-naked-twin", "meshproof-bypass"];
-
-/// From when a run is asked for until others are held still: the request to begin it has to pass the control plane first.
-const AFTER: Duration = Duration::from_millis(300);
-
-/// By when a run has begun at the latest, on an idle machine: nobody is held still for longer than until it ends.
-const BEGUN: Duration = Duration::from_millis(200);
-
-/// The longest run that others are held still for: a control plane that is away for longer is missed.
+/// The longest run that a control plane is held for: what is away for longer is missed.
 const LONGEST_RUN: Duration = Duration::from_secs(15);
 
 /// Holds every other cluster still until it is dropped. A process of its own does, and ends it when this one does,
@@ -59,7 +49,6 @@ impl Quiet {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(["xtask", "testbed", "quiesce", "--keep", kept]);
-        command.args(TIMED.iter().flat_map(|namespace| ["--timed", namespace]));
         command.current_dir(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into()));
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut keeper = keeper.map_err(|error| failed(error.to_string()))?;
@@ -74,9 +63,8 @@ impl Quiet {
         Ok(Some(quiet))
     }
 
-    /// Has everything that is not timed held still for a run of this `length` that is about to be asked for: the control plane,
-    /// the kubelet, other pods. It goes on by itself when the run should have ended. `None` for runs so long that it would
-    /// be missed.
+    /// Has the scheduler, the controller manager and kube-proxy held still for a run of this `length` that is about to be asked
+    /// for. They go on by themselves when it should have ended. `None` for runs so long that they would be missed.
     ///
     /// # Errors
     /// [`Error::Quiesce`].
@@ -84,8 +72,7 @@ impl Quiet {
         if length > LONGEST_RUN {
             return Ok(None);
         }
-        let seconds = (length + BEGUN).saturating_sub(AFTER).as_secs_f64();
-        self.with(|pipes| writeln!(pipes.input, "hold {} {seconds}", AFTER.as_secs_f64()))?;
+        self.with(|pipes| writeln!(pipes.input, "hold {}", length.as_secs_f64()))?;
         Ok(Some(Hold { quiet: self, ended: false }))
     }
 

@@ -1,26 +1,16 @@
-# Holds still, for a while, what runs in this node beside what is timed: the kubelet, and all pods but some. Whatever becomes of
-# who asked for it, what is held goes on by itself.
+# Holds still, for so many seconds, those parts of this node's control plane that a run can do without: what assigns pods to nodes,
+# what replaces them, and what follows services. Not the kubelet and the API server, which carry the run's command and answer, nor
+# any pod that the kubelet would find dead. Whatever becomes of who asked for it, they go on by themselves.
 #
-# sh hold.sh AFTER SECONDS POD…
-#   AFTER    seconds until then
-#   SECONDS  how long
-#   POD      uid of a pod that goes on
+# sh hold.sh SECONDS
 # Prints the number of processes that were held.
 set -u
-after=$1 seconds=$2
-shift 2
-kept=
-for pod in "$@"; do kept="$kept -e $pod"; done
-sleep "$after"
-# Processes of pods are in control groups below `kubepods`, by the pod's uid. The list is of the time when it is needed; a
-# process that ends meanwhile is missing in it, and has no part in this.
-# shellcheck disable=SC2086 # a list of arguments
-held=$(grep -l kubepods /proc/[0-9]*/cgroup 2> /dev/null | xargs grep -L $kept 2> /dev/null | cut -d / -f 3
-    pgrep -x kubelet)
-# shellcheck disable=SC2086 # a list of processes
-kill -STOP $held 2> /dev/null
+seconds=$1
+held=$(pgrep -x 'kube-scheduler|kube-controller|kube-proxy')
 trap 'kill -CONT $held 2> /dev/null' EXIT
 trap 'exit 1' HUP INT TERM
+# shellcheck disable=SC2086 # a list of processes
+kill -STOP $held
 # In the background, so that a signal is not kept waiting.
 sleep "$seconds" &
 wait $!

@@ -1,12 +1,11 @@
 //! `testbed quiesce`: holds all clusters but one still, for as long as whoever asked for it is there, and, on demand and for
-//! seconds, what is not timed in that one as well: its control plane, its kubelet and the pods of other namespaces.
+//! seconds, those parts of that one's control plane as well that can be spared so long.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use meshproof::{Seen, eventually};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -20,8 +19,7 @@ use crate::local::engine::Engine;
 /// are over.
 const BACK: Duration = Duration::from_secs(120);
 
-/// Longest that a kubelet, a control plane and other pods are held at once: leases last for 40 s, and so do the kubelet's
-/// lives of a pod that does not answer.
+/// Longest that parts of a control plane are held at once: the kubelet takes one for dead that has not answered for two minutes.
 const LONGEST: f64 = 20.0;
 
 /// What holds them, in the node.
@@ -29,20 +27,10 @@ const HOLD: &str = include_str!("hold.sh");
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The cluster that goes on
+    /// The cluster that goes on. At a line `hold SECONDS` on standard input its scheduler, controller manager and kube-proxy are
+    /// held still for so long, and `held N` tells how many processes that were
     #[arg(long, value_name = "CLUSTER")]
     keep: String,
-    /// A namespace of it whose pods go on when a line `hold AFTER SECONDS` is read from standard input: after so many seconds
-    /// everything else in the cluster but its name server is held still for so many, and `held N` tells how many processes
-    #[arg(long, value_name = "NAMESPACE")]
-    timed: Vec<String>,
-}
-
-/// A line of standard input.
-#[derive(Debug, PartialEq)]
-struct Hold {
-    after: f64,
-    seconds: f64,
 }
 
 impl Arguments {
@@ -67,7 +55,7 @@ impl Arguments {
         if paused.is_ok() {
             println!("quiet");
             tokio::select! {
-                () = self.obey(&engine, kept) => {}
+                () = obey(&engine, kept) => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
@@ -94,50 +82,32 @@ impl Arguments {
         // The thread that reads standard input would keep the process.
         std::process::exit(0)
     }
+}
 
-    /// Answers each line of standard input with one, until its end.
-    async fn obey(&self, engine: &Engine, kept: &Target) {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            match self.hold(engine, kept, &line).await {
-                Ok(processes) => println!("held {processes}"),
-                // One line, whatever it says.
-                Err(error) => println!("not held: {}", format!("{error:#}").replace('\n', "; ")),
-            }
+/// Answers each line of standard input with one, until its end.
+async fn obey(engine: &Engine, kept: &Target) {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match hold(engine, kept, &line).await {
+            Ok(processes) => println!("held {processes}"),
+            // One line, whatever it says.
+            Err(error) => println!("not held: {}", format!("{error:#}").replace('\n', "; ")),
         }
-    }
-
-    async fn hold(&self, engine: &Engine, kept: &Target, line: &str) -> Result<usize> {
-        let Hold { after, seconds } = Hold::parse(line)?;
-        let container = kept.container.as_ref().with_context(|| format!("{} is not on this machine", kept.name))?;
-        // Asked each time: pods of the namespaces may have come since, and one that is forgotten would be held.
-        let pods: Api<Pod> = Api::all(kubernetes::client(&kept.kubeconfig, &kept.context).await?);
-        let pods = pods.list(&ListParams::default()).await.context("cannot list the pods that go on")?;
-        let goes_on = |pod: &Pod| {
-            let namespace = pod.namespace().unwrap_or_default();
-            self.timed.contains(&namespace) || pod.labels().get("k8s-app").is_some_and(|app| app == "kube-dns")
-        };
-        let going_on: Vec<String> = pods.into_iter().filter(goes_on).filter_map(|pod| pod.metadata.uid).collect();
-        let (after, seconds) = (after.to_string(), seconds.to_string());
-        let mut command = vec!["sh", "-c", HOLD, "hold.sh", &after, &seconds];
-        command.extend(going_on.iter().map(String::as_str));
-        let said = engine.exec(container, &command).await?;
-        said.trim().parse().with_context(|| format!("the node of {} said `{}`", kept.name, said.trim()))
     }
 }
 
-impl Hold {
-    fn parse(line: &str) -> Result<Self> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let number = |word: &str| word.parse::<f64>().ok().filter(|number| (0.0..=LONGEST).contains(number));
-        let hold = match words[..] {
-            ["hold", after, seconds] => {
-                number(after).zip(number(seconds)).map(|(after, seconds)| Self { after, seconds })
-            }
-            _ => None,
-        };
-        hold.with_context(|| format!("`{line}` is not `hold AFTER SECONDS`, both from 0 to {LONGEST}"))
-    }
+async fn hold(engine: &Engine, kept: &Target, line: &str) -> Result<usize> {
+    let seconds = seconds(line)?.to_string();
+    let container = kept.container.as_ref().with_context(|| format!("{} is not on this machine", kept.name))?;
+    let said = engine.exec(container, &["sh", "-c", HOLD, "hold.sh", &seconds]).await?;
+    said.trim().parse().with_context(|| format!("the node of {} said `{}`", kept.name, said.trim()))
+}
+
+/// How long a line of standard input asks to hold.
+fn seconds(line: &str) -> Result<f64> {
+    let asked = line.strip_prefix("hold ").and_then(|seconds| seconds.trim().parse::<f64>().ok());
+    let asked = asked.filter(|seconds| (0.0..=LONGEST).contains(seconds));
+    asked.with_context(|| format!("`{line}` is not `hold SECONDS`, from 0 to {LONGEST}"))
 }
 
 #[cfg(test)]
@@ -145,11 +115,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_when_and_how_long_and_anything_else_is_refused() {
-        assert_eq!(Hold::parse("hold 0.4 3").unwrap(), Hold { after: 0.4, seconds: 3.0 });
-        for wrong in ["", "hold", "hold 1", "hold 1 21", "hold -1 3", "hold 1 NaN", "hold 1 3 5", "stop 1 3"] {
-            let error = Hold::parse(wrong).unwrap_err().to_string();
-            assert!(error.contains("is not `hold AFTER SECONDS`"), "{error}");
+    fn a_line_says_how_long_and_anything_else_is_refused() {
+        assert_eq!(seconds("hold 3.5").unwrap(), 3.5);
+        for wrong in ["", "hold", "hold 21", "hold -1", "hold NaN", "hold 1 3", "stop 1"] {
+            let error = seconds(wrong).unwrap_err().to_string();
+            assert!(error.contains("is not `hold SECONDS`"), "{error}");
         }
     }
 }
