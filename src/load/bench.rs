@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
 
-use super::{Cost, Quiet};
+use super::Cost;
 use crate::cluster::{Cluster, EXEC_BOUND, Workload, is_ready};
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -73,8 +73,6 @@ pub struct Asked<'a> {
     pub length: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
-    /// What holds everything else still meanwhile.
-    pub quiet: Option<&'a Quiet>,
 }
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
@@ -141,9 +139,9 @@ impl Bench {
     /// Makes load as `asked`, and records it as a run.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read; [`Error::Quiesce`].
+    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
     pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
-        let Asked { comparison, order, host, length, arguments, quiet } = *asked;
+        let Asked { comparison, order, host, length, arguments } = *asked;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
@@ -154,11 +152,7 @@ impl Bench {
         command.extend(arguments.iter().map(String::as_str));
         let before = self.cost().await?;
         let client = self.client.1.container("client");
-        let hold = quiet.map(|quiet| quiet.hold(length)).transpose()?.flatten();
         let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, None).await?;
-        if let Some(hold) = hold {
-            run.receipts.insert("processes_held".into(), hold.end()?.into());
-        }
         let after = self.cost().await?;
         let summary: Summary = serde_json::from_str(&output).map_err(|error| Error::Exec {
             cluster: self.cluster.name().into(),

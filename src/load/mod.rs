@@ -14,4 +14,4 @@ pub use job::{Gathered, Job};
 pub use k6::Users;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
-pub use quiet::{Hold, Quiet};
+pub use quiet::Quiet;

@@ -123,7 +123,7 @@ pub(crate) async fn interleave<const N: usize>(
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
-    let stage = Stage { benches, applied, host, quiet };
+    let stage = Stage { benches, applied, host };
     let mut all = Vec::new();
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
@@ -154,7 +154,7 @@ pub(crate) async fn interleave<const N: usize>(
             }
         }
     }
-    drop(stage);
+    drop(quiet);
     for table in table::beside_others(&all) {
         println!("{table}");
     }
@@ -177,6 +177,9 @@ fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
 /// Receipt: the share of its one core that the gateway used.
 const GATEWAY_BUSY: &str = "gateway_busy";
 
+/// Receipt: handshakes by a proxy's own TLS.
+const TLS_HANDSHAKES: &str = "tls_handshakes";
+
 fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
     report::directory(SUITE).join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
 }
@@ -186,14 +189,18 @@ struct Stage<'a> {
     benches: &'a Benches,
     applied: Applied<'a>,
     host: Host,
-    quiet: Option<Quiet>,
 }
 
 impl Stage<'_> {
     /// One run of a comparison: load, costs, receipts.
     async fn run(&self, trial: &Trial, order: u32, asked: &Asking, arm: Arm) -> Result<Run, Error> {
         let (bench, plan) = (self.benches.of(arm), &trial.plan);
-        let counts = async || try_join!(bench.tls_handshakes(), Counted::by(self.applied, bench));
+        // Each look costs a tenth of a second, which is not there for load.
+        let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
+            true => bench.tls_handshakes().await,
+            false => Ok(None),
+        };
+        let counts = async || try_join!(handshakes(), Counted::by(self.applied, bench));
         let steal = Steal::begin();
         let (handshakes, before) = counts().await?;
         let mut run = match asked {
@@ -218,7 +225,7 @@ impl Stage<'_> {
             run.receipts.insert(GATEWAY_BUSY.into(), cost.value * rate.value / 1e6);
         }
         if let (Some(before), Some(after)) = (handshakes, handshakes_after) {
-            run.receipts.insert("tls_handshakes".into(), after.saturating_sub(before) as f64);
+            run.receipts.insert(TLS_HANDSHAKES.into(), after.saturating_sub(before) as f64);
         }
         run.host.steal = steal.share();
         Ok(run)
@@ -234,8 +241,8 @@ impl Stage<'_> {
         if let Some(rate) = plan.rate {
             arguments.extend(["--rate".into(), rate.to_string()]);
         }
-        let (host, quiet, arguments) = (&self.host, self.quiet.as_ref(), arguments.as_slice());
-        bench.run(&Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet }).await
+        let (host, arguments) = (&self.host, arguments.as_slice());
+        bench.run(&Asked { comparison: &trial.id, order, host, length: length(trial), arguments }).await
     }
 
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what

@@ -188,21 +188,27 @@ impl Engine {
         self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
     }
 
-    /// Holds a container still, with every process in it.
+    /// Holds a container still, with every process in it; one that an ended command left so is still.
     pub(crate) async fn pause(&self, name: &str) -> Result<()> {
+        if self.is_paused(name).await? {
+            return Ok(());
+        }
         self.docker.pause_container(name).await.with_context(|| format!("cannot pause container {name}"))
     }
 
     /// Lets every container that is held still go on: also one that an ended command left so.
     pub(crate) async fn resume_all(&self) -> Result<()> {
         for name in self.containers().await? {
-            let paused = self.inspect(&name).await?.and_then(|details| details.state?.paused).unwrap_or(false);
-            if paused {
+            if self.is_paused(&name).await? {
                 let resumed = self.docker.unpause_container(&name).await;
                 resumed.with_context(|| format!("cannot let container {name} go on"))?;
             }
         }
         Ok(())
+    }
+
+    async fn is_paused(&self, name: &str) -> Result<bool> {
+        Ok(self.inspect(name).await?.and_then(|details| details.state?.paused).unwrap_or(false))
     }
 
     /// When the container was last started, in seconds after the epoch.
@@ -266,6 +272,26 @@ impl Engine {
         match self.docker.inspect_exec(&exec.id).await.with_context(failed)?.exit_code {
             Some(0) => Ok(text),
             code => bail!("`{line}` in {name} failed (exit code {code:?}):\n{}", crate::command::tail(&text)),
+        }
+    }
+
+    /// Begins a command in a container. Its standard input ends when what is returned is dropped, or when this process ends,
+    /// however that is.
+    ///
+    /// # Errors
+    /// Where it cannot be begun.
+    pub(crate) async fn exec_held(&self, name: &str, command: &[&str]) -> Result<impl Sized + use<>> {
+        let config = ExecConfig {
+            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            ..Default::default()
+        };
+        let failed = || format!("cannot run a command in {name}");
+        let exec = self.docker.create_exec(name, config).await.with_context(failed)?;
+        match self.docker.start_exec(&exec.id, None).await.with_context(failed)? {
+            StartExecResults::Attached { input, output } => Ok((input, output)),
+            StartExecResults::Detached => bail!("the engine does not attach to a command in {name}"),
         }
     }
 

@@ -1,17 +1,16 @@
-# Holds still, for so many seconds, those parts of this node's control plane that a run can do without: what assigns pods to nodes,
-# what replaces them, and what follows services. Not the kubelet and the API server, which carry the run's command and answer, nor
-# any pod that the kubelet would find dead. Whatever becomes of who asked for it, they go on by themselves.
-#
-# sh hold.sh SECONDS
-# Prints the number of processes that were held.
+# Holds still those parts of this node's control plane that can be spared for a while: what assigns pods to nodes, what replaces
+# them, and what follows services. Not the kubelet and the API server, which carry commands and their answers, nor any pod
+# that the kubelet would find dead. Each minute they get a moment to say that they are alive. They go on for good at the end
+# of standard input, which comes however who asked for it ends.
 set -u
-seconds=$1
-held=$(pgrep -x 'kube-scheduler|kube-controller|kube-proxy')
-trap 'kill -CONT $held 2> /dev/null' EXIT
+names='kube-scheduler|kube-controller|kube-proxy'
+while :; do
+    pkill -STOP -x "$names"
+    sleep 58
+    pkill -CONT -x "$names"
+    sleep 2
+done &
+holding=$!
+trap 'kill $holding; pkill -CONT -x "$names"' EXIT
 trap 'exit 1' HUP INT TERM
-# shellcheck disable=SC2086 # a list of processes
-kill -STOP $held
-# In the background, so that a signal is not kept waiting.
-sleep "$seconds" &
-wait $!
-echo "$held" | wc -w
+cat > /dev/null

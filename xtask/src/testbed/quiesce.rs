@@ -1,17 +1,16 @@
-//! `testbed quiesce`: holds all clusters but one still, for as long as whoever asked for it is there, and, on demand and for
-//! seconds, those parts of that one's control plane as well that can be spared so long.
+//! `testbed quiesce`: holds all clusters but one still, and those parts of that one's control plane that can be spared, for as long
+//! as whoever asked for it is there.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use meshproof::{Seen, eventually};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::targets::{Target, Targets};
+use super::targets::Targets;
 use crate::kubernetes;
 use crate::local::engine::Engine;
 
@@ -19,23 +18,19 @@ use crate::local::engine::Engine;
 /// are over.
 const BACK: Duration = Duration::from_secs(120);
 
-/// Longest that parts of a control plane are held at once: the kubelet takes one for dead that has not answered for two minutes.
-const LONGEST: f64 = 20.0;
-
-/// What holds them, in the node.
+/// What holds parts of a control plane, in the node.
 const HOLD: &str = include_str!("hold.sh");
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The cluster that goes on. At a line `hold SECONDS` on standard input its scheduler, controller manager and kube-proxy are
-    /// held still for so long, and `held N` tells how many processes that were
+    /// The cluster that goes on, but for its scheduler, controller manager and kube-proxy
     #[arg(long, value_name = "CLUSTER")]
     keep: String,
 }
 
 impl Arguments {
-    /// Pauses, says `quiet` on standard output, and does what standard input asks for until its end, which comes however the
-    /// process at its other end stops, or until a signal. Then everything goes on.
+    /// Pauses, says `quiet` on standard output, and waits: for the end of standard input, which comes however the process
+    /// at its other end stops, or for a signal. Then everything goes on.
     pub(crate) async fn run(self) -> Result<()> {
         let targets = Targets::find()?;
         let Some(kept) = targets.clusters.iter().find(|target| target.name == self.keep) else {
@@ -52,14 +47,23 @@ impl Arguments {
                 paused = engine.pause(container).await;
             }
         }
+        let mut held = None;
+        if let (Ok(()), Some(container)) = (&paused, &kept.container) {
+            match engine.exec_held(container, &["sh", "-c", HOLD]).await {
+                Ok(exec) => held = Some(exec),
+                Err(error) => paused = Err(error),
+            }
+        }
         if paused.is_ok() {
             println!("quiet");
+            let end = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
             tokio::select! {
-                () = obey(&engine, kept) => {}
+                _ = end => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         }
+        drop(held);
         engine.resume_all().await?;
         paused?;
         for target in others {
@@ -81,45 +85,5 @@ impl Arguments {
         }
         // The thread that reads standard input would keep the process.
         std::process::exit(0)
-    }
-}
-
-/// Answers each line of standard input with one, until its end.
-async fn obey(engine: &Engine, kept: &Target) {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match hold(engine, kept, &line).await {
-            Ok(processes) => println!("held {processes}"),
-            // One line, whatever it says.
-            Err(error) => println!("not held: {}", format!("{error:#}").replace('\n', "; ")),
-        }
-    }
-}
-
-async fn hold(engine: &Engine, kept: &Target, line: &str) -> Result<usize> {
-    let seconds = seconds(line)?.to_string();
-    let container = kept.container.as_ref().with_context(|| format!("{} is not on this machine", kept.name))?;
-    let said = engine.exec(container, &["sh", "-c", HOLD, "hold.sh", &seconds]).await?;
-    said.trim().parse().with_context(|| format!("the node of {} said `{}`", kept.name, said.trim()))
-}
-
-/// How long a line of standard input asks to hold.
-fn seconds(line: &str) -> Result<f64> {
-    let asked = line.strip_prefix("hold ").and_then(|seconds| seconds.trim().parse::<f64>().ok());
-    let asked = asked.filter(|seconds| (0.0..=LONGEST).contains(seconds));
-    asked.with_context(|| format!("`{line}` is not `hold SECONDS`, from 0 to {LONGEST}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_says_how_long_and_anything_else_is_refused() {
-        assert_eq!(seconds("hold 3.5").unwrap(), 3.5);
-        for wrong in ["", "hold", "hold 21", "hold -1", "hold NaN", "hold 1 3", "stop 1"] {
-            let error = seconds(wrong).unwrap_err().to_string();
-            assert!(error.contains("is not `hold SECONDS`"), "{error}");
-        }
     }
 }
