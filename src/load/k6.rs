@@ -4,7 +4,7 @@
 //! no latency. Its request duration begins on an open connection, without connecting and without TLS; only the iteration's holds
 //! both. So `p99_us` of such a run is the iteration's, the counterpart of the driver's total.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service;
 use meshproof_load::Limits;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
 use super::cost::Cost;
+use crate::cluster::EXEC_BOUND;
 use crate::error::{Error, Result};
 use crate::judge::Run;
 use crate::report::Host;
@@ -78,7 +79,8 @@ impl Bench {
         command.extend(arguments.iter().map(String::as_str));
         let began = Instant::now();
         let (before, own_before) = (self.cost().await?, Cost::of(k6, NAME).await?);
-        let output = self.cluster.exec(k6.container(NAME), &command, None).await?;
+        let bound = Duration::from_secs((*seconds).into()) + EXEC_BOUND;
+        let output = self.cluster.exec_within(bound, k6.container(NAME), &command, None).await?;
         let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let failed = |reason: String| Error::Exec {
             cluster: self.cluster.name().into(),
