@@ -30,9 +30,7 @@ async fn bypass_p99() -> Verdict {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let rows = ["16", "32", "64", "128"].map(|row| Row::of(&format!("bypass_p99/{row}")));
-        // First the bypass, then whom it treats: connections made before do not count as treated.
-        bypass.switch(scope, true).await?;
-        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        let benches = around(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, rows, Applied::Bypass(&bypass), &benches).await
     })
     .await
@@ -56,8 +54,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     Scope::run(SUITE, "bypass_naked", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        bypass.switch(scope, true).await?;
-        let benches = both(scope, cluster, Side::NakedTwin, Side::Naked).await?;
+        let benches = around(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
         interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), &benches).await
     })
     .await
@@ -111,6 +108,21 @@ async fn mtls_overhead() -> Verdict {
         interleave(scope, [Row::of("mtls_overhead")], Applied::Nothing, &benches).await
     })
     .await
+}
+
+/// As [`both`], with the bypass switched on between them: first whom it leaves alone, so that it never sees them before they can say
+/// so, then the bypass, then whom it treats, for connections made before do not count as treated.
+async fn around(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    bypass: &TcpBypass,
+    control: Side,
+    treatment: Side,
+) -> Result<Benches, Error> {
+    let control = Bench::start(scope, cluster, control, control).await?;
+    bypass.switch(scope, true).await?;
+    let treatment = Bench::start(scope, cluster, treatment, treatment).await?;
+    Ok(Benches { control, treatment })
 }
 
 /// A client and a server for each arm.
