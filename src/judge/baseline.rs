@@ -179,30 +179,20 @@ impl Baselines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::tests::run;
+    use crate::judge::tests::{BOUNDS, run};
     use crate::judge::{Limit, Run};
 
-    const BOUNDS: &str = r#"schema = "meshproof.bounds/v1"
-[defaults]
-confidence = 0.95
-max_failed_share = 0.001
-plan = { run_s = 4, warmup_s = 1, connections = 16 }
-budget = { min_pairs = 4, max_pairs = 10, seconds = 1000 }
-[full]
-[[comparison]]
-id = "one"
-control = "as it was"
-treatment = "as it will be"
-[[comparison.metric]]
-name = "p99_us"
-gate_of_baseline = { at_most = 1.25 }
-source = "here"
-"#;
+    /// Bounds whose gate is relative to a baseline.
+    fn relative() -> String {
+        let absolute = "gate = { at_most = 1.0 }\ngoal = { at_most = 0.88 }";
+        assert!(BOUNDS.contains(absolute), "{BOUNDS}");
+        BOUNDS.replace(absolute, "gate_of_baseline = { at_most = 1.25 }")
+    }
 
     /// Bounds in a directory, and runs whose treated arm takes `effect` times as long, on machines whose kernel is `kernel`.
     fn recorded(effect: f64, kernel: &str) -> (tempfile::TempDir, Recording) {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("bounds.toml"), BOUNDS).unwrap();
+        std::fs::write(directory.path().join("bounds.toml"), relative()).unwrap();
         let runs: Vec<Run> = (0..20)
             .map(|order| {
                 let treated = crate::judge::arm(order) == crate::judge::Arm::Treatment;
@@ -272,8 +262,7 @@ source = "here"
     #[test]
     fn runs_of_nothing_that_a_bound_is_relative_to_are_no_baseline() {
         let (directory, recording) = recorded(2.0, "6.1");
-        let bounds = BOUNDS.replace("gate_of_baseline = { at_most = 1.25 }", "gate = { at_most = 9.0 }");
-        std::fs::write(directory.path().join("bounds.toml"), bounds).unwrap();
+        std::fs::write(directory.path().join("bounds.toml"), BOUNDS).unwrap();
         let error = record(directory.path(), &recording).unwrap_err().to_string();
         assert!(error.contains("nothing was recorded that a bound is relative to"), "{error}");
     }

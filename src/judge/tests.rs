@@ -7,7 +7,7 @@ use super::*;
 use crate::error::Error;
 use crate::report::Host;
 
-const BOUNDS: &str = r#"
+pub(crate) const BOUNDS: &str = r#"
 schema = "meshproof.bounds/v1"
 [defaults]
 confidence = 0.95

@@ -201,7 +201,7 @@ impl Bench {
     }
 }
 
-/// What each proxy has used.
+/// What the server and each proxy have used.
 pub(super) type Costs = Vec<(&'static str, Cost)>;
 
 /// Adds to `run` what server and proxies have used between two looks, for each of `requests`; the generator says its own, `cpu`.

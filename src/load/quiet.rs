@@ -16,7 +16,8 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// Has every cluster but `kept` paused, and of that one the scheduler, the controller manager and kube-proxy; `None` where the testbed does not declare that it can.
+    /// Has every cluster but `kept` paused, and of that one the scheduler, the controller manager and kube-proxy; `None` where the
+    /// testbed does not declare that it can.
     ///
     /// # Errors
     /// [`Error::Quiesce`].
