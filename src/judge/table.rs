@@ -94,6 +94,13 @@ pub fn outcome(comparison: &Comparison) -> String {
     }
 }
 
+/// The interval that the verdict was made from; how sure it is, where that is not what the column says.
+fn judged(comparison: &Comparison) -> String {
+    let interval = ends(comparison.interval);
+    let percent = comparison.confidence * 100.0;
+    if (percent - 95.0).abs() < 1e-9 { interval } else { format!("{interval} ({percent} %)") }
+}
+
 /// All comparisons, a row each.
 pub fn comparisons(all: &[Comparison]) -> Table {
     let header = [
@@ -121,7 +128,7 @@ pub fn comparisons(all: &[Comparison]) -> Table {
             comparison.metric.clone(),
             outcome(comparison),
             format!("{:.3}", comparison.ratio),
-            ends(comparison.ci95),
+            judged(comparison),
             limit(comparison.bound.gate),
             goal,
             quantity(comparison.control, &comparison.unit),

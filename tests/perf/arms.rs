@@ -315,22 +315,12 @@ impl Counted {
     }
 }
 
-/// Sets the mode of mutual TLS at the server of `side`, and at its clients what agrees with it, until the test ends.
+/// Sets the mode of mutual TLS at the server of `side` until the test ends. Its clients learn of it from the control plane.
 pub(crate) async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, side: Side, mode: &str) -> Result<(), Error> {
-    let namespace = side.namespace();
-    let metadata = json!({ "name": "server", "namespace": namespace });
     let server = json!({
-        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": metadata,
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": { "name": "server", "namespace": side.namespace() },
         "spec": { "selector": { "matchLabels": { "app": "server" } }, "mtls": { "mode": mode } },
     });
-    let tls = if mode == "DISABLE" { "DISABLE" } else { "ISTIO_MUTUAL" };
-    let client = json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": metadata,
-        "spec": {
-            "host": format!("server.{namespace}.svc.cluster.local"),
-            "trafficPolicy": { "tls": { "mode": tls } },
-        },
-    });
-    scope.lend(cluster, server).await?;
-    scope.lend(cluster, client).await
+    scope.lend(cluster, server).await
 }
