@@ -50,7 +50,7 @@ const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 #[file_serial(perf)]
 async fn cryptomb_saturated() -> Verdict {
     Scope::run(SUITE, "cryptomb_saturated", async |scope| {
-        compare(scope, "cryptomb_saturated/64", &NEW_CONNECTIONS).await
+        compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await
     })
     .await
 }
