@@ -10,6 +10,7 @@ mod cryptomb;
 
 use std::sync::Arc;
 
+use futures::try_join;
 use meshproof::judge::Arm;
 use meshproof::load::{Bench, Side};
 use meshproof::treatment::TcpBypass;
@@ -127,7 +128,7 @@ async fn around(
 
 /// A client and a server for each arm.
 async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: Side) -> Result<Benches, Error> {
-    let control = Bench::start(scope, cluster, control, control).await?;
-    let treatment = Bench::start(scope, cluster, treatment, treatment).await?;
+    let start = async |side| Bench::start(scope, cluster, side, side).await;
+    let (control, treatment) = try_join!(start(control), start(treatment))?;
     Ok(Benches { control, treatment })
 }
