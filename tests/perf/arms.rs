@@ -108,6 +108,7 @@ pub(crate) async fn interleave<const N: usize>(
     let bounds = Bounds::load(&bounds, Mode::selected())?;
     let runs = report::directory(SUITE).join("runs");
     let host = Host::this();
+    let order = rows.each_ref().map(|row| row.id.clone());
     let mut open = VecDeque::new();
     for row in rows {
         let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml");
@@ -124,7 +125,7 @@ pub(crate) async fn interleave<const N: usize>(
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
     let stage = Stage { benches, applied, host };
-    let mut all = Vec::new();
+    let mut all: Vec<Comparison> = Vec::new();
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
             let (arm, order) = (judge.arm(), judge.order());
@@ -155,6 +156,8 @@ pub(crate) async fn interleave<const N: usize>(
         }
     }
     drop(quiet);
+    // They were decided in another order.
+    all.sort_by_key(|comparison| order.iter().position(|id| *id == comparison.id));
     for table in table::beside_others(&all) {
         println!("{table}");
     }
