@@ -9,6 +9,11 @@ use crate::judge::{Run, Verdict};
 use crate::report::{Comparison, needed};
 
 pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
+    // Most of what is measured has no bound: it must not hide what has.
+    let (bounded, others): (Vec<_>, Vec<_>) = comparisons
+        .iter()
+        .cloned()
+        .partition(|comparison| comparison.bound.gate.is_some() || comparison.bound.goal.is_some());
     html! {
         section {
             h2 { "Comparisons" }
@@ -17,7 +22,13 @@ pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
                 "neighbouring runs. The interval is a bootstrap over pairs that holds however early a comparison stopped."
             }
             @for beside in &beside_others(comparisons) { (table(beside)) }
-            (table(&all(comparisons)))
+            @if !bounded.is_empty() { (table(&all(&bounded))) }
+            @if !others.is_empty() {
+                details.many {
+                    summary { (others.len()) " metrics have no bound and are reported only" }
+                    (table(&all(&others)))
+                }
+            }
             @for family in comparisons.chunk_by(|one, other| one.id == other.id) { (one(family, runs)) }
         }
     }
