@@ -97,6 +97,29 @@ fn what_does_not_hold_comes_first_and_is_open() {
 }
 
 #[test]
+fn what_has_a_bound_comes_first_and_what_has_none_is_folded_away() {
+    let mut report = report();
+    let mut other = report.comparisons[0].clone();
+    (other.metric, other.bound.gate, other.bound.goal) = ("unbounded".into(), None, None);
+    other.reference = None;
+    report.comparisons.insert(0, other);
+    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
+    let (before, folded) = page.split_once(" metrics have no bound").unwrap();
+    assert!(!before.contains("unbounded") && folded.contains("unbounded"), "{page}");
+    assert!(before.contains("<details class=\"many\">") && before.contains(">bypass/16<"), "{page}");
+}
+
+#[test]
+fn an_interval_says_how_sure_it_is_where_that_is_not_what_the_column_says() {
+    let mut comparisons = comparisons();
+    comparisons.truncate(1);
+    let text = |comparisons: &[Comparison]| crate::judge::table::comparisons(comparisons).to_string();
+    assert!(!text(&comparisons).contains("95 %)"));
+    (comparisons[0].confidence, comparisons[0].interval) = (0.98, [Some(0.5), Some(0.75)]);
+    assert!(text(&comparisons).contains("0.500 to 0.750 (98 %)"), "{}", text(&comparisons));
+}
+
+#[test]
 fn a_table_that_was_measured_is_in_the_page_and_in_the_summary() {
     let report = report();
     let page = html::page(&report, &BTreeMap::new(), &[], &[]);
