@@ -88,18 +88,17 @@ async fn complete_logs(
 /// Both proxies' account of a call: by its request id or, where it is not HTTP, by the addresses of its connections.
 fn ends_of(logs: &Logs, Call { name, reach, .. }: &Call) -> Option<Ends> {
     let (at_source, at_destination) = (logs.get(name)?, logs.get(reach.callee.as_str())?);
-    let is = |entry: &AccessEntry, field: &str, value: &Option<String>| {
-        value.is_some() && entry.get(field) == value.as_deref()
+    let is_of_request = |entry: &AccessEntry| reach.request_id.as_deref().is_some_and(|id| entry.is_of_request(id));
+    let comes_from = |entry: &AccessEntry, address: Option<&str>| {
+        address.is_some() && entry.get("downstream_remote_address") == address
     };
     let source = at_source.iter().find(|entry| {
-        let known =
-            is(entry, "request_id", &reach.request_id) || is(entry, "downstream_remote_address", &reach.local_address);
+        let known = is_of_request(entry) || comes_from(entry, reach.local_address.as_deref());
         known && entry.is_outbound()
     })?;
-    let connection = source.get("upstream_local_address").map(str::to_owned);
+    let connection = source.get("upstream_local_address");
     let destination = at_destination.iter().find(|entry| {
-        let known = is(entry, "request_id", &reach.request_id)
-            || (reach.request_id.is_none() && is(entry, "downstream_remote_address", &connection));
+        let known = is_of_request(entry) || (reach.request_id.is_none() && comes_from(entry, connection));
         known && !entry.is_outbound()
     })?;
     Some(Ends { source: source.clone(), destination: destination.clone() })

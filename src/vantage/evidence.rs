@@ -52,13 +52,19 @@ impl AccessEntry {
         self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("outbound|"))
     }
 
+    /// Whether it is of the request that its sender gave this `x-request-id`.
+    pub fn is_of_request(&self, id: &str) -> bool {
+        self.get("request_id")
+            .is_some_and(|logged| logged == id || without_trace_reason(logged) == without_trace_reason(id))
+    }
+
     fn is(&self, field: &str, value: Option<&str>) -> bool {
         value.is_some() && self.get(field) == value
     }
 
     fn carries(&self, nonce: &str) -> bool {
         let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
-        in_path || self.is("request_id", Some(nonce))
+        in_path || self.is_of_request(nonce)
     }
 
     /// Whether it is the account that the caller's proxy gives of `exchange`.
@@ -126,6 +132,15 @@ impl Side<'_> {
     pub(super) fn is_between(&self, own: &SpiffeId, peer: &SpiffeId) -> bool {
         self.own == Some(&own.to_string()) && self.peer == Some(&peer.to_string())
     }
+}
+
+/// A request id without what proxies write into it. Envoy notes in the fifteenth character of a UUID whether the request is
+/// traced: 4 for not, 9, a and b for why it is (`pack_trace_reason` of its `UuidRequestIdConfig`, on by default). Istio
+/// traces one request of a hundred where nothing else is said. What is not a UUID is left as it is.
+fn without_trace_reason(id: &str) -> (&str, &str) {
+    const REASON: usize = 14;
+    let is_uuid = id.len() == 36 && id.is_ascii();
+    if is_uuid { (&id[..REASON], &id[REASON + 1..]) } else { (id, "") }
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -301,6 +316,20 @@ mod tests {
         inbound.0.insert("upstream_cluster".into(), "inbound|8081||".into());
         assert!(inbound.is_destination_of(&http) && !inbound.is_source_of(&http), "both ends may share a log");
         assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+    }
+
+    #[test]
+    fn a_request_is_the_same_whether_it_is_traced_or_not() {
+        let logged = |id: &str| entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "request_id": id }));
+        // Sent with a 4, of which the proxy made a 9 for it was one of the hundred that are traced.
+        let sent = "be14475b-a5cc-48ba-8019-5cf9c822949e";
+        assert!(logged(sent).is_of_request(sent));
+        assert!(logged("be14475b-a5cc-98ba-8019-5cf9c822949e").is_of_request(sent));
+        for another in ["be14475b-a5cc-48ba-8019-5cf9c822949f", "be14475b-a5cc-49ba-8019-5cf9c822949e"] {
+            assert!(!logged(another).is_of_request(sent), "{another}");
+        }
+        assert!(logged("r").is_of_request("r") && !logged("s").is_of_request("r"), "any text may be an id");
+        assert!(!logged("-").is_of_request(sent), "none");
     }
 
     #[tokio::test]
