@@ -122,10 +122,10 @@ pub enum Error {
         reason: String,
     },
     /// The clusters that are not under test could not be held still.
-    #[error("all but {kept} cannot be paused: {reason}")]
+    #[error("{which} cannot be paused: {reason}")]
     Quiesce {
-        /// The cluster under test.
-        kept: String,
+        /// Which they are.
+        which: String,
         /// Why.
         reason: String,
     },

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::error::{Error, Result};
 use crate::scope::Scope;
-use crate::testbed::record::fault;
+use crate::testbed::record::{Record, fault};
 
-/// Holds every other cluster still until it is dropped. A process of its own does, and ends it when this one does,
+/// Holds clusters still until it is dropped. A process of its own does, and ends it when this one does,
 /// however that is.
 #[derive(Debug)]
 pub struct Quiet {
@@ -22,13 +22,27 @@ impl Quiet {
     /// # Errors
     /// [`Error::Quiesce`].
     pub fn but(scope: &Scope, kept: &str) -> Result<Option<Self>> {
-        if !scope.testbed.record.declares_fault(fault::PAUSE_CLUSTER) {
+        Self::begin(&scope.testbed.record, Some(kept))
+    }
+
+    /// Has every cluster paused; `None` where the testbed does not declare that it can.
+    ///
+    /// # Errors
+    /// [`Error::Quiesce`].
+    pub fn all(record: &Record) -> Result<Option<Self>> {
+        Self::begin(record, None)
+    }
+
+    fn begin(record: &Record, kept: Option<&str>) -> Result<Option<Self>> {
+        if !record.declares_fault(fault::PAUSE_CLUSTER) {
             return Ok(None);
         }
-        let failed = |reason: String| Error::Quiesce { kept: kept.into(), reason };
+        let which = || kept.map_or("the clusters".into(), |kept| format!("all clusters but {kept}"));
+        let failed = |reason: String| Error::Quiesce { which: which(), reason };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.args(["xtask", "testbed", "quiesce", "--keep", kept]);
+        command.args(["xtask", "testbed", "quiesce"]);
+        command.args(kept.iter().flat_map(|kept| ["--keep", kept]));
         command.current_dir(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into()));
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut keeper = keeper.map_err(|error| failed(error.to_string()))?;

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use meshproof::load::Quiet;
 use meshproof::report::{self, Claim, Judgement};
+use meshproof::testbed::record::Record;
 use meshproof_load::serve::Report;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -78,6 +80,7 @@ impl Compare {
         }
         let versions = Versions::read()?;
         let programs = Programs::find(&versions).await?;
+        let still = hold_testbed()?;
         let mut measured = Measured::default();
         for scenario in Scenario::ALL {
             let generators = scenario.generators();
@@ -93,6 +96,7 @@ impl Compare {
             }
             println!("\n{}", measured.table(&self, scenario));
         }
+        drop(still);
         let claims = owed::claims(&self, &measured);
         claims.iter().for_each(|claim| println!("{claim}"));
         let directory = paths::root().join("target/meshproof").join(SUITE);
@@ -163,6 +167,15 @@ impl Compare {
                 p99_9_ms: Some(milliseconds(0.999)),
             },
         })
+    }
+}
+
+/// Holds a testbed that there is still, as its clusters would run on the cores that are compared on.
+fn hold_testbed() -> Result<Option<Quiet>> {
+    match Record::read(&paths::testbed()) {
+        Ok(record) => Ok(Quiet::all(&record)?),
+        Err(meshproof::Error::NoTestbed { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

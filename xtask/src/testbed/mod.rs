@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Dump(dump::Arguments),
     /// Print the path of the kubeconfig whose contexts are the clusters
     Kubeconfig(kubeconfig::Arguments),
-    /// Hold all clusters but one still until standard input ends, so that nothing else runs while something is timed
+    /// Hold all clusters still, or all but one, until standard input ends, so that nothing else runs while something is timed
     Quiesce(quiesce::Arguments),
 }
 

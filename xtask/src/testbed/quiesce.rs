@@ -1,5 +1,5 @@
-//! `testbed quiesce`: holds all clusters but one still, and those parts of that one's control plane that can be spared, for as long
-//! as whoever asked for it is there.
+//! `testbed quiesce`: holds all clusters still, or all but one, and those parts of that one's control plane that can be spared, for
+//! as long as whoever asked for it is there.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ const HOLD: &str = include_str!("hold.sh");
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The cluster that goes on, but for its scheduler, controller manager and kube-proxy
+    /// The cluster that goes on, but for its scheduler, controller manager and kube-proxy; none where not given
     #[arg(long, value_name = "CLUSTER")]
-    keep: String,
+    keep: Option<String>,
 }
 
 impl Arguments {
@@ -33,14 +33,17 @@ impl Arguments {
     /// at its other end stops, or for a signal. Then everything goes on.
     pub(crate) async fn run(self) -> Result<()> {
         let targets = Targets::find()?;
-        let Some(kept) = targets.clusters.iter().find(|target| target.name == self.keep) else {
+        let named = |name: &String| targets.clusters.iter().find(|target| target.name == *name);
+        let kept = self.keep.as_ref().and_then(named);
+        if let (Some(keep), None) = (&self.keep, kept) {
             let known: Vec<&str> = targets.clusters.iter().map(|target| target.name.as_str()).collect();
-            bail!("there is no cluster `{}`; there are {}", self.keep, known.join(", "));
-        };
+            bail!("there is no cluster `{keep}`; there are {}", known.join(", "));
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let engine = Engine::connect().await?;
-        let others: Vec<_> = targets.clusters.iter().filter(|target| target.name != self.keep).collect();
+        let others: Vec<_> =
+            targets.clusters.iter().filter(|target| self.keep.as_ref() != Some(&target.name)).collect();
         let mut paused = Ok(());
         for container in others.iter().filter_map(|target| target.container.as_ref()) {
             if paused.is_ok() {
@@ -48,7 +51,7 @@ impl Arguments {
             }
         }
         let mut held = None;
-        if let (Ok(()), Some(container)) = (&paused, &kept.container) {
+        if let (Ok(()), Some(container)) = (&paused, kept.and_then(|kept| kept.container.as_ref())) {
             match engine.exec_held(container, &["sh", "-c", HOLD]).await {
                 Ok(exec) => held = Some(exec),
                 Err(error) => paused = Err(error),
