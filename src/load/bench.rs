@@ -136,6 +136,40 @@ impl Bench {
         }
     }
 
+    /// Waits until the client is answered what `arguments` ask for: that both pods are ready does not say that one reaches the
+    /// other by its service's name. kube-proxy learns of it later, and is among what is [held still](super::Quiet).
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`], with what came of the last attempt.
+    pub async fn answers(&self, arguments: &[String]) -> Result<()> {
+        let want = format!("{} to answer {}", self.target(), self.client.1);
+        eventually(want, READY, async || {
+            let one = ["--rate=10", "--duration=100ms", "--warmup=0s", "--connections=1", "--timeout=1s", "--drain=1s"];
+            let arguments: Vec<&str> = one.into_iter().chain(arguments.iter().map(String::as_str)).collect();
+            let summary = self.driven(Duration::from_secs(3), &arguments).await?;
+            let answered = summary.counts.due > 0 && summary.counts.completed == summary.counts.due;
+            let errors: Vec<String> = summary.errors.iter().map(|error| error.failure.to_string()).collect();
+            Ok::<_, Error>(if answered { Seen::Yes(()) } else { Seen::NotYet(errors.join(", ")) })
+        })
+        .await
+    }
+
+    /// Has the driver run in the client's pod, which takes it `length`.
+    async fn driven(&self, length: Duration, arguments: &[&str]) -> Result<Summary> {
+        let target = self.target();
+        let mut command = vec!["/load", "run", "--json", &target];
+        command.extend(arguments);
+        let client = self.client.1.container("client");
+        let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, None).await?;
+        serde_json::from_str(&output).map_err(|error| Error::Exec {
+            cluster: self.cluster.name().into(),
+            namespace: self.client.0.namespace().into(),
+            pod: self.client.1.pod.clone(),
+            command: command.join(" "),
+            reason: format!("its summary cannot be read: {error}"),
+        })
+    }
+
     /// Makes load as `asked`, and records it as a run.
     ///
     /// # Errors
@@ -146,21 +180,12 @@ impl Bench {
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
-        let target = self.target();
         let duration = format!("--duration={}s", length.as_secs_f64());
-        let mut command = vec!["/load", "run", "--json", &duration, &target];
-        command.extend(arguments.iter().map(String::as_str));
+        let arguments: Vec<&str> =
+            [duration.as_str()].into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let before = self.cost().await?;
-        let client = self.client.1.container("client");
-        let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, None).await?;
+        let summary = self.driven(length, &arguments).await?;
         let after = self.cost().await?;
-        let summary: Summary = serde_json::from_str(&output).map_err(|error| Error::Exec {
-            cluster: self.cluster.name().into(),
-            namespace: self.client.0.namespace().into(),
-            pod: self.client.1.pod.clone(),
-            command: command.join(" "),
-            reason: format!("its summary cannot be read: {error}"),
-        })?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();

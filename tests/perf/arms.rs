@@ -67,6 +67,24 @@ impl Row {
     }
 }
 
+impl Asking {
+    /// The driver's arguments for the same.
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Driver(arguments) => arguments.clone(),
+            Self::K6(name) => by_name(name),
+        }
+    }
+}
+
+/// What the driver asks the gateway by that name for.
+pub(crate) fn by_name(name: &str) -> Vec<String> {
+    // The certificate signs itself; whether it is the same in both arms is not the driver's to say.
+    let mut arguments = vec!["--tls".into(), "--insecure".into(), format!("--path={ECHO}")];
+    arguments.extend([format!("--server-name={name}"), format!("--host={name}")]);
+    arguments
+}
+
 /// What is applied to one arm, and gives receipts.
 #[derive(Clone, Copy)]
 pub(crate) enum Applied<'a> {
@@ -120,6 +138,12 @@ pub(crate) async fn interleave<const N: usize>(
         }
         open.push_back((Judge::new(&trial), row, trial));
     }
+    // What is held still from here on no longer learns of new pods.
+    if let Some((_, row, _)) = open.front() {
+        for arm in [Arm::Control, Arm::Treatment] {
+            benches.of(arm).answers(&row.asked(arm).arguments()).await?;
+        }
+    }
     let quiet = Quiet::but(scope, CLUSTER)?;
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
@@ -169,7 +193,11 @@ pub(crate) async fn interleave<const N: usize>(
 /// Why a run did not load what it was to load, if so; whatever it measured.
 fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
     let saturated = run.saturated.as_ref().map(|why| format!("the generator was the bottleneck: {why}"));
-    saturated.or_else(|| {
+    // k6 does not say so itself.
+    let unsent = run.dropped as f64 > trial.max_failed_share * run.requests as f64;
+    let unsent =
+        unsent.then(|| format!("{} of {} requests were not sent when they were due", run.dropped, run.requests));
+    saturated.or(unsent).or_else(|| {
         let busy = *run.receipts.get(GATEWAY_BUSY)?;
         let Receipt { control, treatment } = trial.receipts.get(GATEWAY_BUSY)?;
         let owed = if run.arm == Arm::Control { control.at_least } else { treatment.at_least }?;

@@ -10,7 +10,7 @@ use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
-use super::arms::{Applied, Asking, Benches, Row, interleave};
+use super::arms::{Applied, Asking, Benches, Row, by_name, interleave};
 use super::{CLUSTER, SUITE};
 
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
@@ -35,10 +35,7 @@ fn name(arm: Arm) -> &'static str {
 
 /// What the driver asks for in an arm, and `more`.
 fn asking(arm: Arm, more: &[&str]) -> Vec<String> {
-    let name = name(arm);
-    // The certificate signs itself; whether it is the same in both arms is not the driver's to say.
-    let mut arguments = vec!["--tls".into(), "--insecure".into(), "--path=/echo?size=1024".into()];
-    arguments.extend([format!("--server-name={name}"), format!("--host={name}")]);
+    let mut arguments = by_name(name(arm));
     arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     arguments
 }
@@ -96,6 +93,7 @@ async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     Scope::run(SUITE, "cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;
+        bench.answers(&asking(Arm::Treatment, &[])).await?;
         let host = Host::this();
         let load = async |name: &str, more: &[&str]| {
             let common = ["--connections=8", "--rate=100", "--warmup=1s"];
