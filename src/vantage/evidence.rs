@@ -54,8 +54,7 @@ impl AccessEntry {
 
     /// Whether it is of the request that its sender gave this `x-request-id`.
     pub fn is_of_request(&self, id: &str) -> bool {
-        self.get("request_id")
-            .is_some_and(|logged| logged == id || without_trace_reason(logged) == without_trace_reason(id))
+        self.get("request_id").is_some_and(|logged| without_trace_reason(logged) == without_trace_reason(id))
     }
 
     fn is(&self, field: &str, value: Option<&str>) -> bool {
