@@ -31,7 +31,7 @@ async fn bypass_p99() -> Verdict {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let rows = ["16", "32", "64", "128"].map(|row| Row::of(&format!("bypass_p99/{row}")));
-        let benches = around(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
+        let benches = under(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, rows, Applied::Bypass(&bypass), &benches).await
     })
     .await
@@ -55,7 +55,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     Scope::run(SUITE, "bypass_naked", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        let benches = around(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
+        let benches = under(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
         interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), &benches).await
     })
     .await
@@ -111,19 +111,16 @@ async fn mtls_overhead() -> Verdict {
     .await
 }
 
-/// As [`both`], with the bypass switched on between them: first whom it leaves alone, so that it never sees them before they can say
-/// so, then the bypass, then whom it treats, for connections made before do not count as treated.
-async fn around(
+/// As [`both`], after the bypass was switched on: connections made before do not count as treated.
+async fn under(
     scope: &Scope,
     cluster: &Arc<Cluster>,
     bypass: &TcpBypass,
     control: Side,
     treatment: Side,
 ) -> Result<Benches, Error> {
-    let control = Bench::start(scope, cluster, control, control).await?;
     bypass.switch(scope, true).await?;
-    let treatment = Bench::start(scope, cluster, treatment, treatment).await?;
-    Ok(Benches { control, treatment })
+    both(scope, cluster, control, treatment).await
 }
 
 /// A client and a server for each arm.
