@@ -130,6 +130,17 @@ pub struct Trial {
     pub metrics: Vec<MetricBound>,
 }
 
+impl Trial {
+    /// The highest quantile of latency that a verdict hangs on: 0.99 where a metric at p99 has a gate or a goal. The generator
+    /// may be late above it.
+    pub fn judged_quantile(&self) -> f64 {
+        let judged =
+            |metric: &MetricBound| metric.gate.is_some() || metric.gate_of_baseline.is_some() || metric.goal.is_some();
+        let at_p99 = self.metrics.iter().any(|metric| judged(metric) && metric.name.contains("p99"));
+        if at_p99 { 0.99 } else { 0.5 }
+    }
+}
+
 /// All comparisons, in the file's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bounds {

@@ -57,6 +57,19 @@ fn the_file_that_ships_is_in_order_in_both_modes() {
 }
 
 #[test]
+fn the_driver_may_be_late_where_nothing_judged_is() {
+    let bounds = Bounds::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH), Mode::Quick).unwrap();
+    let judged_at = |quantile: f64| {
+        let trials = bounds.trials().iter().filter(move |trial| trial.judged_quantile() == quantile);
+        trials.map(|trial| trial.id.split('/').next().unwrap()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(Vec::from_iter(judged_at(0.99)), ["aa", "bypass_p99", "cryptomb_saturated"]);
+    assert!(judged_at(0.5).contains("cryptomb_low_rate"), "its p99 is reported only");
+    let goal = GOOD.replace("gate = { at_most = 1.0 }\n", "report_only = \"no\"\n");
+    assert_eq!(parse(&goal).unwrap().trial("one/16").unwrap().judged_quantile(), 0.99, "a goal is judged, too");
+}
+
+#[test]
 fn a_row_has_its_own_plan_and_the_seed_beside_it() {
     let bounds = parse(GOOD).unwrap();
     let trial = bounds.trial("one/16").unwrap();
