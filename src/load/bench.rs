@@ -1,5 +1,6 @@
 //! Two pods on one node: the load driver in the one, an echo server in the other.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
 
-use super::Cost;
+use super::{Cost, Quiet, Span};
 use crate::cluster::{Cluster, EXEC_BOUND, Workload, is_ready};
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -73,7 +74,16 @@ pub struct Asked<'a> {
     pub length: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
+    /// What holds the rest of the cluster meanwhile. The run's receipt [`QUIET_SHARE`] says for how much of what was measured.
+    pub quiet: Option<&'a Quiet>,
 }
+
+/// Receipt: the share of the measured time in which all of the cluster but what is measured was [held](Quiet::hold).
+pub const QUIET_SHARE: &str = "quiet_share";
+
+/// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
+/// Less than that and a usual warm-up, so that what is measured is quiet.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
@@ -121,6 +131,13 @@ impl Bench {
     /// The server's pod.
     pub fn server(&self) -> &Workload {
         &self.server.1
+    }
+
+    /// The namespaces that its pods are in.
+    pub fn namespaces(&self) -> Vec<&'static str> {
+        let gateway = self.gateway.as_ref().map(|_| Side::Meshed);
+        let sides = [self.client.0, self.server.0].into_iter().chain(gateway);
+        sides.map(Side::namespace).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The client's pod and the server's.
@@ -175,7 +192,7 @@ impl Bench {
     /// # Errors
     /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
     pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
-        let Asked { comparison, order, host, length, arguments } = *asked;
+        let Asked { comparison, order, host, length, arguments, quiet } = *asked;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
@@ -184,13 +201,18 @@ impl Bench {
         let arguments: Vec<&str> =
             [duration.as_str()].into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let before = self.cost().await?;
-        let summary = self.driven(length, &arguments).await?;
+        let driven = self.driven(length, &arguments);
+        let (summary, held) = futures::try_join!(driven, hold(quiet, length))?;
         let after = self.cost().await?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
         costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
+        if let Some(held) = held {
+            let from = summary.started + Duration::from_millis(summary.plan.warmup_ms).as_secs_f64();
+            run.receipts.insert(QUIET_SHARE.into(), Span { from, to: from + summary.seconds }.within(held));
+        }
         run.duration = began.elapsed().as_secs_f64();
         Ok(run)
     }
@@ -223,6 +245,14 @@ impl Bench {
         }
         let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::of(pod, container).await?)));
         futures::future::try_join_all(asking).await
+    }
+}
+
+/// Has `quiet` hold the rest of the cluster while a generator that is asked for now makes load for `length`.
+pub(super) async fn hold(quiet: Option<&Quiet>, length: Duration) -> Result<Option<Span>> {
+    match quiet {
+        Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
+        None => Ok(None),
     }
 }
 

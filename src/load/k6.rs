@@ -11,7 +11,8 @@ use meshproof_load::Limits;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
+use super::Quiet;
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, hold, ready};
 use super::cost::Cost;
 use crate::cluster::EXEC_BOUND;
 use crate::error::{Error, Result};
@@ -54,7 +55,8 @@ impl Bench {
         Ok(self)
     }
 
-    /// As [`Bench::run`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`].
+    /// As [`Bench::run`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. What `quiet` holds meanwhile is
+    /// no receipt: k6 does not say when it began.
     ///
     /// The run has the fields of the seed's summary as metrics: `total_*` is the iteration's duration, `request_*` the
     /// request's, `handshake_*` that of TLS, `request_tls_*` the sum of the two before, each as `*_mean_us` and `*_p99_us`; and
@@ -62,7 +64,14 @@ impl Bench {
     ///
     /// # Errors
     /// [`Error::Exec`] where k6 cannot run, its summary is not as expected, or nothing was answered.
-    pub async fn run_k6(&self, comparison: &str, order: u32, host: &Host, told: &Users) -> Result<Run> {
+    pub async fn run_k6(
+        &self,
+        comparison: &str,
+        order: u32,
+        host: &Host,
+        told: &Users,
+        quiet: Option<&Quiet>,
+    ) -> Result<Run> {
         let (Some(k6), Some(_)) = (&self.k6, self.gateway()) else {
             return Err(Error::NoPod {
                 cluster: self.cluster.name().into(),
@@ -79,8 +88,9 @@ impl Bench {
         command.extend(arguments.iter().map(String::as_str));
         let began = Instant::now();
         let (before, own_before) = (self.cost().await?, Cost::of(k6, NAME).await?);
-        let bound = Duration::from_secs((*seconds).into()) + EXEC_BOUND;
-        let output = self.cluster.exec_within(bound, k6.container(NAME), &command, None).await?;
+        let length = Duration::from_secs((*seconds).into());
+        let output = self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, None);
+        let (output, _) = futures::try_join!(output, hold(quiet, length))?;
         let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let failed = |reason: String| Error::Exec {
             cluster: self.cluster.name().into(),

@@ -8,10 +8,10 @@ mod k6;
 mod profile;
 mod quiet;
 
-pub use bench::{Asked, Bench, Side};
+pub use bench::{Asked, Bench, QUIET_SHARE, Side};
 pub use cost::Cost;
 pub use job::{Gathered, Job};
 pub use k6::Users;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
-pub use quiet::Quiet;
+pub use quiet::{Quiet, Span};

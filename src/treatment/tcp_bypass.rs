@@ -27,6 +27,9 @@ pub struct TcpBypass {
 }
 
 impl TcpBypass {
+    /// Where its agents are.
+    pub const NAMESPACE: &str = NAMESPACE;
+
     /// That of `cluster`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::try_join;
 use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
-use meshproof::load::{Asked, Bench, Profiler, Quiet, Side, Users};
+use meshproof::load::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
 use meshproof::report::{self, Comparison, Host, Steal};
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
 use meshproof::{Cluster, Error, Scope};
@@ -105,6 +105,11 @@ impl Benches {
         Self { control: bench.clone(), treatment: bench }
     }
 
+    /// The namespaces of all of its pods.
+    fn namespaces(&self) -> Vec<&'static str> {
+        [&self.control, &self.treatment].into_iter().flat_map(Bench::namespaces).collect()
+    }
+
     fn of(&self, arm: Arm) -> &Bench {
         match arm {
             Arm::Control => &self.control,
@@ -144,11 +149,18 @@ pub(crate) async fn interleave<const N: usize>(
             benches.of(arm).answers(&row.asked(arm).arguments()).await?;
         }
     }
-    let quiet = Quiet::but(scope, CLUSTER)?;
+    // All else in the cluster for each run, or, where runs are too long for that, what can be spared for as long as it takes.
+    let holds = open.iter().all(|(_, _, trial)| length(trial) <= Quiet::LONGEST);
+    let quiet = if holds {
+        let spared = benches.namespaces().into_iter().chain([TcpBypass::NAMESPACE]).collect::<Vec<_>>();
+        Quiet::sparing(scope, CLUSTER, &spared)?
+    } else {
+        Quiet::but(scope, CLUSTER)?
+    };
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
-    let stage = Stage { benches, applied, host };
+    let stage = Stage { benches, applied, host, quiet: quiet.as_ref().filter(|_| holds) };
     let mut all: Vec<Comparison> = Vec::new();
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
@@ -197,13 +209,19 @@ fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
     let unsent = run.dropped as f64 > trial.max_failed_share * run.requests as f64;
     let unsent =
         unsent.then(|| format!("{} of {} requests were not sent when they were due", run.dropped, run.requests));
-    saturated.or(unsent).or_else(|| {
+    let quiet = run.receipts.get(QUIET_SHARE).filter(|share| **share < QUIET);
+    let loud = quiet.map(|share| format!("the rest of the cluster was held still for {share:.2} of it only"));
+    saturated.or(unsent).or(loud).or_else(|| {
         let busy = *run.receipts.get(GATEWAY_BUSY)?;
         let Receipt { control, treatment } = trial.receipts.get(GATEWAY_BUSY)?;
         let owed = if run.arm == Arm::Control { control.at_least } else { treatment.at_least }?;
         (busy < owed).then(|| format!("the gateway was not the bottleneck, busy for {busy:.3} of its core"))
     })
 }
+
+/// Share of a run in which the rest of the cluster has to be held still. It is begun anew where the driver came too late for that;
+/// where that is so again, it counts, for it is a run like any other on a cluster that is not held.
+const QUIET: f64 = 0.95;
 
 /// Receipt: the share of its one core that the gateway used.
 const GATEWAY_BUSY: &str = "gateway_busy";
@@ -220,6 +238,8 @@ struct Stage<'a> {
     benches: &'a Benches,
     applied: Applied<'a>,
     host: Host,
+    /// What holds all else still during a run.
+    quiet: Option<&'a Quiet>,
 }
 
 impl Stage<'_> {
@@ -241,7 +261,7 @@ impl Stage<'_> {
                 // k6 counts whole seconds and whole requests.
                 let (seconds, rate) = (length(trial).as_secs_f64().ceil() as u32, plan.rate.map(|rate| rate as u32));
                 let users = Users { users: plan.connections, seconds, rate, name, path };
-                bench.run_k6(&trial.id, order, &self.host, &users).await?
+                bench.run_k6(&trial.id, order, &self.host, &users, self.quiet).await?
             }
         };
         let (handshakes_after, after) = counts().await?;
@@ -278,7 +298,8 @@ impl Stage<'_> {
             arguments.extend(["--rate".into(), rate.to_string()]);
         }
         let (host, arguments) = (&self.host, arguments.as_slice());
-        bench.run(&Asked { comparison: &trial.id, order, host, length: length(trial), arguments }).await
+        let asked = Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet: self.quiet };
+        bench.run(&asked).await
     }
 
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what

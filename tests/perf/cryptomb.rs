@@ -100,7 +100,8 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
             let arguments = asking(Arm::Treatment, &[&common, more].concat());
             let comparison = format!("cryptomb_changes/{name}");
             let (host, arguments) = (&host, arguments.as_slice());
-            bench.run(&Asked { comparison: &comparison, order: 1, host, length: UNDER_CHANGES, arguments }).await
+            let length = UNDER_CHANGES;
+            bench.run(&Asked { comparison: &comparison, order: 1, host, length, arguments, quiet: None }).await
         };
         let changes = async {
             eventually("both loads under way", UNDER_WAY, async || {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::pin::Pin;
 
 use anyhow::{Context, Result, bail};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::exec::StartExecResults;
@@ -21,6 +22,7 @@ use testcontainers::core::client::docker_client_instance;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt, ReuseDirective};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::capabilities;
 use crate::progress;
@@ -32,6 +34,40 @@ pub(crate) const LABEL: &str = "meshproof.dev/testbed";
 #[derive(Clone)]
 pub(crate) struct Engine {
     docker: Docker,
+}
+
+/// A command that runs in a container for as long as this is there.
+pub(crate) struct Held {
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    output: Pin<Box<dyn Stream<Item = Result<LogOutput, testcontainers::bollard::errors::Error>> + Send>>,
+    /// Of a line that has not ended yet.
+    heard: String,
+}
+
+impl Held {
+    /// Writes a line to its standard input.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub(crate) async fn say(&mut self, line: &str) -> Result<()> {
+        self.input.write_all(format!("{line}\n").as_bytes()).await.context("the command in the container has ended")
+    }
+
+    /// The next line of its output.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub(crate) async fn hear(&mut self) -> Result<String> {
+        loop {
+            if let Some((line, rest)) = self.heard.split_once('\n') {
+                let line = line.to_owned();
+                self.heard = rest.to_owned();
+                return Ok(line);
+            }
+            let more = self.output.next().await.context("the command in the container has ended")??;
+            self.heard.push_str(&String::from_utf8_lossy(&more.into_bytes()));
+        }
+    }
 }
 
 /// What to start a container with.
@@ -280,7 +316,7 @@ impl Engine {
     ///
     /// # Errors
     /// Where it cannot be begun.
-    pub(crate) async fn exec_held(&self, name: &str, command: &[&str]) -> Result<impl Sized + use<>> {
+    pub(crate) async fn exec_held(&self, name: &str, command: &[&str]) -> Result<Held> {
         let config = ExecConfig {
             cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
             attach_stdin: Some(true),
@@ -290,7 +326,7 @@ impl Engine {
         let failed = || format!("cannot run a command in {name}");
         let exec = self.docker.create_exec(name, config).await.with_context(failed)?;
         match self.docker.start_exec(&exec.id, None).await.with_context(failed)? {
-            StartExecResults::Attached { input, output } => Ok((input, output)),
+            StartExecResults::Attached { input, output } => Ok(Held { input, output, heard: String::new() }),
             StartExecResults::Detached => bail!("the engine does not attach to a command in {name}"),
         }
     }
