@@ -70,7 +70,7 @@ pub struct Asked<'a> {
     pub order: u32,
     /// This machine.
     pub host: &'a Host,
-    /// How long to make load, warm-up included.
+    /// How long to make load, warm-up included, and without what is made of it after that where the rest of the cluster is held.
     pub length: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
@@ -82,8 +82,9 @@ pub struct Asked<'a> {
 pub const QUIET_SHARE: &str = "quiet_share";
 
 /// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
-/// Less than that and a usual warm-up, so that what is measured is quiet.
-const HEAD_START: Duration = Duration::from_millis(300);
+/// Less than that and a usual warm-up, so that what is measured is quiet. It goes on for as long after that, for what a command prints
+/// while the kubelet is held can be lost (seen where that took seconds).
+pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
@@ -197,11 +198,13 @@ impl Bench {
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
-        let duration = format!("--duration={}s", length.as_secs_f64());
-        let arguments: Vec<&str> =
-            [duration.as_str()].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        let cool_down = quiet.map_or(Duration::ZERO, |_| HEAD_START);
+        let duration = format!("--duration={}s", (length + cool_down).as_secs_f64());
+        let cooldown = format!("--cooldown={}s", cool_down.as_secs_f64());
+        let own = [duration.as_str(), cooldown.as_str()];
+        let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let before = self.cost().await?;
-        let driven = self.driven(length, &arguments);
+        let driven = self.driven(length + cool_down, &arguments);
         let (summary, held) = futures::try_join!(driven, hold(quiet, length))?;
         let after = self.cost().await?;
         record(&mut run, &summary)?;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Quiet;
-use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, hold, ready};
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, HEAD_START, Side, costs, hold, ready};
 use super::cost::Cost;
 use crate::cluster::EXEC_BOUND;
 use crate::error::{Error, Result};
@@ -90,7 +90,8 @@ impl Bench {
         let (before, own_before) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let length = Duration::from_secs((*seconds).into());
         let output = self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, None);
-        let (output, _) = futures::try_join!(output, hold(quiet, length))?;
+        // It has no cool-down, and prints when it ends.
+        let (output, _) = futures::try_join!(output, hold(quiet, length.saturating_sub(HEAD_START)))?;
         let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let failed = |reason: String| Error::Exec {
             cluster: self.cluster.name().into(),

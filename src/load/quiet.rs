@@ -105,7 +105,10 @@ impl Quiet {
     pub async fn hold(&self, after: Duration, length: Duration) -> Result<Span> {
         let failed = |reason: String| Error::Quiesce { which: self.which.clone(), reason };
         if length > Self::LONGEST {
-            return Err(failed(format!("{length:?} is longer than the {:?} that a node may be silent for", Self::LONGEST)));
+            return Err(failed(format!(
+                "{length:?} is longer than the {:?} that a node may be silent for",
+                Self::LONGEST
+            )));
         }
         #[allow(clippy::disallowed_methods, reason = "what is to be timed begins meanwhile; nothing says that it has")]
         tokio::time::sleep(after).await;
