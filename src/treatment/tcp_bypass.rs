@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
 use crate::scope::Scope;
 
-const NAMESPACE: &str = "meshproof-bypass";
 const SELECTOR: &str = "app=tcp-bypass";
 
 /// Bound on the agent's coming and going: what was redirected is read to its end first.
@@ -28,7 +27,7 @@ pub struct TcpBypass {
 
 impl TcpBypass {
     /// Where its agents are.
-    pub const NAMESPACE: &str = NAMESPACE;
+    pub const NAMESPACE: &str = "meshproof-bypass";
 
     /// That of `cluster`.
     ///
@@ -48,7 +47,7 @@ impl TcpBypass {
     pub async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
         scope.label_nodes(&self.cluster, TCP_BYPASS_LABEL, on.then_some("on")).await?;
         if !on {
-            return self.cluster.no_pods(NAMESPACE, SELECTOR, SWITCHED).await;
+            return self.cluster.no_pods(Self::NAMESPACE, SELECTOR, SWITCHED).await;
         }
         eventually(format!("the bypass to run in {}", self.cluster.name()), SWITCHED, async || {
             match self.agent().await {
@@ -87,7 +86,7 @@ impl TcpBypass {
         let output = self.cluster.exec(agent.container("tcp-bypass"), &command, None).await?;
         serde_json::from_str(&output).map(Some).map_err(|error| Error::Exec {
             cluster: self.cluster.name().into(),
-            namespace: NAMESPACE.into(),
+            namespace: Self::NAMESPACE.into(),
             pod: agent.pod.clone(),
             command: command.join(" "),
             reason: format!("its counters cannot be read: {error}"),
@@ -95,7 +94,7 @@ impl TcpBypass {
     }
 
     async fn agent(&self) -> Result<Workload> {
-        Workload::find(&self.cluster, NAMESPACE, SELECTOR).await
+        Workload::find(&self.cluster, Self::NAMESPACE, SELECTOR).await
     }
 }
 

@@ -3,7 +3,7 @@
 # two lines nothing is held. That lasts for seconds, which nothing here takes for a failure: a node is missed after 40.
 set -u
 # With the cgroup driver of systemd a UID has no dashes.
-spared=$(printf '%s\n' "$@" "$@" | sed "1,$#!s/-/_/g")
+spared="$* $(echo "$*" | tr - _)"
 
 # Whether the process in that directory is to be held.
 is_other() {

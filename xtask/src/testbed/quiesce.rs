@@ -116,9 +116,12 @@ async fn uids(kept: &Target, namespaces: &[String]) -> Result<Vec<String>> {
 async fn until_told(mut hushing: Option<&mut Held>) -> Result<()> {
     let (tell, mut told) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        let lines = std::io::stdin().lock().lines();
         // A line that cannot be read is the end.
-        lines.map_while(Result::ok).take_while(|line| tell.send(line.clone()).is_ok()).for_each(drop);
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
     });
     while let Some(line) = told.recv().await {
         let Some(hushing) = hushing.as_mut() else { continue };
