@@ -37,12 +37,17 @@ impl Ends {
     fn hold(&mut self, length: Duration) -> std::io::Result<Span> {
         let Some(input) = self.input.as_mut() else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
         writeln!(input, "{}", length.as_secs_f64())?;
-        let at = |said: String, owed: &str| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            if said == owed { Ok(now) } else { Err(std::io::Error::other(format!("it said `{said}` for `{owed}`"))) }
-        };
-        let from = at(self.hear()?, "held")?;
-        Ok(Span { from, to: at(self.hear()?, "over")? })
+        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let said = self.hear()?;
+        let from = now();
+        let processes = said.strip_prefix("held ").and_then(|count| count.parse::<u32>().ok());
+        if processes.is_none_or(|processes| processes == 0) {
+            return Err(std::io::Error::other(format!("it said `{said}` and not how many processes it holds")));
+        }
+        match self.hear()?.as_str() {
+            "over" => Ok(Span { from, to: now() }),
+            said => Err(std::io::Error::other(format!("it said `{said}` and not that it is over"))),
+        }
     }
 }
 
@@ -101,7 +106,7 @@ impl Quiet {
     /// time in which it was so is returned.
     ///
     /// # Errors
-    /// [`Error::Quiesce`], also for more than [`Self::LONGEST`].
+    /// [`Error::Quiesce`], also for more than [`Self::LONGEST`], and where there was nothing to hold.
     pub async fn hold(&self, after: Duration, length: Duration) -> Result<Span> {
         let failed = |reason: String| Error::Quiesce { which: self.which.clone(), reason };
         if length > Self::LONGEST {

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "CLUSTER")]
     keep: Option<String>,
     /// Hold, instead of those three, all of the kept cluster but the pods of these namespaces, for as many seconds as each line
-    /// of standard input says, at most 15; `held` and `over` are printed as it is done
+    /// of standard input says, at most 15; `held`, with how many processes, and `over` are printed as it is done
     #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', requires = "keep")]
     spare: Vec<String>,
 }
@@ -129,7 +129,8 @@ async fn until_told(mut hushing: Option<&mut Held>) -> Result<()> {
         let seconds = line.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= longest);
         let seconds = seconds.with_context(|| format!("`{line}` is not from above 0 to {longest} seconds"))?;
         hushing.say(&seconds.to_string()).await?;
-        for _ in ["held", "over"] {
+        // That all is held, and that it is over.
+        for _ in 0..2 {
             say(&hushing.hear().await?);
         }
     }

@@ -1,0 +1,122 @@
+//! What the performance suite measures on, judged without a number: the mesh that is under test goes on, all else is held still
+//! meanwhile, and all of it goes on afterwards.
+//!
+//! Needs a live testbed (`cargo xtask testbed up`). Both clusters are held for seconds, so nothing else may use them then: a
+//! test binary of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::join_all;
+use meshproof::load::{Asked, Bench, QUIET_SHARE, Quiet, Side};
+use meshproof::report::{Claim, Host, Judgement};
+use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
+use serial_test::file_serial;
+
+const SUITE: &str = "bench";
+
+/// Where load is made; the other clusters are paused.
+const CLUSTER: &str = "cluster1";
+
+/// How long all else is held, twice: once to see that it is, once to see that load is made meanwhile.
+const HELD: Duration = Duration::from_secs(3);
+
+/// An API server that is not held answers in a tenth of that.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long all may take to go on.
+const BACK: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+#[file_serial(perf)]
+async fn all_but_what_is_measured_is_held_still() -> Verdict {
+    Scope::run(SUITE, "quiet", async |scope| {
+        let cluster = scope.testbed.cluster(CLUSTER)?;
+        let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
+        let arguments = ["--connections=4", "--rate=200", "--warmup=500ms", "--path=/echo?size=1024"].map(String::from);
+        bench.answers(&arguments[3..]).await?;
+        let Some(quiet) = Quiet::sparing(scope, CLUSTER, &bench.namespaces())? else {
+            return Err(scope.testbed.not_declared("holding clusters still"));
+        };
+        scope.claim(silent(&scope.testbed.clusters, &quiet).await?);
+        answers_again(cluster).await?;
+        let (host, length) = (Host::this(), HELD);
+        let asked = Asked {
+            comparison: "bench/quiet",
+            order: 0,
+            host: &host,
+            length,
+            arguments: &arguments,
+            quiet: Some(&quiet),
+        };
+        let run = bench.run(&asked).await?;
+        let (share, lost) = (run.receipts.get(QUIET_SHARE).copied().unwrap_or_default(), run.errors + run.dropped);
+        // From when each request was due: one end that was held as well has waited for as long as that.
+        let p99 = Duration::from_secs_f64(run.metrics["p99_us"].value / 1e6);
+        let goes_on = share >= 0.95 && run.requests > 0 && lost == 0 && p99 < HELD / 3;
+        scope.claim(Claim {
+            id: "measured-goes-on".into(),
+            verdict: if goes_on { Judgement::Pass } else { Judgement::Fail },
+            requirement: "what is measured goes on while all else is held still".into(),
+            source: bench.pods()[0].to_string(),
+            destination: bench.target(),
+            expected: format!("every request answered, p99 below {:?}, all else held for 0.95 of the time", HELD / 3),
+            observed: format!(
+                "{} requests, {lost} of them lost, p99 {p99:?}, all else held for {share:.2} of the time",
+                run.requests
+            ),
+            ..Claim::default()
+        });
+        drop(quiet);
+        for cluster in &scope.testbed.clusters {
+            answers_again(cluster).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Has all held, and asks every API server meanwhile: none may answer.
+async fn silent(clusters: &[Arc<Cluster>], quiet: &Quiet) -> Result<Claim, Error> {
+    let mut answers = Vec::new();
+    let asking = async {
+        let mut ticks = tokio::time::interval(PATIENCE);
+        loop {
+            ticks.tick().await;
+            let asked = clusters.iter().map(async |cluster| {
+                let answer = tokio::time::timeout(PATIENCE, cluster.client().apiserver_version()).await;
+                matches!(answer, Ok(Ok(_))).then(|| cluster.name().to_owned())
+            });
+            let answered = join_all(asked).await.into_iter().flatten().collect::<Vec<_>>();
+            answers.push((SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(), answered));
+        }
+    };
+    let held = tokio::select! {
+        held = quiet.hold(Duration::ZERO, HELD) => held?,
+        never = asking => never,
+    };
+    // One that was asked before it was held answers a little later.
+    answers.retain(|(at, _)| *at > held.from + 2.0 * PATIENCE.as_secs_f64() && *at < held.to);
+    let answered: BTreeSet<&String> = answers.iter().flat_map(|(_, answered)| answered).collect();
+    let names: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();
+    let silent = answered.is_empty() && answers.len() > 2;
+    Ok(Claim {
+        id: "others-held".into(),
+        verdict: if silent { Judgement::Pass } else { Judgement::Fail },
+        requirement: "all but what is measured is held still, and the other clusters as a whole".into(),
+        destination: format!("the API servers of {}", names.join(", ")),
+        expected: format!("no answer for {HELD:?}"),
+        observed: format!("asked {} times, answered by {}: {answered:?}", answers.len(), answered.len()),
+        ..Claim::default()
+    })
+}
+
+/// Waits until the cluster's API server answers.
+async fn answers_again(cluster: &Cluster) -> Result<(), Error> {
+    eventually(format!("{} to go on", cluster.name()), BACK, async || {
+        let version = tokio::time::timeout(PATIENCE, cluster.client().apiserver_version()).await;
+        Ok::<_, Error>(if matches!(version, Ok(Ok(_))) { Seen::Yes(()) } else { Seen::NotYet("no answer".into()) })
+    })
+    .await
+}
