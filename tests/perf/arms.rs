@@ -161,7 +161,7 @@ pub(crate) async fn interleave<const N: usize>(
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
     let stage = Stage { benches, applied, host, quiet: quiet.as_ref().filter(|_| holds) };
-    let mut all: Vec<Comparison> = Vec::new();
+    let (mut all, mut unexplained): (Vec<Comparison>, _) = (Vec::new(), Vec::new());
     while let Some((mut judge, row, trial)) = open.pop_front() {
         for _ in 0..RUNS_OF_A_BLOCK {
             let (arm, order) = (judge.arm(), judge.order());
@@ -176,19 +176,22 @@ pub(crate) async fn interleave<const N: usize>(
         }
         match judge.decide() {
             Decision::Continue { .. } => open.push_back((judge, row, trial)),
-            Decision::Done(mut comparisons) => {
-                let short = |each: &Comparison| each.goal.is_some_and(|goal| goal != Attainment::Reached);
-                if comparisons.iter().any(short) {
-                    let notes = stage.profiles(&trial, &row).await;
-                    for each in comparisons.iter_mut().filter(|each| short(each)) {
-                        each.notes.extend_from_slice(&notes);
-                    }
-                }
-                all.extend(comparisons);
+            Decision::Done(comparisons) => {
                 if let Some(table) = table::iterations(&trial.id, trial.plan.connections, judge.runs()) {
                     println!("{table}");
                 }
+                if comparisons.iter().any(falls_short) {
+                    unexplained.push((row, trial));
+                }
+                all.extend(comparisons);
             }
+        }
+    }
+    // When all are decided: the time that this takes is in no comparison's budget.
+    for (row, trial) in unexplained {
+        let notes = stage.profiles(&trial, &row).await;
+        for each in all.iter_mut().filter(|each| each.id == trial.id && falls_short(each)) {
+            each.notes.extend_from_slice(&notes);
         }
     }
     drop(quiet);
@@ -200,6 +203,10 @@ pub(crate) async fn interleave<const N: usize>(
     println!("{}", table::comparisons(&all));
     scope.compare(all);
     Ok(())
+}
+
+fn falls_short(comparison: &Comparison) -> bool {
+    comparison.goal.is_some_and(|goal| goal != Attainment::Reached)
 }
 
 /// Why a run did not load what it was to load, if so; whatever it measured.

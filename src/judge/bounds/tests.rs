@@ -63,7 +63,7 @@ fn the_driver_may_be_late_where_nothing_judged_is() {
         let trials = bounds.trials().iter().filter(move |trial| trial.judged_quantile() == quantile);
         trials.map(|trial| trial.id.split('/').next().unwrap()).collect::<std::collections::BTreeSet<_>>()
     };
-    assert_eq!(Vec::from_iter(judged_at(0.99)), ["aa", "bypass_p99", "cryptomb_saturated"]);
+    assert_eq!(Vec::from_iter(judged_at(0.99)), ["aa", "bypass_p99", "cryptomb_saturated", "sidecar_overhead"]);
     assert!(judged_at(0.5).contains("cryptomb_low_rate"), "its p99 is reported only");
     let goal = GOOD.replace("gate = { at_most = 1.0 }\n", "report_only = \"no\"\n");
     assert_eq!(parse(&goal).unwrap().trial("one/16").unwrap().judged_quantile(), 0.99, "a goal is judged, too");
