@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
 use meshproof::load::{Asked, Bench, QUIET_SHARE, Quiet, Side};
 use meshproof::report::{Claim, Host, Judgement};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long all may take to go on.
 const BACK: Duration = Duration::from_secs(30);
+
+/// Several times what a controller manager that is not held takes to notice a change.
+const NOTICED: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 #[file_serial(perf)]
@@ -75,6 +79,47 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+#[file_serial(perf)]
+async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
+    Scope::run(SUITE, "spared", async |scope| {
+        let cluster = scope.testbed.cluster(CLUSTER)?;
+        let Some(quiet) = Quiet::but(scope, CLUSTER)? else {
+            return Err(scope.testbed.not_declared("holding clusters still"));
+        };
+        scope.scale(cluster, Side::Naked.namespace(), "server", 1).await?;
+        #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]
+        tokio::time::sleep(NOTICED).await;
+        let (changed, noticed) = generations(cluster).await?;
+        scope.claim(Claim {
+            id: "spared-held".into(),
+            verdict: if noticed < changed { Judgement::Pass } else { Judgement::Fail },
+            requirement: "what can be spared of the control plane is held still, and the API server goes on".into(),
+            destination: cluster.name().into(),
+            expected: format!("an answer, and a change that no controller has noticed for {NOTICED:?}"),
+            observed: format!("a deployment's generation {changed}, of which {noticed} was observed"),
+            ..Claim::default()
+        });
+        drop(quiet);
+        eventually(format!("the controller manager of {} to go on", cluster.name()), BACK, async || {
+            let (changed, noticed) = generations(cluster).await?;
+            let seen = format!("generation {noticed} of {changed} observed");
+            Ok::<_, Error>(if noticed == changed { Seen::Yes(()) } else { Seen::NotYet(seen) })
+        })
+        .await
+    })
+    .await
+}
+
+/// How often the server's deployment was changed, and up to which change its controller has followed.
+async fn generations(cluster: &Cluster) -> Result<(i64, i64), Error> {
+    let namespace = Side::Naked.namespace();
+    let server = cluster.api::<Deployment>(namespace).get("server").await;
+    let server = server.map_err(cluster.failed(format!("get the deployment {namespace}/server")))?;
+    let observed = server.status.and_then(|status| status.observed_generation);
+    Ok((server.metadata.generation.unwrap_or_default(), observed.unwrap_or_default()))
 }
 
 /// Has all held, and asks every API server meanwhile: none may answer.

@@ -77,6 +77,12 @@ impl Arguments {
                 Err(error) => done = Err(error),
             }
         }
+        if let (Ok(()), Some(exec), true) = (&done, held.as_mut(), self.spare.is_empty()) {
+            done = exec.hear().await.and_then(|said| match said.as_str() {
+                "held" => Ok(()),
+                said => bail!("what holds the control plane said `{said}`"),
+            });
+        }
         if done.is_ok() {
             say("quiet");
             let hushing = held.as_mut().filter(|_| !self.spare.is_empty());
