@@ -236,6 +236,7 @@ impl Judge {
         comparison
     }
 
+    /// Of every run, but for what is asked for by nobody and was nothing in all of them: another treatment's.
     fn receipts(&self) -> Receipts {
         let of = |arm: fn(&Pair) -> &Run| {
             let mut ranges: BTreeMap<String, [f64; 2]> = BTreeMap::new();
@@ -245,7 +246,25 @@ impl Judge {
             }
             ranges
         };
-        Receipts { control: of(|pair| &pair.control), treatment: of(|pair| &pair.treatment) }
+        let mut receipts = Receipts { control: of(|pair| &pair.control), treatment: of(|pair| &pair.treatment) };
+        let counted =
+            |ranges: &BTreeMap<String, [f64; 2]>, name| ranges.get(name).is_some_and(|range| *range != [0.0; 2]);
+        let idle: Vec<String> = receipts
+            .control
+            .keys()
+            .chain(receipts.treatment.keys())
+            .filter(|&name| {
+                !self.trial.receipts.contains_key(name)
+                    && !counted(&receipts.control, name)
+                    && !counted(&receipts.treatment, name)
+            })
+            .cloned()
+            .collect();
+        for name in idle {
+            receipts.control.remove(&name);
+            receipts.treatment.remove(&name);
+        }
+        receipts
     }
 
     fn steal(&self) -> Option<f64> {

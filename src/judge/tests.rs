@@ -122,6 +122,21 @@ fn a_clear_answer_ends_early_and_metrics_without_bounds_are_reported_beside_it()
 }
 
 #[test]
+fn receipts_of_what_neither_arm_had_are_left_out_but_where_they_are_asked_for() {
+    let mut trial = trial();
+    trial.receipts.get_mut("redirected").unwrap().treatment.at_least = None;
+    let mut runs = runs(&[0.0; 8], 0.8);
+    for run in &mut runs {
+        let once = if run.order == 3 { 1.0 } else { 0.0 };
+        run.receipts = [("redirected", 0.0), ("batches", 0.0), ("failures", once)].map(|(n, v)| (n.into(), v)).into();
+    }
+    let receipts = &live(&trial, &runs).unwrap()[0].receipts;
+    for arm in [&receipts.control, &receipts.treatment] {
+        assert_eq!(arm.keys().collect::<Vec<_>>(), ["failures", "redirected"]);
+    }
+}
+
+#[test]
 fn what_is_still_open_at_the_end_of_the_budget_is_inconclusive_and_says_what_it_needs() {
     let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
     let seen = live(&trial(), &runs(&logs, 0.97)).unwrap();
