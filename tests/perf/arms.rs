@@ -1,6 +1,6 @@
 //! Two arms in turn, until each comparison is decided.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
 use meshproof::load::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
 use meshproof::report::{self, Comparison, Host, Steal};
-use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
+use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope};
 use serde_json::json;
 
+use super::receipts::{Applied, Counted, GATEWAY_BUSY, TLS_HANDSHAKES};
 use super::{CLUSTER, SUITE};
 
 /// What the seed's benchmark asks fortio's echo server for: an answer of 1 KiB.
@@ -32,9 +33,10 @@ const REPEATS: usize = 2;
 /// The judge decides after a block, in which both arms were first and second as often.
 const RUNS_OF_A_BLOCK: usize = 4;
 
-/// A comparison of `bounds.toml`, and what is asked for in each arm.
+/// A comparison of `bounds.toml`, where each arm is measured, and what is asked for there.
 pub(crate) struct Row {
     id: String,
+    benches: Benches,
     control: Asking,
     treatment: Asking,
 }
@@ -49,9 +51,9 @@ pub(crate) enum Asking {
 
 impl Row {
     /// The comparison of that id, with the seed's request in both arms.
-    pub(crate) fn of(id: &str) -> Self {
+    pub(crate) fn of(id: &str, benches: &Benches) -> Self {
         let asking = || Asking::Driver(vec![format!("--path={ECHO}")]);
-        Self { id: id.to_owned(), control: asking(), treatment: asking() }
+        Self { id: id.to_owned(), benches: benches.clone(), control: asking(), treatment: asking() }
     }
 
     /// With this asked for in each arm instead.
@@ -85,15 +87,8 @@ pub(crate) fn by_name(name: &str) -> Vec<String> {
     arguments
 }
 
-/// What is applied to one arm, and gives receipts.
-#[derive(Clone, Copy)]
-pub(crate) enum Applied<'a> {
-    Nothing,
-    Bypass(&'a TcpBypass),
-    MultibufferTls(&'a MultibufferTls),
-}
-
 /// Where each arm is measured. Both are there for as long as the comparison takes.
+#[derive(Clone)]
 pub(crate) struct Benches {
     pub(crate) control: Bench,
     pub(crate) treatment: Bench,
@@ -118,79 +113,82 @@ impl Benches {
     }
 }
 
-/// Runs the rows in turn, each a block of both arms, ABBA, BAAB, …, until every one is decided or its budget is spent. Prints
-/// the tables.
-pub(crate) async fn interleave<const N: usize>(
-    scope: &Scope,
-    rows: [Row; N],
-    applied: Applied<'_>,
-    benches: &Benches,
-) -> Result<(), Error> {
+/// A row whose comparison is not decided yet.
+struct Open {
+    row: Row,
+    trial: Trial,
+    judge: Judge,
+}
+
+impl Open {
+    fn begin(row: Row, bounds: &Bounds, baselines: &Baselines, runs: &Path, host: &Host) -> Result<Self, Error> {
+        let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml");
+        let trial = baselines.apply(trial, host);
+        recorded::clear(runs, &trial.id)?;
+        for arm in [Arm::Control, Arm::Treatment] {
+            // An older one would be taken for this comparison's.
+            let _ = std::fs::remove_file(flame_graph(&trial.id, arm));
+        }
+        Ok(Self { judge: Judge::new(&trial), row, trial })
+    }
+}
+
+/// Runs the groups in turn, each a block of both arms, ABBA, BAAB, …, until all comparisons are decided or their budgets are
+/// spent. The rows of one group differ in the treatment only: each run of the control is one of all of them. Prints the tables.
+pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Applied<'_>) -> Result<(), Error> {
     let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
     let baselines = Baselines::beside(&bounds)?;
     let bounds = Bounds::load(&bounds, Mode::selected())?;
     let runs = report::directory(SUITE).join("runs");
     let host = Host::this();
-    let order = rows.each_ref().map(|row| row.id.clone());
-    let mut open = VecDeque::new();
-    for row in rows {
-        let trial = bounds.trial(&row.id).expect("every row of this suite is in bounds.toml");
-        let trial = baselines.apply(trial, &host);
-        recorded::clear(&runs, &trial.id)?;
-        for arm in [Arm::Control, Arm::Treatment] {
-            // An older one would be taken for this comparison's.
-            let _ = std::fs::remove_file(flame_graph(&trial.id, arm));
-        }
-        open.push_back((Judge::new(&trial), row, trial));
-    }
+    let begin = |row| Open::begin(row, &bounds, &baselines, &runs, &host);
+    let groups = groups.into_iter().map(|group| group.into_iter().map(begin).collect());
+    let mut groups: VecDeque<Vec<Open>> = groups.collect::<Result<_, Error>>()?;
+    let order: Vec<String> = groups.iter().flatten().map(|open| open.row.id.clone()).collect();
     // What is held still from here on no longer learns of new pods.
-    if let Some((_, row, _)) = open.front() {
+    for row in groups.iter().flatten().map(|open| &open.row) {
         for arm in [Arm::Control, Arm::Treatment] {
-            benches.of(arm).answers(&row.asked(arm).arguments()).await?;
+            row.benches.of(arm).answers(&row.asked(arm).arguments()).await?;
         }
     }
     // All else in the cluster for each run, or, where runs are too long for that, what can be spared for as long as it takes.
-    let holds = open.iter().all(|(_, _, trial)| length(trial) <= Quiet::LONGEST);
+    let holds = groups.iter().flatten().all(|open| length(&open.trial) <= Quiet::LONGEST);
     let quiet = if holds {
-        let spared = benches.namespaces().into_iter().chain([TcpBypass::NAMESPACE]).collect::<Vec<_>>();
-        Quiet::sparing(scope, CLUSTER, &spared)?
+        let measured = groups.iter().flatten().flat_map(|open| open.row.benches.namespaces());
+        let spared: BTreeSet<&str> = measured.chain([TcpBypass::NAMESPACE]).collect();
+        Quiet::sparing(scope, CLUSTER, &Vec::from_iter(spared))?
     } else {
         Quiet::but(scope, CLUSTER)?
     };
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
-    let stage = Stage { benches, applied, host, quiet: quiet.as_ref().filter(|_| holds) };
+    let stage = Stage { applied, host: host.clone(), runs: runs.clone(), quiet: quiet.as_ref().filter(|_| holds) };
     let (mut all, mut unexplained): (Vec<Comparison>, _) = (Vec::new(), Vec::new());
-    while let Some((mut judge, row, trial)) = open.pop_front() {
-        for _ in 0..RUNS_OF_A_BLOCK {
-            let (arm, order) = (judge.arm(), judge.order());
-            let again = async || stage.run(&trial, order, row.asked(arm), arm).await;
-            let mut run = again().await?;
-            for _ in 0..REPEATS {
-                let Some(why) = unloaded(&trial, &run) else { break };
-                eprintln!("note: run {order} of {} is made again: {why}", trial.id);
-                run = again().await?;
+    while let Some(mut group) = groups.pop_front() {
+        stage.block(&mut group).await?;
+        let mut undecided = Vec::new();
+        for open in group {
+            let Decision::Done(comparisons) = open.judge.decide() else {
+                undecided.push(open);
+                continue;
+            };
+            if let Some(table) = table::iterations(&open.trial.id, open.trial.plan.connections, open.judge.runs()) {
+                println!("{table}");
             }
-            judge.push(run.record(&runs)?)?;
+            if comparisons.iter().any(falls_short) {
+                unexplained.push(open);
+            }
+            all.extend(comparisons);
         }
-        match judge.decide() {
-            Decision::Continue { .. } => open.push_back((judge, row, trial)),
-            Decision::Done(comparisons) => {
-                if let Some(table) = table::iterations(&trial.id, trial.plan.connections, judge.runs()) {
-                    println!("{table}");
-                }
-                if comparisons.iter().any(falls_short) {
-                    unexplained.push((row, trial));
-                }
-                all.extend(comparisons);
-            }
+        if !undecided.is_empty() {
+            groups.push_back(undecided);
         }
     }
     // When all are decided: the time that this takes is in no comparison's budget.
-    for (row, trial) in unexplained {
-        let notes = stage.profiles(&trial, &row).await;
-        for each in all.iter_mut().filter(|each| each.id == trial.id && falls_short(each)) {
+    for open in unexplained {
+        let notes = stage.profiles(&open).await;
+        for each in all.iter_mut().filter(|each| each.id == open.trial.id && falls_short(each)) {
             each.notes.extend_from_slice(&notes);
         }
     }
@@ -230,29 +228,59 @@ fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
 /// where that is so again, it counts, for it is a run like any other on a cluster that is not held.
 const QUIET: f64 = 0.95;
 
-/// Receipt: the share of its one core that the gateway used.
-const GATEWAY_BUSY: &str = "gateway_busy";
-
-/// Receipt: handshakes by a proxy's own TLS.
-const TLS_HANDSHAKES: &str = "tls_handshakes";
-
 fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
     report::directory(SUITE).join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
 }
 
-/// Where everything is for as long as comparisons take turns.
+/// What is the same for as long as comparisons take turns.
 struct Stage<'a> {
-    benches: &'a Benches,
     applied: Applied<'a>,
     host: Host,
+    /// Where runs are recorded.
+    runs: PathBuf,
     /// What holds all else still during a run.
     quiet: Option<&'a Quiet>,
 }
 
 impl Stage<'_> {
+    /// One block of each of a group, all of which are at the same place: C T₁ T₂ … T₂ T₁ C, and then the other way round.
+    async fn block(&self, group: &mut [Open]) -> Result<(), Error> {
+        for _ in 0..RUNS_OF_A_BLOCK {
+            let (arm, order) = (group[0].judge.arm(), group[0].judge.order());
+            if arm == Arm::Control {
+                let run = self.loaded(&group[0]).await?;
+                for open in &mut *group {
+                    let run = Run { comparison: open.trial.id.clone(), ..run.clone() };
+                    open.judge.push(run.record(&self.runs)?)?;
+                }
+                continue;
+            }
+            // So that none is nearer to the control than another.
+            let second_half = order as usize % RUNS_OF_A_BLOCK >= RUNS_OF_A_BLOCK / 2;
+            for place in 0..group.len() {
+                let open = &mut group[if second_half { group.len() - 1 - place } else { place }];
+                let run = self.loaded(open).await?;
+                open.judge.push(run.record(&self.runs)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next run of a comparison, made again where it did not load what it was to load.
+    async fn loaded(&self, Open { row, trial, judge }: &Open) -> Result<Run, Error> {
+        let (arm, order) = (judge.arm(), judge.order());
+        let mut run = self.run(trial, order, row, arm).await?;
+        for _ in 0..REPEATS {
+            let Some(why) = unloaded(trial, &run) else { break };
+            eprintln!("note: run {order} of {} is made again: {why}", trial.id);
+            run = self.run(trial, order, row, arm).await?;
+        }
+        Ok(run)
+    }
+
     /// One run of a comparison: load, costs, receipts.
-    async fn run(&self, trial: &Trial, order: u32, asked: &Asking, arm: Arm) -> Result<Run, Error> {
-        let (bench, plan) = (self.benches.of(arm), &trial.plan);
+    async fn run(&self, trial: &Trial, order: u32, row: &Row, arm: Arm) -> Result<Run, Error> {
+        let (bench, asked, plan) = (row.benches.of(arm), row.asked(arm), &trial.plan);
         // Each look costs a tenth of a second, which is not there for load.
         let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
             true => bench.tls_handshakes().await,
@@ -311,19 +339,19 @@ impl Stage<'_> {
 
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what
     /// went wrong is told in its place.
-    async fn profiles(&self, trial: &Trial, row: &Row) -> Vec<String> {
+    async fn profiles(&self, open: &Open) -> Vec<String> {
         let mut notes = Vec::new();
         for arm in [Arm::Control, Arm::Treatment] {
-            let told = self.profile(trial, row, arm).await.unwrap_or_else(|error| error.to_string());
+            let told = self.profile(open, arm).await.unwrap_or_else(|error| error.to_string());
             notes.push(format!("processor time, {arm}: {told}"));
         }
         notes
     }
 
     /// One more run, which is not judged, as a flame graph and in words.
-    async fn profile(&self, trial: &Trial, row: &Row, arm: Arm) -> Result<String, Error> {
+    async fn profile(&self, Open { row, trial, .. }: &Open, arm: Arm) -> Result<String, Error> {
         let profiler = Profiler::begin(length(trial))?;
-        self.run(trial, 0, row.asked(arm), arm).await?;
+        self.run(trial, 0, row, arm).await?;
         let profile = profiler.finish()?;
         let path = flame_graph(&trial.id, arm);
         profile.draw(&format!("{}, {arm}", trial.id), &path)?;
@@ -335,48 +363,6 @@ impl Stage<'_> {
 /// How long each run of a comparison takes, warm-up included.
 fn length(trial: &Trial) -> Duration {
     Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s)
-}
-
-/// What treatments count, at one time.
-#[derive(Default)]
-struct Counted {
-    bypass: Counters,
-    /// By the pods of one arm.
-    redirected: Traffic,
-    batches: Batches,
-}
-
-impl Counted {
-    async fn by(applied: Applied<'_>, bench: &Bench) -> Result<Self, Error> {
-        let mut counted = Self::default();
-        match applied {
-            Applied::Nothing => {}
-            Applied::Bypass(bypass) => {
-                (counted.bypass, counted.redirected) = bypass.counters(&bench.pods()).await?;
-            }
-            Applied::MultibufferTls(module) => counted.batches = module.batches().await?,
-        }
-        Ok(counted)
-    }
-
-    /// Adds to `run` what came after `before`.
-    fn receipts(&self, before: &Self, run: &mut Run) {
-        let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);
-        let requests = run.requests.max(1) as f64;
-        let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
-        let redirected = since(self.redirected.messages, before.redirected.messages);
-        add("redirected_messages", redirected);
-        add("redirected_messages_per_request", redirected / requests);
-        add("bypass_failures", since(self.bypass.failures.total(), before.bypass.failures.total()));
-        let batches = self.batches.since(before.batches);
-        add("batches", batches.all as f64);
-        // Of all that it signed for: alone is once for each.
-        let times = batches.all + batches.alone;
-        add("batches_full_share", batches.full as f64 / times.max(1) as f64);
-        add("signatures_alone", batches.alone as f64);
-        add("multibuffer_handshakes", batches.handshakes as f64);
-        add("multibuffer_failures", batches.failures as f64);
-    }
 }
 
 /// Sets the mode of mutual TLS at the server of `side` until the test ends. Its clients learn of it from the control plane.

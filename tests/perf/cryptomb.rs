@@ -10,15 +10,16 @@ use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
-use super::arms::{Applied, Asking, Benches, Row, by_name, interleave};
+use super::arms::{Asking, Benches, Row, by_name, interleave};
+use super::receipts::Applied;
 use super::{CLUSTER, SUITE};
 
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
 /// the connection. `more` are further arguments of the driver, in both.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     let (bench, module) = gateway(scope).await?;
-    let row = Row::of(id).asking(|arm| Asking::Driver(asking(arm, more)));
-    interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
+    let row = Row::of(id, &Benches::same(bench)).asking(|arm| Asking::Driver(asking(arm, more)));
+    interleave(scope, vec![vec![row]], Applied::MultibufferTls(&module)).await
 }
 
 async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
@@ -72,8 +73,8 @@ async fn cryptomb_k6() -> Verdict {
     Scope::run(SUITE, "cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
         let bench = bench.with_k6(scope).await?;
-        let row = Row::of("cryptomb_k6").asking(|arm| Asking::K6(name(arm)));
-        interleave(scope, [row], Applied::MultibufferTls(&module), &Benches::same(bench)).await
+        let row = Row::of("cryptomb_k6", &Benches::same(bench)).asking(|arm| Asking::K6(name(arm)));
+        interleave(scope, vec![vec![row]], Applied::MultibufferTls(&module)).await
     })
     .await
 }

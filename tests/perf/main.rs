@@ -7,6 +7,7 @@
 
 mod arms;
 mod cryptomb;
+mod receipts;
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serial_test::file_serial;
 
-use arms::{Applied, Asking, Benches, Row, interleave};
+use arms::{Asking, Benches, Row, interleave};
+use receipts::Applied;
 
 const SUITE: &str = "perf";
 
@@ -30,9 +32,9 @@ async fn bypass_p99() -> Verdict {
     Scope::run(SUITE, "bypass_p99", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
-        let rows = ["16", "32", "64", "128"].map(|row| Row::of(&format!("bypass_p99/{row}")));
         let benches = under(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
-        interleave(scope, rows, Applied::Bypass(&bypass), &benches).await
+        let rows = ["16", "32", "64", "128"].map(|row| vec![Row::of(&format!("bypass_p99/{row}"), &benches)]);
+        interleave(scope, rows.into(), Applied::Bypass(&bypass)).await
     })
     .await
 }
@@ -44,7 +46,7 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
-        interleave(scope, [Row::of("aa")], Applied::Bypass(&bypass), &benches).await
+        interleave(scope, vec![vec![Row::of("aa", &benches)]], Applied::Bypass(&bypass)).await
     })
     .await
 }
@@ -56,7 +58,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let benches = under(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
-        interleave(scope, [Row::of("bypass_naked")], Applied::Bypass(&bypass), &benches).await
+        interleave(scope, vec![vec![Row::of("bypass_naked", &benches)]], Applied::Bypass(&bypass)).await
     })
     .await
 }
@@ -69,9 +71,9 @@ async fn delay_2ms_is_seen() -> Verdict {
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         // The echo server waits before it answers, if it is asked to.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
-        let row =
-            Row::of("delay_2ms").asking(|arm| Asking::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]));
-        interleave(scope, [row], Applied::Nothing, &Benches::same(bench)).await
+        let asking = |arm| Asking::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]);
+        let row = Row::of("delay_2ms", &Benches::same(bench)).asking(asking);
+        interleave(scope, vec![vec![row]], Applied::Nothing).await
     })
     .await
 }
@@ -84,6 +86,7 @@ async fn sidecar_overhead() -> Verdict {
         // A client without a proxy is let in for this.
         arms::mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
         let control = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
+        let mut rows = Vec::new();
         for (row, client, server) in [
             ("client", Side::Meshed, Side::Naked),
             ("server", Side::Naked, Side::Meshed),
@@ -91,9 +94,9 @@ async fn sidecar_overhead() -> Verdict {
         ] {
             let treatment = Bench::start(scope, cluster, client, server).await?;
             let benches = Benches { control: control.clone(), treatment };
-            interleave(scope, [Row::of(&format!("sidecar_overhead/{row}"))], Applied::Nothing, &benches).await?;
+            rows.push(Row::of(&format!("sidecar_overhead/{row}"), &benches));
         }
-        Ok(())
+        interleave(scope, vec![rows], Applied::Nothing).await
     })
     .await
 }
@@ -106,7 +109,7 @@ async fn mtls_overhead() -> Verdict {
         // Before there are pods: their proxies begin with it, and without a connection of another mode.
         arms::mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
         let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
-        interleave(scope, [Row::of("mtls_overhead")], Applied::Nothing, &benches).await
+        interleave(scope, vec![vec![Row::of("mtls_overhead", &benches)]], Applied::Nothing).await
     })
     .await
 }

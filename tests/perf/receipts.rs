@@ -1,0 +1,62 @@
+//! What proves that an arm had its treatment and the other had not.
+
+use meshproof::Error;
+use meshproof::judge::Run;
+use meshproof::load::Bench;
+use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
+
+/// Receipt: the share of its one core that the gateway used.
+pub(crate) const GATEWAY_BUSY: &str = "gateway_busy";
+
+/// Receipt: handshakes by a proxy's own TLS.
+pub(crate) const TLS_HANDSHAKES: &str = "tls_handshakes";
+
+/// What is applied to one arm, and gives receipts.
+#[derive(Clone, Copy)]
+pub(crate) enum Applied<'a> {
+    Nothing,
+    Bypass(&'a TcpBypass),
+    MultibufferTls(&'a MultibufferTls),
+}
+
+/// What treatments count, at one time.
+#[derive(Default)]
+pub(crate) struct Counted {
+    bypass: Counters,
+    /// By the pods of one arm.
+    redirected: Traffic,
+    batches: Batches,
+}
+
+impl Counted {
+    pub(crate) async fn by(applied: Applied<'_>, bench: &Bench) -> Result<Self, Error> {
+        let mut counted = Self::default();
+        match applied {
+            Applied::Nothing => {}
+            Applied::Bypass(bypass) => {
+                (counted.bypass, counted.redirected) = bypass.counters(&bench.pods()).await?;
+            }
+            Applied::MultibufferTls(module) => counted.batches = module.batches().await?,
+        }
+        Ok(counted)
+    }
+
+    /// Adds to `run` what came after `before`.
+    pub(crate) fn receipts(&self, before: &Self, run: &mut Run) {
+        let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);
+        let requests = run.requests.max(1) as f64;
+        let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
+        let redirected = since(self.redirected.messages, before.redirected.messages);
+        add("redirected_messages", redirected);
+        add("redirected_messages_per_request", redirected / requests);
+        add("bypass_failures", since(self.bypass.failures.total(), before.bypass.failures.total()));
+        let batches = self.batches.since(before.batches);
+        add("batches", batches.all as f64);
+        // Of all that it signed for: alone is once for each.
+        let times = batches.all + batches.alone;
+        add("batches_full_share", batches.full as f64 / times.max(1) as f64);
+        add("signatures_alone", batches.alone as f64);
+        add("multibuffer_handshakes", batches.handshakes as f64);
+        add("multibuffer_failures", batches.failures as f64);
+    }
+}
