@@ -247,19 +247,11 @@ impl Judge {
             ranges
         };
         let mut receipts = Receipts { control: of(|pair| &pair.control), treatment: of(|pair| &pair.treatment) };
-        let counted =
-            |ranges: &BTreeMap<String, [f64; 2]>, name| ranges.get(name).is_some_and(|range| *range != [0.0; 2]);
-        let idle: Vec<String> = receipts
-            .control
-            .keys()
-            .chain(receipts.treatment.keys())
-            .filter(|&name| {
-                !self.trial.receipts.contains_key(name)
-                    && !counted(&receipts.control, name)
-                    && !counted(&receipts.treatment, name)
-            })
-            .cloned()
-            .collect();
+        let arms = [&receipts.control, &receipts.treatment];
+        let counted = |name| arms.iter().any(|ranges| ranges.get(name).is_some_and(|range| *range != [0.0; 2]));
+        let names = arms.iter().flat_map(|ranges| ranges.keys());
+        let idle = names.filter(|&name| !self.trial.receipts.contains_key(name) && !counted(name));
+        let idle: Vec<String> = idle.cloned().collect();
         for name in idle {
             receipts.control.remove(&name);
             receipts.treatment.remove(&name);
