@@ -40,9 +40,8 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         let arguments = ["--connections=4", "--rate=200", "--warmup=500ms", "--path=/echo?size=1024"].map(String::from);
         bench.answers(&arguments[3..]).await?;
-        let Some(quiet) = Quiet::sparing(scope, CLUSTER, &bench.namespaces())? else {
-            return Err(scope.testbed.not_declared("holding clusters still"));
-        };
+        let quiet = Quiet::sparing(scope, CLUSTER, &bench.namespaces())?;
+        let quiet = quiet.ok_or_else(|| scope.testbed.not_declared("holding clusters still"))?;
         scope.claim(silent(&scope.testbed.clusters, &quiet).await?);
         answers_again(cluster).await?;
         let (host, length) = (Host::this(), HELD);
@@ -87,9 +86,8 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
 async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
     Scope::run(SUITE, "spared", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
-        let Some(quiet) = Quiet::but(scope, CLUSTER)? else {
-            return Err(scope.testbed.not_declared("holding clusters still"));
-        };
+        let quiet = Quiet::but(scope, CLUSTER)?;
+        let quiet = quiet.ok_or_else(|| scope.testbed.not_declared("holding clusters still"))?;
         scope.scale(cluster, Side::Naked.namespace(), "server", 1).await?;
         #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]
         tokio::time::sleep(NOTICED).await;

@@ -131,6 +131,11 @@ impl Open {
         }
         Ok(Self { judge: Judge::new(&trial), row, trial })
     }
+
+    /// Records a run among `runs`, and takes it as its next.
+    fn take(&mut self, run: Run, runs: &Path) -> Result<(), Error> {
+        self.judge.push(run.record(runs)?)
+    }
 }
 
 /// Runs the groups in turn, each a block of both arms, ABBA, BAAB, …, until all comparisons are decided or their budgets are
@@ -163,7 +168,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     if quiet.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }
-    let stage = Stage { applied, host: host.clone(), runs: runs.clone(), quiet: quiet.as_ref().filter(|_| holds) };
+    let stage = Stage { applied, host, runs, quiet: quiet.as_ref().filter(|_| holds) };
     let (mut all, mut unexplained): (Vec<Comparison>, _) = (Vec::new(), Vec::new());
     while let Some(mut group) = groups.pop_front() {
         stage.block(&mut group).await?;
@@ -250,8 +255,7 @@ impl Stage<'_> {
             if arm == Arm::Control {
                 let run = self.loaded(&group[0]).await?;
                 for open in &mut *group {
-                    let run = Run { comparison: open.trial.id.clone(), ..run.clone() };
-                    open.judge.push(run.record(&self.runs)?)?;
+                    open.take(Run { comparison: open.trial.id.clone(), ..run.clone() }, &self.runs)?;
                 }
                 continue;
             }
@@ -259,27 +263,26 @@ impl Stage<'_> {
             let second_half = order as usize % RUNS_OF_A_BLOCK >= RUNS_OF_A_BLOCK / 2;
             for place in 0..group.len() {
                 let open = &mut group[if second_half { group.len() - 1 - place } else { place }];
-                let run = self.loaded(open).await?;
-                open.judge.push(run.record(&self.runs)?)?;
+                open.take(self.loaded(open).await?, &self.runs)?;
             }
         }
         Ok(())
     }
 
     /// The next run of a comparison, made again where it did not load what it was to load.
-    async fn loaded(&self, Open { row, trial, judge }: &Open) -> Result<Run, Error> {
-        let (arm, order) = (judge.arm(), judge.order());
-        let mut run = self.run(trial, order, row, arm).await?;
+    async fn loaded(&self, open: &Open) -> Result<Run, Error> {
+        let (arm, order) = (open.judge.arm(), open.judge.order());
+        let mut run = self.run(open, order, arm).await?;
         for _ in 0..REPEATS {
-            let Some(why) = unloaded(trial, &run) else { break };
-            eprintln!("note: run {order} of {} is made again: {why}", trial.id);
-            run = self.run(trial, order, row, arm).await?;
+            let Some(why) = unloaded(&open.trial, &run) else { break };
+            eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
+            run = self.run(open, order, arm).await?;
         }
         Ok(run)
     }
 
     /// One run of a comparison: load, costs, receipts.
-    async fn run(&self, trial: &Trial, order: u32, row: &Row, arm: Arm) -> Result<Run, Error> {
+    async fn run(&self, Open { row, trial, .. }: &Open, order: u32, arm: Arm) -> Result<Run, Error> {
         let (bench, asked, plan) = (row.benches.of(arm), row.asked(arm), &trial.plan);
         // Each look costs a tenth of a second, which is not there for load.
         let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
@@ -349,9 +352,10 @@ impl Stage<'_> {
     }
 
     /// One more run, which is not judged, as a flame graph and in words.
-    async fn profile(&self, Open { row, trial, .. }: &Open, arm: Arm) -> Result<String, Error> {
+    async fn profile(&self, open: &Open, arm: Arm) -> Result<String, Error> {
+        let trial = &open.trial;
         let profiler = Profiler::begin(length(trial))?;
-        self.run(trial, 0, row, arm).await?;
+        self.run(open, 0, arm).await?;
         let profile = profiler.finish()?;
         let path = flame_graph(&trial.id, arm);
         profile.draw(&format!("{}, {arm}", trial.id), &path)?;

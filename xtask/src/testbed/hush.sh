@@ -1,6 +1,7 @@
 # Holds still, for as many seconds as each line of standard input says, the kubelet and all pods of this node but those whose UIDs
 # are the arguments: API server, etcd and scheduler are pods as well. Says `held` and how many processes when it is so, and `over`
-# when all go on. Between two lines nothing is held. That lasts for seconds, which nothing here takes for a failure: a node is missed after 40.
+# when all go on. Between two lines nothing is held. That lasts for seconds, which nothing here takes for a failure: a node is missed
+# after 40.
 set -u
 # With the cgroup driver of systemd a UID has no dashes.
 spared="$* $(echo "$*" | tr - _)"

@@ -4,7 +4,7 @@
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
@@ -72,16 +72,10 @@ impl Arguments {
         let mut held = None;
         if let (Ok(()), Some(container)) = (&done, kept.and_then(|kept| kept.container.as_ref())) {
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
-            match engine.exec_held(container, &command).await {
+            match begin(&engine, container, &command, self.spare.is_empty()).await {
                 Ok(exec) => held = Some(exec),
                 Err(error) => done = Err(error),
             }
-        }
-        if let (Ok(()), Some(exec), true) = (&done, held.as_mut(), self.spare.is_empty()) {
-            done = exec.hear().await.and_then(|said| match said.as_str() {
-                "held" => Ok(()),
-                said => bail!("what holds the control plane said `{said}`"),
-            });
         }
         if done.is_ok() {
             say("quiet");
@@ -101,6 +95,16 @@ impl Arguments {
         // The thread that reads standard input would keep the process.
         std::process::exit(0)
     }
+}
+
+/// Runs what holds, in the node; where it does `at_once`, this waits until it has.
+async fn begin(engine: &Engine, container: &str, command: &[&str], at_once: bool) -> Result<Held> {
+    let mut held = engine.exec_held(container, command).await?;
+    if at_once {
+        let said = held.hear().await?;
+        ensure!(said == "held", "what holds the control plane said `{said}`");
+    }
+    Ok(held)
 }
 
 /// The UIDs of all pods of these namespaces.
