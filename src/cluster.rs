@@ -11,6 +11,7 @@ use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -25,6 +26,17 @@ const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Name under which objects are applied.
 const FIELD_MANAGER: &str = "meshproof";
+
+/// What a command in a container can read.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    /// Nothing: it has no standard input.
+    None,
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// Nothing, and that this is all not before the other end is dropped.
+    Until(oneshot::Receiver<()>),
+}
 
 /// One cluster of the testbed.
 pub struct Cluster {
@@ -122,19 +134,19 @@ impl Cluster {
     /// # Errors
     /// [`Error::Exec`] where it cannot be started, takes too long or exits otherwise than with 0.
     pub async fn exec(&self, at: (&str, &str, &str), command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
-        self.exec_within(EXEC_BOUND, at, command, stdin).await
+        self.exec_within(EXEC_BOUND, at, command, stdin.map_or(Input::None, Input::Bytes)).await
     }
 
     /// As [`Self::exec`], for a command that is known to take long: it has until `bound`.
     ///
     /// # Errors
     /// As [`Self::exec`].
-    pub async fn exec_within(
+    pub(crate) async fn exec_within(
         &self,
         bound: Duration,
         at: (&str, &str, &str),
         command: &[&str],
-        stdin: Option<&[u8]>,
+        input: Input<'_>,
     ) -> Result<String> {
         let (namespace, pod, container) = at;
         let failed = |reason: String| Error::Exec {
@@ -145,7 +157,8 @@ impl Cluster {
             reason,
         };
         let running = async {
-            let parameters = AttachParams::default().container(container).stdin(stdin.is_some()).stderr(true);
+            let parameters =
+                AttachParams::default().container(container).stdin(!matches!(input, Input::None)).stderr(true);
             let pods = self.api::<Pod>(namespace);
             let attached = pods.exec(pod, command.iter().copied(), &parameters).await;
             let mut attached = attached.map_err(|error| error.to_string())?;
@@ -153,11 +166,14 @@ impl Cluster {
             let (out, err) = (attached.stdout(), attached.stderr());
             let writer = attached.stdin();
             let input = async {
-                if let (Some(mut writer), Some(bytes)) = (writer, stdin) {
-                    writer.write_all(bytes).await?;
-                    writer.shutdown().await?;
+                let Some(mut writer) = writer else { return Ok(()) };
+                match input {
+                    Input::None => {}
+                    Input::Bytes(bytes) => writer.write_all(bytes).await?,
+                    // It says so by its end, however that comes.
+                    Input::Until(told) => drop(told.await),
                 }
-                Ok::<_, std::io::Error>(())
+                writer.shutdown().await
             };
             let (input, out, err) = tokio::join!(input, read_all(out), read_all(err));
             let status = match status {

@@ -181,6 +181,12 @@ pub enum Error {
         /// How.
         reason: Box<str>,
     },
+    /// The environment asks for a way to measure that there is not.
+    #[error("{}: there is no mode `{name}`; there are quick, full and baseline", crate::judge::MODE_VARIABLE)]
+    Mode {
+        /// What it asks for.
+        name: Box<str>,
+    },
     /// The bounds cannot be used: what is judged by a bound that was misread is not judged.
     #[error("{}:{line}: {reason}", path.display())]
     Bounds {

@@ -18,7 +18,7 @@ use crate::report::Reference;
 /// Schema identifier in the file.
 pub const SCHEMA: &str = "meshproof.bounds/v1";
 
-/// Environment variable that selects [`Mode::Full`] with the value `full`.
+/// Environment variable that selects a [`Mode`] by its name, in lower case.
 pub const MODE_VARIABLE: &str = "MESHPROOF_PERF";
 
 /// How long to measure.
@@ -30,12 +30,24 @@ pub enum Mode {
     Quick,
     /// With the seed's own durations.
     Full,
+    /// As a pull request, but with as many pairs as what others are to be judged by needs.
+    Baseline,
 }
 
 impl Mode {
     /// As the environment says.
-    pub fn selected() -> Self {
-        if std::env::var_os(MODE_VARIABLE).is_some_and(|mode| mode == "full") { Self::Full } else { Self::Quick }
+    ///
+    /// # Errors
+    /// [`Error::Mode`] for what is no mode's name.
+    pub fn selected() -> Result<Self> {
+        match std::env::var_os(MODE_VARIABLE) {
+            None => Ok(Self::default()),
+            Some(name) => Self::named(&name.to_string_lossy()),
+        }
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        serde_json::from_value(name.into()).map_err(|_| Error::Mode { name: name.into() })
     }
 }
 

@@ -13,7 +13,7 @@
 //! # async fn example() -> meshproof::Result<()> {
 //! use meshproof::judge::{Bounds, Decision, Judge, Mode, recorded};
 //!
-//! let bounds = Bounds::load("fixtures/perf/bounds.toml".as_ref(), Mode::selected())?;
+//! let bounds = Bounds::load("fixtures/perf/bounds.toml".as_ref(), Mode::selected()?)?;
 //! let trial = bounds.trial("bypass_p99/16").expect("it is in the file");
 //! let runs = meshproof::report::directory("perf").join("runs");
 //! recorded::clear(&runs, &trial.id)?;
@@ -44,7 +44,7 @@ pub mod table;
 use std::collections::BTreeMap;
 
 pub use baseline::Baselines;
-pub use bounds::{Bounds, Mode, Plan, Trial};
+pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;
 pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm};

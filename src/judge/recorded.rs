@@ -69,10 +69,10 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The durations that runs were recorded with: `plan.mode`.
+/// The mode that runs were recorded in: `plan.mode`.
 pub fn mode(runs: &[Run]) -> Mode {
     let mode = runs.first().and_then(|run| run.plan.get("mode"));
-    if mode.and_then(|mode| mode.as_str()) == Some("full") { Mode::Full } else { Mode::Quick }
+    mode.and_then(|mode| serde_json::from_value(mode.clone()).ok()).unwrap_or_default()
 }
 
 /// Judges the runs of one comparison.
@@ -100,12 +100,17 @@ pub fn judge(runs: &[Run], judge: &mut Judge) -> Result<Vec<Comparison>> {
 /// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`judge`], [`Bounds::load`] and
 /// [`Baselines::beside`].
 pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
-    let (quick, full) = (Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?);
+    let [quick, full, baseline] =
+        [Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?, Bounds::load(bounds, Mode::Baseline)?];
     let baselines = Baselines::beside(bounds)?;
     let failed = |reason| Error::Recording { directory: directory.into(), reason };
     let mut comparisons = Vec::new();
     for (id, runs) in recording {
-        let bounds_of_mode = if mode(runs) == Mode::Full { &full } else { &quick };
+        let bounds_of_mode = match mode(runs) {
+            Mode::Quick => &quick,
+            Mode::Full => &full,
+            Mode::Baseline => &baseline,
+        };
         let trial = bounds_of_mode.trial(id).ok_or_else(|| {
             failed(format!("runs of `{id}` are recorded, for which {} has no bounds", bounds.display()))
         })?;

@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
+use tokio::sync::oneshot;
 
 use super::{Cost, Quiet, Span};
-use crate::cluster::{Cluster, EXEC_BOUND, Workload, is_ready};
+use crate::cluster::{Cluster, EXEC_BOUND, Input, Workload, is_ready};
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
 use crate::judge::Run;
@@ -70,7 +71,7 @@ pub struct Asked<'a> {
     pub order: u32,
     /// This machine.
     pub host: &'a Host,
-    /// How long to make load, warm-up included, and without what is made of it after that where the rest of the cluster is held.
+    /// How long to make load, warm-up included.
     pub length: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
@@ -82,9 +83,8 @@ pub struct Asked<'a> {
 pub const QUIET_SHARE: &str = "quiet_share";
 
 /// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
-/// Less than that and a usual warm-up, so that what is measured is quiet. It goes on for as long after that, for what a command prints
-/// while the kubelet is held can be lost (seen where that took seconds).
-pub(super) const HEAD_START: Duration = Duration::from_millis(300);
+/// Less than that and a usual warm-up, so that what is measured is quiet.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
@@ -164,7 +164,7 @@ impl Bench {
         eventually(want, READY, async || {
             let one = ["--rate=10", "--duration=100ms", "--warmup=0s", "--connections=1", "--timeout=1s", "--drain=1s"];
             let arguments: Vec<&str> = one.into_iter().chain(arguments.iter().map(String::as_str)).collect();
-            let summary = self.driven(Duration::from_secs(3), &arguments).await?;
+            let summary = self.driven(Duration::from_secs(3), &arguments, Input::None).await?;
             let answered = summary.counts.due > 0 && summary.counts.completed == summary.counts.due;
             let errors: Vec<String> = summary.errors.iter().map(|error| error.failure.to_string()).collect();
             Ok::<_, Error>(if answered { Seen::Yes(()) } else { Seen::NotYet(errors.join(", ")) })
@@ -173,12 +173,12 @@ impl Bench {
     }
 
     /// Has the driver run in the client's pod, which takes it `length`.
-    async fn driven(&self, length: Duration, arguments: &[&str]) -> Result<Summary> {
+    async fn driven(&self, length: Duration, arguments: &[&str], input: Input<'_>) -> Result<Summary> {
         let target = self.target();
         let mut command = vec!["/load", "run", "--json", &target];
         command.extend(arguments);
         let client = self.client.1.container("client");
-        let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, None).await?;
+        let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, input).await?;
         serde_json::from_str(&output).map_err(|error| Error::Exec {
             cluster: self.cluster.name().into(),
             namespace: self.client.0.namespace().into(),
@@ -198,14 +198,11 @@ impl Bench {
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
-        let cool_down = quiet.map_or(Duration::ZERO, |_| HEAD_START);
-        let duration = format!("--duration={}s", (length + cool_down).as_secs_f64());
-        let cooldown = format!("--cooldown={}s", cool_down.as_secs_f64());
-        let own = [duration.as_str(), cooldown.as_str()];
+        let duration = format!("--duration={}s", length.as_secs_f64());
+        let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let before = self.cost().await?;
-        let driven = self.driven(length + cool_down, &arguments);
-        let (summary, held) = futures::try_join!(driven, hold(quiet, length))?;
+        let (summary, held) = held(quiet, length, async |input| self.driven(length, &arguments, input).await).await?;
         let after = self.cost().await?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
@@ -251,12 +248,23 @@ impl Bench {
     }
 }
 
-/// Has `quiet` hold the rest of the cluster while a generator that is asked for now makes load for `length`.
-pub(super) async fn hold(quiet: Option<&Quiet>, length: Duration) -> Result<Option<Span>> {
-    match quiet {
-        Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
-        None => Ok(None),
-    }
+/// Has `quiet` hold the rest of the cluster while a generator makes load for `length`. The generator has to keep what it prints until
+/// its input ends, which is when all go on: what a command prints while the kubelet is held can be lost.
+pub(super) async fn held<T>(
+    quiet: Option<&Quiet>,
+    length: Duration,
+    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
+) -> Result<(T, Option<Span>)> {
+    let (over, told) = oneshot::channel();
+    let holding = async move {
+        let held = match quiet {
+            Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
+            None => Ok(None),
+        };
+        drop(over);
+        held
+    };
+    futures::try_join!(generator(Input::Until(told)), holding)
 }
 
 /// What the server and each proxy have used.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Quiet;
-use super::bench::{Bench, GATEWAY, GATEWAY_PORT, HEAD_START, Side, costs, hold, ready};
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, held, ready};
 use super::cost::Cost;
 use crate::cluster::EXEC_BOUND;
 use crate::error::{Error, Result};
@@ -23,8 +23,10 @@ use crate::scope::Scope;
 /// The seed's script, as far as it is one for any machine.
 const SCRIPT: &str = include_str!("../../fixtures/perf/k6.js");
 
-/// Says how many processors there are for it, then runs k6 with the script, its first argument, and further ones.
-const RUN: &str = r#"nproc; script="$1"; shift; printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -"#;
+/// Runs k6 with the script, its first argument, and further ones; when its input has ended, says how many processors there are for
+/// k6, and what that has printed.
+const RUN: &str = r#"script="$1"; shift; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
+while read -r _; do :; done; nproc; printf '%s\n' "$told"; exit $ended"#;
 
 /// Name of k6's deployment, of its container, and of its part of a run's costs.
 const NAME: &str = "k6";
@@ -89,9 +91,10 @@ impl Bench {
         let began = Instant::now();
         let (before, own_before) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let length = Duration::from_secs((*seconds).into());
-        let output = self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, None);
-        // It has no cool-down, and prints when it ends.
-        let (output, _) = futures::try_join!(output, hold(quiet, length.saturating_sub(HEAD_START)))?;
+        let (output, _) = held(quiet, length, async |input| {
+            self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await
+        })
+        .await?;
         let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
         let failed = |reason: String| Error::Exec {
             cluster: self.cluster.name().into(),

@@ -143,7 +143,7 @@ impl Open {
 pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Applied<'_>) -> Result<(), Error> {
     let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
     let baselines = Baselines::beside(&bounds)?;
-    let bounds = Bounds::load(&bounds, Mode::selected())?;
+    let bounds = Bounds::load(&bounds, Mode::selected()?)?;
     let runs = report::directory(SUITE).join("runs");
     let host = Host::this();
     let begin = |row| Open::begin(row, &bounds, &baselines, &runs, &host);

@@ -21,6 +21,8 @@ pub(super) struct File {
     schema: Spanned<String>,
     defaults: Settings,
     full: Settings,
+    #[serde(default)]
+    baseline: Settings,
     comparison: Vec<Spanned<Entry>>,
 }
 
@@ -95,13 +97,20 @@ impl File {
         if self.schema.get_ref() != SCHEMA {
             return fault(&self.schema, format!("schema `{}` is not `{SCHEMA}`", self.schema.get_ref()));
         }
-        let full = if mode == Mode::Full { self.full } else { Settings::default() };
+        let of_mode = match mode {
+            Mode::Quick => Settings::default(),
+            Mode::Full => self.full,
+            Mode::Baseline => self.baseline,
+        };
         let mut trials: Vec<Trial> = Vec::new();
         for entry in self.comparison {
             let at = entry.span().start;
             let entry = entry.into_inner();
             let own = entry.settings.clone();
             let metrics = metrics(&entry)?;
+            // Nothing is recorded of what no bound is relative to.
+            let recorded = mode != Mode::Baseline || metrics.iter().any(|metric| metric.gate_of_baseline.is_some());
+            let over = if recorded { of_mode.clone() } else { Settings::default() };
             let rows: Vec<Option<&Row>> =
                 if entry.rows.is_empty() { vec![None] } else { entry.rows.iter().map(Some).collect() };
             for row in rows {
@@ -116,11 +125,11 @@ impl File {
                 if trials.iter().any(|trial| trial.id == id) {
                     return fault(id_at, format!("`{id}` is there twice"));
                 }
-                // Full durations go over what a comparison says for itself: they are the seed's.
+                // A mode's settings go over what a comparison says for itself.
                 let row_plan = row.map(|row| row.plan.clone()).unwrap_or_default();
-                let layers = [&full.plan, &row_plan, &own.plan, &self.defaults.plan];
+                let layers = [&over.plan, &row_plan, &own.plan, &self.defaults.plan];
                 let plan = plan(mode, layers).map_err(|(offset, reason)| (offset.unwrap_or(at), reason))?;
-                let settings = [&full, &own, &self.defaults];
+                let settings = [&over, &own, &self.defaults];
                 trials.push(Trial {
                     id,
                     control: row.and_then(|row| row.control.clone()).unwrap_or_else(|| entry.control.clone()),

@@ -36,7 +36,7 @@ fn parse(text: &str) -> Result<Bounds, String> {
 }
 
 #[test]
-fn the_file_that_ships_is_in_order_in_both_modes() {
+fn the_file_that_ships_is_in_order_in_every_mode() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
     let (quick, full) = (Bounds::load(&path, Mode::Quick).unwrap(), Bounds::load(&path, Mode::Full).unwrap());
     let rows: Vec<u32> = ["16", "32", "64", "128"]
@@ -47,6 +47,16 @@ fn the_file_that_ships_is_in_order_in_both_modes() {
     assert_eq!((row.plan.run_s, row.plan.mode), (240.0, Mode::Full));
     let seed = row.metrics[0].reference.unwrap();
     assert_eq!((seed.control, seed.treatment), (2556.0, 2428.0));
+    let baseline = Bounds::load(&path, Mode::Baseline).unwrap();
+    let of = |bounds: &Bounds, id: &str| bounds.trial(id).unwrap().clone();
+    let (recorded, judged) = (of(&baseline, "sidecar_overhead/both"), of(&quick, "sidecar_overhead/both"));
+    assert!(recorded.budget.min_pairs > 2 * judged.budget.max_pairs, "{:?}", recorded.budget);
+    assert_eq!(
+        Plan { mode: Mode::Quick, ..recorded.plan },
+        judged.plan,
+        "a baseline is of runs like those that it is for"
+    );
+    assert_eq!(of(&baseline, "aa").budget, of(&quick, "aa").budget, "nothing is relative to it");
     assert_eq!(quick.trial("delay_2ms").unwrap().metrics[0].expect, Verdict::Regressed);
     // What a pull request waits for, if nothing becomes clear early. A comparison's rows take turns, within one budget.
     let mut comparisons = std::collections::BTreeSet::new();
@@ -67,6 +77,15 @@ fn the_driver_may_be_late_where_nothing_judged_is() {
     assert!(judged_at(0.5).contains("cryptomb_low_rate"), "its p99 is reported only");
     let goal = GOOD.replace("gate = { at_most = 1.0 }\n", "report_only = \"no\"\n");
     assert_eq!(parse(&goal).unwrap().trial("one/16").unwrap().judged_quantile(), 0.99, "a goal is judged, too");
+}
+
+#[test]
+fn a_mode_is_one_of_three_names() {
+    for (name, mode) in [("quick", Mode::Quick), ("full", Mode::Full), ("baseline", Mode::Baseline)] {
+        assert_eq!(Mode::named(name).unwrap(), mode);
+    }
+    let error = Mode::named("Full").unwrap_err().to_string();
+    assert_eq!(error, "MESHPROOF_PERF: there is no mode `Full`; there are quick, full and baseline");
 }
 
 #[test]
