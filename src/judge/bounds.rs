@@ -47,7 +47,17 @@ impl Mode {
     }
 
     fn named(name: &str) -> Result<Self> {
-        serde_json::from_value(name.into()).map_err(|_| Error::Mode { name: name.into() })
+        let mode = [Self::Quick, Self::Full, Self::Baseline].into_iter().find(|mode| mode.name() == name);
+        mode.ok_or_else(|| Error::Mode { name: name.into() })
+    }
+
+    /// Its name, as the environment and records have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+            Self::Baseline => "baseline",
+        }
     }
 }
 
