@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
-use tokio::sync::oneshot;
 
-use super::{Cost, Quiet, Span};
+use super::Cost;
+use super::quiet::{Quiet, Span, held};
 use crate::cluster::{Cluster, EXEC_BOUND, Input, Workload, is_ready};
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -81,10 +81,6 @@ pub struct Asked<'a> {
 
 /// Receipt: the share of the measured time in which all of the cluster but what is measured was [held](Quiet::hold).
 pub const QUIET_SHARE: &str = "quiet_share";
-
-/// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
-/// Less than that and a usual warm-up, so that what is measured is quiet.
-const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
@@ -246,25 +242,6 @@ impl Bench {
         let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::of(pod, container).await?)));
         futures::future::try_join_all(asking).await
     }
-}
-
-/// Has `quiet` hold the rest of the cluster while a generator makes load for `length`. The generator has to keep what it prints until
-/// its input ends, which is when all go on: what a command prints while the kubelet is held can be lost.
-pub(super) async fn held<T>(
-    quiet: Option<&Quiet>,
-    length: Duration,
-    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
-) -> Result<(T, Option<Span>)> {
-    let (over, told) = oneshot::channel();
-    let holding = async move {
-        let held = match quiet {
-            Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
-            None => Ok(None),
-        };
-        drop(over);
-        held
-    };
-    futures::try_join!(generator(Input::Until(told)), holding)
 }
 
 /// What the server and each proxy have used.

@@ -11,9 +11,9 @@ use meshproof_load::Limits;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Quiet;
-use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, held, ready};
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
 use super::cost::Cost;
+use super::quiet::{Quiet, held};
 use crate::cluster::EXEC_BOUND;
 use crate::error::{Error, Result};
 use crate::judge::Run;

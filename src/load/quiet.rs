@@ -6,6 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
+
+use crate::cluster::Input;
 use crate::error::{Error, Result};
 use crate::scope::Scope;
 use crate::testbed::record::{Record, fault};
@@ -155,15 +158,68 @@ impl Drop for Quiet {
     }
 }
 
+/// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
+/// Less than that and a usual warm-up, so that what is measured is quiet.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// Has `quiet` hold the rest of the cluster while a generator makes load for `length`. The generator has to keep what it prints until
+/// its input ends, which is when all go on: what a command prints while the kubelet is held can be lost.
+pub(super) async fn held<T>(
+    quiet: Option<&Quiet>,
+    length: Duration,
+    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
+) -> Result<(T, Option<Span>)> {
+    let holding = async {
+        match quiet {
+            Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    until_over(holding, generator).await
+}
+
+/// Both at once; the generator's input ends when `holding` has.
+async fn until_over<T, H>(
+    holding: impl Future<Output = Result<H>>,
+    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
+) -> Result<(T, H)> {
+    let (over, told) = oneshot::channel();
+    let holding = async move {
+        let held = holding.await;
+        drop(over);
+        held
+    };
+    futures::try_join!(generator(Input::Until(told)), holding)
+}
+
 fn lock(ends: &Mutex<Ends>) -> std::sync::MutexGuard<'_, Ends> {
     ends.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use rstest::rstest;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_input_of_a_generator_ends_after_the_hold_and_not_before() {
+        let over = Cell::new(false);
+        let holding = async {
+            // The other one is asked in between.
+            tokio::task::yield_now().await;
+            over.set(true);
+            Ok(())
+        };
+        let generator = async |input| {
+            let Input::Until(told) = input else { return Ok(None) };
+            let _ = told.await;
+            Ok(Some(over.get()))
+        };
+        assert_eq!(until_over(holding, generator).await.unwrap().0, Some(true));
+    }
 
     #[rstest]
     #[case::all((1.0, 4.0), 1.0)]
