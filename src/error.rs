@@ -182,10 +182,12 @@ pub enum Error {
         reason: Box<str>,
     },
     /// The environment asks for a way to measure that there is not.
-    #[error("{}: there is no mode `{name}`; there are quick, full and baseline", crate::judge::MODE_VARIABLE)]
+    #[error("{}: there is no mode `{name}`; there are {}", crate::judge::MODE_VARIABLE, known.join(", "))]
     Mode {
         /// What it asks for.
         name: Box<str>,
+        /// The names there are.
+        known: Vec<&'static str>,
     },
     /// The bounds cannot be used: what is judged by a bound that was misread is not judged.
     #[error("{}:{line}: {reason}", path.display())]

@@ -35,6 +35,8 @@ pub enum Mode {
 }
 
 impl Mode {
+    const ALL: [Self; 3] = [Self::Quick, Self::Full, Self::Baseline];
+
     /// As the environment says.
     ///
     /// # Errors
@@ -47,8 +49,8 @@ impl Mode {
     }
 
     fn named(name: &str) -> Result<Self> {
-        let mode = [Self::Quick, Self::Full, Self::Baseline].into_iter().find(|mode| mode.name() == name);
-        mode.ok_or_else(|| Error::Mode { name: name.into() })
+        let mode = Self::ALL.into_iter().find(|mode| mode.name() == name);
+        mode.ok_or_else(|| Error::Mode { name: name.into(), known: Self::ALL.map(Self::name).to_vec() })
     }
 
     /// Its name, as the environment and records have it.
@@ -121,6 +123,8 @@ pub struct MetricBound {
     pub gate_of_baseline: Option<Limit>,
     /// What is aimed at.
     pub goal: Option<Limit>,
+    /// What was tried to get there, for the report where it is not reached.
+    pub tried: Option<String>,
     /// The verdict of a healthy system on the gate.
     pub expect: Verdict,
     /// Where the numbers come from, or why there is no gate.

@@ -47,7 +47,7 @@ pub use baseline::Baselines;
 pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;
-pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm};
+pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm, turns};
 
 use crate::error::Result;
 use crate::report::{Bound, Comparison, Receipts};
@@ -269,6 +269,9 @@ impl Judge {
 fn judge(comparison: &mut Comparison, bound: &MetricBound, look: Option<Look>) {
     let ends = look.map_or([0.0, f64::INFINITY], |look| look.ends());
     comparison.goal = bound.goal.map(|goal| goal.attainment(ends));
+    if let (true, Some(tried)) = (comparison.falls_short(), &bound.tried) {
+        comparison.notes.push(format!("tried for the goal of {}: {tried}", bound.name));
+    }
     let Some(gate) = bound.gate else { return };
     comparison.verdict = gate.verdict(ends);
     comparison.holds = comparison.verdict == bound.expect;

@@ -33,6 +33,13 @@ pub fn arm(order: u32) -> Arm {
     if matches!(place, 0 | 3 | 5 | 6) { Arm::Control } else { Arm::Treatment }
 }
 
+/// In which turn each of `rows` has its treated run, where comparisons share the control's run of place `order`: there and back, so
+/// that within a block a linear drift of the machine cancels for every one of them.
+pub fn turns(order: u32, rows: usize) -> Vec<usize> {
+    let second_half = order % 4 >= 2;
+    if second_half { (0..rows).rev().collect() } else { (0..rows).collect() }
+}
+
 /// A measured number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -72,6 +72,25 @@ fn arms_alternate_in_blocks_that_turn_round() {
 }
 
 #[test]
+fn a_drift_cancels_within_a_block_for_each_of_those_that_share_a_control() {
+    for block in 0..4 {
+        // When each row's two treated runs were, and the control's, in runs from the block's beginning.
+        let (mut treated, mut control, mut time) = ([0; 3], 0, 0);
+        for order in block * 4..block * 4 + 4 {
+            if arm(order) == Arm::Control {
+                (control, time) = (control + time, time + 1);
+                continue;
+            }
+            for row in turns(order, treated.len()) {
+                treated[row] += time;
+                time += 1;
+            }
+        }
+        assert_eq!((treated, time), ([control; 3], 8), "block {block}");
+    }
+}
+
+#[test]
 fn recorded_runs_have_the_verdict_that_they_had_live() {
     let mut random = fastrand::Rng::with_seed(50);
     let mut verdicts = std::collections::BTreeSet::new();
@@ -119,6 +138,16 @@ fn a_clear_answer_ends_early_and_metrics_without_bounds_are_reported_beside_it()
     assert_eq!((seen[1].metric.as_str(), seen[1].verdict), ("requests_per_second", Verdict::Reported));
     assert_eq!(seen[0].receipts.treatment["redirected"], [900.0, 900.0]);
     assert_eq!(seen[0].notes, ["stopped after 4 pairs: the answer is clear"]);
+}
+
+#[test]
+fn what_was_tried_is_told_where_a_goal_is_not_reached_and_only_there() {
+    let bounds = BOUNDS.replace("source = \"here\"", "source = \"here\"\ntried = \"everything\"");
+    let trial = Bounds::parse(&bounds, "bounds.toml".as_ref(), Mode::Quick).unwrap().trial("one").unwrap().clone();
+    let notes =
+        |effect| live(&trial, &runs(&[0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01, 0.02], effect)).unwrap().remove(0).notes;
+    assert_eq!(notes(0.92)[1..], ["tried for the goal of p99_us: everything"]);
+    assert_eq!(notes(0.8).len(), 1);
 }
 
 #[test]

@@ -97,6 +97,11 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Whether it has a goal that was not shown to be reached.
+    pub fn falls_short(&self) -> bool {
+        self.goal.is_some_and(|goal| goal != Attainment::Reached)
+    }
+
     /// Names it within a suite.
     pub fn key(&self) -> String {
         format!("{} {}", self.id, self.metric)

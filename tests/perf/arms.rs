@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::try_join;
 use meshproof::judge::bounds::Receipt;
-use meshproof::judge::{Arm, Attainment, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
+use meshproof::judge::{Arm, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table, turns};
 use meshproof::load::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
 use meshproof::report::{self, Comparison, Host, Steal};
 use meshproof::treatment::TcpBypass;
@@ -181,7 +181,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
             if let Some(table) = table::iterations(&open.trial.id, open.trial.plan.connections, open.judge.runs()) {
                 println!("{table}");
             }
-            if comparisons.iter().any(falls_short) {
+            if comparisons.iter().any(Comparison::falls_short) {
                 unexplained.push(open);
             }
             all.extend(comparisons);
@@ -193,7 +193,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     // When all are decided: the time that this takes is in no comparison's budget.
     for open in unexplained {
         let notes = stage.profiles(&open).await;
-        for each in all.iter_mut().filter(|each| each.id == open.trial.id && falls_short(each)) {
+        for each in all.iter_mut().filter(|each| each.id == open.trial.id && each.falls_short()) {
             each.notes.extend_from_slice(&notes);
         }
     }
@@ -206,10 +206,6 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     println!("{}", table::comparisons(&all));
     scope.compare(all);
     Ok(())
-}
-
-fn falls_short(comparison: &Comparison) -> bool {
-    comparison.goal.is_some_and(|goal| goal != Attainment::Reached)
 }
 
 /// Why a run did not load what it was to load, if so; whatever it measured.
@@ -259,10 +255,8 @@ impl Stage<'_> {
                 }
                 continue;
             }
-            // So that none is nearer to the control than another.
-            let second_half = order as usize % RUNS_OF_A_BLOCK >= RUNS_OF_A_BLOCK / 2;
-            for place in 0..group.len() {
-                let open = &mut group[if second_half { group.len() - 1 - place } else { place }];
+            for row in turns(order, group.len()) {
+                let open = &mut group[row];
                 open.take(self.loaded(open).await?, &self.runs)?;
             }
         }

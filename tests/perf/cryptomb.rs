@@ -12,7 +12,7 @@ use serial_test::file_serial;
 
 use super::arms::{Asking, Benches, Row, by_name, interleave};
 use super::receipts::Applied;
-use super::{CLUSTER, SUITE};
+use super::{CLUSTER, timed};
 
 /// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
 /// the connection. `more` are further arguments of the driver, in both.
@@ -47,30 +47,26 @@ const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_saturated() -> Verdict {
-    Scope::run(SUITE, "cryptomb_saturated", async |scope| {
-        compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await
-    })
-    .await
+    timed("cryptomb_saturated", async |scope| compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_cost() -> Verdict {
-    Scope::run(SUITE, "cryptomb_cost", async |scope| compare(scope, "cryptomb_cost", &NEW_CONNECTIONS).await).await
+    timed("cryptomb_cost", async |scope| compare(scope, "cryptomb_cost", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_low_rate() -> Verdict {
-    Scope::run(SUITE, "cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await)
-        .await
+    timed("cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await).await
 }
 
 /// As the seed measured it, by k6.
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_k6() -> Verdict {
-    Scope::run(SUITE, "cryptomb_k6", async |scope| {
+    timed("cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
         let bench = bench.with_k6(scope).await?;
         let row = Row::of("cryptomb_k6", &Benches::same(bench)).asking(|arm| Asking::K6(name(arm)));
@@ -82,17 +78,14 @@ async fn cryptomb_k6() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
-    Scope::run(SUITE, "cryptomb_keepalive_control", async |scope| {
-        compare(scope, "cryptomb_keepalive_control", &[]).await
-    })
-    .await
+    timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
 
 /// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener changed.
 #[tokio::test]
 #[file_serial(perf)]
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
-    Scope::run(SUITE, "cryptomb_changes", async |scope| {
+    timed("cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;
         bench.answers(&asking(Arm::Treatment, &[])).await?;
         let host = Host::this();

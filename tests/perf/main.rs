@@ -12,7 +12,7 @@ mod receipts;
 use std::sync::Arc;
 
 use futures::try_join;
-use meshproof::judge::Arm;
+use meshproof::judge::{Arm, Mode};
 use meshproof::load::{Bench, Side};
 use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope, Verdict};
@@ -29,7 +29,7 @@ const CLUSTER: &str = "cluster1";
 #[tokio::test]
 #[file_serial(perf)]
 async fn bypass_p99() -> Verdict {
-    Scope::run(SUITE, "bypass_p99", async |scope| {
+    timed("bypass_p99", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let benches = under(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
@@ -42,7 +42,7 @@ async fn bypass_p99() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn aa_two_equal_arms_do_not_differ() -> Verdict {
-    Scope::run(SUITE, "aa", async |scope| {
+    timed("aa", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
@@ -54,7 +54,7 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
-    Scope::run(SUITE, "bypass_naked", async |scope| {
+    timed("bypass_naked", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bypass = TcpBypass::of(scope, cluster)?;
         let benches = under(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
@@ -66,7 +66,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn delay_2ms_is_seen() -> Verdict {
-    Scope::run(SUITE, "delay_2ms", async |scope| {
+    timed("delay_2ms", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         // The echo server waits before it answers, if it is asked to.
@@ -81,7 +81,7 @@ async fn delay_2ms_is_seen() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn sidecar_overhead() -> Verdict {
-    Scope::run(SUITE, "sidecar_overhead", async |scope| {
+    timed("sidecar_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         // A client without a proxy is let in for this.
         arms::mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
@@ -104,12 +104,21 @@ async fn sidecar_overhead() -> Verdict {
 #[tokio::test]
 #[file_serial(perf)]
 async fn mtls_overhead() -> Verdict {
-    Scope::run(SUITE, "mtls_overhead", async |scope| {
+    timed("mtls_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         // Before there are pods: their proxies begin with it, and without a connection of another mode.
         arms::mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
         let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, vec![vec![Row::of("mtls_overhead", &benches)]], Applied::Nothing).await
+    })
+    .await
+}
+
+/// As [`Scope::run`], once it is clear how long to measure: a mode that there is not is refused before anything starts.
+async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
+    Scope::run(SUITE, test, async |scope| {
+        Mode::selected()?;
+        body(scope).await
     })
     .await
 }

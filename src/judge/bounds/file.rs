@@ -85,6 +85,8 @@ struct Metric {
     /// A gate as a multiple of what is recorded for machines of this kind.
     gate_of_baseline: Option<Spanned<Limit>>,
     goal: Option<Spanned<Limit>>,
+    /// What was tried to reach the goal.
+    tried: Option<Spanned<String>>,
     /// Why there is no gate.
     report_only: Option<Spanned<String>>,
     expect: Option<Spanned<Verdict>>,
@@ -292,6 +294,11 @@ fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
                     None => return fault(goal, "the goal bounds another side than the gate"),
                 }
             }
+            let tried = match (&metric.tried, &metric.goal) {
+                (Some(tried), _) if tried.get_ref().trim().is_empty() => return fault(tried, "if nothing was tried, leave it out"),
+                (Some(tried), None) => return fault(tried, "there is no goal that it was tried for"),
+                (tried, _) => tried.as_ref().map(|tried| tried.get_ref().trim().to_owned()),
+            };
             let expect = match &metric.expect {
                 None if metric.gate.is_some() => Verdict::Pass,
                 None => Verdict::Reported,
@@ -306,6 +313,7 @@ fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
                 gate: metric.gate.as_ref().map(|gate| *gate.get_ref()),
                 gate_of_baseline: metric.gate_of_baseline.as_ref().map(|gate| *gate.get_ref()),
                 goal: metric.goal.as_ref().map(|goal| *goal.get_ref()),
+                tried,
                 expect,
                 source,
                 reference: None,

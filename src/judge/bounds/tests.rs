@@ -83,9 +83,10 @@ fn the_driver_may_be_late_where_nothing_judged_is() {
 fn a_mode_is_one_of_three_names() {
     for (name, mode) in [("quick", Mode::Quick), ("full", Mode::Full), ("baseline", Mode::Baseline)] {
         assert_eq!(Mode::named(name).unwrap(), mode);
+        assert_eq!(serde_json::to_value(mode).unwrap(), name, "in records as in the environment");
     }
     let error = Mode::named("Full").unwrap_err().to_string();
-    assert_eq!(error, "MESHPROOF_PERF: there is no mode `Full`; there are quick, full and baseline");
+    assert_eq!(error, "MESHPROOF_PERF: there is no mode `Full`; there are quick, full, baseline");
 }
 
 #[test]
@@ -113,6 +114,8 @@ fn a_row_has_its_own_plan_and_the_seed_beside_it() {
     17,
     "is `at_most` or `at_least`"
 )]
+#[case::tried_nothing("source =", "tried = \" \"\nsource =", 19, "leave it out")]
+#[case::tried_for_nothing("goal = { at_most = 0.9 }", "tried = \"all\"", 18, "no goal that it was tried for")]
 #[case::sides("goal = { at_most = 0.9 }", "goal = { at_least = 0.9 }", 18, "bounds another side")]
 #[case::no_ratio("gate = { at_most = 1.0 }", "gate = { at_most = -1.0 }", 17, "-1 is no ratio")]
 #[case::nothing_within("gate = { at_most = 1.0 }", "gate = { within = 0.9 }", 17, "the factor is above 1")]

@@ -34,6 +34,17 @@ pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
     }
 }
 
+/// What is to be known of any of them, once each.
+fn notes(metrics: &[Comparison]) -> Vec<&String> {
+    let mut notes = Vec::new();
+    for note in metrics.iter().flat_map(|metric| &metric.notes) {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
+}
+
 /// All metrics of one comparison.
 fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
     let Some(first) = metrics.first() else { return html! {} };
@@ -42,7 +53,7 @@ fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
     html! {
         h3 { code { (first.id) } }
         p.note {
-            @for note in &first.notes { (note) ". " }
+            @for note in notes(metrics) { (note) ". " }
             @if let Some(steal) = first.steal { "Other guests of the machine took at most " (format!("{:.1} %", steal * 100.0)) " of its processors. " }
             (receipts(first))
         }
