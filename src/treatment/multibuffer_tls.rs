@@ -1,4 +1,4 @@
-//! Multi-buffer TLS at a gateway: a module in its Envoy that signs for eight handshakes at a time, and counts what it did.
+//! Multi-buffer TLS at a gateway: what signs for eight handshakes at a time in its Envoy, and counts what it did.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::MULTIBUFFER_TLS;
+use super::{MULTIBUFFER_TLS, PRIVATE_KEY_PROVIDER, private_key_provider};
 use crate::cluster::Workload;
 use crate::error::{Error, Result};
 use crate::eventually::{Seen, eventually};
@@ -16,16 +16,26 @@ use crate::scope::Scope;
 /// Where Envoy has the module's statistics.
 const PREFIX: &str = "dynamicmodulescustom.multibuffer_tls.";
 
-/// The module in one gateway.
+/// It, in one gateway.
 #[derive(Debug, Clone)]
 pub struct MultibufferTls {
     gateway: Workload,
+    signer: Signer,
+}
+
+/// What signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    /// The module of `fixtures/workloads/multibuffer-tls`, which is all of the TLS.
+    Module,
+    /// Istio's `privateKeyProvider`, for Envoy's own TLS.
+    PrivateKeyProvider,
 }
 
 /// Bound on a change being at the gateway: a kubelet looks at volumes once a minute, if nothing makes it look earlier.
 const CHANGED: Duration = Duration::from_secs(90);
 
-/// What the module has done since its gateway began.
+/// What it has done since its gateway began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batches {
     /// Batches of signatures, of two or more.
@@ -34,14 +44,16 @@ pub struct Batches {
     pub full: u64,
     /// Signatures that were made alone, because too few waited for a batch.
     pub alone: u64,
-    /// Handshakes that were completed.
+    /// Handshakes that it was at work in: those that the module completed, or that the provider signed for.
     pub handshakes: u64,
+    /// Of these, the ones that Envoy counts as its own TLS's.
+    pub by_envoy: u64,
     /// Handshakes that failed, signatures that could not be made, and those of a module that cannot make batches.
     pub failures: u64,
 }
 
 impl MultibufferTls {
-    /// Secret of the gateway's certificate, which both arms read: Envoy from istiod, the module from its volume.
+    /// Secret of the gateway's certificate, which both arms read: one from istiod, the other from a volume.
     pub const CREDENTIAL: &str = "echo-credential";
 
     /// Names in that certificate: of the control arm, and of the treated one.
@@ -50,22 +62,33 @@ impl MultibufferTls {
     /// That of `gateway`.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the testbed has none: it needs a processor with AVX-512 IFMA.
-    pub fn of(scope: &Scope, gateway: &Workload) -> Result<Self> {
-        if !scope.testbed.record.declares_treatment(MULTIBUFFER_TLS) {
-            return Err(scope.testbed.not_declared("the treatment multibuffer-tls"));
-        }
-        Ok(Self { gateway: gateway.clone() })
+    /// [`Error::NotDeclared`] where the testbed has none: it needs a processor with AVX-512 IFMA. [`Error::Exec`] where the
+    /// gateway's Envoy is not one that has what is declared.
+    pub async fn of(scope: &Scope, gateway: &Workload) -> Result<Self> {
+        let declared = |name| scope.testbed.record.declares_treatment(name);
+        let signer = if declared(PRIVATE_KEY_PROVIDER) {
+            private_key_provider::expect(gateway).await?;
+            Signer::PrivateKeyProvider
+        } else if declared(MULTIBUFFER_TLS) {
+            Signer::Module
+        } else {
+            let either = format!("the treatment {MULTIBUFFER_TLS} or {PRIVATE_KEY_PROVIDER}");
+            return Err(scope.testbed.not_declared(&either));
+        };
+        Ok(Self { gateway: gateway.clone(), signer })
     }
 
-    /// Replaces the certificate by another one for the same names, also signed by itself, and waits until the module has read
-    /// it, which it does for new connections. It stays: one is as good as another.
+    /// Replaces the certificate by another one for the same names, also signed by itself, and waits until it is used for new
+    /// connections of the treated arm. It stays: one is as good as another.
     ///
     /// # Errors
-    /// [`Error::NotInTime`] where the module does not read it; [`Error::Api`]; [`Error::Exec`].
+    /// [`Error::NotInTime`] where it is not read; [`Error::Api`]; [`Error::Exec`].
     pub async fn replace_certificate(&self) -> Result<()> {
         let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
-        let reloaded = async || self.count("certificates_reloaded").await;
+        let reloaded = async || match self.signer {
+            Signer::Module => self.count("certificates_reloaded").await,
+            Signer::PrivateKeyProvider => private_key_provider::certificates(&self.gateway).await,
+        };
         let before = reloaded().await?;
         let (certificate, key) = identity::self_signed_rsa(&Self::NAMES)?;
         cluster
@@ -126,12 +149,15 @@ impl MultibufferTls {
         self.find(&counts, name)
     }
 
-    /// What it has done. It tells Envoy when a request is logged, in either arm, so there has to be one after what is
+    /// What it has done. The module tells Envoy when a request is logged, in either arm, so there has to be one after what is
     /// to be seen.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the gateway's statistics cannot be read, or the module is not in it.
+    /// [`Error::Exec`] where the gateway's statistics cannot be read, or what signs is not in it.
     pub async fn batches(&self) -> Result<Batches> {
+        if self.signer == Signer::PrivateKeyProvider {
+            return private_key_provider::batches(&self.gateway).await;
+        }
         let counts = self.gateway.proxy_counts(PREFIX).await?;
         let count = |name: &str| self.find(&counts, name);
         Ok(Batches {
@@ -139,20 +165,29 @@ impl MultibufferTls {
             full: count("batches_full")?,
             alone: count("signatures_alone")?,
             handshakes: count("handshakes")?,
+            by_envoy: 0,
             failures: count("handshakes_failed")? + count("signatures_failed")? + count("fallback_signatures")?,
         })
     }
 
     fn find(&self, counts: &[(String, u64)], name: &str) -> Result<u64> {
         let found = counts.iter().find(|(full, _)| full.strip_prefix(PREFIX) == Some(name));
-        found.map(|(_, count)| *count).ok_or_else(|| Error::Exec {
-            cluster: self.gateway.cluster.name().into(),
-            namespace: self.gateway.namespace.clone(),
-            pod: self.gateway.pod.clone(),
-            command: format!("reading {PREFIX}{name}"),
-            reason: "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts"
-                .into(),
+        found.map(|(_, count)| *count).ok_or_else(|| {
+            let reason =
+                "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts";
+            unread(&self.gateway, &format!("reading {PREFIX}{name}"), reason)
         })
+    }
+}
+
+/// The error of a gateway whose Envoy does not say what it was asked for.
+pub(super) fn unread(gateway: &Workload, command: &str, reason: &str) -> Error {
+    Error::Exec {
+        cluster: gateway.cluster.name().into(),
+        namespace: gateway.namespace.clone(),
+        pod: gateway.pod.clone(),
+        command: command.into(),
+        reason: reason.into(),
     }
 }
 
@@ -164,6 +199,7 @@ impl Batches {
             full: self.full.saturating_sub(before.full),
             alone: self.alone.saturating_sub(before.alone),
             handshakes: self.handshakes.saturating_sub(before.handshakes),
+            by_envoy: self.by_envoy.saturating_sub(before.by_envoy),
             failures: self.failures.saturating_sub(before.failures),
         }
     }

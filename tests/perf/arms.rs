@@ -304,7 +304,7 @@ impl Stage<'_> {
             run.plan["tolerance"] = TOLERANCE.into();
             run.plan["judged_quantile"] = trial.judged_quantile().into();
         }
-        after.receipts(&before, &mut run);
+        let treated = after.receipts(&before, &mut run);
         if let (Some(cost), Some(rate)) =
             (run.metrics.get("cpu_us_per_request/gateway"), run.metrics.get("requests_per_second"))
         {
@@ -312,7 +312,7 @@ impl Stage<'_> {
             run.receipts.insert(GATEWAY_BUSY.into(), cost.value * rate.value / 1e6);
         }
         if let (Some(before), Some(after)) = (handshakes, handshakes_after) {
-            run.receipts.insert(TLS_HANDSHAKES.into(), after.saturating_sub(before) as f64);
+            run.receipts.insert(TLS_HANDSHAKES.into(), after.saturating_sub(before).saturating_sub(treated) as f64);
         }
         run.host.steal = steal.share();
         Ok(run)

@@ -24,7 +24,7 @@ async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
 
 async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
     let bench = Bench::start_gateway(scope, scope.testbed.cluster(CLUSTER)?).await?;
-    let module = MultibufferTls::of(scope, bench.gateway().expect("it was started with one"))?;
+    let module = MultibufferTls::of(scope, bench.gateway().expect("it was started with one")).await?;
     Ok((bench, module))
 }
 

@@ -8,7 +8,7 @@ use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic
 /// Receipt: the share of its one core that the gateway used.
 pub(crate) const GATEWAY_BUSY: &str = "gateway_busy";
 
-/// Receipt: handshakes by a proxy's own TLS.
+/// Receipt: handshakes by a proxy's own TLS that were not treated.
 pub(crate) const TLS_HANDSHAKES: &str = "tls_handshakes";
 
 /// What is applied to one arm, and gives receipts.
@@ -41,8 +41,8 @@ impl Counted {
         Ok(counted)
     }
 
-    /// Adds to `run` what came after `before`.
-    pub(crate) fn receipts(&self, before: &Self, run: &mut Run) {
+    /// Adds to `run` what came after `before`. Returns how many handshakes were both Envoy's own TLS's and treated.
+    pub(crate) fn receipts(&self, before: &Self, run: &mut Run) -> u64 {
         let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);
         let requests = run.requests.max(1) as f64;
         let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
@@ -58,5 +58,6 @@ impl Counted {
         add("signatures_alone", batches.alone as f64);
         add("multibuffer_handshakes", batches.handshakes as f64);
         add("multibuffer_failures", batches.failures as f64);
+        batches.by_envoy
     }
 }

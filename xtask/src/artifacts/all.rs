@@ -16,6 +16,8 @@ pub(crate) struct Artifacts {
     /// Image of a node, with everything in it, loaded into the engine.
     pub(crate) image: Node,
     pub(crate) images: WorkloadImages,
+    /// Whether Istio's `privateKeyProvider` can be `cryptomb`: it can with an Envoy that has that extension.
+    pub(crate) cryptomb: bool,
     /// The command-line tools.
     pub(crate) istioctl: PathBuf,
     pub(crate) kubectl: PathBuf,
@@ -115,6 +117,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, ver
             load: format!("{}/load:{load_tag}", images::REPOSITORY),
             tcp_bypass: format!("{}/tcp-bypass:{tcp_bypass_tag}", images::REPOSITORY),
         },
+        cryptomb: wheel::has_cryptomb(&parts.envoy)?,
         istioctl: parts.istio.join("istioctl"),
         kubectl: parts.kubernetes.join("kubectl"),
     })

@@ -10,7 +10,7 @@ pub(crate) mod node;
 pub(crate) mod wheel;
 pub(crate) mod workload;
 
-pub(crate) use all::{WorkloadImages, all};
+pub(crate) use all::{Artifacts, all};
 
 use std::fs::File;
 use std::future::Future;

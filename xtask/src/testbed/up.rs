@@ -10,7 +10,7 @@ use meshproof::treatment;
 
 use super::kubeconfig;
 use crate::artifacts::node::{self, Node as NodeImage};
-use crate::artifacts::{self, Store};
+use crate::artifacts::{self, Artifacts, Store};
 use crate::ledger::Ledger;
 use crate::local::engine::{Engine, LABEL};
 use crate::local::node::Node;
@@ -126,8 +126,7 @@ impl Arguments {
 
         let members = try_join_all(nodes.iter().map(|node| async {
             let client = node.up(progress).await?;
-            let istioctl = artifacts.istioctl.clone();
-            let member = Member::new(node, client, istioctl, progress, &versions, &artifacts.images);
+            let member = Member::new(node, client, progress, &versions, &artifacts);
             member.prepare(&authority).await?;
             anyhow::Ok(member)
         }));
@@ -143,7 +142,7 @@ impl Arguments {
         });
         try_join_all(installing).await?;
 
-        let record = record(spread, &members, &authority, &kubeconfig).await?;
+        let record = record(spread, &members, &authority, &kubeconfig, treatments(&artifacts)).await?;
         record.write(&directory)?;
         let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(&directory)).await;
         if called.is_err() {
@@ -167,7 +166,13 @@ impl Arguments {
     }
 }
 
-async fn record(spread: &Spread, members: &[Member<'_>], authority: &Authority, kubeconfig: &Path) -> Result<Record> {
+async fn record(
+    spread: &Spread,
+    members: &[Member<'_>],
+    authority: &Authority,
+    kubeconfig: &Path,
+    treatments: Vec<String>,
+) -> Result<Record> {
     let mut clusters = Vec::new();
     for member in members {
         let node = member.node;
@@ -199,16 +204,17 @@ async fn record(spread: &Spread, members: &[Member<'_>], authority: &Authority, 
             root_cert: authority.read(first.node.name(), "root-cert.pem")?,
         },
         clusters,
-        treatments: treatments(),
+        treatments,
         faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into(), record::fault::PAUSE_CLUSTER.into()],
     })
 }
 
-/// Those that this machine can have: the nodes share its kernel and its processor.
-fn treatments() -> Vec<String> {
+/// Those that this machine and this Envoy can have: the nodes share the machine's kernel and its processor.
+fn treatments(artifacts: &Artifacts) -> Vec<String> {
     let mut treatments = vec![treatment::TCP_BYPASS.into()];
     if std::arch::is_x86_feature_detected!("avx512ifma") {
-        treatments.push(treatment::MULTIBUFFER_TLS.into());
+        let own = if artifacts.cryptomb { treatment::PRIVATE_KEY_PROVIDER } else { treatment::MULTIBUFFER_TLS };
+        treatments.push(own.into());
     }
     treatments
 }
