@@ -30,6 +30,10 @@ const TOLERANCE: f64 = 0.25;
 /// the next one is sound.
 const REPEATS: usize = 2;
 
+/// Seconds that a profile is of, at most: ten profiles, and what is made of them, were 107 s of one whole suite's time when they were
+/// as long as the runs. In two, four thousand samples of two processors are taken.
+const PROFILED: f64 = 2.0;
+
 /// The judge decides after a block, in which both arms were first and second as often.
 const RUNS_OF_A_BLOCK: usize = 4;
 
@@ -266,17 +270,17 @@ impl Stage<'_> {
     /// The next run of a comparison, made again where it did not load what it was to load.
     async fn loaded(&self, open: &Open) -> Result<Run, Error> {
         let (arm, order) = (open.judge.arm(), open.judge.order());
-        let mut run = self.run(open, order, arm).await?;
+        let mut run = self.run(&open.row, &open.trial, order, arm).await?;
         for _ in 0..REPEATS {
             let Some(why) = unloaded(&open.trial, &run) else { break };
             eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
-            run = self.run(open, order, arm).await?;
+            run = self.run(&open.row, &open.trial, order, arm).await?;
         }
         Ok(run)
     }
 
     /// One run of a comparison: load, costs, receipts.
-    async fn run(&self, Open { row, trial, .. }: &Open, order: u32, arm: Arm) -> Result<Run, Error> {
+    async fn run(&self, row: &Row, trial: &Trial, order: u32, arm: Arm) -> Result<Run, Error> {
         let (bench, asked, plan) = (row.benches.of(arm), row.asked(arm), &trial.plan);
         // Each look costs a tenth of a second, which is not there for load.
         let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
@@ -347,9 +351,10 @@ impl Stage<'_> {
 
     /// One more run, which is not judged, as a flame graph and in words.
     async fn profile(&self, open: &Open, arm: Arm) -> Result<String, Error> {
-        let trial = &open.trial;
-        let profiler = Profiler::begin(length(trial))?;
-        self.run(open, 0, arm).await?;
+        let mut trial = open.trial.clone();
+        trial.plan.run_s = trial.plan.run_s.min(PROFILED);
+        let profiler = Profiler::begin(length(&trial))?;
+        self.run(&open.row, &trial, 0, arm).await?;
         let profile = profiler.finish()?;
         let path = flame_graph(&trial.id, arm);
         profile.draw(&format!("{}, {arm}", trial.id), &path)?;
