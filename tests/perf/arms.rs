@@ -30,8 +30,8 @@ const TOLERANCE: f64 = 0.25;
 /// the next one is sound.
 const REPEATS: usize = 2;
 
-/// Seconds that a profile is of, at most: ten profiles, and what is made of them, were 107 s of one whole suite's time when they were
-/// as long as the runs. In two, four thousand samples of two processors are taken.
+/// Seconds that a profile is of, at most: ten, and what is made of them, were 107 s of one whole suite's time when they were as long
+/// as the runs. In two, four thousand samples of two processors are taken.
 const PROFILED: f64 = 2.0;
 
 /// The judge decides after a block, in which both arms were first and second as often.
