@@ -309,6 +309,17 @@ impl Workload {
         (&self.namespace, &self.pod, container)
     }
 
+    /// The error of a `command` whose answer cannot be used, for that reason.
+    pub(crate) fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Exec {
+            cluster: self.cluster.name().into(),
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            command: command.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// Counters and gauges of its proxy whose names match `filter`, a regular expression.
     ///
     /// # Errors

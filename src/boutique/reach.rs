@@ -142,13 +142,7 @@ async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Result<(
     let domain = testbed.record.global_namespace.as_ref().map(|global| format!(".{}", global.domain));
     let domain = format!("--domain={}", domain.unwrap_or_default());
     let command = ["/boutique", "check", "--json", "--timeout", "5", &domain, "--only", &only];
-    let unusable = |reason: String| Error::Exec {
-        cluster: pod.cluster.name().into(),
-        namespace: NAMESPACE.into(),
-        pod: pod.pod.clone(),
-        command: command.join(" "),
-        reason,
-    };
+    let unusable = |reason: String| pod.unusable(command.join(" "), reason);
     let output = pod.cluster.exec(pod.container(container_of(caller)), &command, None).await?;
     let report: Report =
         serde_json::from_str(&output).map_err(|error| unusable(format!("its report cannot be read: {error}")))?;

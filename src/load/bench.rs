@@ -175,13 +175,8 @@ impl Bench {
         command.extend(arguments);
         let client = self.client.1.container("client");
         let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, input).await?;
-        serde_json::from_str(&output).map_err(|error| Error::Exec {
-            cluster: self.cluster.name().into(),
-            namespace: self.client.0.namespace().into(),
-            pod: self.client.1.pod.clone(),
-            command: command.join(" "),
-            reason: format!("its summary cannot be read: {error}"),
-        })
+        serde_json::from_str(&output)
+            .map_err(|error| self.client.1.unusable(command.join(" "), format!("its summary cannot be read: {error}")))
     }
 
     /// Makes load as `asked`, and records it as a run.

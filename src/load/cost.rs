@@ -1,7 +1,7 @@
 //! What a container has used: CPU time and memory, as its control group counts them.
 
 use crate::cluster::Workload;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Prints CPU time in nanoseconds or microseconds, with a name to tell them apart, and memory in bytes: for control groups
 /// of version 1 and 2. Without page cache, which containers of one image share and the first to come pays for.
@@ -26,13 +26,8 @@ impl Cost {
     /// [`Error::Exec`] where the control group cannot be read: there has to be a shell in the container.
     pub async fn of(pod: &Workload, container: &str) -> Result<Self> {
         let output = pod.cluster.exec(pod.container(container), &["/usr/bin/sh", "-c", SCRIPT], None).await?;
-        parse(&output).ok_or_else(|| Error::Exec {
-            cluster: pod.cluster.name().into(),
-            namespace: pod.namespace.clone(),
-            pod: pod.pod.clone(),
-            command: "reading its control group".into(),
-            reason: format!("`{}` is no usage", output.trim()),
-        })
+        parse(&output)
+            .ok_or_else(|| pod.unusable("reading its control group", format!("`{}` is no usage", output.trim())))
     }
 }
 

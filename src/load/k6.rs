@@ -96,13 +96,7 @@ impl Bench {
         })
         .await?;
         let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
-        let failed = |reason: String| Error::Exec {
-            cluster: self.cluster.name().into(),
-            namespace: k6.namespace.clone(),
-            pod: k6.pod.clone(),
-            command: "k6 run".into(),
-            reason,
-        };
+        let failed = |reason: String| k6.unusable("k6 run", reason);
         let (processors, summary) = parse(&output).map_err(failed)?;
         summary.record(&mut run).map_err(failed)?;
         let requests = run.requests as f64;

@@ -46,8 +46,6 @@ pub struct Batches {
     pub alone: u64,
     /// Handshakes that it was at work in: those that the module completed, or that the provider signed for.
     pub handshakes: u64,
-    /// Of these, the ones that Envoy counts as its own TLS's.
-    pub by_envoy: u64,
     /// Handshakes that failed, signatures that could not be made, and those of a module that cannot make batches.
     pub failures: u64,
 }
@@ -134,6 +132,11 @@ impl MultibufferTls {
         self.grows("updates of a listener in place", before, updates).await
     }
 
+    /// Whether Envoy counts the handshakes that it is at work in as those of its own TLS.
+    pub fn is_within_envoys(&self) -> bool {
+        self.signer == Signer::PrivateKeyProvider
+    }
+
     /// Waits until what `now` counts is above `before`.
     async fn grows(&self, what: &str, before: u64, now: impl AsyncFn() -> Result<u64>) -> Result<()> {
         eventually(format!("more {what} at {}", self.gateway), CHANGED, async || {
@@ -165,7 +168,6 @@ impl MultibufferTls {
             full: count("batches_full")?,
             alone: count("signatures_alone")?,
             handshakes: count("handshakes")?,
-            by_envoy: 0,
             failures: count("handshakes_failed")? + count("signatures_failed")? + count("fallback_signatures")?,
         })
     }
@@ -175,19 +177,8 @@ impl MultibufferTls {
         found.map(|(_, count)| *count).ok_or_else(|| {
             let reason =
                 "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts";
-            unread(&self.gateway, &format!("reading {PREFIX}{name}"), reason)
+            self.gateway.unusable(format!("reading {PREFIX}{name}"), reason)
         })
-    }
-}
-
-/// The error of a gateway whose Envoy does not say what it was asked for.
-pub(super) fn unread(gateway: &Workload, command: &str, reason: &str) -> Error {
-    Error::Exec {
-        cluster: gateway.cluster.name().into(),
-        namespace: gateway.namespace.clone(),
-        pod: gateway.pod.clone(),
-        command: command.into(),
-        reason: reason.into(),
     }
 }
 
@@ -199,7 +190,6 @@ impl Batches {
             full: self.full.saturating_sub(before.full),
             alone: self.alone.saturating_sub(before.alone),
             handshakes: self.handshakes.saturating_sub(before.handshakes),
-            by_envoy: self.by_envoy.saturating_sub(before.by_envoy),
             failures: self.failures.saturating_sub(before.failures),
         }
     }

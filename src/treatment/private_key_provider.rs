@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::multibuffer_tls::{Batches, unread};
+use super::multibuffer_tls::Batches;
 use crate::cluster::Workload;
 use crate::error::Result;
 
@@ -27,14 +27,14 @@ const GATHERED: Duration = Duration::from_millis(1_200);
 pub(super) async fn expect(gateway: &Workload) -> Result<()> {
     let path = "config_dump?mask=bootstrap";
     let dump = gateway.proxy_admin(path).await?;
-    let dump: Dump = serde_json::from_str(&dump).map_err(|error| unread(gateway, path, &error.to_string()))?;
+    let dump: Dump = serde_json::from_str(&dump).map_err(|error| gateway.unusable(path, error.to_string()))?;
     let mut extensions = dump.configs.into_iter().flat_map(|config| config.bootstrap.node.extensions);
     match extensions.any(|extension| extension.name == EXTENSION) {
         true => Ok(()),
         false => {
             let reason =
                 format!("its Envoy was built without `{EXTENSION}`, which the testbed declares: its image is another");
-            Err(unread(gateway, path, &reason))
+            Err(gateway.unusable(path, reason))
         }
     }
 }
@@ -51,7 +51,7 @@ pub(super) async fn batches(gateway: &Workload) -> Result<Batches> {
     let path = format!("stats?format=json&histogram_buckets=detailed&filter={SIZES}");
     let answer = gateway.proxy_admin(&path).await?;
     let answer: Statistics =
-        serde_json::from_str(&answer).map_err(|error| unread(gateway, &path, &error.to_string()))?;
+        serde_json::from_str(&answer).map_err(|error| gateway.unusable(path, error.to_string()))?;
     let failures = of_listeners(gateway, "ssl.connection_error").await?;
     // Before the first signature there is no histogram.
     Ok(Batches { failures, ..answer.batches(SIZES) })
@@ -138,7 +138,6 @@ impl Statistics {
             }
             batches.handshakes += size * count;
         }
-        batches.by_envoy = batches.handshakes;
         batches
     }
 }
@@ -164,7 +163,7 @@ mod tests {
     #[test]
     fn a_histogram_of_sizes_says_how_many_batches_there_were_and_what_was_signed_for() {
         let seen = batches(STATISTICS, "batch_size");
-        let owed = Batches { all: 85, full: 12, alone: 0, handshakes: 320, by_envoy: 320, failures: 0 };
+        let owed = Batches { all: 85, full: 12, alone: 0, handshakes: 320, failures: 0 };
         assert_eq!(seen, owed);
     }
 

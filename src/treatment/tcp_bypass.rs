@@ -84,13 +84,9 @@ impl TcpBypass {
         };
         let command = ["/tcp-bypass", "counters"];
         let output = self.cluster.exec(agent.container("tcp-bypass"), &command, None).await?;
-        serde_json::from_str(&output).map(Some).map_err(|error| Error::Exec {
-            cluster: self.cluster.name().into(),
-            namespace: Self::NAMESPACE.into(),
-            pod: agent.pod.clone(),
-            command: command.join(" "),
-            reason: format!("its counters cannot be read: {error}"),
-        })
+        serde_json::from_str(&output)
+            .map(Some)
+            .map_err(|error| agent.unusable(command.join(" "), format!("its counters cannot be read: {error}")))
     }
 
     async fn agent(&self) -> Result<Workload> {

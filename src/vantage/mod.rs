@@ -77,13 +77,7 @@ impl Vantage {
 }
 
 async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>> {
-    let unusable = |reason: String| Error::Exec {
-        cluster: workload.cluster.name().into(),
-        namespace: workload.namespace.clone(),
-        pod: workload.pod.clone(),
-        command: "/probe dial".into(),
-        reason,
-    };
+    let unusable = |reason: String| workload.unusable("/probe dial", reason);
     let container = workload.container(PROBE_CONTAINER);
     let mut dials = dials.to_vec();
     let mut attempts = 1;

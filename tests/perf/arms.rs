@@ -308,7 +308,7 @@ impl Stage<'_> {
             run.plan["tolerance"] = TOLERANCE.into();
             run.plan["judged_quantile"] = trial.judged_quantile().into();
         }
-        let treated = after.receipts(&before, &mut run);
+        after.receipts(&before, &mut run);
         if let (Some(cost), Some(rate)) =
             (run.metrics.get("cpu_us_per_request/gateway"), run.metrics.get("requests_per_second"))
         {
@@ -316,7 +316,8 @@ impl Stage<'_> {
             run.receipts.insert(GATEWAY_BUSY.into(), cost.value * rate.value / 1e6);
         }
         if let (Some(before), Some(after)) = (handshakes, handshakes_after) {
-            run.receipts.insert(TLS_HANDSHAKES.into(), after.saturating_sub(before).saturating_sub(treated) as f64);
+            let untreated = after.saturating_sub(before) as f64 - self.applied.treated_handshakes(&run);
+            run.receipts.insert(TLS_HANDSHAKES.into(), untreated.max(0.0));
         }
         run.host.steal = steal.share();
         Ok(run)

@@ -11,12 +11,25 @@ pub(crate) const GATEWAY_BUSY: &str = "gateway_busy";
 /// Receipt: handshakes by a proxy's own TLS that were not treated.
 pub(crate) const TLS_HANDSHAKES: &str = "tls_handshakes";
 
+/// Receipt: handshakes that multi-buffer TLS was at work in.
+const MULTIBUFFER_HANDSHAKES: &str = "multibuffer_handshakes";
+
 /// What is applied to one arm, and gives receipts.
 #[derive(Clone, Copy)]
 pub(crate) enum Applied<'a> {
     Nothing,
     Bypass(&'a TcpBypass),
     MultibufferTls(&'a MultibufferTls),
+}
+
+impl Applied<'_> {
+    /// Handshakes in `run` that were treated, of those that a proxy counts as its own TLS's.
+    pub(crate) fn treated_handshakes(self, run: &Run) -> f64 {
+        match self {
+            Self::MultibufferTls(signer) if signer.is_within_envoys() => run.receipts[MULTIBUFFER_HANDSHAKES],
+            _ => 0.0,
+        }
+    }
 }
 
 /// What treatments count, at one time.
@@ -41,8 +54,8 @@ impl Counted {
         Ok(counted)
     }
 
-    /// Adds to `run` what came after `before`. Returns how many handshakes were both Envoy's own TLS's and treated.
-    pub(crate) fn receipts(&self, before: &Self, run: &mut Run) -> u64 {
+    /// Adds to `run` what came after `before`.
+    pub(crate) fn receipts(&self, before: &Self, run: &mut Run) {
         let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);
         let requests = run.requests.max(1) as f64;
         let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
@@ -56,8 +69,7 @@ impl Counted {
         let times = batches.all + batches.alone;
         add("batches_full_share", batches.full as f64 / times.max(1) as f64);
         add("signatures_alone", batches.alone as f64);
-        add("multibuffer_handshakes", batches.handshakes as f64);
+        add(MULTIBUFFER_HANDSHAKES, batches.handshakes as f64);
         add("multibuffer_failures", batches.failures as f64);
-        batches.by_envoy
     }
 }
