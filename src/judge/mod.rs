@@ -171,9 +171,11 @@ impl Judge {
         if pairs >= self.trial.budget.max_pairs {
             return Some(format!("the budget of {pairs} pairs is spent"));
         }
+        let end = |pairs: &[Pair]| pairs.last().map(|pair| pair.last().started + pair.last().duration);
         let began = self.runs().map(|run| run.started).fold(f64::INFINITY, f64::min);
-        let ended = self.runs().map(|run| run.started + run.duration).fold(0.0, f64::max);
-        let block = (ended - began) / (pairs / BLOCK) as f64;
+        let ended = end(&self.pairs)?;
+        // From the end of a block to that of the next, so with the turns that others have in between.
+        let block = ended - end(&self.pairs[..pairs - BLOCK]).unwrap_or(began);
         let budget = self.trial.budget.seconds;
         (ended - began + block > budget)
             .then(|| format!("another block would not end within the budget of {budget:.0} s"))

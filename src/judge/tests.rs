@@ -192,6 +192,21 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
 }
 
 #[test]
+fn turns_that_others_have_between_two_blocks_are_of_the_same_budget() {
+    let mut trial = trial();
+    // Blocks of 40 s, with 60 s of others after each: they end at 40, 140, 240 and 340 s.
+    trial.budget.seconds = 330.0;
+    let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
+    let mut runs = runs(&logs, 1.0);
+    for run in &mut runs {
+        run.started += 60.0 * f64::from(run.order / 4);
+    }
+    assert_eq!(live(&trial, &runs).unwrap()[0].pairs, 6);
+    trial.budget.seconds = 350.0;
+    assert_eq!(live(&trial, &runs).unwrap()[0].pairs, 8);
+}
+
+#[test]
 fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
     let mut trial = trial();
     trial.metrics[0].expect = Verdict::Regressed;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::try_join;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -82,6 +83,10 @@ pub struct Asked<'a> {
 /// Receipt: the share of the measured time in which all of the cluster but what is measured was [held](Quiet::hold).
 pub const QUIET_SHARE: &str = "quiet_share";
 
+/// So much earlier than the hold the driver begins, at least, and so it ends: it makes load 0.1 s after it was asked for, the hold begins
+/// after 0.3. For as long the machine would wait for nothing.
+const AHEAD: Duration = Duration::from_millis(150);
+
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
 
@@ -97,8 +102,7 @@ impl Bench {
         for (side, name) in [(client, "client"), (server, "server")] {
             scope.scale(cluster, side.namespace(), name, 1).await?;
         }
-        let (client_pod, server_pod) =
-            futures::try_join!(ready(cluster, client, "client"), ready(cluster, server, "server"))?;
+        let (client_pod, server_pod) = try_join!(ready(cluster, client, "client"), ready(cluster, server, "server"))?;
         Ok(Self {
             cluster: Arc::clone(cluster),
             client: (client, client_pod),
@@ -184,6 +188,18 @@ impl Bench {
     /// # Errors
     /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
     pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
+        self.run_between(asked, async || Ok(())).await.map(|(run, _)| run)
+    }
+
+    /// As [`Self::run`], with `counts` taken just before and just after, in the time that it takes to ask for costs.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and those of `counts`.
+    pub async fn run_between<T>(
+        &self,
+        asked: &Asked<'_>,
+        counts: impl AsyncFn() -> Result<T>,
+    ) -> Result<(Run, [T; 2])> {
         let Asked { comparison, order, host, length, arguments, quiet } = *asked;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
@@ -192,9 +208,11 @@ impl Bench {
         let duration = format!("--duration={}s", length.as_secs_f64());
         let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
-        let before = self.cost().await?;
-        let (summary, held) = held(quiet, length, async |input| self.driven(length, &arguments, input).await).await?;
-        let after = self.cost().await?;
+        let (before, counted_before) = try_join!(self.cost(), counts())?;
+        let (summary, held) =
+            held(quiet, length.saturating_sub(AHEAD), async |input| self.driven(length, &arguments, input).await)
+                .await?;
+        let (after, counted_after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
@@ -205,7 +223,7 @@ impl Bench {
             run.receipts.insert(QUIET_SHARE.into(), Span { from, to: from + summary.seconds }.within(held));
         }
         run.duration = began.elapsed().as_secs_f64();
-        Ok(run)
+        Ok((run, [counted_before, counted_after]))
     }
 
     /// TLS handshakes that the gateway's, or else the server's, proxy has completed as a server with TLS of its own; `None`

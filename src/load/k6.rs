@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::try_join;
 use k8s_openapi::api::core::v1::Service;
 use meshproof_load::Limits;
 use serde::Deserialize;
@@ -57,7 +58,7 @@ impl Bench {
         Ok(self)
     }
 
-    /// As [`Bench::run`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. What `quiet` holds meanwhile is
+    /// As [`Bench::run_between`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. What `quiet` holds meanwhile is
     /// no receipt: k6 does not say when it began.
     ///
     /// The run has the fields of the seed's summary as metrics: `total_*` is the iteration's duration, `request_*` the
@@ -66,14 +67,15 @@ impl Bench {
     ///
     /// # Errors
     /// [`Error::Exec`] where k6 cannot run, its summary is not as expected, or nothing was answered.
-    pub async fn run_k6(
+    pub async fn run_k6<T>(
         &self,
         comparison: &str,
         order: u32,
         host: &Host,
         told: &Users,
         quiet: Option<&Quiet>,
-    ) -> Result<Run> {
+        counts: impl AsyncFn() -> Result<T>,
+    ) -> Result<(Run, [T; 2])> {
         let (Some(k6), Some(_)) = (&self.k6, self.gateway()) else {
             return Err(Error::NoPod {
                 cluster: self.cluster.name().into(),
@@ -89,13 +91,13 @@ impl Bench {
         let mut command = vec!["/usr/bin/sh", "-c", RUN, "k6", SCRIPT];
         command.extend(arguments.iter().map(String::as_str));
         let began = Instant::now();
-        let (before, own_before) = (self.cost().await?, Cost::of(k6, NAME).await?);
+        let (before, own_before, counted_before) = try_join!(self.cost(), Cost::of(k6, NAME), counts())?;
         let length = Duration::from_secs((*seconds).into());
         let (output, _) = held(quiet, length, async |input| {
             self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await
         })
         .await?;
-        let (after, own_after) = (self.cost().await?, Cost::of(k6, NAME).await?);
+        let (after, own_after, counted_after) = try_join!(self.cost(), Cost::of(k6, NAME), counts())?;
         let failed = |reason: String| k6.unusable("k6 run", reason);
         let (processors, summary) = parse(&output).map_err(failed)?;
         summary.record(&mut run).map_err(failed)?;
@@ -105,7 +107,7 @@ impl Bench {
         run.saturated = saturated(own / summary.microseconds(), processors);
         costs(&mut run, requests, own / requests, (&before, &after));
         run.duration = began.elapsed().as_secs_f64();
-        Ok(run)
+        Ok((run, [counted_before, counted_after]))
     }
 
     /// The address of the gateway's service: k6 takes no name for a name.

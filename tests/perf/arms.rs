@@ -282,25 +282,23 @@ impl Stage<'_> {
     /// One run of a comparison: load, costs, receipts.
     async fn run(&self, row: &Row, trial: &Trial, order: u32, arm: Arm) -> Result<Run, Error> {
         let (bench, asked, plan) = (row.benches.of(arm), row.asked(arm), &trial.plan);
-        // Each look costs a tenth of a second, which is not there for load.
+        // Nobody asks a proxy for what no receipt is owed of.
         let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
             true => bench.tls_handshakes().await,
             false => Ok(None),
         };
         let counts = async || try_join!(handshakes(), Counted::by(self.applied, bench));
         let steal = Steal::begin();
-        let (handshakes, before) = counts().await?;
-        let mut run = match asked {
-            Asking::Driver(arguments) => self.driven(bench, trial, order, arguments).await?,
+        let (mut run, [(handshakes, before), (handshakes_after, after)]) = match asked {
+            Asking::Driver(arguments) => self.driven(bench, trial, order, arguments, counts).await?,
             Asking::K6(name) => {
                 let (name, path) = ((*name).to_owned(), ECHO.to_owned());
                 // k6 counts whole seconds and whole requests.
                 let (seconds, rate) = (length(trial).as_secs_f64().ceil() as u32, plan.rate.map(|rate| rate as u32));
                 let users = Users { users: plan.connections, seconds, rate, name, path };
-                bench.run_k6(&trial.id, order, &self.host, &users, self.quiet).await?
+                bench.run_k6(&trial.id, order, &self.host, &users, self.quiet, counts).await?
             }
         };
-        let (handshakes_after, after) = counts().await?;
         // Arms may differ by what they ask for; the plan is what they have in common.
         run.plan = json!(plan);
         if let Asking::Driver(_) = asked {
@@ -324,7 +322,14 @@ impl Stage<'_> {
     }
 
     /// Load by the driver.
-    async fn driven(&self, bench: &Bench, trial: &Trial, order: u32, arguments: &[String]) -> Result<Run, Error> {
+    async fn driven<T>(
+        &self,
+        bench: &Bench,
+        trial: &Trial,
+        order: u32,
+        arguments: &[String],
+        counts: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<(Run, [T; 2]), Error> {
         let plan = &trial.plan;
         let mut arguments = arguments.to_vec();
         arguments.extend(["--connections".into(), plan.connections.to_string()]);
@@ -336,7 +341,7 @@ impl Stage<'_> {
         }
         let (host, arguments) = (&self.host, arguments.as_slice());
         let asked = Asked { comparison: &trial.id, order, host, length: length(trial), arguments, quiet: self.quiet };
-        bench.run(&asked).await
+        bench.run_between(&asked, counts).await
     }
 
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what
