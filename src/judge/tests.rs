@@ -150,6 +150,18 @@ fn what_was_tried_is_told_where_a_goal_is_not_reached_and_only_there() {
     assert_eq!(notes(0.8).len(), 1);
 }
 
+/// What is to be explained, with a profile: a goal of 0.88 that an estimate does not reach, whatever its interval does.
+#[rstest]
+#[case::its_interval_reaches_over_the_goal(0.86, Attainment::Unclear, false)]
+#[case::its_estimate_is_not_there(1.0, Attainment::Unclear, true)]
+#[case::all_of_its_interval_is_beyond(1.3, Attainment::NotReached, true)]
+fn a_goal_is_missed_by_an_estimate(#[case] effect: f64, #[case] goal: Attainment, #[case] misses: bool) {
+    let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.15, -0.1, 0.05, 0.12][order % 5]).collect();
+    let seen = live(&trial(), &runs(&logs, effect)).unwrap();
+    assert_eq!((seen[0].goal, seen[0].misses()), (Some(goal), misses), "{:?}", seen[0]);
+    assert!(!seen[1].misses(), "without a goal");
+}
+
 #[test]
 fn receipts_of_what_neither_arm_had_are_left_out_but_where_they_are_asked_for() {
     let mut trial = trial();

@@ -102,6 +102,11 @@ impl Comparison {
         self.goal.is_some_and(|goal| goal != Attainment::Reached)
     }
 
+    /// Whether not even the estimate reaches its goal: there is something to explain, where otherwise only pairs are missing.
+    pub fn misses(&self) -> bool {
+        self.bound.goal.is_some_and(|goal| goal.attainment([self.ratio; 2]) != Attainment::Reached)
+    }
+
     /// Names it within a suite.
     pub fn key(&self) -> String {
         format!("{} {}", self.id, self.metric)

@@ -185,7 +185,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
             if let Some(table) = table::iterations(&open.trial.id, open.trial.plan.connections, open.judge.runs()) {
                 println!("{table}");
             }
-            if comparisons.iter().any(Comparison::falls_short) {
+            if comparisons.iter().any(Comparison::misses) {
                 unexplained.push(open);
             }
             all.extend(comparisons);
@@ -197,7 +197,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     // When all are decided: the time that this takes is in no comparison's budget.
     for open in unexplained {
         let notes = stage.profiles(&open).await;
-        for each in all.iter_mut().filter(|each| each.id == open.trial.id && each.falls_short()) {
+        for each in all.iter_mut().filter(|each| each.id == open.trial.id && each.misses()) {
             each.notes.extend_from_slice(&notes);
         }
     }

@@ -62,7 +62,8 @@ fn the_file_that_ships_is_in_order_in_every_mode() {
     let mut comparisons = std::collections::BTreeSet::new();
     let trials = quick.trials().iter().filter(|trial| comparisons.insert(trial.id.split('/').next()));
     let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
-    // The suite has 20 minutes; starting pods, and what is changed under load, take the rest.
+    // The suite has 20 minutes. Starting pods, and what is changed under load, took three more in one where all passed; but no
+    // run was ever seen that spends all budgets: half of the comparisons are decided in a half of theirs.
     assert!(seconds <= 18.0 * 60.0, "the trials' budgets together are {seconds} s, more than 18 minutes");
 }
 
