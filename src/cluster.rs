@@ -34,8 +34,9 @@ pub(crate) enum Input<'a> {
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// Nothing, and that this is all not before the other end is dropped.
-    Until(oneshot::Receiver<()>),
+    /// Nothing, and that this is all not before the other end of `over` is dropped. Once the command says something on its standard
+    /// error, `begun` is told.
+    Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
 }
 
 /// One cluster of the testbed.
@@ -156,9 +157,14 @@ impl Cluster {
             command: command.join(" "),
             reason,
         };
+        let (bytes, over, begun) = match input {
+            Input::None => (None, None, None),
+            Input::Bytes(bytes) => (Some(bytes), None, None),
+            Input::Until { over, begun } => (None, Some(over), Some(begun)),
+        };
         let running = async {
-            let parameters =
-                AttachParams::default().container(container).stdin(!matches!(input, Input::None)).stderr(true);
+            let has_input = bytes.is_some() || over.is_some();
+            let parameters = AttachParams::default().container(container).stdin(has_input).stderr(true);
             let pods = self.api::<Pod>(namespace);
             let attached = pods.exec(pod, command.iter().copied(), &parameters).await;
             let mut attached = attached.map_err(|error| error.to_string())?;
@@ -167,15 +173,16 @@ impl Cluster {
             let writer = attached.stdin();
             let input = async {
                 let Some(mut writer) = writer else { return Ok(()) };
-                match input {
-                    Input::None => {}
-                    Input::Bytes(bytes) => writer.write_all(bytes).await?,
+                if let Some(bytes) = bytes {
+                    writer.write_all(bytes).await?;
+                }
+                if let Some(over) = over {
                     // It says so by its end, however that comes.
-                    Input::Until(told) => drop(told.await),
+                    drop(over.await);
                 }
                 writer.shutdown().await
             };
-            let (input, out, err) = tokio::join!(input, read_all(out), read_all(err));
+            let (input, out, err) = tokio::join!(input, read_all(out, None), read_all(err, begun));
             let status = match status {
                 Some(status) => status.await,
                 None => None,
@@ -240,11 +247,18 @@ impl Cluster {
     }
 }
 
-async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> Result<String, String> {
+/// To its end; `begun` is told of the first that comes.
+async fn read_all(
+    stream: Option<impl AsyncRead + Unpin>,
+    mut begun: Option<oneshot::Sender<()>>,
+) -> Result<String, String> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        let read = stream.take(OUTPUT_LIMIT).read_to_end(&mut bytes).await;
-        read.map_err(|error| format!("reading its output: {error}"))?;
+        let mut stream = stream.take(OUTPUT_LIMIT);
+        while stream.read_buf(&mut bytes).await.map_err(|error| format!("reading its output: {error}"))? > 0 {
+            // Nobody may want to know.
+            let _ = begun.take().map(|begun| begun.send(()));
+        }
     }
     String::from_utf8(bytes).map_err(|_| "its output is not text".into())
 }

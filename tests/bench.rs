@@ -137,7 +137,7 @@ async fn silent(clusters: &[Arc<Cluster>], quiet: &Quiet) -> Result<Claim, Error
         }
     };
     let held = tokio::select! {
-        held = quiet.hold(Duration::ZERO, HELD) => held?,
+        held = quiet.hold(HELD) => held?,
         never = asking => never,
     };
     // One that was asked before it was held answers a little later.

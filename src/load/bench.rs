@@ -83,10 +83,6 @@ pub struct Asked<'a> {
 /// Receipt: the share of the measured time in which all of the cluster but what is measured was [held](Quiet::hold).
 pub const QUIET_SHARE: &str = "quiet_share";
 
-/// So much earlier than the hold the driver begins, at least, and so it ends: it makes load 0.1 s after it was asked for, the hold begins
-/// after 0.3. For as long the machine would wait for nothing.
-const AHEAD: Duration = Duration::from_millis(150);
-
 /// The gateway's deployment and service, in [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
 
@@ -209,9 +205,7 @@ impl Bench {
         let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let (before, counted_before) = try_join!(self.cost(), counts())?;
-        let (summary, held) =
-            held(quiet, length.saturating_sub(AHEAD), async |input| self.driven(length, &arguments, input).await)
-                .await?;
+        let (summary, held) = held(quiet, length, async |input| self.driven(length, &arguments, input).await).await?;
         let (after, counted_after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.

@@ -24,10 +24,13 @@ use crate::scope::Scope;
 /// The seed's script, as far as it is one for any machine.
 const SCRIPT: &str = include_str!("../../fixtures/perf/k6.js");
 
-/// Runs k6 with the script, its first argument, and further ones; when its input has ended, says how many processors there are for
-/// k6, and what that has printed.
-const RUN: &str = r#"script="$1"; shift; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
+/// Says that it begins, and runs k6 with the script, its first argument, and further ones; when its input has ended, says how many
+/// processors there are for k6, and what that has printed.
+const RUN: &str = r#"script="$1"; shift; echo begins >&2; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
 while read -r _; do :; done; nproc; printf '%s\n' "$told"; exit $ended"#;
+
+/// What k6 takes until it makes load.
+const STARTS: Duration = Duration::from_millis(400);
 
 /// Name of k6's deployment, of its container, and of its part of a run's costs.
 const NAME: &str = "k6";
@@ -93,7 +96,7 @@ impl Bench {
         let began = Instant::now();
         let (before, own_before, counted_before) = try_join!(self.cost(), Cost::of(k6, NAME), counts())?;
         let length = Duration::from_secs((*seconds).into());
-        let (output, _) = held(quiet, length, async |input| {
+        let (output, _) = held(quiet, STARTS + length, async |input| {
             self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await
         })
         .await?;

@@ -105,12 +105,11 @@ impl Quiet {
     }
 
     /// Holds, for `length`, all of the kept cluster but what is [spared](Self::sparing): its API server as well, so nothing
-    /// can be asked of the cluster until then, and commands in pods are heard of after it. It begins `after` so long, and the
-    /// time in which it was so is returned.
+    /// can be asked of the cluster until then, and commands in pods are heard of after it. The time in which it was so is returned.
     ///
     /// # Errors
     /// [`Error::Quiesce`], also for more than [`Self::LONGEST`], and where there was nothing to hold.
-    pub async fn hold(&self, after: Duration, length: Duration) -> Result<Span> {
+    pub async fn hold(&self, length: Duration) -> Result<Span> {
         let failed = |reason: String| Error::Quiesce { which: self.which.clone(), reason };
         if length > Self::LONGEST {
             return Err(failed(format!(
@@ -118,8 +117,6 @@ impl Quiet {
                 Self::LONGEST
             )));
         }
-        #[allow(clippy::disallowed_methods, reason = "what is to be timed begins meanwhile; nothing says that it has")]
-        tokio::time::sleep(after).await;
         let ends = Arc::clone(&self.ends);
         let held = tokio::task::spawn_blocking(move || lock(&ends).hold(length)).await;
         held.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
@@ -158,38 +155,35 @@ impl Drop for Quiet {
     }
 }
 
-/// What a generator takes, from being asked for, until it makes load: it has to be answered by DNS before that is held as well.
-/// Less than that and a usual warm-up, so that what is measured is quiet.
-const HEAD_START: Duration = Duration::from_millis(300);
-
-/// Has `quiet` hold the rest of the cluster while a generator makes load for `length`. The generator has to keep what it prints until
-/// its input ends, which is when all go on: what a command prints while the kubelet is held can be lost.
+/// Has `quiet` hold the rest of the cluster while a generator makes load for `length`, from when it says on its standard error that it
+/// begins: before, it has to be reached, and to be answered by DNS, and that is held as well. The generator has to keep what it
+/// prints until its input ends, which is when all go on: what a command prints while the kubelet is held can be lost.
 pub(super) async fn held<T>(
     quiet: Option<&Quiet>,
     length: Duration,
     generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
 ) -> Result<(T, Option<Span>)> {
-    let holding = async {
-        match quiet {
-            Some(quiet) => quiet.hold(HEAD_START, length).await.map(Some),
-            None => Ok(None),
-        }
+    let holding = async || match quiet {
+        Some(quiet) => quiet.hold(length).await.map(Some),
+        None => Ok(None),
     };
     until_over(holding, generator).await
 }
 
-/// Both at once; the generator's input ends when `holding` has.
+/// A generator, and `holding` once that has begun; the generator's input ends when `holding` has. What ends without having said that
+/// it began is not held for.
 async fn until_over<T, H>(
-    holding: impl Future<Output = Result<H>>,
+    holding: impl AsyncFnOnce() -> Result<Option<H>>,
     generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
-) -> Result<(T, H)> {
-    let (over, told) = oneshot::channel();
+) -> Result<(T, Option<H>)> {
+    let (keep, over) = oneshot::channel();
+    let (begun, told) = oneshot::channel();
     let holding = async move {
-        let held = holding.await;
-        drop(over);
+        let held = if told.await.is_ok() { holding().await } else { Ok(None) };
+        drop(keep);
         held
     };
-    futures::try_join!(generator(Input::Until(told)), holding)
+    futures::try_join!(generator(Input::Until { over, begun }), holding)
 }
 
 fn lock(ends: &Mutex<Ends>) -> std::sync::MutexGuard<'_, Ends> {
@@ -205,20 +199,34 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_input_of_a_generator_ends_after_the_hold_and_not_before() {
-        let over = Cell::new(false);
-        let holding = async {
+    async fn a_hold_begins_when_a_generator_says_so_and_its_input_ends_after_the_hold() {
+        let (says, held) = (Cell::new(false), Cell::new(false));
+        let holding = async || {
+            assert!(says.get(), "it has not begun");
             // The other one is asked in between.
             tokio::task::yield_now().await;
-            over.set(true);
-            Ok(())
+            held.set(true);
+            Ok(Some(()))
         };
         let generator = async |input| {
-            let Input::Until(told) = input else { return Ok(None) };
-            let _ = told.await;
-            Ok(Some(over.get()))
+            let Input::Until { over, begun } = input else { return Ok(false) };
+            tokio::task::yield_now().await;
+            says.set(true);
+            let _ = begun.send(());
+            let _ = over.await;
+            Ok(held.get())
         };
-        assert_eq!(until_over(holding, generator).await.unwrap().0, Some(true));
+        assert_eq!(until_over(holding, generator).await.unwrap(), (true, Some(())));
+    }
+
+    #[tokio::test]
+    async fn what_ends_without_having_begun_is_not_held_for() {
+        let silent = async |input| {
+            drop(input);
+            Ok(())
+        };
+        let holding = async || -> Result<Option<()>> { panic!("nothing has begun") };
+        assert_eq!(until_over(holding, silent).await.unwrap(), ((), None));
     }
 
     #[rstest]

@@ -26,9 +26,9 @@ const ECHO: &str = "/echo?size=1024";
 const TOLERANCE: f64 = 0.25;
 
 /// How often a run is made again that did not load what it was to load: the generator was the bottleneck, or the gateway was
-/// not. Such a run says nothing of the mesh, and is refused; where the machine's other guests take a processor for a second,
-/// the next one is sound.
-const REPEATS: usize = 2;
+/// not. Such a run says nothing of the mesh, and is refused; where the machine's other guests take a processor for some seconds, one
+/// of the next is sound. (Three in a row were not, within ten seconds, and two equal arms were left unjudged.)
+const REPEATS: usize = 4;
 
 /// Seconds that a profile is of, at most: ten, and what is made of them, were 107 s of one whole suite's time when they were as long
 /// as the runs. In two, four thousand samples of two processors are taken.
@@ -229,8 +229,8 @@ fn unloaded(trial: &Trial, run: &Run) -> Option<String> {
     })
 }
 
-/// Share of a run in which the rest of the cluster has to be held still. It is begun anew where the driver came too late for that;
-/// where that is so again, it counts, for it is a run like any other on a cluster that is not held.
+/// Share of a run in which the rest of the cluster has to be held still. It is begun anew where the hold came too late for that;
+/// where that is so again and again, it counts, for it is a run like any other on a cluster that is not held.
 const QUIET: f64 = 0.95;
 
 fn flame_graph(comparison: &str, arm: Arm) -> PathBuf {
