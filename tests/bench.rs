@@ -50,6 +50,7 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
             order: 0,
             host: &host,
             length,
+            drain: Duration::ZERO,
             arguments: &arguments,
             quiet: Some(&quiet),
         };

@@ -74,6 +74,8 @@ pub struct Asked<'a> {
     pub host: &'a Host,
     /// How long to make load, warm-up included.
     pub length: Duration,
+    /// How long what is under way at the end of that may take: the rest of the cluster is held until then as well.
+    pub drain: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
     /// What holds the rest of the cluster meanwhile. The run's receipt [`QUIET_SHARE`] says for how much of what was measured.
@@ -196,7 +198,7 @@ impl Bench {
         asked: &Asked<'_>,
         counts: impl AsyncFn() -> Result<T>,
     ) -> Result<(Run, [T; 2])> {
-        let Asked { comparison, order, host, length, arguments, quiet } = *asked;
+        let Asked { comparison, order, host, length, drain, arguments, quiet } = *asked;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
@@ -205,7 +207,8 @@ impl Bench {
         let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let (before, counted_before) = try_join!(self.cost(), counts())?;
-        let (summary, held) = held(quiet, length, async |input| self.driven(length, &arguments, input).await).await?;
+        let (summary, held) =
+            held(quiet, length + drain, async |input| self.driven(length, &arguments, input).await).await?;
         let (after, counted_after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.

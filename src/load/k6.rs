@@ -48,6 +48,8 @@ pub struct Users {
     pub name: String,
     /// Path and query.
     pub path: String,
+    /// As [`Asked::drain`](super::Asked::drain).
+    pub drain: Duration,
 }
 
 impl Bench {
@@ -96,7 +98,7 @@ impl Bench {
         let began = Instant::now();
         let (before, own_before, counted_before) = try_join!(self.cost(), Cost::of(k6, NAME), counts())?;
         let length = Duration::from_secs((*seconds).into());
-        let (output, _) = held(quiet, STARTS + length, async |input| {
+        let (output, _) = held(quiet, STARTS + length + told.drain, async |input| {
             self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await
         })
         .await?;
@@ -125,7 +127,7 @@ impl Bench {
 impl Users {
     /// Arguments of `k6 run`, where the gateway is at `address`.
     fn arguments(&self, address: &str) -> Vec<String> {
-        let Self { users, seconds, rate, name, path } = self;
+        let Self { users, seconds, rate, name, path, drain: _ } = self;
         let hosts = json!({ name.as_str(): address });
         let variables = [
             format!("USERS={users}"),

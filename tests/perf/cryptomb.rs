@@ -95,7 +95,17 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
             let comparison = format!("cryptomb_changes/{name}");
             let (host, arguments) = (&host, arguments.as_slice());
             let length = UNDER_CHANGES;
-            bench.run(&Asked { comparison: &comparison, order: 1, host, length, arguments, quiet: None }).await
+            bench
+                .run(&Asked {
+                    comparison: &comparison,
+                    order: 1,
+                    host,
+                    length,
+                    drain: Duration::ZERO,
+                    arguments,
+                    quiet: None,
+                })
+                .await
         };
         let changes = async {
             eventually("both loads under way", UNDER_WAY, async || {

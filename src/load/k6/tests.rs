@@ -75,7 +75,14 @@ fn a_k6_that_used_its_processors_up_was_the_bottleneck() {
 
 #[test]
 fn the_gateway_is_asked_for_by_name_at_its_address() {
-    let told = Users { users: 8, seconds: 4, rate: None, name: "control.echo.test".into(), path: "/echo".into() };
+    let told = Users {
+        users: 8,
+        seconds: 4,
+        rate: None,
+        name: "control.echo.test".into(),
+        path: "/echo".into(),
+        drain: Duration::ZERO,
+    };
     let arguments = told.arguments("172.24.0.9");
     assert!(arguments.contains(&r#"HOSTS={"control.echo.test":"172.24.0.9"}"#.to_owned()), "{arguments:?}");
     assert!(arguments.contains(&"ADDRESS=https://control.echo.test:8443/echo".to_owned()), "{arguments:?}");
