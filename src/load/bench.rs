@@ -215,9 +215,10 @@ impl Bench {
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
         costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
-        if let Some(held) = held {
+        if quiet.is_some() {
             let from = summary.started + Duration::from_millis(summary.plan.warmup_ms).as_secs_f64();
-            run.receipts.insert(QUIET_SHARE.into(), Span { from, to: from + summary.seconds }.within(held));
+            let measured = Span { from, to: from + summary.seconds };
+            run.receipts.insert(QUIET_SHARE.into(), held.map_or(0.0, |held| measured.within(held)));
         }
         run.duration = began.elapsed().as_secs_f64();
         Ok((run, [counted_before, counted_after]))
