@@ -177,8 +177,11 @@ impl Bench {
         command.extend(arguments);
         let client = self.client.1.container("client");
         let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, input).await?;
-        serde_json::from_str(&output)
-            .map_err(|error| self.client.1.unusable(command.join(" "), format!("its summary cannot be read: {error}")))
+        let unusable = |reason| self.client.1.unusable(command.join(" "), reason);
+        if output.is_empty() {
+            return Err(unusable("it ended well, and nothing of what it printed has arrived".into()));
+        }
+        serde_json::from_str(&output).map_err(|error| unusable(format!("its summary cannot be read: {error}")))
     }
 
     /// Makes load as `asked`, and records it as a run.

@@ -270,11 +270,20 @@ impl Stage<'_> {
     /// The next run of a comparison, made again where it did not load what it was to load.
     async fn loaded(&self, open: &Open) -> Result<Run, Error> {
         let (arm, order) = (open.judge.arm(), open.judge.order());
-        let mut run = self.run(&open.row, &open.trial, order, arm).await?;
+        let again = |why: &str| eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
+        // Of some hundreds of commands that are run in containers over an API server, one ends without what it has printed.
+        let made = async || match self.run(&open.row, &open.trial, order, arm).await {
+            Err(error @ Error::Exec { .. }) => {
+                again(&error.to_string());
+                self.run(&open.row, &open.trial, order, arm).await
+            }
+            made => made,
+        };
+        let mut run = made().await?;
         for _ in 0..REPEATS {
             let Some(why) = unloaded(&open.trial, &run) else { break };
-            eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
-            run = self.run(&open.row, &open.trial, order, arm).await?;
+            again(&why);
+            run = made().await?;
         }
         Ok(run)
     }
