@@ -267,7 +267,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// The next run of a comparison, made again where it did not load what it was to load.
+    /// The next run of a comparison, made again where it did not load what it was to load, or, once, where a command of it failed.
     async fn loaded(&self, open: &Open) -> Result<Run, Error> {
         let (arm, order) = (open.judge.arm(), open.judge.order());
         let again = |why: &str| eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
