@@ -1,6 +1,7 @@
 //! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs; and many clients
 //! at once, as the pods of a Job.
 
+mod awake;
 mod bench;
 mod cost;
 mod job;
@@ -8,6 +9,7 @@ mod k6;
 mod profile;
 mod quiet;
 
+pub use awake::Awake;
 pub use bench::{Asked, Bench, QUIET_SHARE, Side};
 pub use cost::Cost;
 pub use job::{Gathered, Job};

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::load::Awake;
+
 /// Processor flags that change what is measured: those that the treatments and the TLS libraries choose their code by.
 const FLAGS: [&str; 14] = [
     "adx",
@@ -45,6 +47,9 @@ pub struct Host {
     pub memory_mib: u64,
     /// Kernel release.
     pub kernel: String,
+    /// Whether its processors were [kept awake](Awake).
+    #[serde(default)]
+    pub awake: bool,
     /// Share of processor time, from 0 to 1, that went to other guests of the same machine while something was
     /// measured. Reported, never compared.
     #[serde(default)]
@@ -71,6 +76,7 @@ impl Host {
             virtualization: if guest { vendor() } else { String::new() },
             memory_mib: value(&read("/proc/meminfo"), "MemTotal").map_or(0, |total| kib(&total) / 1024),
             kernel: read("/proc/sys/kernel/osrelease").trim().into(),
+            awake: Awake::in_force(),
             steal: None,
         }
     }
@@ -95,6 +101,7 @@ impl Host {
                 ("virtualization", host.virtualization.clone()),
                 ("memory_mib", host.memory_mib.to_string()),
                 ("kernel", host.kernel.clone()),
+                ("awake", host.awake.to_string()),
             ]
         };
         let both = fields(self).into_iter().zip(fields(other));
@@ -196,5 +203,8 @@ mod tests {
         assert!(!one.is_of_a_kind_with(&two));
         assert!(one.is_of_a_kind_with(&Host { name: "other".into(), memory_mib: 7, ..one.clone() }));
         assert!(one.differences(&Host { steal: Some(0.9), ..one.clone() }).is_empty());
+        let awake = Host { awake: true, ..one.clone() };
+        assert_eq!(one.differences(&awake), ["awake (`false` and `true`)"]);
+        assert!(!one.is_of_a_kind_with(&awake), "what is quicker to wake is quicker to answer");
     }
 }

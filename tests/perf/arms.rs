@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures::try_join;
 use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table, turns};
-use meshproof::load::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
+use meshproof::load::{Asked, Awake, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
 use meshproof::report::{self, Comparison, Host, Steal};
+use meshproof::testbed::record::fault;
 use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope};
 use serde_json::json;
@@ -149,6 +150,11 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     let baselines = Baselines::beside(&bounds)?;
     let bounds = Bounds::load(&bounds, Mode::selected()?)?;
     let runs = report::directory(SUITE).join("runs");
+    // Where clusters can be paused, their nodes are this machine.
+    let local = scope.testbed.record.declares_fault(fault::PAUSE_CLUSTER);
+    let _awake = local.then(Awake::keep).and_then(|kept| {
+        kept.inspect_err(|error| eprintln!("note: idle processors may sleep, and wake late: {error}")).ok()
+    });
     let host = Host::this();
     let begin = |row| Open::begin(row, &bounds, &baselines, &runs, &host);
     let groups = groups.into_iter().map(|group| group.into_iter().map(begin).collect());

@@ -55,6 +55,7 @@ fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
         p.note {
             @for note in notes(metrics) { (note) ". " }
             @if let Some(steal) = first.steal { "Other guests of the machine took at most " (format!("{:.1} %", steal * 100.0)) " of its processors. " }
+            @if measured.first().is_some_and(|run| run.host.awake) { "Idle processors were kept awake. " }
             (receipts(first))
         }
         div.grid {
