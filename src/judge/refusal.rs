@@ -29,7 +29,7 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
         return Some(format!("run {order:03} of ABBA, BAAB … is a {} run", super::arm(order)));
     }
     if let Some(saturated) = &run.saturated {
-        return Some(format!("the load generator was the bottleneck: {saturated}"));
+        return Some(format!("the load generator was the bottleneck: {saturated}{}", stolen(run)));
     }
     let (failed, requests) = (run.errors.saturating_add(run.dropped), run.requests);
     let share = failed as f64 / requests.max(1) as f64;
@@ -84,6 +84,13 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
         (*before != metric.unit).then(|| format!("`{name}` is in {}, and was in {before}", metric.unit))
     };
     run.metrics.iter().find_map(differs)
+}
+
+/// What a generator that was late may have waited for, where other guests of the machine took more of it than some ticks.
+fn stolen(run: &Run) -> String {
+    let share = run.host.steal.filter(|share| *share >= 0.01);
+    let said = |share| format!("; meanwhile other guests of the machine took {:.0} % of its processors", share * 100.0);
+    share.map(said).unwrap_or_default()
 }
 
 fn broken(counter: Counter, value: f64) -> Option<String> {

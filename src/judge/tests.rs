@@ -230,6 +230,14 @@ fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
 
 #[rstest]
 #[case::saturated(1, |run: &mut Run| run.saturated = Some("98 % of its core".into()), "bottleneck: 98 % of its core")]
+#[case::late_for_others(
+    1,
+    |run: &mut Run| {
+        run.saturated = Some("sent late".into());
+        run.host.steal = Some(0.149);
+    },
+    "bottleneck: sent late; meanwhile other guests of the machine took 15 % of its processors"
+)]
 #[case::errors(1, |run: &mut Run| run.errors = 11, "11 errors and 0 requests not sent, of 10000: 0.110 %")]
 #[case::dropped(1, |run: &mut Run| run.dropped = 11, "0 errors and 11 requests not sent")]
 #[case::treatment_unused(1, |run: &mut Run| { run.receipts.insert("redirected".into(), 0.0); }, "at least 1 is owed")]
