@@ -26,7 +26,7 @@ impl Awake {
     /// # Errors
     /// Where this user may not ask for it, or the kernel cannot do it.
     pub fn keep() -> Result<Self> {
-        if !can_be_kept(&std::fs::read_to_string(DRIVER).unwrap_or_default()) {
+        if !can_be_kept(&driver()) {
             return Err(Error::new(ErrorKind::Unsupported, "this kernel does not manage how idle processors sleep"));
         }
         let ask = || {
@@ -41,9 +41,13 @@ impl Awake {
     pub fn in_force() -> bool {
         let mut latency = [0; size_of::<i32>()];
         let read = File::open(LATENCY).and_then(|mut file| file.read_exact(&mut latency));
-        let driver = std::fs::read_to_string(DRIVER).unwrap_or_default();
-        read.is_ok() && i32::from_ne_bytes(latency) == 0 && can_be_kept(&driver)
+        read.is_ok() && i32::from_ne_bytes(latency) == 0 && can_be_kept(&driver())
     }
+}
+
+/// Empty where this kernel has none.
+fn driver() -> String {
+    std::fs::read_to_string(DRIVER).unwrap_or_default()
 }
 
 fn can_be_kept(driver: &str) -> bool {
