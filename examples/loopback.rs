@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use meshproof::host::{Host, Steal};
 use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
-use meshproof::report::{Host, Steal};
 
 const BOUNDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/perf/recorded/bounds.toml");
 

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
-use meshproof::load::{Asked, Bench, QUIET_SHARE, Quiet, Side};
-use meshproof::report::{Claim, Host, Judgement};
+use meshproof::compare::{Asked, Bench, QUIET_SHARE, Quiet, Side};
+use meshproof::host::Host;
+use meshproof::report::{Claim, Judgement};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
@@ -103,12 +104,12 @@ async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
             ..Claim::default()
         });
         drop(quiet);
-        eventually(format!("the controller manager of {} to go on", cluster.name()), BACK, async || {
+        Ok(eventually(format!("the controller manager of {} to go on", cluster.name()), BACK, async || {
             let (changed, noticed) = generations(cluster).await?;
             let seen = format!("generation {noticed} of {changed} observed");
             Ok::<_, Error>(if noticed == changed { Seen::Yes(()) } else { Seen::NotYet(seen) })
         })
-        .await
+        .await?)
     })
     .await
 }
@@ -159,9 +160,9 @@ async fn silent(clusters: &[Arc<Cluster>], quiet: &Quiet) -> Result<Claim, Error
 
 /// Waits until the cluster's API server answers.
 async fn answers_again(cluster: &Cluster) -> Result<(), Error> {
-    eventually(format!("{} to go on", cluster.name()), BACK, async || {
+    Ok(eventually(format!("{} to go on", cluster.name()), BACK, async || {
         let version = tokio::time::timeout(PATIENCE, cluster.client().apiserver_version()).await;
         Ok::<_, Error>(if matches!(version, Ok(Ok(_))) { Seen::Yes(()) } else { Seen::NotYet("no answer".into()) })
     })
-    .await
+    .await?)
 }

@@ -4,12 +4,11 @@
 //! recorded in `target/meshproof/mtls/report.json`.
 
 use futures::future::try_join_all;
-use meshproof::identity::{Flaw, issue};
+use meshproof::istio::{both_ends, ingress_gateway, issue, sni_of, turned_away};
+use meshproof::probe::{Dial, Expected, Protocol, TlsVersion, Vantage, alert, dial, handshake, service_host};
 use meshproof::report::Judgement;
-use meshproof::vantage::{
-    self, Dial, Expected, Path, Protocol, TlsVersion, Vantage, alert, both_ends, dial, handshake, service_host, sni_of,
-    turned_away,
-};
+use meshproof::scope::{claims, deploy_probe};
+use meshproof::suites::{Flaw, Path};
 use meshproof::{Scope, Verdict};
 use rstest::rstest;
 use serde_json::json;
@@ -41,7 +40,7 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other(#[case] from
         let ends = both_ends(&exchanges, &source, &destination).await?;
         for (exchange, ends) in exchanges.iter().zip(&ends) {
             let between = (&source, &destination);
-            scope.claim(vantage::mutual_tls("mutual-tls", exchange, ends.as_ref(), between, &scope.testbed.trust));
+            scope.claim(claims::mutual_tls("mutual-tls", exchange, ends.as_ref(), between, &scope.testbed.trust));
         }
         Ok(())
     })
@@ -57,7 +56,7 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other(#[case] from
 async fn an_ingress_gateway_reaches_meshed_as_itself(#[case] from: &str, #[case] to: &str) -> Verdict {
     Scope::run(SUITE, format!("ingress_{from}_to_{to}"), async |scope| {
         let entry = scope.testbed.cluster(from)?;
-        let (gateway, destination) = (vantage::ingress_gateway(entry).await?, scope.meshed(to).await?);
+        let (gateway, destination) = (ingress_gateway(entry).await?, scope.meshed(to).await?);
         let address = entry.record().ingress.as_deref().and_then(|address| address.rsplit_once(':'));
         let address = address.and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let (host, port) = address.ok_or_else(|| scope.testbed.not_declared(format!("an ingress of {from}")))?;
@@ -67,7 +66,7 @@ async fn an_ingress_gateway_reaches_meshed_as_itself(#[case] from: &str, #[case]
         let ends = both_ends(&exchanges, &gateway, &destination).await?;
         for (exchange, ends) in exchanges.iter().zip(&ends) {
             let between = (&gateway, &destination);
-            scope.claim(vantage::mutual_tls("ingress", exchange, ends.as_ref(), between, &scope.testbed.trust));
+            scope.claim(claims::mutual_tls("ingress", exchange, ends.as_ref(), between, &scope.testbed.trust));
         }
         Ok(())
     })
@@ -96,7 +95,7 @@ async fn plaintext_is_reset_under_strict(#[case] cluster: &str) -> Verdict {
         let accounts = turned_away(&refused, &meshed).await?;
         for ((refused, control), account) in refused.iter().zip(&controls).zip(&accounts) {
             let by = (&meshed, account.as_ref());
-            scope.claim(vantage::denied_by_proxy("plaintext", owed, refused, Expected::Reset, control, by));
+            scope.claim(claims::denied_by_proxy("plaintext", owed, refused, Expected::Reset, control, by));
         }
         Ok(())
     })
@@ -124,7 +123,7 @@ async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Ex
             let (refused, control) = path.dial_pair(flawed, path.handshake("control", Some(&valid))).await?;
             let owed = "a meshed workload takes only clients that the mesh has certified";
             let control = (&control, &path.destination);
-            scope.claim(vantage::refused_by_certificate(
+            scope.claim(claims::refused_by_certificate(
                 "certificate",
                 owed,
                 &refused,
@@ -149,7 +148,7 @@ async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
             let old = path.client_hello(&version.to_string().replace(' ', "-").to_lowercase(), version);
             let (refused, control) = path.dial_pair(old, path.client_hello("control", TlsVersion::V1_2)).await?;
             let (owed, how) = ("no TLS below 1.2 is spoken", Expected::Alert(alert::PROTOCOL_VERSION));
-            scope.claim(vantage::denied("tls-version", owed, &refused, how, &control, Some(&path.destination)));
+            scope.claim(claims::denied("tls-version", owed, &refused, how, &control, Some(&path.destination)));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -176,7 +175,7 @@ async fn an_east_west_gateway_refuses_a_name(#[case] name: &str) -> Verdict {
             let unexposed = path.handshake_as(id, Some(&*name).filter(|name| !name.is_empty()), Some(&certificate));
             let (refused, control) = path.dial_pair(unexposed, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-            scope.claim(vantage::denied("gateway-name", owed, &refused, how, &control, None));
+            scope.claim(claims::denied("gateway-name", owed, &refused, how, &control, None));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -194,7 +193,7 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed(#[cas
     Scope::run(SUITE, format!("an_east_west_gateway_keeps_in_what_is_not_exposed_{cluster}"), async |scope| {
         let owner = scope.testbed.cluster(cluster)?;
         let namespace = scope.namespace(owner, "unexposed", &[("istio-injection", "enabled")]).await?;
-        let unexposed = vantage::deploy_probe(scope, owner, &namespace).await?;
+        let unexposed = deploy_probe(scope, owner, &namespace).await?;
         let name = sni_of(Protocol::Http1.port(), &format!("probe.{namespace}.svc.cluster.local"));
         let paths = Path::through_gateways(scope).await?.into_iter();
         let judging = paths.filter(|path| path.destination.cluster.name() == cluster).map(async |path| {
@@ -202,7 +201,7 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed(#[cas
             let refused = path.handshake_as("meshed-and-unexposed", Some(&name), Some(&certificate));
             let (refused, control) = path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-            scope.claim(vantage::denied("gateway-name", owed, &refused, how, &control, Some(&unexposed)));
+            scope.claim(claims::denied("gateway-name", owed, &refused, how, &control, Some(&unexposed)));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -218,7 +217,7 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
             let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
             let (refused, control) = path.dial_pair(plaintext, control).await?;
             let owed = "an east-west gateway takes no plaintext";
-            scope.claim(vantage::denied("gateway", owed, &refused, Expected::Reset, &control, None));
+            scope.claim(claims::denied("gateway", owed, &refused, Expected::Reset, &control, None));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -238,7 +237,7 @@ async fn plaintext_is_answered_under_permissive() -> Verdict {
         });
         scope.apply(cluster, &mut policy).await?;
         let (naked, strict) = (scope.naked("cluster1").await?, scope.meshed("cluster1").await?);
-        let permissive = vantage::deploy_probe(scope, cluster, &namespace).await?;
+        let permissive = deploy_probe(scope, cluster, &namespace).await?;
         let plain = |to: &str, host: &str| {
             let dials = PLAINTEXT[..4]
                 .iter()
@@ -250,10 +249,10 @@ async fn plaintext_is_answered_under_permissive() -> Verdict {
         let refused = naked.dial(plain("strict", &strict.address)).await?;
         for (answered, refused) in answered.iter().zip(&refused) {
             let owed = "a PERMISSIVE namespace takes plaintext";
-            scope.claim(vantage::answered("permissive", owed, answered, &permissive));
+            scope.claim(claims::answered("permissive", owed, answered, &permissive));
             let owed = "a STRICT namespace resets what a PERMISSIVE one answers";
-            scope.claim(vantage::denied("permissive", owed, refused, Expected::Reset, answered, Some(&strict)));
-            let mutant = vantage::denied("mutant", owed, answered, Expected::Reset, answered, Some(&permissive));
+            scope.claim(claims::denied("permissive", owed, refused, Expected::Reset, answered, Some(&strict)));
+            let mutant = claims::denied("mutant", owed, answered, Expected::Reset, answered, Some(&permissive));
             assert_eq!(mutant.verdict, Judgement::Fail, "the suite takes an answer for a denial: {mutant}");
         }
         Ok(())

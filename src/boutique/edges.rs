@@ -7,11 +7,12 @@ use futures::future::try_join_all;
 
 use super::reach::{self, Call, cluster_of};
 use super::{NAMESPACE, PLACES};
+use crate::cluster::Testbed;
 use crate::cluster::Workload;
-use crate::error::{Error, Result};
+use crate::cluster::{Error, Result};
+use crate::istio::{self, AccessEntry, Ends, logged, read_until};
 use crate::report::{Claim, Judgement};
-use crate::testbed::Testbed;
-use crate::vantage::{self, AccessEntry, Ends, logged, read_until};
+use crate::scope::claims;
 
 /// One call of the application.
 #[derive(Debug)]
@@ -75,7 +76,8 @@ async fn complete_logs(
     bound: Duration,
 ) -> Result<Logs> {
     let read = async || {
-        let reading = pods.iter().map(async |(name, pod)| Ok((*name, logged(pod, started.elapsed()).await?)));
+        let reading =
+            pods.iter().map(async |(name, pod)| Ok::<_, Error>((*name, logged(pod, started.elapsed()).await?)));
         Ok(try_join_all(reading).await?.into_iter().collect())
     };
     let missing = |logs: &Logs| {
@@ -106,10 +108,10 @@ fn ends_of(logs: &Logs, Call { name, reach, .. }: &Call) -> Option<Ends> {
 
 async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
     let reading = testbed.clusters.iter().map(async |cluster| {
-        let pod = vantage::eastwest_gateway(cluster).await?;
+        let pod = istio::eastwest_gateway(cluster).await?;
         let clusters = pod.proxy_admin("clusters").await?;
         let address = cluster.record().eastwest.clone();
-        Ok((cluster.name().to_owned(), Gateway { pod, address, clusters }))
+        Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, clusters }))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())
 }
@@ -156,7 +158,7 @@ impl Edge {
         let Some(ends) = &self.ends else {
             return claim.fault("the proxies' logs do not both show it, so who was authenticated is unknown");
         };
-        let seen = vantage::authenticated(ends, (caller, callee), trust);
+        let seen = claims::authenticated(ends, (caller, callee), trust);
         claim.evidence.extend(seen.evidence);
         for fault in seen.faults {
             claim = claim.fault(fault);

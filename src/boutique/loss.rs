@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::{Card, Page, Shopper};
-use crate::error::Result;
+use crate::cluster::Testbed;
 use crate::report::{Claim, Judgement};
-use crate::testbed::Testbed;
+use crate::scope::Result;
 
 /// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and one for
 /// the way.
@@ -117,7 +117,7 @@ impl Visitors {
             };
             let product = home.products()?.swap_remove(0);
             shopper.add(&product, 1).await?;
-            Ok::<_, crate::Error>((product, (visit, shopper)))
+            Ok::<_, crate::scope::Error>((product, (visit, shopper)))
         });
         let (products, shoppers): (Vec<String>, Vec<_>) = try_join_all(shoppers).await?.into_iter().unzip();
         Ok(Self { product: products.into_iter().next().unwrap_or_default(), shoppers })

@@ -2,6 +2,7 @@
 
 mod chromium;
 mod edges;
+mod error;
 mod loss;
 mod page;
 mod policies;
@@ -10,6 +11,7 @@ mod shopper;
 
 pub use chromium::{CHROME_VARIABLE, chromium};
 pub use edges::{Edge, edges};
+pub use error::PageError;
 pub use loss::{PROMISE, VISITS, Visit, Visited, Visitors};
 pub use page::{Page, Price};
 pub use policies::{Stranger, lift, log_both_ends, no_plaintext, restrict, strangers};

@@ -3,8 +3,9 @@
 use scraper::{Html, Selector};
 
 use super::HOST;
-use crate::error::{Error, Result};
+use super::PageError;
 use crate::report::{Claim, Judgement};
+use crate::scope::Result;
 
 /// An exact amount: billionths of a unit, and the currency's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Page {
     /// The text of the first element that `selector` finds; `None` where there is none.
     ///
     /// # Errors
-    /// [`Error::Page`] where the selector is none.
+    /// [`PageError`](super::PageError) where the selector is none.
     pub fn text(&self, selector: &str) -> Result<Option<String>> {
         let document = Html::parse_document(&self.body);
         let found = document.select(&self.selector(selector)?).next();
@@ -64,18 +65,18 @@ impl Page {
     /// The exact price in the first element that `selector` finds.
     ///
     /// # Errors
-    /// [`Error::Page`] where there is none.
+    /// [`PageError`](super::PageError) where there is none.
     pub fn price(&self, selector: &str) -> Result<Price> {
         let document = Html::parse_document(&self.body);
         let inside = self.selector(&format!("{selector} data.price"))?;
         let value = document.select(&inside).next().and_then(|element| element.attr("value"));
-        value.and_then(Price::parse).ok_or_else(|| self.lacks(format!("price in `{selector}`")))
+        value.and_then(Price::parse).ok_or_else(|| self.lacks(format!("price in `{selector}`")).into())
     }
 
     /// The products that the page links to, each once, in the page's order.
     ///
     /// # Errors
-    /// [`Error::Page`] where there is none.
+    /// [`PageError`](super::PageError) where there is none.
     pub fn products(&self) -> Result<Vec<String>> {
         let document = Html::parse_document(&self.body);
         let mut products: Vec<String> = Vec::new();
@@ -85,13 +86,13 @@ impl Page {
                 products.push(id);
             }
         }
-        if products.is_empty() { Err(self.lacks("product")) } else { Ok(products) }
+        if products.is_empty() { Err(self.lacks("product").into()) } else { Ok(products) }
     }
 
     /// The lines of the cart or the order: product, quantity, price of all of them.
     ///
     /// # Errors
-    /// [`Error::Page`] where a line cannot be read.
+    /// [`PageError`](super::PageError) where a line cannot be read.
     pub fn lines(&self) -> Result<Vec<(String, i128, Price)>> {
         let document = Html::parse_document(&self.body);
         let cost = self.selector(".line-price data.price")?;
@@ -102,12 +103,12 @@ impl Page {
             let price = Price::parse(line.select(&cost).next()?.attr("value")?)?;
             Some((id, quantity, price))
         });
-        lines.collect::<Option<Vec<_>>>().ok_or_else(|| self.lacks("lines that can be read"))
+        lines.collect::<Option<Vec<_>>>().ok_or_else(|| self.lacks("lines that can be read").into())
     }
 
     /// The error of a page that has not what it should.
-    pub fn lacks(&self, what: impl Into<String>) -> Error {
-        Error::Page { url: self.url.clone(), reason: format!("it has no {} (status {})", what.into(), self.status) }
+    pub fn lacks(&self, what: impl Into<String>) -> PageError {
+        PageError { url: self.url.clone(), reason: format!("it has no {} (status {})", what.into(), self.status) }
     }
 
     /// Claims that the page shows what it should: `observed` equals `expected`.
@@ -134,10 +135,8 @@ impl Page {
     }
 
     fn selector(&self, text: &str) -> Result<Selector> {
-        Selector::parse(text).map_err(|error| Error::Page {
-            url: self.url.clone(),
-            reason: format!("`{text}` selects nothing: {error}"),
-        })
+        let reason = |error| format!("`{text}` selects nothing: {error}");
+        Ok(Selector::parse(text).map_err(|error| PageError { url: self.url.clone(), reason: reason(error) })?)
     }
 }
 

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use super::NAMESPACE;
 use super::edges::{Edge, logged_within};
 use super::reach::{self, CALLS, Call, PLACES, calls};
+use crate::cluster;
 use crate::cluster::Workload;
-use crate::error::{Error, Result};
-use crate::eventually::{Seen, eventually};
+use crate::cluster::{Seen, eventually};
+use crate::istio::AccessEntry;
+use crate::probe::{Exchange, Expected};
 use crate::report::{Claim, Judgement};
 use crate::scope::Scope;
-use crate::vantage::{AccessEntry, Exchange, Expected};
+use crate::scope::{Error, Result};
 
 /// How long a proxy may take to be given a new configuration.
 const CONFIGURED: Duration = Duration::from_secs(30);
@@ -54,12 +56,12 @@ pub async fn log_both_ends(scope: &Scope) -> Result<()> {
     // A field that only this log has.
     configured(scope, "the evidence log", |_| Some("downstream_peer_cert".into())).await?;
     // Connections made before are logged as the configuration was then, until they are drained.
-    eventually("no connection to be left that is not logged", DRAINED, async || {
+    Ok(eventually("no connection to be left that is not logged", DRAINED, async || {
         let unlogged: Vec<String> =
             logged_within(&scope.testbed, FLUSHED).await?.iter().filter_map(Edge::unlogged).collect();
         Ok::<_, Error>(if unlogged.is_empty() { Seen::Yes(()) } else { Seen::NotYet(unlogged.join(", ")) })
     })
-    .await
+    .await?)
 }
 
 /// Applies the least-privilege policies until the test ends, each where its workload is; returns when every proxy has
@@ -81,7 +83,7 @@ pub async fn restrict(scope: &Scope) -> Result<()> {
 }
 
 fn policies(trust_domain: &str) -> Result<Vec<Value>> {
-    let malformed = |reason: String| Error::Identity { what: "fixtures/boutique/authorization.yaml".into(), reason };
+    let malformed = |reason: String| Error::suite(format!("fixtures/boutique/authorization.yaml: {reason}"));
     let text = AUTHORIZATION.replace("- cluster.local/", &format!("- {trust_domain}/"));
     serde_saphyr::from_multiple(&text).map_err(|error| malformed(error.to_string()))
 }
@@ -114,11 +116,16 @@ async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool)
             let draining = pod.proxy_counts("listener_manager.total_.*_draining").await?;
             // That it says nothing is not that it drains nothing.
             let drained = !draining.is_empty() && draining.iter().all(|(_, count)| *count == 0);
-            Ok::<_, Error>(if drained { Seen::Yes(()) } else { Seen::NotYet(format!("draining: {draining:?}")) })
+            Ok::<_, cluster::Error>(if drained {
+                Seen::Yes(())
+            } else {
+                Seen::NotYet(format!("draining: {draining:?}"))
+            })
         })
         .await
     });
-    try_join_all(waiting).await.map(drop)
+    try_join_all(waiting).await?;
+    Ok(())
 }
 
 /// A call that the application has no need of.

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NAMESPACE;
+use crate::cluster::Testbed;
 use crate::cluster::Workload;
-use crate::error::{Error, Result};
-use crate::testbed::Testbed;
+use crate::cluster::{Error, Result};
 
 /// Where each workload runs: the seed's split, with the cart beside its Redis.
 pub const PLACES: [(&str, &str); 12] = [

@@ -5,9 +5,10 @@ use std::time::Duration;
 use reqwest::header::{HOST as HOST_HEADER, HeaderMap};
 use reqwest::{Client, RequestBuilder};
 
+use super::PageError;
 use super::{HOST, Page, cluster_of};
-use crate::error::{Error, Result};
-use crate::testbed::Testbed;
+use crate::cluster::Testbed;
+use crate::scope::Result;
 
 /// Bound on one page; the shop promises three seconds, whatever is missing behind it.
 const BOUND: Duration = Duration::from_secs(15);
@@ -42,14 +43,14 @@ impl Shopper {
         let ingress = cluster.record().ingress.clone();
         let address = ingress.ok_or_else(|| testbed.not_declared(format!("an ingress of {}", cluster.name())))?;
         let client = Client::builder().cookie_store(true).no_proxy().timeout(BOUND).build();
-        let client = client.map_err(|error| Error::Page { url: address.clone(), reason: error.to_string() })?;
+        let client = client.map_err(|error| PageError { url: address.clone(), reason: error.to_string() })?;
         Ok(Self { client, address })
     }
 
     /// Visits a page; redirects are followed.
     ///
     /// # Errors
-    /// [`Error::Page`] where there is no HTTP answer.
+    /// [`PageError`](super::PageError) where there is no HTTP answer.
     pub async fn visit(&self, path: &str) -> Result<Page> {
         self.send(path, self.client.get(self.url(path))).await
     }
@@ -113,7 +114,7 @@ impl Shopper {
         let failed = |error: reqwest::Error| {
             let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-            Error::Page { url: url.clone(), reason }
+            PageError { url: url.clone(), reason }
         };
         let answer = request.header(HOST_HEADER, HOST).send().await.map_err(failed)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());

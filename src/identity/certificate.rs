@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
 
 use super::SpiffeId;
-use crate::error::{Error, Result};
+use crate::identity::{Error, Result};
 
 /// One certificate, known to parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,9 @@ impl Certificate {
     /// Every certificate of a PEM text, in order; `what` names the text in errors.
     ///
     /// # Errors
-    /// [`Error::Identity`] where the text holds none, or one that cannot be read.
+    /// [`Error`] where the text holds none, or one that cannot be read.
     pub fn all_from_pem(what: &str, text: &str) -> Result<Vec<Self>> {
-        let unreadable = |reason: String| Error::Identity { what: what.into(), reason };
+        let unreadable = |reason: String| Error { what: what.into(), reason };
         let mut certificates = Vec::new();
         for pem in Pem::iter_from_buffer(text.as_bytes()) {
             let pem = pem.map_err(|error| unreadable(format!("not PEM: {error}")))?;
@@ -49,13 +49,13 @@ impl Certificate {
     fn with<T>(&self, read: impl FnOnce(&X509Certificate<'_>) -> Result<T, String>) -> Result<T> {
         let parsed = X509Certificate::from_der(&self.0).map_err(|error| error.to_string());
         let read = parsed.and_then(|(_, certificate)| read(&certificate));
-        read.map_err(|reason| Error::Identity { what: "a certificate".into(), reason })
+        read.map_err(|reason| Error { what: "a certificate".into(), reason })
     }
 
     /// The one SPIFFE id it carries.
     ///
     /// # Errors
-    /// [`Error::Identity`] where it carries none, several, or another kind of URI: SPIFFE allows exactly one.
+    /// [`Error`] where it carries none, several, or another kind of URI: SPIFFE allows exactly one.
     pub fn spiffe_id(&self) -> Result<SpiffeId> {
         let uris = self.with(|certificate| {
             let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
@@ -68,7 +68,7 @@ impl Certificate {
         })?;
         match uris.as_slice() {
             [uri] => uri.parse(),
-            uris => Err(Error::Identity {
+            uris => Err(Error {
                 what: "a certificate".into(),
                 reason: format!("it carries {} URIs ({}) where SPIFFE allows one", uris.len(), uris.join(", ")),
             }),
@@ -78,7 +78,7 @@ impl Certificate {
     /// Its subject's and its issuer's names.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn names(&self) -> Result<(String, String)> {
         self.with(|certificate| Ok((certificate.subject().to_string(), certificate.issuer().to_string())))
     }
@@ -86,7 +86,7 @@ impl Certificate {
     /// From when and until when it is valid.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn validity(&self) -> Result<(SystemTime, SystemTime)> {
         self.with(|certificate| {
             let at = |time: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(time).unwrap_or(0));
@@ -98,7 +98,7 @@ impl Certificate {
     /// Whether it may sign certificates.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn is_authority(&self) -> Result<bool> {
         self.with(|certificate| Ok(certificate.is_ca()))
     }
@@ -106,7 +106,7 @@ impl Certificate {
     /// Whether `authority`'s key signed it, and its issuer is `authority` by name.
     ///
     /// # Errors
-    /// [`Error::Identity`] where either cannot be read.
+    /// [`Error`] where either cannot be read.
     pub fn is_signed_by(&self, authority: &Self) -> Result<bool> {
         authority.with(|authority| {
             let (_, certificate) = X509Certificate::from_der(&self.0).map_err(|error| error.to_string())?;

@@ -8,9 +8,7 @@ use rcgen::{
 };
 
 use super::SpiffeId;
-use crate::error::{Error, Result};
-use crate::testbed::Testbed;
-use crate::testbed::record::fault;
+use crate::identity::{Error, Result};
 
 /// A client certificate with its intermediates, and its key.
 #[derive(Debug, Clone)]
@@ -52,7 +50,7 @@ impl Minter {
     /// A root that nobody trusts.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn authority(name: &str) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("a root"))?;
         let params = authority(name);
@@ -63,7 +61,7 @@ impl Minter {
     /// An intermediate of this authority.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn intermediate(&self, name: &str) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("an intermediate"))?;
         let params = authority(name);
@@ -72,31 +70,20 @@ impl Minter {
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem, chain_pem })
     }
 
-    /// The very intermediate of a cluster, whose key the provider has put into the testbed's secrets.
+    /// The authority of these PEM texts: its certificate, its key, and its certificate followed by those above it.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the provider offers no such thing; [`Error::Identity`].
-    pub fn of_cluster(testbed: &Testbed, cluster: &str) -> Result<Self> {
-        if !testbed.record.declares_fault(fault::SIGN_AS_INTERMEDIATE) {
-            return Err(testbed.not_declared(fault::SIGN_AS_INTERMEDIATE));
-        }
-        let directory = testbed.directory.join("secrets").join(cluster);
-        let read = |name: &str| {
-            let path = directory.join(name);
-            std::fs::read_to_string(&path)
-                .map_err(|error| Error::Identity { what: path.display().to_string(), reason: error.to_string() })
-        };
-        let what = format!("the intermediate key of {cluster}");
-        let certificate_pem = read("ca-cert.pem")?;
-        let key = KeyPair::from_pem(&read("ca-key.pem")?).map_err(cannot(&what))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(cannot(&what))?;
-        Ok(Self { issuer, chain_pem: read("cert-chain.pem")?, certificate_pem })
+    /// [`Error`], with `what` as its name.
+    pub fn from_pem(what: &str, certificate_pem: String, key_pem: &str, chain_pem: String) -> Result<Self> {
+        let key = KeyPair::from_pem(key_pem).map_err(cannot(what))?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(cannot(what))?;
+        Ok(Self { issuer, certificate_pem, chain_pem })
     }
 
     /// An impostor: this authority's name and chain, another key.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn forged(&self) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("a forged key"))?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, key).map_err(cannot("a forged issuer"))?;
@@ -111,7 +98,7 @@ impl Minter {
     /// A workload certificate, in everything but the arguments as istiod issues them.
     ///
     /// # Errors
-    /// [`Error::Identity`].
+    /// [`Error`].
     pub fn mint(&self, id: &SpiffeId, validity: Validity) -> Result<ClientCertificate> {
         let what = format!("a certificate for {id}");
         let key = KeyPair::generate().map_err(cannot(&what))?;
@@ -140,7 +127,7 @@ fn authority(name: &str) -> CertificateParams {
 /// A server's certificate for DNS names, signed by itself with a key of RSA-2048, and the key; both PEM.
 ///
 /// # Errors
-/// [`Error::Identity`], for a name that is none.
+/// [`Error`], for a name that is none.
 pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
     let what = format!("a certificate for {}", names.join(", "));
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(cannot(&what))?;
@@ -151,7 +138,7 @@ pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
 }
 
 /// A certificate request for `id`, PEM, and its key.
-pub(super) fn request(id: &SpiffeId) -> Result<(String, KeyPair)> {
+pub(crate) fn request(id: &SpiffeId) -> Result<(String, KeyPair)> {
     let what = format!("a certificate request for {id}");
     let key = KeyPair::generate().map_err(cannot(&what))?;
     let mut params = CertificateParams::default();
@@ -163,5 +150,5 @@ pub(super) fn request(id: &SpiffeId) -> Result<(String, KeyPair)> {
 
 pub(super) fn cannot(what: &str) -> impl FnOnce(rcgen::Error) -> Error {
     let what = what.to_owned();
-    move |error| Error::Identity { what, reason: format!("cannot be made: {error}") }
+    move |error| Error { what, reason: format!("cannot be made: {error}") }
 }

@@ -1,15 +1,14 @@
 //! Identities: SPIFFE ids, the certificates that carry them, and what those must chain to.
 
 mod certificate;
-mod flaw;
-mod issue;
+mod error;
 mod mint;
 mod spiffe;
 pub(crate) mod trust;
 
 pub use certificate::Certificate;
-pub use flaw::Flaw;
-pub use issue::issue;
+pub use error::{Error, Result};
+pub(crate) use mint::request;
 pub use mint::{ClientCertificate, Minter, Validity, self_signed_rsa};
 pub use spiffe::SpiffeId;
 pub use trust::{Distrust, Trust, Verified};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::identity::Error;
 
 /// `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ impl FromStr for SpiffeId {
             {
                 Ok(Self::workload(domain, namespace, account))
             }
-            _ => Err(Error::Identity {
+            _ => Err(Error {
                 what: format!("`{text}`"),
                 reason: "not of the form spiffe://<trust domain>/ns/<namespace>/sa/<service account>".into(),
             }),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::{Certificate, SpiffeId};
-use crate::error::Result;
-use crate::testbed::Record;
+use crate::identity::Result;
+use crate::record::Record;
 
 /// The mesh's root, and the intermediate of every cluster.
 #[derive(Debug, Clone)]
@@ -69,8 +69,8 @@ pub enum Distrust {
     },
 }
 
-impl From<crate::error::Error> for Distrust {
-    fn from(error: crate::error::Error) -> Self {
+impl From<crate::identity::Error> for Distrust {
+    fn from(error: crate::identity::Error) -> Self {
         Self::Unreadable { reason: error.to_string() }
     }
 }
@@ -79,7 +79,7 @@ impl Trust {
     /// What the testbed's record says.
     ///
     /// # Errors
-    /// [`Error::Identity`](crate::Error::Identity) where a certificate in it cannot be read.
+    /// [`Error`](crate::identity::Error) where a certificate in it cannot be read.
     pub fn of(record: &Record) -> Result<Self> {
         let root = Certificate::from_pem("the record's root certificate", &record.mesh.root_cert)?;
         let intermediates = record.clusters.iter().map(|cluster| {

@@ -9,11 +9,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Comparison;
 use super::bounds::{Bounds, MODE_VARIABLE, Mode, Trial};
 use super::limit::Verdict;
 use super::recorded::{self, Recording};
-use crate::error::{Error, Result};
-use crate::report::{Comparison, Host};
+use crate::host::Host;
+use crate::judge::{Error, Result};
 
 /// Schema identifier in the file.
 pub const SCHEMA: &str = "meshproof.baselines/v1";

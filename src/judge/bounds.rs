@@ -12,8 +12,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, Verdict};
-use crate::error::{Error, Result};
-use crate::report::Reference;
+use crate::judge::Reference;
+use crate::judge::{Error, Result};
 
 /// Schema identifier in the file.
 pub const SCHEMA: &str = "meshproof.bounds/v1";

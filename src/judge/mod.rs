@@ -31,6 +31,8 @@
 
 pub mod baseline;
 pub mod bounds;
+mod comparison;
+mod error;
 pub mod interval;
 mod limit;
 pub mod look;
@@ -45,12 +47,12 @@ use std::collections::BTreeMap;
 
 pub use baseline::Baselines;
 pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
+pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
+pub use error::{Error, Result};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;
 pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm, turns};
 
-use crate::error::Result;
-use crate::report::{Bound, Comparison, Receipts};
 use bounds::MetricBound;
 use look::{BLOCK, Look};
 
@@ -112,7 +114,7 @@ impl Judge {
     /// Takes the next run.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused), where it cannot be compared with those before it: the generator was
+    /// [`Error::Refused`], where it cannot be compared with those before it: the generator was
     /// the bottleneck, receipts are missing, too many requests failed, the host or the plan is another one.
     pub fn push(&mut self, run: Run) -> Result<()> {
         let first = self.pairs.first().map(|pair| &pair.control).or(self.waiting.as_ref());

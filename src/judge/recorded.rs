@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::baseline::Baselines;
 use super::bounds::{Bounds, Mode};
 use super::{Decision, Judge, Run};
-use crate::error::{Error, Result};
-use crate::report::Comparison;
+use crate::judge::Comparison;
+use crate::judge::{Error, Result};
 
 /// Runs by comparison, in the order of execution.
 pub type Recording = BTreeMap<String, Vec<Run>>;

@@ -2,7 +2,7 @@
 
 use super::bounds::{Counter, Trial};
 use super::run::Run;
-use crate::error::{Error, Result};
+use crate::judge::{Error, Result};
 
 /// Refuses `run` where it is not the run in place `order` of `trial`, or cannot be compared with those `before`: the
 /// first of them, and the last.

@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::report::Host;
+use crate::host::Host;
+use crate::judge::{Error, Result};
 
 /// Schema identifier in every run.
 pub const SCHEMA: &str = "meshproof.run/v1";

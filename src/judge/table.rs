@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use super::limit::{Attainment, Limit};
 use super::run::{Arm, Run};
-use crate::report::{Comparison, ends};
+use crate::judge::comparison::{Comparison, ends};
 
 /// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use super::simulate::{NOISES, verdict};
 use super::*;
-use crate::error::Error;
-use crate::report::Host;
+use crate::host::Host;
+use crate::judge::Error;
 
 pub(crate) const BOUNDS: &str = r#"
 schema = "meshproof.bounds/v1"

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Judgement, Report, needed};
+use super::{Claim, Judgement, Report};
 use crate::judge::Verdict;
+use crate::judge::needed;
 use crate::judge::table::{self, Table};
 
 /// `report` as Markdown: failures first, then the tables.

@@ -1,8 +1,7 @@
 //! One JSON record of what a suite judged: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
 mod claim;
-mod comparison;
-mod host;
+mod error;
 pub mod html;
 mod markdown;
 mod xml;
@@ -16,14 +15,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Judgement};
-pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
-pub use host::{Host, Steal};
+pub use error::{Error, Result};
 pub use markdown::markdown;
 pub use xml::junit;
 
-use crate::error::{Error, Result};
+use crate::host::{self, Host};
+use crate::judge::Comparison;
 use crate::judge::table::Table;
-use crate::testbed::Testbed;
 
 /// Schema identifier in every report.
 pub const SCHEMA: &str = "meshproof.report/v1";
@@ -61,24 +59,18 @@ pub fn directory(suite: &str) -> PathBuf {
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
 }
 
-/// Adds claims and comparisons to the report of this run in `directory`.
+/// Adds claims and comparisons to the report of this run in `directory`; `versions` are those of what was judged.
 ///
 /// # Errors
-/// [`Error::Report`].
+/// [`Error`].
 pub fn record(
     directory: &Path,
     suite: &str,
-    testbed: &Testbed,
+    mut versions: BTreeMap<String, String>,
     claims: &[Claim],
     comparisons: &[Comparison],
 ) -> Result<()> {
-    let mut versions = BTreeMap::from([
-        ("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("mesh".to_owned(), testbed.record.mesh.version.clone()),
-    ]);
-    for cluster in &testbed.clusters {
-        versions.insert(format!("kubernetes/{}", cluster.name()), cluster.version().to_owned());
-    }
+    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     merge(directory, Report { claims: claims.to_vec(), comparisons: comparisons.to_vec(), ..of(suite, versions) })
 }
 
@@ -86,7 +78,7 @@ pub fn record(
 /// what was judged.
 ///
 /// # Errors
-/// [`Error::Report`].
+/// [`Error`].
 pub fn record_tables(
     directory: &Path,
     suite: &str,
@@ -116,7 +108,7 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
 /// Adds what `report` holds to the report in `directory`, which other threads and processes may be adding to.
 fn merge(directory: &Path, mut report: Report) -> Result<()> {
     let path = directory.join("report.json");
-    let failed = |error: std::io::Error| Error::Report { path: path.clone(), reason: error.to_string() };
+    let failed = |error: std::io::Error| Error { path: path.clone(), reason: error.to_string() };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let lock = File::create(directory.join("report.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
@@ -148,10 +140,10 @@ fn natural(id: &str) -> Vec<(Option<u64>, String)> {
 /// Reads a report.
 ///
 /// # Errors
-/// [`Error::Report`].
+/// [`Error`].
 pub fn read(directory: &Path) -> Result<Report> {
     let path = directory.join("report.json");
-    let failed = |reason: String| Error::Report { path: path.clone(), reason };
+    let failed = |reason: String| Error { path: path.clone(), reason };
     let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
     let report: Report = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
     if report.schema != SCHEMA {

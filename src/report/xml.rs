@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Comparison, Judgement, Report};
+use super::{Claim, Judgement, Report};
+use crate::judge::Comparison;
 use crate::judge::Verdict;
 use crate::judge::table::outcome;
 

@@ -1,7 +1,10 @@
 //! Everything a test creates and claims: owned, diagnosed where it fails, removed, recorded.
 
+pub mod claims;
 mod diagnostics;
+mod error;
 mod owned;
+mod probes;
 
 use std::any::Any;
 use std::fmt;
@@ -13,12 +16,14 @@ use futures::FutureExt;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
-use crate::error::Result;
-use crate::report::{self, Claim, Comparison, Judgement};
-use crate::testbed::Testbed;
-use crate::vantage;
+use crate::judge::Comparison;
+use crate::probe;
+use crate::report::{self, Claim, Judgement};
+pub use error::{Error, Result};
 use owned::Owned;
+pub use probes::deploy_probe;
 
 /// Label on everything a run creates; its value is the run.
 pub const RUN_LABEL: &str = "meshproof.dev/run";
@@ -102,7 +107,8 @@ impl Scope {
         let mut complaints: Vec<String> =
             claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(ToString::to_string).collect();
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
-        if let Err(error) = report::record(&self.directory, self.suite, &self.testbed, &claims, &comparisons) {
+        if let Err(error) = report::record(&self.directory, self.suite, self.testbed.versions(), &claims, &comparisons)
+        {
             complaints.push(error.to_string());
         }
         if !complaints.is_empty() {
@@ -130,7 +136,7 @@ impl Scope {
     /// # Errors
     /// Where there is no such cluster, or no ready probe in it.
     pub async fn meshed(&self, cluster: &str) -> Result<Workload> {
-        vantage::meshed(self.testbed.cluster(cluster)?).await
+        Ok(probe::meshed(self.testbed.cluster(cluster)?).await?)
     }
 
     /// The meshed probe of a cluster that only calls.
@@ -138,7 +144,7 @@ impl Scope {
     /// # Errors
     /// As [`Self::meshed`].
     pub async fn caller(&self, cluster: &str) -> Result<Workload> {
-        vantage::caller(self.testbed.cluster(cluster)?).await
+        Ok(probe::caller(self.testbed.cluster(cluster)?).await?)
     }
 
     /// The naked probe of a cluster.
@@ -146,13 +152,13 @@ impl Scope {
     /// # Errors
     /// Where there is no such cluster, or no ready probe in it.
     pub async fn naked(&self, cluster: &str) -> Result<Workload> {
-        vantage::naked(self.testbed.cluster(cluster)?).await
+        Ok(probe::naked(self.testbed.cluster(cluster)?).await?)
     }
 
     /// Creates a namespace that is this test's own, with these labels.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api).
+    /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
         let name = format!("meshproof-{purpose}-{}", report::run());
         self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
@@ -167,18 +173,19 @@ impl Scope {
     /// Applies an object in this test's name.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api).
+    /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn apply(&self, cluster: &Arc<Cluster>, object: &mut Value) -> Result<()> {
         object["metadata"]["labels"][RUN_LABEL] = report::run().into();
         object["metadata"]["annotations"][TEST_ANNOTATION] = format!("{}::{}", self.suite, self.test).into();
-        cluster.apply(object).await.map(drop)
+        cluster.apply(object).await?;
+        Ok(())
     }
 
     /// Applies an object in this test's name into a namespace that is not the test's own, and removes it at the end. One
     /// that is there already, and is another's, is left alone.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api); [`Error::Taken`](crate::Error::Taken) where there is one of that name.
+    /// [`Error::Api`](crate::scope::Error::Api); [`Error::Taken`](crate::scope::Error::Taken) where there is one of that name.
     pub async fn lend(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
         let lent = owned::Lent::of(cluster, &object).await?;
         lent.refuse_taken().await?;
@@ -189,7 +196,7 @@ impl Scope {
     /// Removes now what was lent, for a test that waits until the mesh has noticed.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api).
+    /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn take_back(&self) -> Result<()> {
         let lent: Vec<Owned> = {
             let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +208,7 @@ impl Scope {
     /// Sets the replicas of a deployment until the test ends; then it gets back those it had. Returns how many those were.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api), also where there is no such deployment.
+    /// [`Error::Api`](crate::scope::Error::Api), also where there is no such deployment.
     pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
         let scaled = owned::Scaled::now(cluster, namespace, deployment).await?;
         // What an earlier call of the same test found is what there was before.
@@ -217,7 +224,7 @@ impl Scope {
     /// Gives every node of a cluster a label, or takes it away; at the end of the test no node has it.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::Error::Api).
+    /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
         let labelled = owned::Labelled::of(cluster, label);
         self.own(Owned::Label(labelled.clone()));
@@ -244,7 +251,7 @@ impl Scope {
     /// Namespaces whose state explains a failure: the probes', and those this test made.
     fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let fixed = [vantage::MESHED_NAMESPACE, vantage::NAKED_NAMESPACE];
+        let fixed = [probe::MESHED_NAMESPACE, probe::NAKED_NAMESPACE];
         let mut all: Vec<(Arc<Cluster>, String)> = self
             .testbed
             .clusters
@@ -268,8 +275,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{self, Record};
     use crate::report::Report;
-    use crate::testbed::{Record, record};
 
     /// A testbed of one cluster that nothing answers for.
     fn testbed() -> Testbed {

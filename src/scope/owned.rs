@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::RUN_LABEL;
 use crate::cluster::Cluster;
-use crate::error::{Error, Result};
-use crate::eventually::{Seen, eventually};
+use crate::cluster::{Seen, eventually};
 use crate::report;
+use crate::scope::{Error, Result};
 
 /// Bound on a deployment's having its replicas back: a pod with its proxy starts in seconds, on a busy machine in more.
 const BACK: Duration = Duration::from_secs(90);
@@ -59,11 +59,11 @@ impl Owned {
             Self::Namespace(cluster, name) => {
                 let namespaces: Api<Namespace> = Api::all(cluster.client());
                 let removed = namespaces.delete(name, &DeleteParams::background()).await;
-                gone(removed).map_err(cluster.failed(format!("remove namespace {name}")))
+                Ok(gone(removed).map_err(cluster.failed(format!("remove namespace {name}")))?)
             }
             Self::Object(lent) => {
                 let removed = lent.api.delete(&lent.name, &DeleteParams::default()).await;
-                gone(removed).map_err(lent.cluster.failed(format!("remove {}", lent.what)))
+                Ok(gone(removed).map_err(lent.cluster.failed(format!("remove {}", lent.what)))?)
             }
             Self::Label(labelled) => labelled.set(None).await,
             Self::Scale(scaled) => {
@@ -172,13 +172,13 @@ impl Scaled {
         let deployments = self.cluster.api::<Deployment>(&self.namespace);
         let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let scaled = deployments.patch_scale(&self.deployment, &PatchParams::default(), &scale).await;
-        scaled.map(drop).map_err(self.cluster.failed(format!("scale {self} to {replicas}")))
+        Ok(scaled.map(drop).map_err(self.cluster.failed(format!("scale {self} to {replicas}")))?)
     }
 
     async fn wait(&self) -> Result<()> {
         let deployments = self.cluster.api::<Deployment>(&self.namespace);
         let want = format!("{self} to have its {} replicas back", self.before);
-        eventually(want, BACK, async || {
+        Ok(eventually(want, BACK, async || {
             let status = deployments.get(&self.deployment).await?.status.unwrap_or_default();
             let available = status.available_replicas.unwrap_or(0);
             Ok::<_, kube::Error>(if available >= self.before {
@@ -187,6 +187,6 @@ impl Scaled {
                 Seen::NotYet(format!("{available} available"))
             })
         })
-        .await
+        .await?)
     }
 }

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{MULTIBUFFER_TLS, PRIVATE_KEY_PROVIDER, private_key_provider};
 use crate::cluster::Workload;
-use crate::error::{Error, Result};
-use crate::eventually::{Seen, eventually};
+use crate::cluster::{Seen, eventually};
 use crate::identity;
 use crate::scope::Scope;
+use crate::scope::{Error, Result};
 
 /// Where Envoy has the module's statistics.
 const PREFIX: &str = "dynamicmodulescustom.multibuffer_tls.";
@@ -71,7 +71,7 @@ impl MultibufferTls {
             Signer::Module
         } else {
             let either = format!("the treatment {MULTIBUFFER_TLS} or {PRIVATE_KEY_PROVIDER}");
-            return Err(scope.testbed.not_declared(&either));
+            return Err(scope.testbed.not_declared(&either).into());
         };
         Ok(Self { gateway: gateway.clone(), signer })
     }
@@ -85,7 +85,7 @@ impl MultibufferTls {
         let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
         let reloaded = async || match self.signer {
             Signer::Module => self.count("certificates_reloaded").await,
-            Signer::PrivateKeyProvider => private_key_provider::certificates(&self.gateway).await,
+            Signer::PrivateKeyProvider => Ok(private_key_provider::certificates(&self.gateway).await?),
         };
         let before = reloaded().await?;
         let (certificate, key) = identity::self_signed_rsa(&Self::NAMES)?;
@@ -139,11 +139,11 @@ impl MultibufferTls {
 
     /// Waits until what `now` counts is above `before`.
     async fn grows(&self, what: &str, before: u64, now: impl AsyncFn() -> Result<u64>) -> Result<()> {
-        eventually(format!("more {what} at {}", self.gateway), CHANGED, async || {
+        Ok(eventually(format!("more {what} at {}", self.gateway), CHANGED, async || {
             let now = now().await?;
             Ok::<_, Error>(if now > before { Seen::Yes(()) } else { Seen::NotYet(format!("{now}, as before")) })
         })
-        .await
+        .await?)
     }
 
     /// One of its counts.
@@ -159,7 +159,7 @@ impl MultibufferTls {
     /// [`Error::Exec`] where the gateway's statistics cannot be read, or what signs is not in it.
     pub async fn batches(&self) -> Result<Batches> {
         if self.signer == Signer::PrivateKeyProvider {
-            return private_key_provider::batches(&self.gateway).await;
+            return Ok(private_key_provider::batches(&self.gateway).await?);
         }
         let counts = self.gateway.proxy_counts(PREFIX).await?;
         let count = |name: &str| self.find(&counts, name);
@@ -177,7 +177,7 @@ impl MultibufferTls {
         found.map(|(_, count)| *count).ok_or_else(|| {
             let reason =
                 "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts";
-            self.gateway.unusable(format!("reading {PREFIX}{name}"), reason)
+            self.gateway.unusable(format!("reading {PREFIX}{name}"), reason).into()
         })
     }
 }

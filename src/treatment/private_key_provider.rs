@@ -7,8 +7,8 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::multibuffer_tls::Batches;
+use crate::cluster::Result;
 use crate::cluster::Workload;
-use crate::error::Result;
 
 /// Name under which Envoy has the extension.
 const EXTENSION: &str = "cryptomb";

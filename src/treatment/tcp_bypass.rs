@@ -6,10 +6,10 @@ use std::time::Duration;
 use meshproof_tcp_bypass::{Counters, Traffic};
 
 use super::{TCP_BYPASS, TCP_BYPASS_LABEL};
-use crate::cluster::{Cluster, Workload};
-use crate::error::{Error, Result};
-use crate::eventually::{Seen, eventually};
+use crate::cluster::{self, Cluster, Workload};
+use crate::cluster::{Seen, eventually};
 use crate::scope::Scope;
+use crate::scope::{Error, Result};
 
 const SELECTOR: &str = "app=tcp-bypass";
 
@@ -35,7 +35,7 @@ impl TcpBypass {
     /// [`Error::NotDeclared`] where the testbed has none.
     pub fn of(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
         if !scope.testbed.record.declares_treatment(TCP_BYPASS) {
-            return Err(scope.testbed.not_declared("the treatment tcp-bypass"));
+            return Err(scope.testbed.not_declared("the treatment tcp-bypass").into());
         }
         Ok(Self { cluster: Arc::clone(cluster) })
     }
@@ -47,16 +47,16 @@ impl TcpBypass {
     pub async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
         scope.label_nodes(&self.cluster, TCP_BYPASS_LABEL, on.then_some("on")).await?;
         if !on {
-            return self.cluster.no_pods(Self::NAMESPACE, SELECTOR, SWITCHED).await;
+            return Ok(self.cluster.no_pods(Self::NAMESPACE, SELECTOR, SWITCHED).await?);
         }
-        eventually(format!("the bypass to run in {}", self.cluster.name()), SWITCHED, async || {
+        Ok(eventually(format!("the bypass to run in {}", self.cluster.name()), SWITCHED, async || {
             match self.agent().await {
                 Ok(_) => Ok(Seen::Yes(())),
-                Err(Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
+                Err(cluster::Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
                 Err(error) => Err(error),
             }
         })
-        .await
+        .await?)
     }
 
     /// What it has done since it was switched on, and of that, what sockets of these pods have sent past TCP since, or since the
@@ -66,20 +66,20 @@ impl TcpBypass {
     /// [`Error::Exec`] where the agent's answer cannot be read; [`Error::NotInTime`] where the agent does not know a pod: that
     /// would not be nothing.
     pub async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
-        eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
+        Ok(eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
             let Some(counters) = self.ask().await? else { return Ok::<_, Error>(Seen::Yes(Default::default())) };
             Ok(match sum(&counters, pods) {
                 Ok(traffic) => Seen::Yes((counters, traffic)),
                 Err(unknown) => Seen::NotYet(format!("no namespace has the address of {unknown}")),
             })
         })
-        .await
+        .await?)
     }
 
     /// The agent's counters, if there is an agent.
-    async fn ask(&self) -> Result<Option<Counters>> {
+    async fn ask(&self) -> cluster::Result<Option<Counters>> {
         let agent = match self.agent().await {
-            Err(Error::NoPod { .. }) => return Ok(None),
+            Err(cluster::Error::NoPod { .. }) => return Ok(None),
             other => other?,
         };
         let command = ["/tcp-bypass", "counters"];
@@ -89,7 +89,7 @@ impl TcpBypass {
             .map_err(|error| agent.unusable(command.join(" "), format!("its counters cannot be read: {error}")))
     }
 
-    async fn agent(&self) -> Result<Workload> {
+    async fn agent(&self) -> cluster::Result<Workload> {
         Workload::find(&self.cluster, Self::NAMESPACE, SELECTOR).await
     }
 }

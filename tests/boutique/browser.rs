@@ -8,7 +8,7 @@ use chromiumoxide::error::CdpError;
 use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
-use meshproof::boutique::{chromium, cluster_of};
+use meshproof::boutique::{PageError, chromium, cluster_of};
 use meshproof::report::{self, Claim, Judgement};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
 use serial_test::file_parallel;
@@ -44,7 +44,7 @@ const FORM: [(&str, &str); 7] = [
 ];
 
 /// The last year that the form offers: years pass, and the card must not expire.
-async fn last_year(visit: &Visit) -> Result<String, Error> {
+async fn last_year(visit: &Visit) -> Result<String, PageError> {
     let script = "[...document.querySelectorAll('#credit_card_expiration_year option')].at(-1)?.value ?? ''";
     let year = visit.page.evaluate(script).await.and_then(|year| Ok(year.into_value::<String>()?));
     year.map_err(|error| failed(&visit.url, error))
@@ -83,8 +83,8 @@ fn address(testbed: &Testbed) -> Result<String, Error> {
     Ok(format!("http://boutique.localhost:{port}"))
 }
 
-fn failed(url: &str, error: impl std::fmt::Display) -> Error {
-    Error::Page { url: url.to_owned(), reason: format!("in Chromium: {error}") }
+fn failed(url: &str, error: impl std::fmt::Display) -> PageError {
+    PageError { url: url.to_owned(), reason: format!("in Chromium: {error}") }
 }
 
 /// For the pictures of a page, once that is there.
@@ -100,7 +100,7 @@ struct Visit {
 impl Visit {
     async fn open(url: &str, profile: &Path) -> Result<Self, Error> {
         let missing = "there is no Chromium: install it (Debian: `apt-get install chromium`) or name one in CHROME";
-        let executable = chromium().ok_or_else(|| Error::Page { url: url.into(), reason: missing.into() })?;
+        let executable = chromium().ok_or_else(|| PageError { url: url.into(), reason: missing.into() })?;
         let config = BrowserConfig::builder()
             .chrome_executable(executable)
             // Root has no sandbox, and containers seldom let anybody else have one; the only site visited is our own.
@@ -128,18 +128,18 @@ impl Visit {
         self.events.abort();
     }
 
-    async fn go(&self, path: &str) -> Result<(), Error> {
+    async fn go(&self, path: &str) -> Result<(), PageError> {
         let url = format!("{}{path}", self.url);
         self.page.goto(&url).await.map(drop).map_err(|error| failed(&url, error))
     }
 
     /// Chooses the option with this value, by what a keyboard does.
-    async fn choose(&self, selector: &str, value: &str) -> Result<(), Error> {
+    async fn choose(&self, selector: &str, value: &str) -> Result<(), PageError> {
         let script = format!("document.querySelector({selector:?}).value = {value:?}");
         self.page.evaluate(script).await.map(drop).map_err(|error| failed(&self.url, error))
     }
 
-    async fn fill(&self, selector: &str, text: &str) -> Result<(), Error> {
+    async fn fill(&self, selector: &str, text: &str) -> Result<(), PageError> {
         let filled = async {
             let field = self.page.find_element(selector).await?;
             field.click().await?.type_str(text).await?;
@@ -157,18 +157,19 @@ impl Visit {
             Ok::<_, CdpError>(())
         };
         pressed.await.map_err(|error| failed(&self.url, format!("pressing `{selector}`: {error}")))?;
-        eventually(format!("another page after pressing `{selector}`"), PATIENCE, async || {
+        Ok(eventually(format!("another page after pressing `{selector}`"), PATIENCE, async || {
             let arrived = "window.left !== true && document.readyState === 'complete'";
             let arrived: bool = self.page.evaluate(arrived).await?.into_value()?;
             Ok::<_, CdpError>(if arrived { Seen::Yes(()) } else { Seen::NotYet("still the old one".into()) })
         })
-        .await
+        .await?)
     }
 
     async fn narrow(&self) -> Result<(), Error> {
         use chromiumoxide::cdp::browser_protocol::emulation::SetDeviceMetricsOverrideParams;
         let phone = SetDeviceMetricsOverrideParams::new(390, 844, 2.0, true);
-        self.page.execute(phone).await.map(drop).map_err(|error| failed(&self.url, error))
+        self.page.execute(phone).await.map_err(|error| failed(&self.url, error))?;
+        Ok(())
     }
 
     /// Claims that the page shown has a heading and what `selector` finds, and is no wider than the window; keeps a
@@ -197,7 +198,7 @@ impl Visit {
         let directory = report::directory(SUITE).join("screenshots");
         let file = directory.join(format!("{name}.png"));
         let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, picture));
-        kept.map_err(|error| Error::Report { path: file, reason: error.to_string() })?;
+        kept.map_err(|error| report::Error { path: file, reason: error.to_string() })?;
         let (title, count, fits, pictures): (String, u32, bool, bool) =
             serde_json::from_str(&found).map_err(|error| failed(&url, error))?;
         let holds = !title.is_empty() && count > 0 && fits && pictures;

@@ -2,8 +2,9 @@
 
 use futures::future::try_join_all;
 use meshproof::boutique::{self, PLACES};
-use meshproof::vantage::{self, Protocol, Vantage, dial, turned_away};
-use meshproof::{Scope, Verdict};
+use meshproof::istio::turned_away;
+use meshproof::probe::{self, Protocol, Vantage, dial};
+use meshproof::{Error, Scope, Verdict};
 use serial_test::file_serial;
 
 use super::SUITE;
@@ -50,14 +51,14 @@ async fn no_service_takes_plaintext() -> Verdict {
         let called = PLACES.map(|(name, _)| name).into_iter().filter(|name| *name != "loadgenerator");
         let refused = called.map(async |name| {
             let pod = boutique::workload(&scope.testbed, name).await?;
-            let naked = vantage::naked(&pod.cluster).await?;
+            let naked = probe::naked(&pod.cluster).await?;
             let port = boutique::port_of(&pod).await?;
             let dials = vec![dial(name, Protocol::Http1, &pod.address, port)];
             let seen = Vantage::Naked(naked).dial(dials).await?;
             let accounts = turned_away(&seen, &pod).await?;
             let claim = boutique::no_plaintext(&seen[0], (&pod, accounts[0].as_ref()), &controls);
             scope.claim(claim);
-            Ok(())
+            Ok::<_, Error>(())
         });
         try_join_all(refused).await?;
         boutique::lift(scope).await

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::try_join;
+use meshproof::compare::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
+use meshproof::host::{Awake, Host, Steal};
+use meshproof::judge::Comparison;
 use meshproof::judge::bounds::Receipt;
 use meshproof::judge::{Arm, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table, turns};
-use meshproof::load::{Asked, Awake, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users};
-use meshproof::report::{self, Comparison, Host, Steal};
-use meshproof::testbed::record::fault;
+use meshproof::record::fault;
+use meshproof::report;
 use meshproof::treatment::TcpBypass;
-use meshproof::{Cluster, Error, Scope};
+use meshproof::{Cluster, Error, Scope, cluster};
 use serde_json::json;
 
 use super::receipts::{Applied, Counted, GATEWAY_BUSY, TLS_HANDSHAKES};
@@ -139,7 +141,7 @@ impl Open {
 
     /// Records a run among `runs`, and takes it as its next.
     fn take(&mut self, run: Run, runs: &Path) -> Result<(), Error> {
-        self.judge.push(run.record(runs)?)
+        Ok(self.judge.push(run.record(runs)?)?)
     }
 }
 
@@ -279,7 +281,7 @@ impl Stage<'_> {
         let again = |why: &str| eprintln!("note: run {order} of {} is made again: {why}", open.trial.id);
         // Of some hundreds of commands that are run in containers over an API server, one ends without what it has printed.
         let made = async || match self.run(&open.row, &open.trial, order, arm).await {
-            Err(error @ Error::Exec { .. }) => {
+            Err(error @ Error::Cluster(cluster::Error::Exec { .. })) => {
                 again(&error.to_string());
                 self.run(&open.row, &open.trial, order, arm).await
             }
@@ -299,7 +301,7 @@ impl Stage<'_> {
         let (bench, asked, plan) = (row.benches.of(arm), row.asked(arm), &trial.plan);
         // Nobody asks a proxy for what no receipt is owed of.
         let handshakes = async || match trial.receipts.contains_key(TLS_HANDSHAKES) {
-            true => bench.tls_handshakes().await,
+            true => Ok::<_, Error>(bench.tls_handshakes().await?),
             false => Ok(None),
         };
         let counts = async || try_join!(handshakes(), Counted::by(self.applied, bench));
@@ -357,7 +359,7 @@ impl Stage<'_> {
         let (host, arguments) = (&self.host, arguments.as_slice());
         let (length, drain) = (length(trial), drain(trial));
         let asked = Asked { comparison: &trial.id, order, host, length, drain, arguments, quiet: self.quiet };
-        bench.run_between(&asked, counts).await
+        Ok(bench.run_between(&asked, counts).await?)
     }
 
     /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it, so what

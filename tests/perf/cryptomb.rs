@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::try_join;
+use meshproof::compare::{Asked, Bench};
+use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
-use meshproof::load::{Asked, Bench};
-use meshproof::report::{Claim, Host, Judgement};
+use meshproof::report::{Claim, Judgement};
 use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
@@ -106,6 +107,7 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
                     quiet: None,
                 })
                 .await
+                .map_err(Error::from)
         };
         let changes = async {
             eventually("both loads under way", UNDER_WAY, async || {

@@ -12,8 +12,8 @@ mod receipts;
 use std::sync::Arc;
 
 use futures::try_join;
+use meshproof::compare::{Bench, Side};
 use meshproof::judge::{Arm, Mode};
-use meshproof::load::{Bench, Side};
 use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serial_test::file_serial;

@@ -1,8 +1,8 @@
 //! What proves that an arm had its treatment and the other had not.
 
 use meshproof::Error;
+use meshproof::compare::Bench;
 use meshproof::judge::Run;
-use meshproof::load::Bench;
 use meshproof::treatment::{Batches, Counters, MultibufferTls, TcpBypass, Traffic};
 
 /// Receipt: the share of its one core that the gateway used.

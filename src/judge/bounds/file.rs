@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Budget, MetricBound, Mode, Plan, Receipt, SCHEMA, Trial};
+use crate::judge::Reference;
 use crate::judge::limit::{Limit, Verdict};
-use crate::report::Reference;
 
 /// Byte offset of what is wrong, and what is.
 type Fault = (usize, String);

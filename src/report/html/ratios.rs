@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::at;
+use crate::judge::Comparison;
 use crate::judge::Limit;
-use crate::report::Comparison;
 
 const WIDTH: f64 = 480.0;
 const LEFT: f64 = 52.0;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::Host;
 use crate::judge::simulate::NOISES;
 use crate::judge::table::Table;
 use crate::judge::tests::{runs, trial};
+use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
-use crate::report::{Claim, Comparison, Host, Judgement, Reference, Report, SCHEMA, html, junit, markdown};
+use crate::report::{Claim, Judgement, Report, SCHEMA, html, junit, markdown};
 
 use super::Picture;
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use meshproof::load::Quiet;
+use meshproof::compare::Quiet;
+use meshproof::record::Record;
 use meshproof::report::{self, Claim, Judgement};
-use meshproof::testbed::record::Record;
 use meshproof_load::serve::Report;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -174,7 +174,7 @@ impl Compare {
 fn hold_testbed() -> Result<Option<Quiet>> {
     match Record::read(&paths::testbed()) {
         Ok(record) => Ok(Quiet::all(&record)?),
-        Err(meshproof::Error::NoTestbed { .. }) => Ok(None),
+        Err(meshproof::record::Error::NoTestbed { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

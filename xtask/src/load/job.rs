@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use meshproof::Testbed;
-use meshproof::load;
+use meshproof::compare;
 use meshproof_load::cli::{RunArguments, print};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +17,7 @@ pub(crate) struct Job {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     parallelism: u32,
     /// Namespace of the pods; one with injection gives each a proxy
-    #[arg(long, default_value = load::Side::Naked.namespace())]
+    #[arg(long, default_value = compare::Side::Naked.namespace())]
     namespace: String,
     /// Image of the load driver; the testbed's own where not given
     #[arg(long)]
@@ -32,7 +32,7 @@ impl Job {
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;
         let testbed = Testbed::connect().await?;
-        let job = load::Job::new(testbed.cluster(&self.cluster)?, &self.namespace, plan, self.parallelism).await?;
+        let job = compare::Job::new(testbed.cluster(&self.cluster)?, &self.namespace, plan, self.parallelism).await?;
         let job = match self.image {
             Some(image) => job.with_image(image),
             None => job,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use meshproof::vantage::{self, Outcome, Protocol, Vantage};
+use meshproof::probe::{self, Outcome, Protocol, Vantage};
 use meshproof::{Cluster, Seen, Testbed, eventually};
 
 /// Bound on the first answer once everything is installed: time for endpoints and certificates to reach the proxies.
@@ -28,8 +28,8 @@ pub(crate) async fn each_way(directory: &Path) -> Result<Instant> {
 async fn call(from: &std::sync::Arc<Cluster>, to: &str) -> Result<Instant> {
     let want = format!("an answer from {to} to a meshed call from {}", from.name());
     let answered = eventually(want, BOUND, async || -> Result<Seen<Instant>> {
-        let vantage = Vantage::Meshed(vantage::caller(from).await?);
-        let dials = vec![vantage::dial("first", Protocol::Http1, vantage::service_host(to), 8080)];
+        let vantage = Vantage::Meshed(probe::caller(from).await?);
+        let dials = vec![probe::dial("first", Protocol::Http1, probe::service_host(to), 8080)];
         let Some(exchange) = vantage.dial(dials).await?.pop() else {
             return Ok(Seen::NotYet("no report".into()));
         };

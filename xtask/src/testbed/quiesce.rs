@@ -9,7 +9,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use meshproof::load::Quiet;
+use meshproof::compare::Quiet;
 use meshproof::{Seen, eventually};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;

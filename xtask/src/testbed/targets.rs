@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use meshproof::testbed::record::{self, Record};
+use meshproof::record::{self, Record};
 
 use crate::local::{self, node};
 use crate::paths;
@@ -56,7 +56,7 @@ impl Targets {
             }
             Err(error) => {
                 let reason = match error {
-                    meshproof::Error::NoTestbed { .. } => "`up` has not finished, there is no testbed.json".into(),
+                    record::Error::NoTestbed { .. } => "`up` has not finished, there is no testbed.json".into(),
                     other => other.to_string(),
                 };
                 let defined = local::Definition::read()?.cluster;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use futures::future::try_join_all;
-use meshproof::testbed::record::{self, Record};
+use meshproof::record::{self, Record};
 use meshproof::treatment;
 
 use super::kubeconfig;

@@ -35,7 +35,7 @@ pub(super) async fn collect(collector: &Collector, engine: Option<&Engine>, targ
     ];
     let processors = async { Ok(processors(&paths::read("/proc/cpuinfo".as_ref())?)) };
     let processors = collector.item("machine/processors.txt", "processors", processors);
-    let written = [meshproof::testbed::record::FILE_NAME, ledger::FILE_NAME].map(|file| {
+    let written = [meshproof::record::FILE_NAME, ledger::FILE_NAME].map(|file| {
         let path = targets.directory.join(file);
         collector.item(format!("testbed/{file}"), "as `up` left it", async move { paths::read(&path) })
     });

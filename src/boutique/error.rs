@@ -1,0 +1,19 @@
+//! Errors of the shop's pages.
+
+use crate::scope;
+
+/// A page of the shop was not answered, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {reason}: see `cargo xtask testbed status`")]
+pub struct PageError {
+    /// The page's address.
+    pub url: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl From<PageError> for scope::Error {
+    fn from(error: PageError) -> Self {
+        Self::suite(error)
+    }
+}

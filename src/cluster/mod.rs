@@ -1,0 +1,407 @@
+//! One cluster's API, the workloads in it, and the testbed that they make up.
+
+mod error;
+mod eventually;
+mod testbed;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::core::{GroupVersionKind, NamespaceResourceScope};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use crate::identity::SpiffeId;
+use crate::record;
+pub use error::{Error, Result};
+pub use eventually::{Seen, eventually};
+pub use testbed::{DIRECTORY_VARIABLE, Testbed};
+
+/// Bound on one command in a container; with what a command takes by itself, of one that takes long.
+pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);
+
+/// Most that is read of a command's output.
+const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Name under which objects are applied.
+const FIELD_MANAGER: &str = "meshproof";
+
+/// What a command in a container can read.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    /// Nothing: it has no standard input.
+    None,
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// Nothing, and that this is all not before the other end of `over` is dropped. Once the command says something on its standard
+    /// error, `begun` is told.
+    Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
+}
+
+/// One cluster of the testbed.
+pub struct Cluster {
+    record: record::Cluster,
+    kubeconfig: PathBuf,
+    client: kube::Client,
+    version: String,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("name", &self.record.name).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(record: record::Cluster, kubeconfig: PathBuf, client: kube::Client, version: String) -> Self {
+        Self { record, kubeconfig, client, version }
+    }
+
+    /// Its name in the mesh.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// What the record says of it.
+    pub fn record(&self) -> &record::Cluster {
+        &self.record
+    }
+
+    /// Version that its API server reports.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// A client bound to it.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// The objects of a kind in a namespace.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client(), namespace)
+    }
+
+    /// The error of a request to its API server.
+    pub fn failed(&self, doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
+        let (cluster, doing) = (self.record.name.clone(), doing.into());
+        move |source| Error::Api { cluster, doing, source: Box::new(source) }
+    }
+
+    /// The start of a command line for it, for example `kubectl --kubeconfig … --context …`.
+    pub fn command(&self, tool: &str) -> String {
+        let path = std::path::absolute(&self.kubeconfig).unwrap_or_else(|_| self.kubeconfig.clone());
+        format!("{tool} --kubeconfig {} --context {}", Path::display(&path), self.record.context)
+    }
+
+    /// The ready pods with these labels.
+    ///
+    /// # Errors
+    /// [`Error::Api`]; [`Error::NoPod`] where none is ready.
+    pub async fn ready_pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+        let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await;
+        let pods = pods.map_err(self.failed(format!("list pods `{selector}` in {namespace}")))?.items;
+        let (ready, unready): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
+        if ready.is_empty() {
+            let names: Vec<_> = unready.iter().map(|pod| format!("{} ({})", pod.name_any(), phase(pod))).collect();
+            let seen =
+                if names.is_empty() { "nor any that is not".into() } else { format!("only {}", names.join(", ")) };
+            let (namespace, selector) = (namespace.into(), selector.into());
+            return Err(Error::NoPod { cluster: self.record.name.clone(), namespace, selector, seen });
+        }
+        Ok(ready)
+    }
+
+    /// Waits until there is no pod with these labels, not even one on its way out.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`].
+    pub async fn no_pods(&self, namespace: &str, selector: &str, within: Duration) -> Result<()> {
+        let want = format!("no pod `{selector}` to be left in {namespace} of {}", self.record.name);
+        eventually(want, within, async || {
+            let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await?.items;
+            let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+            Ok::<_, kube::Error>(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
+        })
+        .await
+    }
+
+    /// Runs a command in a container and returns what it prints. Standard input, where given, is written whole.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where it cannot be started, takes too long or exits otherwise than with 0.
+    pub async fn exec(&self, at: (&str, &str, &str), command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
+        self.exec_within(EXEC_BOUND, at, command, stdin.map_or(Input::None, Input::Bytes)).await
+    }
+
+    /// As [`Self::exec`], for a command that is known to take long: it has until `bound`.
+    ///
+    /// # Errors
+    /// As [`Self::exec`].
+    pub(crate) async fn exec_within(
+        &self,
+        bound: Duration,
+        at: (&str, &str, &str),
+        command: &[&str],
+        input: Input<'_>,
+    ) -> Result<String> {
+        let (namespace, pod, container) = at;
+        let failed = |reason: String| Error::Exec {
+            cluster: self.record.name.clone(),
+            namespace: namespace.into(),
+            pod: pod.into(),
+            command: command.join(" "),
+            reason,
+        };
+        let (bytes, over, begun) = match input {
+            Input::None => (None, None, None),
+            Input::Bytes(bytes) => (Some(bytes), None, None),
+            Input::Until { over, begun } => (None, Some(over), Some(begun)),
+        };
+        let running = async {
+            let has_input = bytes.is_some() || over.is_some();
+            let parameters = AttachParams::default().container(container).stdin(has_input).stderr(true);
+            let pods = self.api::<Pod>(namespace);
+            let attached = pods.exec(pod, command.iter().copied(), &parameters).await;
+            let mut attached = attached.map_err(|error| error.to_string())?;
+            let status = attached.take_status();
+            let (out, err) = (attached.stdout(), attached.stderr());
+            let writer = attached.stdin();
+            let input = async {
+                let Some(mut writer) = writer else { return Ok(()) };
+                if let Some(bytes) = bytes {
+                    writer.write_all(bytes).await?;
+                }
+                if let Some(over) = over {
+                    // It says so by its end, however that comes.
+                    drop(over.await);
+                }
+                writer.shutdown().await
+            };
+            let (input, out, err) = tokio::join!(input, read_all(out, None), read_all(err, begun));
+            let status = match status {
+                Some(status) => status.await,
+                None => None,
+            };
+            match status {
+                Some(status) if status.status.as_deref() == Some("Success") => {}
+                // The message tells a command that failed from one that could not be started.
+                Some(status) => {
+                    return Err(format!("{}: {}", status.message.unwrap_or_default(), err?.trim()));
+                }
+                None => return Err("the connection ended before the command did".into()),
+            }
+            input.map_err(|error| format!("writing its input: {error}"))?;
+            out
+        };
+        let bounded = tokio::time::timeout(bound, running).await;
+        bounded.unwrap_or_else(|_| Err(format!("not done after {bound:?}"))).map_err(failed)
+    }
+
+    /// What a container has logged in the last `since`.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub async fn logs(&self, at: (&str, &str, &str), since: Duration) -> Result<String> {
+        let (namespace, pod, container) = at;
+        let parameters = LogParams {
+            container: Some(container.into()),
+            // The API counts whole seconds; one more than none.
+            since_seconds: Some(i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)),
+            ..LogParams::default()
+        };
+        let logs = self.api::<Pod>(namespace).logs(pod, &parameters).await;
+        logs.map_err(self.failed(format!("read the logs of {namespace}/{pod}/{container}")))
+    }
+
+    /// Applies an object given as JSON, whatever its kind.
+    ///
+    /// # Errors
+    /// [`Error::Api`], also for a kind that the cluster does not know.
+    pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
+        let (api, name, what) = self.api_of(object).await?;
+        let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
+        applied.map_err(self.failed(format!("apply {what}")))
+    }
+
+    /// Where an object given as JSON belongs: the interface to its kind, its name, and what to call it in an error.
+    ///
+    /// # Errors
+    /// [`Error::Api`], also for a kind that the cluster does not know.
+    pub(crate) async fn api_of(&self, object: &Value) -> Result<(Api<DynamicObject>, String, String)> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (kind, name, namespace) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
+        let what = format!("{kind} {namespace}/{name}");
+        let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+        let known = kube::discovery::pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, kind)).await;
+        let (resource, _) = known.map_err(self.failed(format!("find the kind of {what}")))?;
+        let api: Api<DynamicObject> = match namespace {
+            "" => Api::all_with(self.client(), &resource),
+            namespace => Api::namespaced_with(self.client(), namespace, &resource),
+        };
+        Ok((api, name.to_owned(), what))
+    }
+}
+
+/// To its end; `begun` is told of the first that comes.
+async fn read_all(
+    stream: Option<impl AsyncRead + Unpin>,
+    mut begun: Option<oneshot::Sender<()>>,
+) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        let mut stream = stream.take(OUTPUT_LIMIT);
+        while stream.read_buf(&mut bytes).await.map_err(|error| format!("reading its output: {error}"))? > 0 {
+            // Nobody may want to know.
+            let _ = begun.take().map(|begun| begun.send(()));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "its output is not text".into())
+}
+
+/// Whether a pod is ready and not on its way out.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("of no known phase")
+}
+
+/// A pod of the mesh, or beside it.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Where it runs.
+    pub cluster: Arc<Cluster>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its address.
+    pub address: String,
+    /// Its service account.
+    pub service_account: String,
+}
+
+impl Workload {
+    /// The first ready pod with these labels.
+    ///
+    /// # Errors
+    /// As [`Cluster::ready_pods`].
+    pub async fn find(cluster: &Arc<Cluster>, namespace: &str, selector: &str) -> Result<Self> {
+        let pods = cluster.ready_pods(namespace, selector).await?;
+        let found = pods.iter().find_map(|pod| {
+            Some(Self {
+                cluster: Arc::clone(cluster),
+                namespace: namespace.into(),
+                pod: pod.name_any(),
+                address: pod.status.as_ref()?.pod_ip.clone()?,
+                service_account: pod.spec.as_ref()?.service_account_name.clone()?,
+            })
+        });
+        found.ok_or_else(|| Error::NoPod {
+            cluster: cluster.name().into(),
+            namespace: namespace.into(),
+            selector: selector.into(),
+            seen: "only some without an address or a service account".into(),
+        })
+    }
+
+    /// The identity that the mesh gives it.
+    pub fn spiffe_id(&self, trust_domain: &str) -> SpiffeId {
+        SpiffeId::workload(trust_domain, &self.namespace, &self.service_account)
+    }
+
+    /// A container of it, for [`Cluster::exec`] and [`Cluster::logs`].
+    pub fn container<'a>(&'a self, container: &'a str) -> (&'a str, &'a str, &'a str) {
+        (&self.namespace, &self.pod, container)
+    }
+
+    /// The error of a `command` whose answer cannot be used, for that reason.
+    pub(crate) fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Exec {
+            cluster: self.cluster.name().into(),
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            command: command.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Counters and gauges of its proxy whose names match `filter`, a regular expression.
+    ///
+    /// # Errors
+    /// As [`Cluster::exec`].
+    pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<(String, u64)>> {
+        let stats = self.proxy_admin(&format!("stats?filter={filter}")).await?;
+        let count = |line: &str| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        Ok(stats.lines().filter_map(count).collect())
+    }
+
+    /// What its proxy's administration interface answers to a GET of `path`.
+    ///
+    /// # Errors
+    /// As [`Cluster::exec`].
+    pub async fn proxy_admin(&self, path: &str) -> Result<String> {
+        self.cluster.exec(self.container("istio-proxy"), &["pilot-agent", "request", "GET", path], None).await
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} in {}", self.namespace, self.pod, self.cluster.name())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A workload of a cluster that is not there, for tests that only need its name. Wants a Tokio runtime.
+    pub(crate) fn workload() -> Workload {
+        workload_of("cluster1")
+    }
+
+    pub(crate) fn workload_of(cluster: &str) -> Workload {
+        let record = record::Cluster {
+            name: cluster.into(),
+            network: "network1".into(),
+            kubeconfig: "/testbed/kubeconfig".into(),
+            context: cluster.into(),
+            ingress: None,
+            eastwest: None,
+            intermediate_cert: String::new(),
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let config = kube::Config::new("http://127.0.0.1:1/".parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let cluster = Cluster::new(record, "/testbed/kubeconfig".into(), client, "v1.34.3".into());
+        Workload {
+            service_account: format!("probe-{}", cluster.name()),
+            cluster: Arc::new(cluster),
+            namespace: "pinnacle".into(),
+            pod: "probe-0".into(),
+            address: "192.168.0.9".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_line_names_the_kubeconfig_and_the_context() {
+        let command = workload().cluster.command("kubectl");
+        assert_eq!(command, "kubectl --kubeconfig /testbed/kubeconfig --context cluster1");
+    }
+}

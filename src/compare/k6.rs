@@ -1,0 +1,286 @@
+//! The seed's own load generator for TLS, k6, beside the driver: the same gateway, the same request, a new connection each.
+//!
+//! k6 knows no intended send time: a user that waits for a slow answer does not ask, and what a stall kept from being asked is in
+//! no latency. Its request duration begins on an open connection, without connecting and without TLS; only the iteration's holds
+//! both. So `p99_us` of such a run is the iteration's, the counterpart of the driver's total.
+
+use std::time::{Duration, Instant};
+
+use futures::try_join;
+use k8s_openapi::api::core::v1::Service;
+use meshproof_load::Limits;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
+use super::cost::Cost;
+use super::quiet::{Quiet, held};
+use crate::cluster::{self, EXEC_BOUND};
+use crate::compare::{Error, Result};
+use crate::host::Host;
+use crate::judge::Run;
+use crate::scope::Scope;
+
+/// The seed's script, as far as it is one for any machine.
+const SCRIPT: &str = include_str!("../../fixtures/perf/k6.js");
+
+/// Says that it begins, and runs k6 with the script, its first argument, and further ones; when its input has ended, says how many
+/// processors there are for k6, and what that has printed.
+const RUN: &str = r#"script="$1"; shift; echo begins >&2; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
+while read -r _; do :; done; nproc; printf '%s\n' "$told"; exit $ended"#;
+
+/// What k6 takes until it makes load.
+const STARTS: Duration = Duration::from_millis(400);
+
+/// Name of k6's deployment, of its container, and of its part of a run's costs.
+const NAME: &str = "k6";
+
+/// What k6 is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Users {
+    /// Virtual users: each makes one request at a time.
+    pub users: u32,
+    /// For so many seconds.
+    pub seconds: u32,
+    /// Iterations a second, of all users; as many as they can where not given, as in the seed.
+    pub rate: Option<u32>,
+    /// Name that the gateway is asked for, in SNI and `Host`.
+    pub name: String,
+    /// Path and query.
+    pub path: String,
+    /// As [`Asked::drain`](super::Asked::drain).
+    pub drain: Duration,
+}
+
+impl Bench {
+    /// Starts k6 beside the client, until the test ends.
+    ///
+    /// # Errors
+    /// As [`Bench::start`].
+    pub async fn with_k6(mut self, scope: &Scope) -> Result<Self> {
+        scope.scale(&self.cluster, Side::Naked.namespace(), NAME, 1).await?;
+        self.k6 = Some(ready(&self.cluster, Side::Naked, NAME).await?);
+        Ok(self)
+    }
+
+    /// As [`Bench::run_between`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. What `quiet` holds meanwhile is
+    /// no receipt: k6 does not say when it began.
+    ///
+    /// The run has the fields of the seed's summary as metrics: `total_*` is the iteration's duration, `request_*` the
+    /// request's, `handshake_*` that of TLS, `request_tls_*` the sum of the two before, each as `*_mean_us` and `*_p99_us`; and
+    /// `virtual_users`, `requests` and `checks`, those that passed.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where k6 cannot run, its summary is not as expected, or nothing was answered.
+    pub async fn run_k6<T, E>(
+        &self,
+        comparison: &str,
+        order: u32,
+        host: &Host,
+        told: &Users,
+        quiet: Option<&Quiet>,
+        counts: impl AsyncFn() -> Result<T, E>,
+    ) -> Result<(Run, [T; 2])>
+    where
+        Error: From<E>,
+    {
+        let counts = async || Ok::<_, Error>(counts().await?);
+        let (Some(k6), Some(_)) = (&self.k6, self.gateway()) else {
+            return Err(cluster::Error::NoPod {
+                cluster: self.cluster.name().into(),
+                namespace: Side::Naked.namespace().into(),
+                selector: format!("app={NAME}"),
+                seen: "for neither it nor the gateway was started with this bench".into(),
+            }
+            .into());
+        };
+        let Users { users, seconds, rate, .. } = told;
+        let plan = json!({ "k6": { "users": users, "seconds": seconds, "rate": rate } });
+        let mut run = Run::new(comparison, order, host.clone(), plan);
+        let arguments = told.arguments(&self.gateway_address().await?);
+        let mut command = vec!["/usr/bin/sh", "-c", RUN, "k6", SCRIPT];
+        command.extend(arguments.iter().map(String::as_str));
+        let own_cost = async || -> Result<Cost> { Ok(Cost::of(k6, NAME).await?) };
+        let began = Instant::now();
+        let (before, own_before, counted_before) = try_join!(self.cost(), own_cost(), counts())?;
+        let length = Duration::from_secs((*seconds).into());
+        let (output, _) = held(quiet, STARTS + length + told.drain, async |input| -> Result<_> {
+            Ok(self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await?)
+        })
+        .await?;
+        let (after, own_after, counted_after) = try_join!(self.cost(), own_cost(), counts())?;
+        let failed = |reason: String| k6.unusable("k6 run", reason);
+        let (processors, summary) = parse(&output).map_err(failed)?;
+        summary.record(&mut run).map_err(failed)?;
+        let requests = run.requests as f64;
+        let own = own_after.cpu_us - own_before.cpu_us;
+        run.measure(format!("cpu_us_per_request/{NAME}"), (own / requests).max(f64::MIN_POSITIVE), "us");
+        run.saturated = saturated(own / summary.microseconds(), processors);
+        costs(&mut run, requests, own / requests, (&before, &after));
+        run.duration = began.elapsed().as_secs_f64();
+        Ok((run, [counted_before, counted_after]))
+    }
+
+    /// The address of the gateway's service: k6 takes no name for a name.
+    async fn gateway_address(&self) -> Result<String> {
+        let namespace = Side::Meshed.namespace();
+        let service = self.cluster.api::<Service>(namespace).get(GATEWAY).await;
+        let service = service.map_err(self.cluster.failed(format!("read service {namespace}/{GATEWAY}")))?;
+        Ok(service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default())
+    }
+}
+
+impl Users {
+    /// Arguments of `k6 run`, where the gateway is at `address`.
+    fn arguments(&self, address: &str) -> Vec<String> {
+        let Self { users, seconds, rate, name, path, drain: _ } = self;
+        let hosts = json!({ name.as_str(): address });
+        let variables = [
+            format!("USERS={users}"),
+            format!("SECONDS={seconds}"),
+            format!("RATE={}", rate.unwrap_or(0)),
+            format!("HOSTS={hosts}"),
+            format!("ADDRESS=https://{name}:{GATEWAY_PORT}{path}"),
+        ];
+        variables.into_iter().flat_map(|variable| ["-e".to_owned(), variable]).collect()
+    }
+}
+
+/// Why the generator was the bottleneck, if it was: k6 says nothing of itself, but its control group says what it used.
+fn saturated(cores_used: f64, processors: u32) -> Option<String> {
+    let (share, limit) = (cores_used / f64::from(processors.max(1)), Limits::default().cpu);
+    let used = share * 100.0;
+    (share > limit)
+        .then(|| format!("k6 used {used:.0} % of its {processors} processors, more than {:.0} %", limit * 100.0))
+}
+
+/// The end-of-test summary, as k6 gives it to the script; what is read of it must be there.
+#[derive(Debug, Deserialize)]
+struct Summary {
+    metrics: Metrics,
+    state: State,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    test_run_duration_ms: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metrics {
+    iteration_duration: Metric<Trend>,
+    /// There only where a request was answered as expected.
+    #[serde(rename = "http_req_duration{expected_response:true}")]
+    request: Option<Metric<Trend>>,
+    http_req_tls_handshaking: Metric<Trend>,
+    http_reqs: Metric<Counter>,
+    checks: Metric<Rate>,
+    /// Users there were; of a rate not all of them need have had anything to do.
+    vus_max: Metric<Gauge>,
+    /// Of a rate only: iterations for which no user was free.
+    dropped_iterations: Option<Metric<Counter>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metric<V> {
+    contains: String,
+    values: V,
+}
+
+/// In milliseconds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all that the script asks for has to be there, whether or not it is used")]
+struct Trend {
+    avg: f64,
+    min: f64,
+    med: f64,
+    max: f64,
+    #[serde(rename = "p(95)")]
+    p95: f64,
+    #[serde(rename = "p(99)")]
+    p99: f64,
+    count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Counter {
+    count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rate {
+    passes: u64,
+    fails: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gauge {
+    max: u32,
+}
+
+/// The number of processors, and the summary below it.
+fn parse(output: &str) -> std::result::Result<(u32, Summary), String> {
+    let (processors, json) = output.split_once('\n').ok_or("it printed no summary")?;
+    let processors = processors.trim().parse().map_err(|_| format!("`{processors}` is no number of processors"))?;
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let summary: Summary = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| format!("its summary cannot be read: {}: {}", error.path(), error.inner()))?;
+    deserializer.end().map_err(|error| format!("more follows its summary: {error}"))?;
+    Ok((processors, summary))
+}
+
+impl Summary {
+    fn microseconds(&self) -> f64 {
+        self.state.test_run_duration_ms * 1e3
+    }
+
+    /// As a run's metrics.
+    fn record(&self, run: &mut Run) -> std::result::Result<(), String> {
+        let Metrics { iteration_duration, request, http_req_tls_handshaking: tls, http_reqs, checks, vus_max, .. } =
+            &self.metrics;
+        let request = request.as_ref().ok_or("no request was answered")?;
+        let trends = [("iteration", iteration_duration), ("request", request), ("TLS handshake", tls)];
+        for (name, trend) in trends {
+            if trend.contains != "time" {
+                return Err(format!("the {name} duration is `{}` and no time", trend.contains));
+            }
+            if trend.values.p99 <= 0.0 {
+                return Err(format!("the {name} duration is 0 at p99: that was not measured"));
+            }
+        }
+        let (passes, fails) = (checks.values.passes, checks.values.fails);
+        if http_reqs.values.count != passes + fails {
+            return Err(format!(
+                "{} requests and {} checks: one request an iteration is owed, and a check of each",
+                http_reqs.values.count,
+                passes + fails
+            ));
+        }
+        for (name, parts) in [
+            ("total", &[iteration_duration][..]),
+            ("request", &[request]),
+            ("handshake", &[tls]),
+            // As the seed does; the sum of two 99th percentiles is not that of the sum.
+            ("request_tls", &[request, tls]),
+        ] {
+            let sum = |of: fn(&Trend) -> f64| parts.iter().map(|part| of(&part.values)).sum::<f64>() * 1e3;
+            run.measure(format!("{name}_mean_us"), sum(|trend| trend.avg), "us");
+            run.measure(format!("{name}_p99_us"), sum(|trend| trend.p99), "us");
+        }
+        run.measure("p50_us", iteration_duration.values.med * 1e3, "us");
+        run.measure("p99_us", iteration_duration.values.p99 * 1e3, "us");
+        run.measure("requests_per_second", passes as f64 * 1e3 / self.state.test_run_duration_ms, "1/s");
+        run.measure("virtual_users", vus_max.values.max.into(), "users");
+        run.measure("requests", http_reqs.values.count as f64, "requests");
+        run.measure("checks", passes as f64, "passed");
+        run.dropped = self.metrics.dropped_iterations.as_ref().map_or(0, |dropped| dropped.values.count);
+        run.requests = passes + fails + run.dropped;
+        run.errors = fails;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! The proxies' own account of an exchange: one access log line at each end, found by exact addresses.
+//!
+//! The caller's end of a connection is what the client's proxy logs as `downstream_remote_address`; what the
+//! answering probe saw as its peer and as its own end is what the server's proxy logs as `upstream_local_address` and
+//! `upstream_host`. Proxies pool HTTP connections, so HTTP lines are known by the request's nonce: at the source by that
+//! alone, at the destination by both.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cluster::Result;
+use crate::cluster::Workload;
+use crate::cluster::{Seen, eventually};
+use crate::identity::{Certificate, SpiffeId};
+use crate::probe::{Exchange, Vantage};
+
+/// Proxies flush their logs every second, and log TCP when a connection ends.
+const FLUSH_BOUND: Duration = Duration::from_secs(10);
+
+/// Bound on reading logs once: one that is not handed out must not use up the time of every other look.
+const READ_BOUND: Duration = Duration::from_secs(5);
+
+/// One line of a proxy's access log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessEntry(BTreeMap<String, String>);
+
+impl AccessEntry {
+    /// Reads a line; `None` where it is not one of an access log. Absent values (`-`, `null`) are left out.
+    pub fn parse(line: &str) -> Option<Self> {
+        let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };
+        // What the proxy logs of itself may be JSON too.
+        if !fields.contains_key("downstream_remote_address") {
+            return None;
+        }
+        let text = |value| match value {
+            Value::String(text) if text != "-" && !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        Some(Self(fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect()))
+    }
+
+    /// The value of a field.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.0.get(field).map(String::as_str)
+    }
+
+    /// Whether it is of what the workload called, and not of who called it.
+    pub fn is_outbound(&self) -> bool {
+        self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("outbound|"))
+    }
+
+    /// Whether it is of the request that its sender gave this `x-request-id`.
+    pub fn is_of_request(&self, id: &str) -> bool {
+        self.get("request_id").is_some_and(|logged| without_trace_reason(logged) == without_trace_reason(id))
+    }
+
+    fn is(&self, field: &str, value: Option<&str>) -> bool {
+        value.is_some() && self.get(field) == value
+    }
+
+    fn carries(&self, nonce: &str) -> bool {
+        let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
+        in_path || self.is_of_request(nonce)
+    }
+
+    /// Whether it is the account that the caller's proxy gives of `exchange`.
+    fn is_source_of(&self, exchange: &Exchange) -> bool {
+        if exchange.dial.protocol.is_http() {
+            // A destination's line carries the nonce too; only the source's names where the request was sent on to.
+            let inbound = self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("inbound|"));
+            return !inbound && self.carries(&exchange.dial.nonce);
+        }
+        // Between this machine and a gateway, ports are translated.
+        let from_pod = !matches!(exchange.vantage, Vantage::Host);
+        from_pod && self.is("downstream_remote_address", exchange.report.local_address.as_deref())
+    }
+
+    /// Whether it is the account that the answering probe's proxy gives of `exchange`.
+    fn is_destination_of(&self, exchange: &Exchange) -> bool {
+        let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
+        let who = exchange.report.who.as_ref();
+        // Both addresses: the kernel gives one port to several connections, as long as they go to different ones.
+        http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
+            && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
+    }
+
+    /// Whether it says that the connection of `exchange` matched nothing that the proxy serves: Envoy's `NR`.
+    fn turns_away(&self, exchange: &Exchange) -> bool {
+        self.is("downstream_remote_address", exchange.report.local_address.as_deref())
+            && self.get("response_flags").is_some_and(|flags| flags.split(',').any(|flag| flag == "NR"))
+    }
+
+    /// What it says of the identity at the far end of the connection this proxy made (`upstream`) or accepted
+    /// (`downstream`).
+    pub(crate) fn side(&self, direction: &str) -> Side<'_> {
+        let field = |name: &str| self.get(&format!("{direction}_{name}"));
+        Side {
+            own: field("local_uri_san"),
+            peer: field("peer_uri_san"),
+            certificate: field("peer_cert"),
+            tls: field("tls_version"),
+        }
+    }
+}
+
+/// One end's view of a mutually authenticated connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Side<'a> {
+    /// Who this end says it is.
+    pub(crate) own: Option<&'a str>,
+    /// Whom it authenticated.
+    pub(crate) peer: Option<&'a str>,
+    /// By which certificate, as the log encodes it.
+    certificate: Option<&'a str>,
+    /// Over which version.
+    pub(crate) tls: Option<&'a str>,
+}
+
+impl Side<'_> {
+    /// The peer's certificate.
+    pub(crate) fn certificate(&self) -> Result<Certificate, String> {
+        let encoded = self.certificate.ok_or("no certificate was logged")?;
+        Certificate::from_pem("the certificate in the log", &percent_decoded(encoded))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether this end was `own` and authenticated `peer`.
+    pub(crate) fn is_between(&self, own: &SpiffeId, peer: &SpiffeId) -> bool {
+        self.own == Some(&own.to_string()) && self.peer == Some(&peer.to_string())
+    }
+}
+
+/// A request id without what proxies write into it. Envoy notes in the fifteenth character of a UUID whether the request is
+/// traced: 4 for not, 9, a and b for why it is (`pack_trace_reason` of its `UuidRequestIdConfig`, on by default). Istio
+/// traces one request of a hundred where nothing else is said. What is not a UUID is left as it is.
+fn without_trace_reason(id: &str) -> (&str, &str) {
+    const REASON: usize = 14;
+    let is_uuid = id.len() == 36 && id.is_ascii();
+    if is_uuid { (&id[..REASON], &id[REASON + 1..]) } else { (id, "") }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let escaped = bytes.get(index + 1..index + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if bytes[index] == b'%' => {
+                decoded.push(byte);
+                index += 3;
+            }
+            _ => {
+                decoded.push(bytes[index]);
+                index += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// What both proxies log of one exchange.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The proxy beside the caller, or the gateway it called.
+    pub source: AccessEntry,
+    /// The proxy beside the probe that answered.
+    pub destination: AccessEntry,
+}
+
+/// Finds what the proxies of `source` and `destination` log of each exchange. An exchange that was not answered, or
+/// of which an end logs nothing in time, has no ends: that is for its claim to judge.
+///
+/// # Errors
+/// Where the logs cannot be read.
+pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &Workload) -> Result<Vec<Option<Ends>>> {
+    let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
+    let of = |exchange: &Exchange, (at_source, at_destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
+        let source = at_source.iter().find(|entry| entry.is_source_of(exchange))?.clone();
+        let destination = at_destination.iter().find(|entry| entry.is_destination_of(exchange))?.clone();
+        Some(Ends { source, destination })
+    };
+    let read = async || futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
+    let missing = |logs: &_| {
+        let missing = answered.iter().filter(|exchange| of(exchange, logs).is_none());
+        missing.map(|exchange| exchange.dial.id.clone()).collect()
+    };
+    let logs = read_until("both proxies to log every exchange", FLUSH_BOUND, read, missing).await?;
+    Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
+}
+
+/// Finds the proxy of `destination`'s own account of connections that came to it straight from the caller and that it
+/// turned away for what they spoke. Where it gives none in time, that is for the claim to judge.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
+    let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.turns_away(exchange)).cloned();
+    let missing = |log: &Vec<AccessEntry>| {
+        let refused = exchanges.iter().filter(|exchange| !exchange.outcome().is_answered());
+        let missing = refused.filter(|exchange| of(exchange, log).is_none());
+        missing.map(|exchange| exchange.dial.id.clone()).collect()
+    };
+    let read = async || entries(destination, exchanges).await;
+    let log = read_until("the proxy to log every refusal", FLUSH_BOUND, read, missing).await?;
+    Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
+}
+
+/// Reads logs until nothing is `missing` in them, for at most `within`, and returns the last that were read: what is missing
+/// in the end is missing evidence, and fails the claim it belongs to; not the others.
+///
+/// # Errors
+/// Where they could not be read even once.
+pub(crate) async fn read_until<L: Default>(
+    want: &str,
+    within: Duration,
+    mut read: impl AsyncFnMut() -> Result<L>,
+    missing: impl Fn(&L) -> Vec<String>,
+) -> Result<L> {
+    let mut last = None;
+    let complete = eventually(want, within, async || {
+        let Ok(logs) = tokio::time::timeout(READ_BOUND, read()).await else {
+            return Ok(Seen::NotYet(format!("a log was not handed out within {READ_BOUND:?}")));
+        };
+        let missing = missing(last.insert(logs?));
+        let seen = if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) };
+        Ok::<_, crate::cluster::Error>(seen)
+    });
+    match complete.await {
+        Err(error) if last.is_none() => return Err(error),
+        Err(incomplete) => eprintln!("note: {incomplete}"),
+        Ok(()) => {}
+    }
+    Ok(last.unwrap_or_default())
+}
+
+/// What a workload's proxy has logged since the first of the exchanges began.
+async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<AccessEntry>> {
+    let oldest = exchanges.iter().map(|exchange| exchange.started.elapsed()).max().unwrap_or_default();
+    logged(workload, oldest).await
+}
+
+/// What a workload's proxy has logged in the last `within`.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub(crate) async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
+    let log = workload.cluster.logs(workload.container("istio-proxy"), within + Duration::from_secs(1)).await?;
+    Ok(log.lines().filter_map(AccessEntry::parse).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use meshproof_probe::{DialReport, Outcome, Protocol, WhoAmI};
+    use serde_json::json;
+
+    use super::*;
+
+    fn exchange(protocol: Protocol) -> Exchange {
+        let (peer_address, local_address) = ("127.0.0.6:41000".into(), "10.0.0.2:8083".into());
+        let who = WhoAmI { peer_address, local_address, ..WhoAmI::default() };
+        let report = DialReport {
+            id: "id".into(),
+            outcome: Outcome::Answered { status: None },
+            local_address: Some("192.168.0.9:55000".into()),
+            remote_address: None,
+            who: Some(who),
+            tls: None,
+            elapsed_us: 1,
+        };
+        let mut dial = crate::probe::dial("id", protocol, "probe", 80);
+        dial.nonce = "0123456789ab".into();
+        let cluster = crate::cluster::tests::workload();
+        Exchange { vantage: Vantage::Meshed(cluster), dial, report, started: Instant::now() }
+    }
+
+    fn entry(fields: Value) -> AccessEntry {
+        AccessEntry::parse(&fields.to_string()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn tcp_is_found_by_addresses_at_both_ends() {
+        let tcp = exchange(Protocol::Tcp);
+        let source = entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "-" }));
+        let destination = |host: &str| {
+            entry(json!({
+                "downstream_remote_address": "10.0.0.1:1", "upstream_local_address": "127.0.0.6:41000",
+                "upstream_host": host,
+            }))
+        };
+        let another = destination("10.0.0.2:8084");
+        assert!(!another.is_destination_of(&tcp), "the same port, in a connection to another port of the probe");
+        let destination = destination("10.0.0.2:8083");
+        assert!(source.is_source_of(&tcp) && destination.is_destination_of(&tcp));
+        assert!(!destination.is_source_of(&tcp) && !source.is_destination_of(&tcp));
+    }
+
+    #[tokio::test]
+    async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
+        let http = exchange(Protocol::Http2);
+        let line = |path: &str, id: &str| {
+            entry(json!({
+                "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "127.0.0.6:41000",
+                "upstream_host": "10.0.0.2:8083", "path": path, "request_id": id,
+            }))
+        };
+        assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
+        assert!(line("/meshproof.probe.v1.Probe/WhoAmI", "0123456789ab").is_source_of(&http));
+        let mut inbound = line("/whoami?nonce=0123456789ab", "-");
+        inbound.0.insert("upstream_cluster".into(), "inbound|8081||".into());
+        assert!(inbound.is_destination_of(&http) && !inbound.is_source_of(&http), "both ends may share a log");
+        assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+    }
+
+    #[test]
+    fn a_request_is_the_same_whether_it_is_traced_or_not() {
+        let logged = |id: &str| entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "request_id": id }));
+        // Sent with a 4, of which the proxy made a 9 for it was one of the hundred that are traced.
+        let sent = "be14475b-a5cc-48ba-8019-5cf9c822949e";
+        assert!(logged(sent).is_of_request(sent));
+        assert!(logged("be14475b-a5cc-98ba-8019-5cf9c822949e").is_of_request(sent));
+        for another in ["be14475b-a5cc-48ba-8019-5cf9c822949f", "be14475b-a5cc-49ba-8019-5cf9c822949e"] {
+            assert!(!logged(another).is_of_request(sent), "{another}");
+        }
+        assert!(logged("r").is_of_request("r") && !logged("s").is_of_request("r"), "any text may be an id");
+        assert!(!logged("-").is_of_request(sent), "none");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_known_by_its_connection_and_its_flag() {
+        let refused = exchange(Protocol::Http1);
+        let line =
+            |caller: &str, flags: &str| entry(json!({ "downstream_remote_address": caller, "response_flags": flags }));
+        assert!(line("192.168.0.9:55000", "NR").turns_away(&refused));
+        assert!(!line("192.168.0.9:55000", "-").turns_away(&refused), "served");
+        assert!(!line("192.168.0.9:55001", "NR").turns_away(&refused), "another's");
+    }
+
+    #[test]
+    fn an_unanswered_exchange_matches_no_line_however_empty() {
+        let empty = entry(json!({ "downstream_remote_address": null, "upstream_local_address": "" }));
+        assert!(!empty.is("upstream_local_address", None) && empty.get("downstream_remote_address").is_none());
+    }
+
+    #[test]
+    fn lines_that_are_not_of_an_access_log_are_left_out() {
+        assert_eq!(AccessEntry::parse("2026-01-01 info Envoy proxy is ready"), None);
+        assert_eq!(AccessEntry::parse(r#"{"level":"info","msg":"ready"}"#), None);
+        assert_eq!(AccessEntry::parse("[1, 2]"), None);
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_and_what_only_looks_like_it_is_kept() {
+        assert_eq!(percent_decoded("a%0Ab%2Bc%"), "a\nb+c%");
+        assert_eq!(percent_decoded("100%zz"), "100%zz");
+    }
+}

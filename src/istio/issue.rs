@@ -1,0 +1,102 @@
+//! A certificate from the mesh's own authority, asked for as a workload's agent asks for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::PostParams;
+use meshproof_probe::dial::grpc;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::cluster::Testbed;
+use crate::cluster::{Cluster, Workload};
+use crate::identity::{self, ClientCertificate};
+use crate::istio::{Error, Result};
+
+/// Where istiod runs.
+const NAMESPACE: &str = "istio-system";
+const SELECTOR: &str = "app=istiod";
+
+/// istiod's TLS port for workloads, and the name its certificate carries.
+const PORT: u16 = 15012;
+const SERVER_NAME: &str = "istiod.istio-system.svc";
+
+const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+
+/// How long the certificate is to be valid.
+const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// Bound on the whole of it.
+const BOUND: Duration = Duration::from_secs(15);
+
+/// A certificate for the identity of `workload`, issued by istiod of the workload's cluster.
+///
+/// # Errors
+/// [`Error::NotIssued`], by step.
+pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCertificate> {
+    let id = workload.spiffe_id(testbed.trust.domain());
+    let cluster = &workload.cluster;
+    let failed = |reason: String| Error::NotIssued { cluster: cluster.name().into(), identity: id.to_string(), reason };
+    let (request, key) = identity::request(&id)?;
+    let asking = async {
+        let token = token(workload).await?;
+        let stream = connect(cluster, &testbed.record.mesh.root_cert).await?;
+        // IstioCertificateRequest: csr = 1, validity_duration = 3, in seconds.
+        let message = [grpc::field(1, request.as_bytes()), grpc::varint_field(3, LIFETIME.as_secs())].concat();
+        let bearer = format!("Bearer {token}");
+        let metadata = [("authorization", bearer.as_str()), ("clusterid", cluster.name())];
+        let reply = grpc::call(stream, SERVER_NAME, METHOD, &metadata, &message).await;
+        reply.map_err(|error| format!("its certificate service says: {error}"))
+    };
+    let reply = tokio::time::timeout(BOUND, asking).await;
+    let reply = reply.map_err(|_| failed(format!("not done after {BOUND:?}")))?.map_err(failed)?;
+    // IstioCertificateResponse: cert_chain = 1, repeated, leaf first.
+    let mut chain_pem = String::new();
+    for certificate in grpc::fields(&reply, 1) {
+        chain_pem.push_str(String::from_utf8_lossy(certificate).trim_end());
+        chain_pem.push('\n');
+    }
+    if chain_pem.is_empty() {
+        return Err(failed("its reply holds no certificate".into()));
+    }
+    Ok(ClientCertificate { chain_pem, key_pem: key.serialize_pem() })
+}
+
+/// A token that proves to istiod who is asking.
+async fn token(workload: &Workload) -> Result<String, String> {
+    let spec = TokenRequestSpec { audiences: vec!["istio-ca".into()], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let accounts = workload.cluster.api::<ServiceAccount>(&workload.namespace);
+    let issued = accounts.create_token_request(&workload.service_account, &PostParams::default(), &request).await;
+    let issued = issued.map_err(|error| format!("no token for its service account: {error}"))?;
+    issued.status.map(|status| status.token).ok_or_else(|| "the token request came back without a token".into())
+}
+
+/// A connection to istiod through the API server, so that it works from wherever the API server can be reached.
+async fn connect(
+    cluster: &Arc<Cluster>,
+    root_pem: &str,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, String> {
+    let istiod = Workload::find(cluster, NAMESPACE, SELECTOR).await.map_err(|error| error.to_string())?;
+    let forwarded = cluster.api::<Pod>(NAMESPACE).portforward(&istiod.pod, &[PORT]).await;
+    let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {}: {error}", istiod.pod))?;
+    let stream = forwarded.take_stream(PORT).ok_or("the port-forward has no stream")?;
+
+    let mut roots = rustls::RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|error| error.to_string())?;
+    roots.add(root).map_err(|error| format!("the mesh's root: {error}"))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from(SERVER_NAME).map_err(|error| error.to_string())?;
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    connected.map_err(|error| format!("TLS to {}: {error}", istiod.pod))
+}

@@ -1,0 +1,12 @@
+//! The one place that knows Istio: gateways, what proxies log, and the certificate authority.
+
+mod error;
+mod evidence;
+mod gateways;
+mod issue;
+
+pub use error::{Error, Result};
+pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
+pub(crate) use evidence::{logged, read_until};
+pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
+pub use issue::issue;

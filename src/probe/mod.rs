@@ -1,0 +1,123 @@
+//! Where a connection is made from, and what is seen of it at both ends.
+
+mod dials;
+mod expected;
+mod probes;
+
+use std::fmt;
+use std::time::Instant;
+
+pub use dials::{client_hello, dial, handshake, nonce};
+pub use expected::{Expected, alert};
+pub use meshproof_probe::{
+    Dial, DialReport, Inside, Outcome, Phase, Protocol, TlsOptions, TlsSeen, TlsVersion, WhoAmI,
+};
+pub(crate) use probes::{DEPLOYMENT, SELECTOR};
+pub use probes::{MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, caller, meshed, naked, service_host};
+
+use crate::cluster::Workload;
+use crate::cluster::{Error, Result};
+
+/// How often a probe is asked to dial until the cluster has run it.
+const RUN_ATTEMPTS: u32 = 3;
+
+/// A place to dial from.
+#[derive(Debug, Clone)]
+pub enum Vantage {
+    /// A probe with a sidecar.
+    Meshed(Workload),
+    /// A probe without one.
+    Naked(Workload),
+    /// The machine the suite runs on.
+    Host,
+}
+
+impl fmt::Display for Vantage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meshed(workload) => write!(f, "meshed {workload}"),
+            Self::Naked(workload) => write!(f, "naked {workload}"),
+            Self::Host => f.write_str("this machine"),
+        }
+    }
+}
+
+impl Vantage {
+    /// The pod, where it is one.
+    pub fn workload(&self) -> Option<&Workload> {
+        match self {
+            Self::Meshed(workload) | Self::Naked(workload) => Some(workload),
+            Self::Host => None,
+        }
+    }
+
+    /// Makes all `dials` from here, in one go.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] where the probe did not report on every one of them. How a dial ends is never an error.
+    pub async fn dial(&self, dials: Vec<Dial>) -> Result<Vec<Exchange>> {
+        let started = Instant::now();
+        let reports = match self.workload() {
+            None => meshproof_probe::dial::dial_all(dials.clone()).await,
+            Some(workload) => from_pod(workload, &dials).await?,
+        };
+        let exchange = |(dial, report)| Exchange { vantage: self.clone(), dial, report, started };
+        Ok(dials.into_iter().zip(reports).map(exchange).collect())
+    }
+}
+
+async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>> {
+    let unusable = |reason: String| workload.unusable("/probe dial", reason);
+    let container = workload.container(PROBE_CONTAINER);
+    let mut dials = dials.to_vec();
+    let mut attempts = 1;
+    let output = loop {
+        let input = serde_json::to_vec(&dials).map_err(|error| unusable(error.to_string()))?;
+        match workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await {
+            Ok(output) => break output,
+            // A command that the cluster could not run has reported nothing, so there is nothing yet to be judged; what
+            // it did report is never asked for again.
+            Err(error @ Error::Exec { .. }) if attempts < RUN_ATTEMPTS => {
+                eprintln!("note: {error}; attempt {attempts} of {RUN_ATTEMPTS} to have the probe dial");
+                attempts += 1;
+                dials.iter_mut().for_each(dials::renew_source_port);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let reports: Vec<DialReport> =
+        serde_json::from_str(&output).map_err(|error| unusable(format!("its reports cannot be read: {error}")))?;
+    if dials.iter().map(|dial| &dial.id).ne(reports.iter().map(|report| &report.id)) {
+        return Err(unusable(format!("{} reports for {} dials, or not for these", reports.len(), dials.len())));
+    }
+    Ok(reports)
+}
+
+/// A dial, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// From where.
+    pub vantage: Vantage,
+    /// What was attempted.
+    pub dial: Dial,
+    /// What became of it.
+    pub report: DialReport,
+    /// When it was started, for reading no more of a log than can concern it.
+    pub started: Instant,
+}
+
+impl Exchange {
+    /// How it ended.
+    pub fn outcome(&self) -> &Outcome {
+        &self.report.outcome
+    }
+
+    /// Where to, and what was spoken.
+    pub fn destination(&self) -> String {
+        let Dial { host, port, protocol, tls, .. } = &self.dial;
+        match tls.as_ref().and_then(|tls| tls.server_name.as_deref()) {
+            Some(name) if name != host => format!("{host}:{port} as {name} over {protocol}"),
+            _ => format!("{host}:{port} over {protocol}"),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Errors of reports.
+
+use std::path::PathBuf;
+
+/// Result of reading or writing a report.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A report could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the report {}: {reason}", path.display())]
+pub struct Error {
+    /// The report.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}

@@ -1,0 +1,259 @@
+//! Judging exchanges: each function here turns what was observed into one claim, once.
+
+use std::time::SystemTime;
+
+use meshproof_probe::{Dial, Outcome};
+
+use crate::cluster::Workload;
+use crate::identity::{Certificate, SpiffeId, Trust};
+use crate::istio::{AccessEntry, Ends};
+use crate::probe::{Exchange, Expected};
+use crate::report::{Claim, Judgement};
+
+/// Claims that `exchange` was answered, by `destination` and nobody else.
+pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &Workload) -> Claim {
+    let faults = faults_of_answer(exchange, destination);
+    let expected = format!("{} by {destination}", Expected::Answered);
+    claim(id, requirement, exchange, (Expected::Answered, &expected), &faults)
+        .next(commands(exchange, Some(destination)))
+}
+
+/// Claims that `refused` was denied, in the way named by `how`, while `control`, its positive control, was answered.
+pub fn denied(
+    id: &str,
+    requirement: &str,
+    refused: &Exchange,
+    how: Expected,
+    control: &Exchange,
+    destination: Option<&Workload>,
+) -> Claim {
+    let mut faults = Vec::new();
+    let control_says = format!("{} → {}: {}", control.vantage, control.destination(), control.outcome());
+    if !control.outcome().is_answered() {
+        faults.push(format!("the control was not answered, so the denial proves nothing ({control_says})"));
+    }
+    claim(id, requirement, refused, (how, &how.to_string()), &faults)
+        .evidence(format!("control: {control_says}"))
+        .next(commands(refused, destination))
+}
+
+/// Claims as [`denied`], and that it was the destination's own proxy that turned the connection away: a port that is
+/// closed, or a node that drops it, would not be the mesh's doing.
+pub fn denied_by_proxy(
+    id: &str,
+    requirement: &str,
+    refused: &Exchange,
+    how: Expected,
+    control: &Exchange,
+    (destination, account): (&Workload, Option<&AccessEntry>),
+) -> Claim {
+    let claim = denied(id, requirement, refused, how, control, Some(destination));
+    match account {
+        Some(account) => {
+            let field = |name| account.get(name).unwrap_or("nothing");
+            let (details, reason) = (field("response_code_details"), field("downstream_transport_failure_reason"));
+            claim.evidence(format!("the destination's proxy says {details}, {reason}"))
+        }
+        None => claim.fault("the destination's proxy does not say that it turned the connection away"),
+    }
+}
+
+/// Claims that `exchange` was answered by `destination` over TLS in which each end authenticated the other: by the
+/// right SPIFFE id, in a certificate of the right cluster's intermediate.
+pub fn mutual_tls(
+    id: &str,
+    exchange: &Exchange,
+    ends: Option<&Ends>,
+    (source, destination): (&Workload, &Workload),
+    trust: &Trust,
+) -> Claim {
+    let requirement = "meshed workloads reach each other over TLS in which both ends are authenticated";
+    let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
+    let expected = format!(
+        "answered; {source_id} of {} and {destination_id} of {} authenticated each other",
+        source.cluster.name(),
+        destination.cluster.name()
+    );
+    let mut faults = faults_of_answer(exchange, destination);
+    let mut evidence = Vec::new();
+    match ends {
+        None if !exchange.outcome().is_answered() => {}
+        None => faults.push("the proxies' logs do not both show it, so who was authenticated is unknown".into()),
+        Some(ends) => {
+            let seen = authenticated(ends, (source, destination), trust);
+            faults.extend(seen.faults);
+            evidence.extend(seen.evidence);
+        }
+    }
+    if exchange.dial.protocol.is_http() && exchange.outcome().is_answered() {
+        faults.extend(fault_of_forwarded(exchange, &source_id, &destination_id));
+    }
+    let kind = (Expected::Answered, expected.as_str());
+    let mut claim = claim(id, requirement, exchange, kind, &faults).next(commands(exchange, Some(destination)));
+    for line in evidence {
+        claim = claim.evidence(line);
+    }
+    claim
+}
+
+/// What speaks for and against two ends' having authenticated each other.
+#[derive(Debug, Default)]
+pub(crate) struct Authenticated {
+    pub(crate) faults: Vec<String>,
+    pub(crate) evidence: Vec<String>,
+}
+
+/// Whether each proxy was who it should be and authenticated the other: by SPIFFE id, over TLS 1.2 or newer, by a
+/// certificate that chains to the root through the intermediate of the other's cluster.
+pub(crate) fn authenticated(
+    ends: &Ends,
+    (source, destination): (&Workload, &Workload),
+    trust: &Trust,
+) -> Authenticated {
+    let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
+    let mut seen = Authenticated::default();
+    let upstream = ends.source.side("upstream");
+    let downstream = ends.destination.side("downstream");
+    for (end, side, own, (peer, peer_id)) in [
+        ("the source's proxy", upstream, &source_id, (destination, &destination_id)),
+        ("the destination's proxy", downstream, &destination_id, (source, &source_id)),
+    ] {
+        if !side.is_between(own, peer_id) {
+            let (was, saw) = (side.own.unwrap_or("nobody"), side.peer.unwrap_or("nobody"));
+            seen.faults.push(format!("{end} was {was} and authenticated {saw}"));
+        }
+        if !matches!(side.tls, Some("TLSv1.2" | "TLSv1.3")) {
+            seen.faults.push(format!("{end} logged {} as its TLS version", side.tls.unwrap_or("nothing")));
+        }
+        match side.certificate().and_then(|leaf| verified(trust, &leaf, peer_id, peer)) {
+            Ok(by) => seen.evidence.push(format!("{end} saw {by} over {}", side.tls.unwrap_or("no TLS"))),
+            Err(fault) => seen.faults.push(format!("what {end} saw is not to be trusted: {fault}")),
+        }
+    }
+    seen
+}
+
+/// Claims that a raw handshake with `destination` was refused by `alert`, while `control`, which differs only in its
+/// certificate, was answered, and answered by a server whose own chain holds.
+pub fn refused_by_certificate(
+    id: &str,
+    requirement: &str,
+    refused: &Exchange,
+    alert: Expected,
+    (control, destination): (&Exchange, &Workload),
+    trust: &Trust,
+) -> Claim {
+    let mut claim = denied(id, requirement, refused, alert, control, Some(destination));
+    match server(control, destination, trust) {
+        Ok(seen) => claim = claim.evidence(format!("the control's server is {seen}")),
+        Err(fault) => claim = claim.fault(format!("the control's server is not the one that was meant: {fault}")),
+    }
+    claim
+}
+
+/// Who the server of a raw handshake proved to be.
+fn server(exchange: &Exchange, destination: &Workload, trust: &Trust) -> Result<String, String> {
+    let chain = exchange.report.tls.as_ref().map(|seen| seen.peer_chain_pem.as_str()).unwrap_or_default();
+    let chain = Certificate::all_from_pem("the server's chain", chain).map_err(|error| error.to_string())?;
+    trust.verify_sent(&chain, SystemTime::now()).map_err(|distrust| distrust.to_string())?;
+    verified(trust, &chain[0], &destination.spiffe_id(trust.domain()), destination)
+}
+
+fn verified(trust: &Trust, leaf: &Certificate, id: &SpiffeId, of: &Workload) -> Result<String, String> {
+    let verified = trust.verify(leaf, SystemTime::now()).map_err(|distrust| distrust.to_string())?;
+    if verified.id != *id {
+        return Err(format!("it is the certificate of {}, not of {id}", verified.id));
+    }
+    if verified.issued_by != of.cluster.name() {
+        return Err(format!("it was issued by {}, not by {}", verified.issued_by, of.cluster.name()));
+    }
+    Ok(verified.to_string())
+}
+
+fn faults_of_answer(exchange: &Exchange, destination: &Workload) -> Vec<String> {
+    if !exchange.outcome().is_answered() {
+        return Vec::new();
+    }
+    match &exchange.report.who {
+        Some(who) if who.pod == destination.pod && who.cluster == destination.cluster.name() => Vec::new(),
+        Some(who) => {
+            vec![format!("{}/{} in {} answered instead of {destination}", who.namespace, who.pod, who.cluster)]
+        }
+        None => vec!["the answer does not say whose it is".into()],
+    }
+}
+
+/// What the application was told about its caller must agree with what its proxy saw.
+fn fault_of_forwarded(exchange: &Exchange, source: &SpiffeId, destination: &SpiffeId) -> Option<String> {
+    let told = exchange.report.who.as_ref()?.forwarded_client_cert.as_deref();
+    let told = told.unwrap_or_default();
+    // Proxies append: the last element is the nearest proxy's.
+    let last = told.rsplit(',').next().unwrap_or_default();
+    let names = |key: &str, id: &SpiffeId| {
+        last.split(';')
+            .filter_map(|part| part.split_once('='))
+            .any(|(name, value)| name == key && value == id.to_string())
+    };
+    let right = names("URI", source) && names("By", destination);
+    (!right).then(|| format!("the application was told of its caller: `{told}`"))
+}
+
+/// A claim that holds where the outcome is of the kind expected and nothing speaks against it.
+fn claim(
+    id: &str,
+    requirement: &str,
+    exchange: &Exchange,
+    (kind, expected): (Expected, &str),
+    faults: &[String],
+) -> Claim {
+    let mut claim = Claim {
+        id: format!("{id}/{}", exchange.dial.id),
+        requirement: requirement.into(),
+        source: exchange.vantage.to_string(),
+        destination: exchange.destination(),
+        expected: expected.into(),
+        observed: observed(exchange),
+        evidence: Vec::new(),
+        verdict: if kind.is_met_by(exchange.outcome()) { Judgement::Pass } else { Judgement::Fail },
+        next: Vec::new(),
+    };
+    for fault in faults {
+        claim = claim.fault(fault.clone());
+    }
+    if let Some(local) = &exchange.report.local_address {
+        claim = claim.evidence(format!("connection from {local}, nonce {}", exchange.dial.nonce));
+    }
+    claim
+}
+
+fn observed(exchange: &Exchange) -> String {
+    let by = match (exchange.outcome(), &exchange.report.who) {
+        (Outcome::Answered { .. }, Some(who)) => format!(" by {}/{} in {}", who.namespace, who.pod, who.cluster),
+        _ => String::new(),
+    };
+    format!("{}{by}", exchange.outcome())
+}
+
+/// What to run to see it again, and to see why.
+fn commands(exchange: &Exchange, destination: Option<&Workload>) -> Vec<String> {
+    let mut commands = Vec::new();
+    if let Some(source) = exchange.vantage.workload() {
+        let kubectl = source.cluster.command("kubectl");
+        let secret = exchange.dial.tls.as_ref().is_some_and(|tls| tls.client_key_pem.is_some());
+        // A key does not belong in a terminal's history: such a dial is repeated by its test.
+        if let (false, Ok(dial)) = (secret, serde_json::to_string::<[&Dial]>(&[&exchange.dial])) {
+            let (namespace, pod) = (&source.namespace, &source.pod);
+            commands.push(format!("{kubectl} -n {namespace} exec {pod} -c probe -- /probe dial '{dial}'"));
+        }
+    }
+    if let Some(destination) = destination {
+        let Workload { cluster, namespace, pod, .. } = destination;
+        commands.push(format!("{} -n {namespace} logs {pod} -c istio-proxy --since=10m", cluster.command("kubectl")));
+        commands.push(format!("{} proxy-config listeners {pod}.{namespace} --port 15006", cluster.command("istioctl")));
+        commands.push(format!("{} get peerauthentications,destinationrules -A", cluster.command("kubectl")));
+    }
+    commands
+}
+
+#[cfg(test)]
+mod tests;

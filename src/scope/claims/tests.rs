@@ -1,0 +1,189 @@
+//! Verdicts on outcomes and logs made up here, right and wrong in one respect.
+
+use std::time::Instant;
+
+use meshproof_probe::{DialReport, Phase, Protocol, WhoAmI};
+
+use super::*;
+use crate::cluster::tests::workload_of;
+use crate::identity::Validity;
+use crate::probe::{Vantage, dial};
+
+fn exchange(outcome: Outcome) -> Exchange {
+    let workload = crate::cluster::tests::workload();
+    let mut dial = dial("http1/cluster1", Protocol::Http1, "192.168.0.7", 8080);
+    dial.nonce = "0123456789ab".into();
+    dial.source_port = None;
+    let who = outcome.is_answered().then(|| WhoAmI {
+        cluster: "cluster1".into(),
+        namespace: "pinnacle".into(),
+        pod: "probe-0".into(),
+        ..WhoAmI::default()
+    });
+    let report = DialReport {
+        id: dial.id.clone(),
+        outcome,
+        local_address: Some("192.168.0.9:55000".into()),
+        remote_address: None,
+        who,
+        tls: None,
+        elapsed_us: 1,
+    };
+    Exchange { vantage: Vantage::Naked(workload), dial, report, started: Instant::now() }
+}
+
+fn answer() -> Exchange {
+    exchange(Outcome::Answered { status: Some(200) })
+}
+
+#[tokio::test]
+async fn a_denial_stands_only_with_its_control_and_in_the_way_named() {
+    let reset = exchange(Outcome::Reset { phase: Phase::Response });
+    let timeout = exchange(Outcome::Timeout { phase: Phase::Response });
+    let verdict = |refused: &Exchange, control: &Exchange| {
+        denied("plaintext", "r", refused, Expected::Reset, control, None).verdict
+    };
+    assert_eq!(verdict(&reset, &answer()), Judgement::Pass);
+    assert_eq!(verdict(&reset, &timeout), Judgement::Fail, "no control");
+    assert_eq!(verdict(&timeout, &answer()), Judgement::Fail, "a timeout is not a denial");
+    assert_eq!(verdict(&answer(), &answer()), Judgement::Fail, "answered");
+}
+
+#[tokio::test]
+async fn an_answer_from_another_pod_is_not_the_one_claimed() {
+    let destination = crate::cluster::tests::workload();
+    assert_eq!(answered("a", "r", &answer(), &destination).verdict, Judgement::Pass);
+    let other = Workload { pod: "other".into(), ..destination };
+    let claim = answered("a", "r", &answer(), &other);
+    assert_eq!(claim.verdict, Judgement::Fail);
+    assert!(claim.to_string().contains("pinnacle/probe-0 in cluster1 answered instead of"), "{claim}");
+    let nobody = answered("a", "r", &exchange(Outcome::Reset { phase: Phase::Response }), &other);
+    assert_eq!(nobody.verdict, Judgement::Fail);
+}
+
+/// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
+fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange)) -> Claim {
+    let (trust, minters) = crate::identity::trust::tests::mesh();
+    let (source, destination) = (workload_of("cluster1"), workload_of("cluster2"));
+    let ids = [&source, &destination].map(|workload| workload.spiffe_id(trust.domain()));
+    let encoded = |index: usize| {
+        let minted = minters[index].mint(&ids[index], Validity::Now).unwrap();
+        minted.chain_pem.replace('\n', "%0A").replace('+', "%2B").replace('=', "%3D")
+    };
+    let mut at_source = serde_json::json!({
+        "downstream_remote_address": "a", "upstream_local_uri_san": ids[0].to_string(),
+        "upstream_peer_uri_san": ids[1].to_string(), "upstream_peer_cert": encoded(1), "upstream_tls_version": "TLSv1.3",
+    });
+    let mut at_destination = serde_json::json!({
+        "downstream_remote_address": "b", "downstream_local_uri_san": ids[1].to_string(),
+        "downstream_peer_uri_san": ids[0].to_string(), "downstream_peer_cert": encoded(0), "downstream_tls_version": "TLSv1.3",
+    });
+    let mut exchange = answer();
+    let who = exchange.report.who.as_mut().unwrap();
+    who.cluster = "cluster2".into();
+    who.forwarded_client_cert = Some(format!("By={};URI={}", ids[1], ids[0]));
+    change(&mut at_source, &mut at_destination, &mut exchange);
+    let entry = |fields: serde_json::Value| AccessEntry::parse(&fields.to_string()).unwrap();
+    let ends = Ends { source: entry(at_source), destination: entry(at_destination) };
+    mutual_tls("mutual-tls", &exchange, Some(&ends), (&source, &destination), &trust)
+}
+
+#[tokio::test]
+async fn mutual_tls_holds_where_both_ends_saw_the_right_certificates() {
+    let claim = judged(|_, _, _| {});
+    assert_eq!(claim.verdict, Judgement::Pass, "{claim}");
+    assert!(claim.to_string().contains("issued by cluster2's intermediate"), "{claim}");
+}
+
+#[tokio::test]
+async fn mutual_tls_fails_where_an_end_saw_another_or_nobody() {
+    let faults: [(&str, Claim); 7] = [
+        ("authenticated spiffe://x", judged(|source, _, _| source["upstream_peer_uri_san"] = "spiffe://x".into())),
+        ("authenticated nobody", judged(|_, destination, _| destination["downstream_peer_uri_san"] = "-".into())),
+        ("no certificate was logged", judged(|_, destination, _| destination["downstream_peer_cert"] = "-".into())),
+        (
+            "it is the certificate of",
+            judged(|source, destination, _| source["upstream_peer_cert"] = destination["downstream_peer_cert"].clone()),
+        ),
+        ("TLSv1.1 as its TLS version", judged(|source, _, _| source["upstream_tls_version"] = "TLSv1.1".into())),
+        ("answered instead of", judged(|_, _, exchange| exchange.report.who.as_mut().unwrap().pod = "other".into())),
+        (
+            "was told of its caller",
+            judged(|_, _, exchange| exchange.report.who.as_mut().unwrap().forwarded_client_cert = None),
+        ),
+    ];
+    for (fault, claim) in faults {
+        assert_eq!(claim.verdict, Judgement::Fail, "{claim}");
+        assert!(claim.to_string().contains(fault), "`{fault}` is not in: {claim}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_wrong_clusters_intermediate_fails_mutual_tls() {
+    let (trust, minters) = crate::identity::trust::tests::mesh();
+    let destination = workload_of("cluster2");
+    let id = destination.spiffe_id(trust.domain());
+    let minted = minters[0].mint(&id, Validity::Now).unwrap();
+    let leaf = Certificate::from_pem("test", &minted.chain_pem).unwrap();
+    let fault = verified(&trust, &leaf, &id, &destination).unwrap_err();
+    assert_eq!(fault, "it was issued by cluster1, not by cluster2");
+}
+
+#[tokio::test]
+async fn mutual_tls_without_evidence_of_both_ends_is_not_a_pass() {
+    let (trust, _) = crate::identity::trust::tests::mesh();
+    let workload = workload_of("cluster1");
+    let claim = mutual_tls("mutual-tls", &answer(), None, (&workload, &workload), &trust);
+    assert_eq!(claim.verdict, Judgement::Fail);
+    assert!(claim.to_string().contains("unknown"), "{claim}");
+}
+
+#[tokio::test]
+async fn a_failure_says_everything_needed_to_go_on() {
+    let claim = denied(
+        "plaintext-is-reset",
+        "a STRICT namespace takes no plaintext",
+        &answer(),
+        Expected::Reset,
+        &answer(),
+        Some(&crate::cluster::tests::workload()),
+    );
+    insta::assert_snapshot!(claim, @r#"
+    claim plaintext-is-reset/http1/cluster1 does not hold
+      owed      a STRICT namespace takes no plaintext
+      from      naked pinnacle/probe-0 in cluster1
+      to        192.168.0.7:8080 over http1
+      expected  reset after the request
+      seen      answered with status 200 by pinnacle/probe-0 in cluster1
+      evidence  connection from 192.168.0.9:55000, nonce 0123456789ab
+                control: naked pinnacle/probe-0 in cluster1 → 192.168.0.7:8080 over http1: answered with status 200
+      run next  kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle exec probe-0 -c probe -- /probe dial '[{"id":"http1/cluster1","protocol":"http1","host":"192.168.0.7","port":8080,"timeout_ms":8000,"nonce":"0123456789ab"}]'
+                kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle logs probe-0 -c istio-proxy --since=10m
+                istioctl --kubeconfig /testbed/kubeconfig --context cluster1 proxy-config listeners probe-0.pinnacle --port 15006
+                kubectl --kubeconfig /testbed/kubeconfig --context cluster1 get peerauthentications,destinationrules -A
+    "#);
+}
+
+#[tokio::test]
+async fn the_command_to_repeat_a_dial_never_shows_a_key() {
+    let mut refused = exchange(Outcome::Reset { phase: Phase::Response });
+    let tls = meshproof_probe::TlsOptions { client_key_pem: Some("SECRET".into()), ..Default::default() };
+    refused.dial.tls = Some(tls);
+    let claim = denied("a", "r", &refused, Expected::Answered, &answer(), None);
+    assert!(!claim.to_string().contains("SECRET"), "{claim}");
+}
+
+#[tokio::test]
+async fn the_nearest_proxys_word_on_the_caller_is_what_counts() {
+    let id = |name| SpiffeId::workload("cluster.local", "pinnacle", name);
+    let told = |text: &str| {
+        let mut exchange = answer();
+        exchange.report.who.as_mut().unwrap().forwarded_client_cert = Some(text.into());
+        fault_of_forwarded(&exchange, &id("a"), &id("b"))
+    };
+    let right = format!("By={};Hash=0;Subject=\"\";URI={}", id("b"), id("a"));
+    assert_eq!(told(&right), None);
+    assert_eq!(told(&format!("By=x;URI=forged,{right}")), None);
+    assert!(told(&format!("{right},By=x;URI=y")).is_some());
+    assert!(told("").is_some());
+}

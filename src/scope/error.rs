@@ -1,0 +1,50 @@
+//! Errors that a test can end with: those of every layer below, and those of a suite itself.
+
+use crate::{cluster, identity, istio, judge, record, report};
+
+/// Result of an operation in a test.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a test could not go on. A claim that does not hold is a verdict, never an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] record::Error),
+    /// A certificate, key or SPIFFE id.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// A cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// Istio.
+    #[error(transparent)]
+    Istio(#[from] istio::Error),
+    /// The judge.
+    #[error(transparent)]
+    Judge(#[from] judge::Error),
+    /// The report. A verdict that leaves no record is no verdict.
+    #[error(transparent)]
+    Report(#[from] report::Error),
+    /// An object that a test wants to place already exists and belongs to somebody else.
+    #[error(
+        "{cluster}: {object} already exists and belongs to another run: wait until that run has ended, or remove the object"
+    )]
+    Taken {
+        /// The cluster.
+        cluster: String,
+        /// The object's kind, namespace and name.
+        object: String,
+    },
+    /// An error of the suite's own.
+    #[error("{0}")]
+    Suite(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Wraps an error of the suite's own.
+    pub fn suite(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Suite(error.into())
+    }
+}
