@@ -172,7 +172,8 @@ impl Bench {
     /// Has the driver run in the client's pod, which takes it `length`.
     async fn driven(&self, length: Duration, arguments: &[&str], input: Input<'_>) -> Result<Summary> {
         let target = self.target();
-        let mut command = vec!["/load", "run", "--json", &target];
+        // An exit code other than 0 would leave the summary unread. A run that measured nothing, or was saturated, says so there.
+        let mut command = vec!["/load", "run", "--json", "--report-only", &target];
         command.extend(arguments);
         let client = self.client.1.container("client");
         let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, input).await?;
@@ -288,8 +289,10 @@ fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     // Without TLS they say again what the latency says.
     if !handshake.is_empty() {
         for (name, latency) in [("total", total), ("first_byte", first_byte), ("handshake", handshake)] {
-            run.measure(format!("{name}_mean_us"), latency.mean() / 1e3, "us");
-            run.measure(format!("{name}_p99_us"), latency.quantile(0.99) as f64 / 1e3, "us");
+            if let Some((mean, p99)) = latency.mean().zip(latency.quantile(0.99)) {
+                run.measure(format!("{name}_mean_us"), mean / 1e3, "us");
+                run.measure(format!("{name}_p99_us"), p99 as f64 / 1e3, "us");
+            }
         }
     }
     run.tls = summary.tls.iter().map(agreed).collect();
@@ -305,7 +308,7 @@ fn record(run: &mut Run, summary: &Summary) -> Result<()> {
 
 /// What was agreed to in TLS handshakes, in words; how often it was depends on the arm.
 fn agreed(session: &TlsSession) -> String {
-    let TlsSession { version, cipher_suite, key_exchange, alpn, certificate_sha256, handshakes: _ } = session;
+    let TlsSession { version, cipher_suite, key_exchange, alpn, certificate_sha256, .. } = session;
     format!("{version} {cipher_suite} {key_exchange} ALPN {alpn:?} certificate {certificate_sha256}")
 }
 

@@ -52,7 +52,11 @@ async fn main() -> std::process::ExitCode {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
+            // The driver says by its exit code whether anything was measured.
+            match error.downcast_ref::<meshproof_load::cli::CommandError>() {
+                Some(error) => error.into(),
+                None => std::process::ExitCode::FAILURE,
+            }
         }
     }
 }

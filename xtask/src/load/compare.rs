@@ -156,16 +156,11 @@ impl Compare {
             bail!("`{}` made no request that was answered", command.join(" "));
         }
         let requests = report.requests as f64;
-        let milliseconds = |quantile| report.service.quantile(quantile) as f64 / 1e6;
         Ok(Outcome {
             rate: requests / f64::from(self.seconds),
             cpu_us: cpu * 1e6 / requests,
             reported,
-            truth: Latencies {
-                p50_ms: milliseconds(0.5),
-                p99_ms: milliseconds(0.99),
-                p99_9_ms: Some(milliseconds(0.999)),
-            },
+            truth: Latencies::read(&report.service).context("the server answered no request")?,
         })
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use meshproof::Testbed;
 use meshproof::compare;
-use meshproof_load::cli::{RunArguments, print};
+use meshproof_load::cli::{RunArguments, finish};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of a Job.
@@ -28,7 +28,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// # Errors
-    /// Where there is no such testbed or cluster, or a pod fails, in its words. The Job is removed in any case.
+    /// Where there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any case.
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;
         let testbed = Testbed::connect().await?;
@@ -54,6 +54,6 @@ impl Job {
             self.cluster,
             gathered.apart.as_secs_f64() * 1e3
         );
-        Ok(print(&gathered.summary, self.run.json)?)
+        Ok(finish(&gathered.summary, self.run.output)?)
     }
 }

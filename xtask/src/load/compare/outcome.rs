@@ -16,6 +16,15 @@ pub(super) struct Latencies {
     pub(super) p99_9_ms: Option<f64>,
 }
 
+impl Latencies {
+    /// Those of `latency`; none where it holds nothing.
+    pub(super) fn read(latency: &meshproof_load::Latency) -> Option<Self> {
+        let milliseconds = |quantile| latency.quantile(quantile).map(|nanos| nanos as f64 / 1e6);
+        let p99_9_ms = milliseconds(0.999);
+        Some(Self { p50_ms: milliseconds(0.5)?, p99_ms: milliseconds(0.99)?, p99_9_ms })
+    }
+}
+
 /// One run of one generator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outcome {
