@@ -12,7 +12,8 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use meshproof::compare::{Asked, Bench, QUIET_SHARE, Quiet, Side};
 use meshproof::host::Host;
-use meshproof::report::{Claim, Judgement};
+use meshproof::judge::Run;
+use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
@@ -59,21 +60,20 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
         let (share, lost) = (run.receipts.get(QUIET_SHARE).copied().unwrap_or_default(), run.errors + run.dropped);
         // From when each request was due: one end that was held as well has waited for as long as that.
         let p99 = Duration::from_secs_f64(run.metrics["p99_us"].value / 1e6);
-        // A driver that came late, on a busy machine, was loaded for less of it; the suite makes such a run again.
-        let goes_on = share >= 0.5 && run.requests > 0 && lost == 0 && p99 < HELD / 3;
-        scope.claim(Claim {
-            id: "measured-goes-on".into(),
-            verdict: if goes_on { Judgement::Pass } else { Judgement::Fail },
-            requirement: "what is measured goes on while all else is held still".into(),
-            source: bench.pods()[0].to_string(),
-            destination: bench.target(),
-            expected: format!("every request answered, p99 below {:?}, all else held for half of the time", HELD / 3),
-            observed: format!(
+        let observed = |run: &Run| {
+            format!(
                 "{} requests, {lost} of them lost, p99 {p99:?}, all else held for {share:.2} of the time",
                 run.requests
-            ),
-            ..Claim::default()
-        });
+            )
+        };
+        // A driver that came late, on a busy machine, was loaded for less of it; the suite makes such a run again.
+        let goes_on = |run: &Run| share >= 0.5 && run.requests > 0 && lost == 0 && p99 < HELD / 3;
+        let claim = Claim::about("measured-goes-on", "what is measured goes on while all else is held still")
+            .from(bench.pods()[0])
+            .to(bench.target())
+            .expects(format!("every request answered, p99 below {:?}, all else held for half of the time", HELD / 3))
+            .observes(&run, observed, goes_on);
+        scope.claim(claim);
         drop(quiet);
         for cluster in &scope.testbed.clusters {
             answers_again(cluster).await?;
@@ -94,15 +94,16 @@ async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
         #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]
         tokio::time::sleep(NOTICED).await;
         let (changed, noticed) = generations(cluster).await?;
-        scope.claim(Claim {
-            id: "spared-held".into(),
-            verdict: if noticed < changed { Judgement::Pass } else { Judgement::Fail },
-            requirement: "what can be spared of the control plane is held still, and the API server goes on".into(),
-            destination: cluster.name().into(),
-            expected: format!("an answer, and a change that no controller has noticed for {NOTICED:?}"),
-            observed: format!("a deployment's generation {changed}, of which {noticed} was observed"),
-            ..Claim::default()
-        });
+        let requirement = "what can be spared of the control plane is held still, and the API server goes on";
+        let claim = Claim::about("spared-held", requirement)
+            .to(cluster.name())
+            .expects(format!("an answer, and a change that no controller has noticed for {NOTICED:?}"))
+            .observes(
+                &(changed, noticed),
+                |(changed, noticed)| format!("a deployment's generation {changed}, of which {noticed} was observed"),
+                |(changed, noticed)| noticed < changed,
+            );
+        scope.claim(claim);
         drop(quiet);
         Ok(eventually(format!("the controller manager of {} to go on", cluster.name()), BACK, async || {
             let (changed, noticed) = generations(cluster).await?;
@@ -146,16 +147,14 @@ async fn silent(clusters: &[Arc<Cluster>], quiet: &Quiet) -> Result<Claim, Error
     answers.retain(|(at, _)| *at > held.from + 2.0 * PATIENCE.as_secs_f64() && *at < held.to);
     let answered: BTreeSet<&String> = answers.iter().flat_map(|(_, answered)| answered).collect();
     let names: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();
-    let silent = answered.is_empty() && answers.len() > 2;
-    Ok(Claim {
-        id: "others-held".into(),
-        verdict: if silent { Judgement::Pass } else { Judgement::Fail },
-        requirement: "all but what is measured is held still, and the other clusters as a whole".into(),
-        destination: format!("the API servers of {}", names.join(", ")),
-        expected: format!("no answer for {HELD:?}"),
-        observed: format!("asked {} times, answered by {}: {answered:?}", answers.len(), answered.len()),
-        ..Claim::default()
-    })
+    Ok(Claim::about("others-held", "all but what is measured is held still, and the other clusters as a whole")
+        .to(format!("the API servers of {}", names.join(", ")))
+        .expects(format!("no answer for {HELD:?}"))
+        .observes(
+            &answered,
+            |answered| format!("asked {} times, answered by {}: {answered:?}", answers.len(), answered.len()),
+            |answered| answered.is_empty() && answers.len() > 2,
+        ))
 }
 
 /// Waits until the cluster's API server answers.

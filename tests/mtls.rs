@@ -247,13 +247,18 @@ async fn plaintext_is_answered_under_permissive() -> Verdict {
         let naked = Vantage::Naked(naked);
         let answered = naked.dial(plain("permissive", &permissive.address)).await?;
         let refused = naked.dial(plain("strict", &strict.address)).await?;
-        for (answered, refused) in answered.iter().zip(&refused) {
+        let certificate = issue(&scope.testbed, &strict).await?;
+        let control = |meant: Protocol| {
+            handshake(format!("{meant}/control"), (&strict.address, meant.port()), None, Some(&certificate), meant)
+        };
+        let controls = naked.dial(PLAINTEXT[..4].iter().map(|(_, meant)| control(*meant)).collect()).await?;
+        for ((answered, refused), control) in answered.iter().zip(&refused).zip(&controls) {
             let owed = "a PERMISSIVE namespace takes plaintext";
             scope.claim(claims::answered("permissive", owed, answered, &permissive));
             let owed = "a STRICT namespace resets what a PERMISSIVE one answers";
-            scope.claim(claims::denied("permissive", owed, refused, Expected::Reset, answered, Some(&strict)));
+            scope.claim(claims::denied("permissive", owed, refused, Expected::Reset, control, Some(&strict)));
             let mutant = claims::denied("mutant", owed, answered, Expected::Reset, answered, Some(&permissive));
-            assert_eq!(mutant.verdict, Judgement::Fail, "the suite takes an answer for a denial: {mutant}");
+            assert_eq!(mutant.verdict(), Judgement::Fail, "the suite takes an answer for a denial: {mutant}");
         }
         Ok(())
     })

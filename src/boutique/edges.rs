@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::reach::{self, Call, cluster_of};
+use super::reach::{self, Call, Reach, cluster_of};
 use super::{NAMESPACE, PLACES};
 use crate::cluster::Testbed;
 use crate::cluster::Workload;
 use crate::cluster::{Error, Result};
 use crate::istio::{self, AccessEntry, Ends, logged, read_until};
-use crate::report::{Claim, Judgement};
+use crate::report::{self, Claim};
 use crate::scope::claims;
 
 /// One call of the application.
@@ -131,42 +131,44 @@ impl Edge {
         let (from, to) = (caller.spiffe_id(trust.domain()), callee.spiffe_id(trust.domain()));
         let way = self.gateway.as_ref().map_or("directly", |_| "through the east-west gateway");
         let by = reach.served_by.as_deref();
-        let mut claim = Claim {
-            id: format!("edge/{name}/{}", reach.callee),
-            requirement:
-                "every service of the application reaches those that it calls, and each end authenticates the other"
-                    .into(),
-            source: caller.to_string(),
-            destination: reach.address.clone(),
-            expected: format!("answered by {home}/{}, {way}; {from} and {to} authenticated each other", callee.pod),
-            observed: match (reach.reached, by) {
-                (true, Some(by)) => format!("answered by {by}"),
-                (true, None) => "answered".into(),
-                (false, _) => format!("not answered: {}", reach.answer),
-            },
-            evidence: vec![format!("the call ended with {}", reach.answer)],
-            verdict: if reach.reached { Judgement::Pass } else { Judgement::Fail },
-            next: self.commands(),
+        let requirement =
+            "every service of the application reaches those that it calls, and each end authenticates the other";
+        let observed = |reach: &Reach| match (reach.reached, by) {
+            (true, Some(by)) => format!("answered by {by}"),
+            (true, None) => "answered".into(),
+            (false, _) => format!("not answered: {}", reach.answer),
         };
+        let answered_by =
+            by.filter(|_| reach.reached).and_then(|by| by.split_once('/')).map(|(cluster, _)| cluster.to_owned());
+        let mut claim = Claim::about(format!("edge/{name}/{}", reach.callee), requirement)
+            .from(caller)
+            .to(&reach.address)
+            .expects(format!("answered by {home}/{}, {way}; {from} and {to} authenticated each other", callee.pod))
+            .observes(reach, observed, |reach| reach.reached)
+            .with_evidence(format!("the call ended with {}", reach.answer))
+            .with_edge(report::Edge { caller: (*name).into(), callee: reach.callee.clone(), answered_by })
+            .with_commands(self.commands());
         if !reach.reached {
             return claim;
         }
         // Redis does not say who it is; the certificate at its end does.
         if by.is_some_and(|by| by != format!("{home}/{}", callee.pod)) || (by.is_none() && reach.request_id.is_some()) {
-            claim = claim.fault(format!("it should have been answered by {home}/{}", callee.pod));
+            claim = claim.with_fault(format!("it should have been answered by {home}/{}", callee.pod));
         }
         let Some(ends) = &self.ends else {
-            return claim.fault("the proxies' logs do not both show it, so who was authenticated is unknown");
+            return claim.with_fault("the proxies' logs do not both show it, so who was authenticated is unknown");
         };
         let seen = claims::authenticated(ends, (caller, callee), trust);
-        claim.evidence.extend(seen.evidence);
+        for line in seen.evidence {
+            claim = claim.with_evidence(line);
+        }
         for fault in seen.faults {
-            claim = claim.fault(fault);
+            claim = claim.with_fault(fault);
         }
         for judged in self.way(ends) {
             claim = match judged {
-                Ok(line) => claim.evidence(line),
-                Err(fault) => claim.fault(fault),
+                Ok(line) => claim.with_evidence(line),
+                Err(fault) => claim.with_fault(fault),
             };
         }
         claim

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 
 use super::{Card, Page, Shopper};
 use crate::cluster::Testbed;
-use crate::report::{Claim, Judgement};
+use crate::report::Claim;
 use crate::scope::Result;
 
 /// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and one for
@@ -151,20 +151,21 @@ impl Visited {
         let blamed: Vec<&str> = visit.needs.iter().copied().filter(|need| lost.contains(need)).collect();
         let wanted = if blamed.is_empty() { 200 } else { 503 };
         let requirement = "without a service, pages that do not need it work, and the others fail in time and say why";
-        let mut claim = page.claim(&format!("loss/{what}/{}", visit.name), requirement, &wanted, &page.status);
         let seconds = |duration: &Duration| format!("{:.1} s", duration.as_secs_f64());
-        claim.expected = match blamed.is_empty() {
+        let expected = match blamed.is_empty() {
             true => format!("status 200 within {}", seconds(&PROMISE)),
             false => format!("status 503 within {}, with a page that names {}", seconds(&PROMISE), blamed.join(" or ")),
         };
-        claim.observed = format!("status {} after {}", page.status, seconds(took));
+        let words = |status: &u16| format!("status {status} after {}", seconds(took));
+        let stated = page.about(&format!("loss/{what}/{}", visit.name), requirement).expects(expected);
+        let mut claim = page.document(stated.observes(&page.status, words, |status| *status == wanted));
         if *took > PROMISE {
-            claim = claim.fault(format!("it took {}", seconds(took)));
+            claim = claim.with_fault(format!("it took {}", seconds(took)));
         }
-        if !blamed.is_empty() && claim.verdict == Judgement::Pass {
+        if !blamed.is_empty() && claim.holds() {
             claim = match self.names(&blamed) {
-                Some(words) => claim.evidence(format!("the page says: {words}")),
-                None => claim.fault(format!("the page does not say what is missing: {}", self.words())),
+                Some(words) => claim.with_evidence(format!("the page says: {words}")),
+                None => claim.with_fault(format!("the page does not say what is missing: {}", self.words())),
             };
         }
         claim
@@ -192,6 +193,7 @@ impl Visited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Judgement;
 
     fn visited(name: &str, status: u16, took: u64, body: &str) -> Visited {
         let visit = VISITS.into_iter().find(|visit| visit.name == name).unwrap();
@@ -219,7 +221,7 @@ mod tests {
             (visited("home", 503, 1, names), Judgement::Fail),
         ] {
             let claim = visited.claim("paymentservice", &["paymentservice"]);
-            assert_eq!(claim.verdict, verdict, "{claim}");
+            assert_eq!(claim.verdict(), verdict, "{claim}");
         }
     }
 }

@@ -4,7 +4,7 @@ use scraper::{Html, Selector};
 
 use super::HOST;
 use super::PageError;
-use crate::report::{Claim, Judgement};
+use crate::report::{Claim, Statement};
 use crate::scope::Result;
 
 /// An exact amount: billionths of a unit, and the currency's code.
@@ -119,19 +119,23 @@ impl Page {
         expected: &T,
         observed: &T,
     ) -> Claim {
-        let mut evidence = vec![format!("the page was served by {} with status {}", self.served_by, self.status)];
-        evidence.extend((!self.served_via.is_empty()).then(|| format!("behind it: {}", self.served_via.join(", "))));
-        Claim {
-            id: id.into(),
-            requirement: requirement.into(),
-            source: "a shopper on this machine".into(),
-            destination: self.url.clone(),
-            expected: format!("{expected:?}"),
-            observed: format!("{observed:?}"),
-            evidence,
-            verdict: if observed == expected { Judgement::Pass } else { Judgement::Fail },
-            next: vec![format!("curl -H 'Host: {HOST}' {}", self.url)],
-        }
+        self.document(self.about(id, requirement).equals(expected, observed))
+    }
+
+    /// States a requirement of the page.
+    pub(super) fn about(&self, id: &str, requirement: &str) -> Statement {
+        Claim::about(id, requirement).from("a shopper on this machine").to(&self.url)
+    }
+
+    /// Adds who served the page, and the command that gets it.
+    pub(super) fn document(&self, claim: Claim) -> Claim {
+        let claim =
+            claim.with_evidence(format!("the page was served by {} with status {}", self.served_by, self.status));
+        let claim = match self.served_via.is_empty() {
+            true => claim,
+            false => claim.with_evidence(format!("behind it: {}", self.served_via.join(", "))),
+        };
+        claim.with_commands(vec![format!("curl -H 'Host: {HOST}' {}", self.url)])
     }
 
     fn selector(&self, text: &str) -> Result<Selector> {

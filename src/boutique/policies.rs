@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::edges::{Edge, logged_within};
-use super::reach::{self, CALLS, Call, PLACES, calls};
+use super::reach::{self, CALLS, Call, PLACES, Reach, calls};
 use crate::cluster;
 use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
 use crate::istio::AccessEntry;
 use crate::probe::{Exchange, Expected};
-use crate::report::{Claim, Judgement};
+use crate::report::Claim;
 use crate::scope::Scope;
 use crate::scope::{Error, Result};
 
@@ -152,32 +152,30 @@ impl Stranger {
     pub fn claim(&self, controls: &[Call]) -> Claim {
         let Self(Call { name, caller, reach }) = self;
         let of_callee: Vec<_> = controls.iter().filter(|control| control.reach.callee == reach.callee).collect();
-        let claim = Claim {
-            id: format!("no-edge/{name}/{}", reach.callee),
-            requirement: "under least privilege no workload reaches one that it has no need of".into(),
-            source: caller.to_string(),
-            destination: reach.address.clone(),
-            expected: match reach.callee.as_str() {
-                "redis-cart" => "the connection ended by the proxy before a reply".into(),
-                "frontend" => "HTTP status 403".into(),
-                _ => "gRPC status PERMISSION_DENIED, by the proxy".into(),
-            },
-            observed: reach.answer.to_string(),
-            evidence: of_callee
-                .iter()
-                .map(|control| format!("control: {} is answered with {}", control.name, control.reach.answer))
-                .collect(),
-            verdict: if reach.is_denied() { Judgement::Pass } else { Judgement::Fail },
-            next: vec![
-                format!("{} -n {NAMESPACE} get authorizationpolicies", caller.cluster.command("kubectl")),
-                format!("{} -n {NAMESPACE} exec {} -- /boutique check", caller.cluster.command("kubectl"), caller.pod),
-            ],
+        let expected = match reach.callee.as_str() {
+            "redis-cart" => "the connection ended by the proxy before a reply",
+            "frontend" => "HTTP status 403",
+            _ => "gRPC status PERMISSION_DENIED, by the proxy",
         };
+        let kubectl = caller.cluster.command("kubectl");
+        let requirement = "under least privilege no workload reaches one that it has no need of";
+        let mut claim = Claim::about(format!("no-edge/{name}/{}", reach.callee), requirement)
+            .from(caller)
+            .to(&reach.address)
+            .expects(expected)
+            .observes(reach, |reach| reach.answer.to_string(), Reach::is_denied)
+            .with_commands(vec![
+                format!("{kubectl} -n {NAMESPACE} get authorizationpolicies"),
+                format!("{kubectl} -n {NAMESPACE} exec {} -- /boutique check", caller.pod),
+            ]);
+        for control in &of_callee {
+            claim = claim.with_evidence(format!("control: {} is answered with {}", control.name, control.reach.answer));
+        }
         match of_callee.iter().find(|control| !control.reach.reached) {
             Some(Call { name, .. }) => {
-                claim.fault(format!("the control, {name}, was not answered: the denial proves nothing"))
+                claim.with_fault(format!("the control, {name}, was not answered: the denial proves nothing"))
             }
-            None if of_callee.is_empty() => claim.fault("there is no control, so the denial proves nothing"),
+            None if of_callee.is_empty() => claim.with_fault("there is no control, so the denial proves nothing"),
             None => claim,
         }
     }
@@ -194,24 +192,19 @@ pub fn no_plaintext(
         Some(Call { name, reach, .. }) => (*name, reach.reached.then(|| reach.answer.to_string())),
         None => ("nobody", None),
     };
-    let claim = Claim {
-        id: format!("plaintext/{}", refused.dial.id),
-        requirement: "no service of the application takes plaintext".into(),
-        source: refused.vantage.to_string(),
-        destination: format!("{callee} at {}", refused.destination()),
-        expected: Expected::Reset.to_string(),
-        observed: refused.outcome().to_string(),
-        evidence: Vec::new(),
-        verdict: if Expected::Reset.is_met_by(refused.outcome()) { Judgement::Pass } else { Judgement::Fail },
-        next: vec![format!("{} get peerauthentications -A", callee.cluster.command("kubectl"))],
-    };
+    let claim = Claim::about(format!("plaintext/{}", refused.dial.id), "no service of the application takes plaintext")
+        .from(&refused.vantage)
+        .to(format!("{callee} at {}", refused.destination()))
+        .expects(Expected::Reset.to_string())
+        .observes(refused.outcome(), ToString::to_string, |outcome| Expected::Reset.is_met_by(outcome))
+        .with_commands(vec![format!("{} get peerauthentications -A", callee.cluster.command("kubectl"))]);
     let claim = match control {
-        Some(answer) => claim.evidence(format!("control: over mutual TLS {name} is answered with {answer}")),
-        None => claim.fault(format!("the control, {name}, was not answered: the denial proves nothing")),
+        Some(answer) => claim.with_evidence(format!("control: over mutual TLS {name} is answered with {answer}")),
+        None => claim.with_fault(format!("the control, {name}, was not answered: the denial proves nothing")),
     };
     match account.and_then(|account| account.get("response_code_details").or(account.get("response_flags"))) {
-        Some(details) => claim.evidence(format!("the destination's proxy says {details}")),
-        None => claim.fault("the destination's proxy does not say that it turned the connection away"),
+        Some(details) => claim.with_evidence(format!("the destination's proxy says {details}")),
+        None => claim.with_fault("the destination's proxy does not say that it turned the connection away"),
     }
 }
 
@@ -234,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_by_how_it_was_made() {
-        let reach = |callee: &str, answer: Value| crate::boutique::Reach {
+        let reach = |callee: &str, answer: Value| Reach {
             callee: callee.into(),
             address: String::new(),
             reached: false,

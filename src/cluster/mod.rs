@@ -318,6 +318,11 @@ impl Workload {
         })
     }
 
+    /// Whether `other` is the same pod.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.cluster.name(), &self.namespace, &self.pod) == (other.cluster.name(), &other.namespace, &other.pod)
+    }
+
     /// The identity that the mesh gives it.
     pub fn spiffe_id(&self, trust_domain: &str) -> SpiffeId {
         SpiffeId::workload(trust_domain, &self.namespace, &self.service_account)

@@ -51,6 +51,15 @@ impl Vantage {
         }
     }
 
+    /// Whether `other` is the same place: the same pod, or this machine.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self.workload(), other.workload()) {
+            (Some(one), Some(other)) => one.is(other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// Makes all `dials` from here, in one go.
     ///
     /// # Errors
@@ -110,6 +119,11 @@ impl Exchange {
     /// How it ended.
     pub fn outcome(&self) -> &Outcome {
         &self.report.outcome
+    }
+
+    /// The host and port that was dialled.
+    pub fn place(&self) -> (&str, u16) {
+        (&self.dial.host, self.dial.port)
     }
 
     /// Where to, and what was spoken.

@@ -8,71 +8,220 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Judgement {
-    /// It holds.
+    /// The claim holds.
     Pass,
-    /// It does not, or its evidence is missing.
+    /// The claim does not hold, or its evidence is missing.
     Fail,
-    /// It was not judged: something on the way to it failed. Not a pass.
+    /// The claim could not be judged. Not a pass.
     #[default]
     Error,
 }
 
+/// A call between two workloads of an application, for the matrix of who reaches whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The calling workload.
+    pub caller: String,
+    /// The workload that is called.
+    pub callee: String,
+    /// The cluster that answered, as the answering pod names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<String>,
+}
+
 /// What was claimed, what was seen, and the verdict.
+///
+/// A verdict cannot be set by hand: [`Claim::about`] states what is required, and the verdict follows from comparing what
+/// is expected with what was observed. Evidence can turn a claim red later, never green.
+///
+/// ```
+/// use meshproof::report::{Claim, Judgement};
+///
+/// let claim = Claim::about("replicas", "the gateway has two replicas").to("istio-ingressgateway").equals(&2, &1);
+/// assert_eq!(claim.verdict(), Judgement::Fail);
+/// ```
+///
+/// ```compile_fail,E0451
+/// use meshproof::report::{Claim, Judgement};
+///
+/// let claim = Claim { verdict: Judgement::Pass, ..Claim::error("replicas", "nobody looked") };
+/// ```
+///
+/// ```compile_fail,E0599
+/// use meshproof::report::Claim;
+///
+/// // An expectation alone has no verdict.
+/// let verdict = Claim::about("replicas", "the gateway has two replicas").expects("two replicas").verdict();
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Unique within the suite.
-    pub id: String,
-    /// What the mesh owes.
-    pub requirement: String,
-    /// From where.
-    pub source: String,
-    /// To where.
-    pub destination: String,
-    /// What should be seen.
-    pub expected: String,
-    /// What was seen.
-    pub observed: String,
-    /// What backs it, or speaks against it.
-    pub evidence: Vec<String>,
-    /// The verdict.
-    pub verdict: Judgement,
-    /// Commands that show more. Not part of the record: they hold for the testbed that is there now.
+    id: String,
+    requirement: String,
+    source: String,
+    destination: String,
+    expected: String,
+    observed: String,
+    evidence: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edge: Option<Edge>,
+    verdict: Judgement,
+    /// Commands that show more. Not recorded: they hold for the testbed that is there now.
     #[serde(skip)]
-    pub next: Vec<String>,
+    commands: Vec<String>,
+}
+
+/// A requirement that has no expectation yet.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct Statement(Claim);
+
+/// A requirement and what should be seen. It becomes a claim with an observation.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct Expectation(Claim);
+
+impl Statement {
+    /// Where the connection or question comes from.
+    pub fn from(mut self, source: impl fmt::Display) -> Self {
+        self.0.source = source.to_string();
+        self
+    }
+
+    /// Where the connection or question goes.
+    pub fn to(mut self, destination: impl fmt::Display) -> Self {
+        self.0.destination = destination.to_string();
+        self
+    }
+
+    /// Says in words what should be seen.
+    pub fn expects(mut self, expected: impl Into<String>) -> Expectation {
+        self.0.expected = expected.into();
+        Expectation(self.0)
+    }
+
+    /// The claim that `observed` equals `expected`.
+    pub fn equals<T: PartialEq + fmt::Debug>(self, expected: &T, observed: &T) -> Claim {
+        let words = |observed: &T| format!("{observed:?}");
+        self.expects(format!("{expected:?}")).observes(observed, words, |observed| observed == expected)
+    }
+}
+
+impl Expectation {
+    /// The claim, which holds where `observed` meets the expectation; `words` describes what was observed.
+    pub fn observes<T: ?Sized>(
+        mut self,
+        observed: &T,
+        words: impl FnOnce(&T) -> String,
+        is_met: impl FnOnce(&T) -> bool,
+    ) -> Claim {
+        self.0.observed = words(observed);
+        self.0.verdict = if is_met(observed) { Judgement::Pass } else { Judgement::Fail };
+        self.0
+    }
+
+    /// The claim without a verdict: nothing could be observed, for this reason.
+    pub fn not_judged(mut self, reason: impl Into<String>) -> Claim {
+        self.0.observed = reason.into();
+        self.0.verdict = Judgement::Error;
+        self.0
+    }
 }
 
 impl Claim {
+    /// States a requirement. `id` is unique within the suite.
+    pub fn about(id: impl Into<String>, requirement: impl Into<String>) -> Statement {
+        Statement(Self { id: id.into(), requirement: requirement.into(), ..Self::default() })
+    }
+
     /// A claim that could not be judged.
     pub fn error(id: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            requirement: "the test reaches its claims".into(),
-            expected: "a verdict".into(),
-            observed: reason.into(),
-            ..Self::default()
-        }
+        Self::about(id, "the test reaches its claims").expects("a verdict").not_judged(reason)
     }
 
     /// Adds a line of evidence.
     #[must_use]
-    pub fn evidence(mut self, line: impl Into<String>) -> Self {
+    pub fn with_evidence(mut self, line: impl Into<String>) -> Self {
         self.evidence.push(line.into());
         self
     }
 
     /// Adds what speaks against the claim, which fails it.
     #[must_use]
-    pub fn fault(mut self, line: impl Into<String>) -> Self {
-        self.evidence.push(format!("against it: {}", line.into()));
+    pub fn with_fault(mut self, line: impl Into<String>) -> Self {
+        self.faults.push(line.into());
         self.verdict = Judgement::Fail;
         self
     }
 
     /// Sets the commands that show more.
     #[must_use]
-    pub fn next(mut self, commands: Vec<String>) -> Self {
-        self.next = commands;
+    pub fn with_commands(mut self, commands: Vec<String>) -> Self {
+        self.commands = commands;
         self
+    }
+
+    /// Names the call between workloads that the claim is about.
+    #[must_use]
+    pub fn with_edge(mut self, edge: Edge) -> Self {
+        self.edge = Some(edge);
+        self
+    }
+
+    /// The claim's name, unique within the suite.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What the mesh must do.
+    pub fn requirement(&self) -> &str {
+        &self.requirement
+    }
+
+    /// Where the connection came from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Where the connection went.
+    pub fn destination(&self) -> &str {
+        &self.destination
+    }
+
+    /// What should be seen.
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// What was seen.
+    pub fn observed(&self) -> &str {
+        &self.observed
+    }
+
+    /// What supports the claim.
+    pub fn evidence(&self) -> &[String] {
+        &self.evidence
+    }
+
+    /// What speaks against the claim.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// The call between workloads that the claim is about, if it is about one.
+    pub fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
+    }
+
+    /// The verdict.
+    pub fn verdict(&self) -> Judgement {
+        self.verdict
+    }
+
+    /// Whether the claim holds.
+    pub fn holds(&self) -> bool {
+        self.verdict == Judgement::Pass
     }
 }
 
@@ -90,12 +239,37 @@ impl fmt::Display for Claim {
             }
             Ok(())
         };
-        row("owed", &[&self.requirement])?;
+        fn lines(lines: &[String]) -> Vec<&str> {
+            lines.iter().map(String::as_str).collect()
+        }
+        row("required", &[&self.requirement])?;
         row("from", &[&self.source])?;
         row("to", &[&self.destination])?;
         row("expected", &[&self.expected])?;
         row("seen", &[&self.observed])?;
-        row("evidence", &self.evidence.iter().map(String::as_str).collect::<Vec<_>>())?;
-        row("run next", &self.next.iter().map(String::as_str).collect::<Vec<_>>())
+        row("against", &lines(&self.faults))?;
+        row("evidence", &lines(&self.evidence))?;
+        row("run next", &lines(&self.commands))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_holds_only_where_the_observation_meets_the_expectation() {
+        let claim = |observed: &u32| Claim::about("a", "r").from("x").to("y").equals(&2, observed);
+        assert!(claim(&2).holds());
+        assert_eq!(claim(&1).verdict(), Judgement::Fail);
+        assert_eq!(claim(&2).with_fault("a proxy says otherwise").verdict(), Judgement::Fail);
+        assert_eq!(Claim::about("a", "r").expects("two").not_judged("nobody looked").verdict(), Judgement::Error);
+    }
+
+    #[test]
+    fn a_fault_is_printed_before_the_evidence() {
+        let claim = Claim::about("a", "r").equals(&1, &1).with_evidence("one line").with_fault("another");
+        let text = claim.to_string();
+        assert!(text.find("against   another") < text.find("evidence  one line"), "{text}");
     }
 }

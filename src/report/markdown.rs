@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Judgement, Report};
+use super::{Claim, Report};
 use crate::judge::Verdict;
 use crate::judge::needed;
 use crate::judge::table::{self, Table};
 
 /// `report` as Markdown: failures first, then the tables.
 pub fn markdown(report: &Report) -> String {
-    let failed: Vec<&Claim> = report.claims.iter().filter(|claim| claim.verdict != Judgement::Pass).collect();
+    let failed: Vec<&Claim> = report.claims.iter().filter(|claim| !claim.holds()).collect();
     let lost: Vec<_> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
     let mark = if failed.is_empty() && lost.is_empty() { "✅" } else { "❌" };
     let mut text = format!("## {mark} meshproof: {}\n\n", report.suite);
@@ -33,9 +33,16 @@ pub fn markdown(report: &Report) -> String {
         table.rows = failed
             .iter()
             .map(|claim| {
-                [&claim.id, &claim.requirement, &claim.source, &claim.destination, &claim.expected, &claim.observed]
-                    .map(Clone::clone)
-                    .to_vec()
+                [
+                    claim.id(),
+                    claim.requirement(),
+                    claim.source(),
+                    claim.destination(),
+                    claim.expected(),
+                    claim.observed(),
+                ]
+                .map(str::to_owned)
+                .to_vec()
             })
             .collect();
         section(&mut text, &table);

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-pub use claim::{Claim, Judgement};
+pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
 pub use error::{Error, Result};
 pub use markdown::markdown;
 pub use xml::junit;
@@ -115,15 +115,15 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     // A report that is missing, unreadable or of another run is replaced.
     let older = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok());
     if let Some(older) = older.filter(|older| older.run == report.run) {
-        let again: Vec<String> = report.claims.iter().map(|claim| claim.id.clone()).collect();
-        report.claims.extend(older.claims.into_iter().filter(|claim| !again.contains(&claim.id)));
+        let again: Vec<String> = report.claims.iter().map(|claim| claim.id().to_owned()).collect();
+        report.claims.extend(older.claims.into_iter().filter(|claim| !again.iter().any(|id| id == claim.id())));
         let again: Vec<String> = report.comparisons.iter().map(Comparison::key).collect();
         let kept = older.comparisons.into_iter().filter(|comparison| !again.contains(&comparison.key()));
         report.comparisons.extend(kept);
         let again: Vec<String> = report.tables.iter().map(|table| table.title.clone()).collect();
         report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
     }
-    report.claims.sort_by(|one, other| one.id.cmp(&other.id));
+    report.claims.sort_by(|one, other| one.id().cmp(other.id()));
     // One comparison's metrics stay in the order of the bounds file.
     report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
     let partial = directory.join("report.json.partial");
@@ -167,6 +167,10 @@ pub(crate) fn run() -> &'static str {
 mod tests {
     use super::*;
 
+    fn claim(id: &str, verdict: Judgement) -> Claim {
+        Claim::about(id, "").equals(&Judgement::Pass, &verdict)
+    }
+
     fn report(run: &str, ids: &[&str], verdict: Judgement) -> Report {
         Report {
             schema: SCHEMA.into(),
@@ -175,7 +179,7 @@ mod tests {
             revision: "r".into(),
             host: Host::this(),
             versions: BTreeMap::new(),
-            claims: ids.iter().map(|id| Claim { id: (*id).into(), verdict, ..Claim::default() }).collect(),
+            claims: ids.iter().map(|id| claim(id, verdict)).collect(),
             comparisons: Vec::new(),
             tables: Vec::new(),
         }
@@ -183,7 +187,7 @@ mod tests {
 
     fn read(directory: &Path) -> Vec<(String, Judgement)> {
         let report: Report = serde_json::from_slice(&std::fs::read(directory.join("report.json")).unwrap()).unwrap();
-        report.claims.into_iter().map(|claim| (claim.id, claim.verdict)).collect()
+        report.claims.into_iter().map(|claim| (claim.id().to_owned(), claim.verdict())).collect()
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::judge::table::outcome;
 
 /// `report` as JUnit XML.
 pub fn junit(report: &Report) -> String {
-    let failures = report.claims.iter().filter(|claim| claim.verdict == Judgement::Fail).count()
+    let failures = report.claims.iter().filter(|claim| claim.verdict() == Judgement::Fail).count()
         + report.comparisons.iter().filter(|comparison| !comparison.holds).count();
-    let errors = report.claims.iter().filter(|claim| claim.verdict == Judgement::Error).count();
+    let errors = report.claims.iter().filter(|claim| claim.verdict() == Judgement::Error).count();
     let tests = report.claims.len() + report.comparisons.len();
     let suite = escape(&report.suite);
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -33,13 +33,13 @@ pub fn junit(report: &Report) -> String {
 }
 
 fn claim(xml: &mut String, suite: &str, claim: &Claim) {
-    let (element, kind) = match claim.verdict {
+    let (element, kind) = match claim.verdict() {
         Judgement::Pass => ("system-out", ""),
         Judgement::Fail => ("failure", "claim"),
         Judgement::Error => ("error", "not judged"),
     };
-    let message = format!("expected {}, seen {}", claim.expected, claim.observed);
-    case(xml, suite, &claim.id, element, kind, &message, &claim.to_string());
+    let message = format!("expected {}, seen {}", claim.expected(), claim.observed());
+    case(xml, suite, claim.id(), element, kind, &message, &claim.to_string());
 }
 
 fn comparison(xml: &mut String, suite: &str, comparison: &Comparison) {

@@ -8,17 +8,25 @@ use crate::cluster::Workload;
 use crate::identity::{Certificate, SpiffeId, Trust};
 use crate::istio::{AccessEntry, Ends};
 use crate::probe::{Exchange, Expected};
-use crate::report::{Claim, Judgement};
+use crate::report::Claim;
 
 /// Claims that `exchange` was answered, by `destination` and nobody else.
 pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &Workload) -> Claim {
     let faults = faults_of_answer(exchange, destination);
     let expected = format!("{} by {destination}", Expected::Answered);
     claim(id, requirement, exchange, (Expected::Answered, &expected), &faults)
-        .next(commands(exchange, Some(destination)))
+        .with_commands(commands(exchange, Some(destination)))
 }
 
-/// Claims that `refused` was denied, in the way named by `how`, while `control`, its positive control, was answered.
+/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has to be dialled
+/// from the same vantage to the same host and port: otherwise the claim fails.
+///
+/// ```compile_fail,E0061
+/// # use meshproof::probe::{Exchange, Expected};
+/// # fn claim(refused: &Exchange) {
+/// meshproof::scope::claims::denied("plaintext", "no plaintext", refused, Expected::Reset, None);
+/// # }
+/// ```
 pub fn denied(
     id: &str,
     requirement: &str,
@@ -32,9 +40,16 @@ pub fn denied(
     if !control.outcome().is_answered() {
         faults.push(format!("the control was not answered, so the denial proves nothing ({control_says})"));
     }
+    if !refused.vantage.is(&control.vantage) {
+        faults.push(format!("the control was dialled from {}, the denial from {}", control.vantage, refused.vantage));
+    }
+    if refused.place() != control.place() {
+        let ((host, port), (other, other_port)) = (refused.place(), control.place());
+        faults.push(format!("the control went to {other}:{other_port}, the denial to {host}:{port}"));
+    }
     claim(id, requirement, refused, (how, &how.to_string()), &faults)
-        .evidence(format!("control: {control_says}"))
-        .next(commands(refused, destination))
+        .with_evidence(format!("control: {control_says}"))
+        .with_commands(commands(refused, destination))
 }
 
 /// Claims as [`denied`], and that it was the destination's own proxy that turned the connection away: a port that is
@@ -52,9 +67,9 @@ pub fn denied_by_proxy(
         Some(account) => {
             let field = |name| account.get(name).unwrap_or("nothing");
             let (details, reason) = (field("response_code_details"), field("downstream_transport_failure_reason"));
-            claim.evidence(format!("the destination's proxy says {details}, {reason}"))
+            claim.with_evidence(format!("the destination's proxy says {details}, {reason}"))
         }
-        None => claim.fault("the destination's proxy does not say that it turned the connection away"),
+        None => claim.with_fault("the destination's proxy does not say that it turned the connection away"),
     }
 }
 
@@ -89,9 +104,10 @@ pub fn mutual_tls(
         faults.extend(fault_of_forwarded(exchange, &source_id, &destination_id));
     }
     let kind = (Expected::Answered, expected.as_str());
-    let mut claim = claim(id, requirement, exchange, kind, &faults).next(commands(exchange, Some(destination)));
+    let mut claim =
+        claim(id, requirement, exchange, kind, &faults).with_commands(commands(exchange, Some(destination)));
     for line in evidence {
-        claim = claim.evidence(line);
+        claim = claim.with_evidence(line);
     }
     claim
 }
@@ -145,8 +161,8 @@ pub fn refused_by_certificate(
 ) -> Claim {
     let mut claim = denied(id, requirement, refused, alert, control, Some(destination));
     match server(control, destination, trust) {
-        Ok(seen) => claim = claim.evidence(format!("the control's server is {seen}")),
-        Err(fault) => claim = claim.fault(format!("the control's server is not the one that was meant: {fault}")),
+        Ok(seen) => claim = claim.with_evidence(format!("the control's server is {seen}")),
+        Err(fault) => claim = claim.with_fault(format!("the control's server is not the one that was meant: {fault}")),
     }
     claim
 }
@@ -206,22 +222,16 @@ fn claim(
     (kind, expected): (Expected, &str),
     faults: &[String],
 ) -> Claim {
-    let mut claim = Claim {
-        id: format!("{id}/{}", exchange.dial.id),
-        requirement: requirement.into(),
-        source: exchange.vantage.to_string(),
-        destination: exchange.destination(),
-        expected: expected.into(),
-        observed: observed(exchange),
-        evidence: Vec::new(),
-        verdict: if kind.is_met_by(exchange.outcome()) { Judgement::Pass } else { Judgement::Fail },
-        next: Vec::new(),
-    };
+    let mut claim = Claim::about(format!("{id}/{}", exchange.dial.id), requirement)
+        .from(&exchange.vantage)
+        .to(exchange.destination())
+        .expects(expected)
+        .observes(exchange, observed, |exchange| kind.is_met_by(exchange.outcome()));
     for fault in faults {
-        claim = claim.fault(fault.clone());
+        claim = claim.with_fault(fault.clone());
     }
     if let Some(local) = &exchange.report.local_address {
-        claim = claim.evidence(format!("connection from {local}, nonce {}", exchange.dial.nonce));
+        claim = claim.with_evidence(format!("connection from {local}, nonce {}", exchange.dial.nonce));
     }
     claim
 }

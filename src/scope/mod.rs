@@ -20,7 +20,7 @@ use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
 use crate::judge::Comparison;
 use crate::probe;
-use crate::report::{self, Claim, Judgement};
+use crate::report::{self, Claim};
 pub use error::{Error, Result};
 use owned::Owned;
 pub use probes::deploy_probe;
@@ -105,7 +105,7 @@ impl Scope {
             Err(panic) => claims.push(Claim::error(id, format!("panicked: {}", message(panic.as_ref())))),
         }
         let mut complaints: Vec<String> =
-            claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(ToString::to_string).collect();
+            claims.iter().filter(|claim| !claim.holds()).map(ToString::to_string).collect();
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
         if let Err(error) = report::record(&self.directory, self.suite, self.testbed.versions(), &claims, &comparisons)
         {
@@ -276,7 +276,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::record::{self, Record};
-    use crate::report::Report;
+    use crate::report::{Judgement, Report};
 
     /// A testbed of one cluster that nothing answers for.
     fn testbed() -> Testbed {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn claim(id: &str, verdict: Judgement) -> Claim {
-        Claim { id: id.into(), verdict, ..Claim::default() }
+        Claim::about(id, "").equals(&Judgement::Pass, &verdict)
     }
 
     #[tokio::test]
@@ -340,10 +340,10 @@ mod tests {
     async fn a_test_that_claims_nothing_or_cannot_go_on_does_not_pass() {
         let (ended, claims) = run(async |_| Ok(())).await;
         ended.unwrap().unwrap_err();
-        assert_eq!(claims[0].verdict, Judgement::Error);
+        assert_eq!(claims[0].verdict(), Judgement::Error);
         let (ended, claims) = run(async |scope| scope.meshed("elsewhere").await.map(drop)).await;
         assert!(ended.unwrap().unwrap_err().to_string().contains("no cluster `elsewhere`"));
-        assert_eq!(claims[0].verdict, Judgement::Error);
+        assert_eq!(claims[0].verdict(), Judgement::Error);
     }
 
     #[tokio::test]
@@ -354,7 +354,7 @@ mod tests {
         })
         .await;
         assert_eq!(ended.unwrap_err(), "the original words");
-        assert!(claims.iter().any(|claim| claim.observed.contains("the original words")));
+        assert!(claims.iter().any(|claim| claim.observed().contains("the original words")));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
 use meshproof::boutique::{PageError, chromium, cluster_of};
-use meshproof::report::{self, Claim, Judgement};
+use meshproof::report::{self, Claim};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
 use serial_test::file_parallel;
 
@@ -202,16 +202,13 @@ impl Visit {
         let (title, count, fits, pictures): (String, u32, bool, bool) =
             serde_json::from_str(&found).map_err(|error| failed(&url, error))?;
         let holds = !title.is_empty() && count > 0 && fits && pictures;
-        Ok(Claim {
-            id: format!("browser/{name}"),
-            requirement: "a person can shop in a browser, on a desk and on a phone".into(),
-            source: "Chromium on this machine".into(),
-            destination: url,
-            expected: format!("a heading, `{selector}`, every picture loaded, nothing wider than the window"),
-            observed: format!("“{title}”, {count} found, pictures loaded: {pictures}, fits: {fits}"),
-            evidence: vec![format!("picture: screenshots/{name}.png")],
-            verdict: if holds { Judgement::Pass } else { Judgement::Fail },
-            next: Vec::new(),
-        })
+        let words = |_: &bool| format!("“{title}”, {count} found, pictures loaded: {pictures}, fits: {fits}");
+        let requirement = "a person can shop in a browser, on a desk and on a phone";
+        Ok(Claim::about(format!("browser/{name}"), requirement)
+            .from("Chromium on this machine")
+            .to(&url)
+            .expects(format!("a heading, `{selector}`, every picture loaded, nothing wider than the window"))
+            .observes(&holds, words, |holds| *holds)
+            .with_evidence(format!("picture: screenshots/{name}.png")))
     }
 }

@@ -1,7 +1,7 @@
 //! The shop under load: every customer is served.
 
 use meshproof::boutique::{self, NAMESPACE};
-use meshproof::report::{Claim, Judgement};
+use meshproof::report::Claim;
 use meshproof::{Scope, Verdict};
 use serde_json::Value;
 use serial_test::file_serial;
@@ -28,13 +28,8 @@ async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
             count("completed") == count("journeys") && count("failed") == Some(0) && count("not_sent") == Some(0);
         let figure =
             |name: &str| summary.pointer(&format!("/journey_ms/{name}")).map(Value::to_string).unwrap_or_default();
-        scope.claim(Claim {
-            id: "load/journeys".into(),
-            requirement: "a minute of customers is served without a failed journey".into(),
-            source: pod.to_string(),
-            destination: "the frontend, over the mesh".into(),
-            expected: format!("{RATE} journeys a second for {SECONDS} s, all completed"),
-            observed: format!(
+        let observed = |summary: &Value| {
+            format!(
                 "{} journeys, {} completed, {} failed, {} not sent; p50 {} ms, p99 {} ms, max {} ms",
                 summary["journeys"],
                 summary["completed"],
@@ -43,16 +38,17 @@ async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
                 figure("p50"),
                 figure("p99"),
                 figure("max")
-            ),
-            evidence: vec![format!("the load generator's summary: {}", output.trim())],
-            verdict: if asked && served { Judgement::Pass } else { Judgement::Fail },
-            next: vec![format!(
-                "{} -n {NAMESPACE} exec {} -c main -- {}",
-                pod.cluster.command("kubectl"),
-                pod.pod,
-                command.join(" ")
-            )],
-        });
+            )
+        };
+        let again = format!("-n {NAMESPACE} exec {} -c main -- {}", pod.pod, command.join(" "));
+        let claim = Claim::about("load/journeys", "a minute of customers is served without a failed journey")
+            .from(&pod)
+            .to("the frontend, over the mesh")
+            .expects(format!("{RATE} journeys a second for {SECONDS} s, all completed"))
+            .observes(&summary, observed, |_| asked && served)
+            .with_evidence(format!("the load generator's summary: {}", output.trim()))
+            .with_commands(vec![format!("{} {again}", pod.cluster.command("kubectl"))]);
+        scope.claim(claim);
         Ok(())
     })
     .await

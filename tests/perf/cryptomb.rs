@@ -6,7 +6,7 @@ use futures::try_join;
 use meshproof::compare::{Asked, Bench};
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
-use meshproof::report::{Claim, Judgement};
+use meshproof::report::Claim;
 use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
@@ -142,34 +142,32 @@ const DRAINED: Duration = Duration::from_secs(10);
 
 fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
     let lost = run.errors + run.dropped;
-    let mut claim = Claim {
-        id: format!("cryptomb_changes/{id}"),
-        requirement: "no request is lost while certificate and listener change".into(),
-        source: "the load driver".into(),
-        destination: format!("{} at the gateway", MultibufferTls::NAMES[1]),
-        expected: "every request is answered".into(),
-        observed: format!("{lost} of {} requests failed or were not sent", run.requests),
-        verdict: if lost == 0 && run.requests > 0 { Judgement::Pass } else { Judgement::Fail },
-        ..Claim::default()
-    };
-    claim = claim.evidence(format!("both changes were made {changed:.1?} into {:.1} s of load", run.duration));
+    let mut claim =
+        Claim::about(format!("cryptomb_changes/{id}"), "no request is lost while certificate and listener change")
+            .from("the load driver")
+            .to(format!("{} at the gateway", MultibufferTls::NAMES[1]))
+            .expects("every request is answered")
+            .observes(
+                run,
+                |run| format!("{lost} of {} requests failed or were not sent", run.requests),
+                |run| lost == 0 && run.requests > 0,
+            );
+    claim = claim.with_evidence(format!("both changes were made {changed:.1?} into {:.1} s of load", run.duration));
     if changed.as_secs_f64() + DRAINED.as_secs_f64() > run.duration {
-        claim = claim.fault("the load ended before older connections had to: it proves nothing of them");
+        claim = claim.with_fault("the load ended before older connections had to: it proves nothing of them");
     }
     claim
 }
 
 /// New connections saw one certificate and then another: the change was made while they were.
 fn certificate_replaced(run: &Run) -> Claim {
-    let seen = run.tls.len();
-    Claim {
-        id: "cryptomb_changes/certificate".into(),
-        requirement: "a certificate that is replaced is used for new connections".into(),
-        source: "the load driver".into(),
-        destination: format!("{} at the gateway", MultibufferTls::NAMES[1]),
-        expected: "two certificates, one after the other".into(),
-        observed: format!("{seen} kinds of session: {}", run.tls.join("; ")),
-        verdict: if seen == 2 { Judgement::Pass } else { Judgement::Fail },
-        ..Claim::default()
-    }
+    Claim::about("cryptomb_changes/certificate", "a certificate that is replaced is used for new connections")
+        .from("the load driver")
+        .to(format!("{} at the gateway", MultibufferTls::NAMES[1]))
+        .expects("two certificates, one after the other")
+        .observes(
+            &run.tls,
+            |seen| format!("{} kinds of session: {}", seen.len(), seen.join("; ")),
+            |seen| seen.len() == 2,
+        )
 }

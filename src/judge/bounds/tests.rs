@@ -87,7 +87,7 @@ fn a_mode_is_one_of_three_names() {
         assert_eq!(serde_json::to_value(mode).unwrap(), name, "in records as in the environment");
     }
     let error = Mode::named("Full").unwrap_err().to_string();
-    assert_eq!(error, "MESHPROOF_PERF: there is no mode `Full`; there are quick, full, baseline");
+    assert_eq!(error, "MESHPROOF_PERF: there is no mode `Full`; use one of quick, full, baseline");
 }
 
 #[test]

@@ -13,11 +13,11 @@ const MANY: usize = 12;
 pub(super) fn section(claims: &[Claim]) -> Markup {
     let mut requirements: BTreeMap<&str, Vec<&Claim>> = BTreeMap::new();
     for claim in claims {
-        requirements.entry(&claim.requirement).or_default().push(claim);
+        requirements.entry(claim.requirement()).or_default().push(claim);
     }
-    let failed = |claims: &[&Claim]| claims.iter().filter(|claim| claim.verdict != Judgement::Pass).count();
+    let failed = |claims: &[&Claim]| claims.iter().filter(|claim| !claim.holds()).count();
     let mut requirements: Vec<(&str, Vec<&Claim>)> = requirements.into_iter().collect();
-    requirements.iter_mut().for_each(|(_, claims)| claims.sort_by_key(|claim| claim.verdict == Judgement::Pass));
+    requirements.iter_mut().for_each(|(_, claims)| claims.sort_by_key(|claim| claim.holds()));
     requirements.sort_by_key(|(_, claims)| failed(claims) == 0);
     html! {
         (matrix(claims))
@@ -54,56 +54,45 @@ fn tone(verdict: Judgement) -> (Tone, &'static str) {
 }
 
 fn one(claim: &Claim) -> Markup {
-    let (tone, word) = tone(claim.verdict);
+    let (tone, word) = tone(claim.verdict());
     let row = |name: &str, value: &str| {
         html! { @if !value.is_empty() { div { dt { (name) } dd { (value) } } } }
     };
     html! {
-        details open[claim.verdict != Judgement::Pass] {
+        details open[!claim.holds()] {
             summary {
                 span.badge.(tone.class()) { (word) }
-                code { (claim.id) }
-                span.seen { (claim.observed) }
+                code { (claim.id()) }
+                span.seen { (claim.observed()) }
             }
             dl {
-                (row("from", &claim.source))
-                (row("to", &claim.destination))
-                (row("expected", &claim.expected))
-                (row("seen", &claim.observed))
-                @if !claim.evidence.is_empty() {
-                    div {
-                        dt { "evidence" }
-                        dd {
-                            ul.evidence {
-                                @for line in &claim.evidence {
-                                    li.against[line.starts_with("against it: ")] { (line) }
-                                }
-                            }
-                        }
-                    }
-                }
+                (row("from", claim.source()))
+                (row("to", claim.destination()))
+                (row("expected", claim.expected()))
+                (row("seen", claim.observed()))
+                (list("against", "against", claim.faults()))
+                (list("evidence", "", claim.evidence()))
             }
         }
     }
 }
 
-/// Caller and callee of a claim `edge/CALLER/CALLEE`.
-fn edge(claim: &Claim) -> Option<(&str, &str)> {
-    claim.id.strip_prefix("edge/")?.split_once('/')
-}
-
-/// Which cluster answered, if the claim says so: `answered by CLUSTER/POD`.
-fn answered(claim: &Claim) -> Option<&str> {
-    claim.observed.strip_prefix("answered by ")?.split_once('/').map(|(cluster, _)| cluster)
+fn list(name: &str, class: &str, lines: &[String]) -> Markup {
+    html! {
+        @if !lines.is_empty() {
+            div { dt { (name) } dd { ul.evidence { @for line in lines { li class=(class) { (line) } } } } }
+        }
+    }
 }
 
 fn matrix(claims: &[Claim]) -> Markup {
-    let edges: BTreeMap<(&str, &str), &Claim> = claims.iter().filter_map(|claim| Some((edge(claim)?, claim))).collect();
+    let edge = |claim: &'_ Claim| claim.edge().map(|edge| ((edge.caller.clone(), edge.callee.clone()), claim.clone()));
+    let edges: BTreeMap<(String, String), Claim> = claims.iter().filter_map(edge).collect();
     if edges.is_empty() {
         return html! {};
     }
-    let callers: BTreeSet<&str> = edges.keys().map(|(caller, _)| *caller).collect();
-    let callees: BTreeSet<&str> = edges.keys().map(|(_, callee)| *callee).collect();
+    let callers: BTreeSet<&String> = edges.keys().map(|(caller, _)| caller).collect();
+    let callees: BTreeSet<&String> = edges.keys().map(|(_, callee)| callee).collect();
     html! {
         section {
             h2 { "Who reaches whom" }
@@ -121,11 +110,11 @@ fn matrix(claims: &[Claim]) -> Markup {
                             tr {
                                 th scope="row" { (caller) }
                                 @for callee in &callees {
-                                    @match edges.get(&(*caller, *callee)) {
+                                    @match edges.get(&((*caller).clone(), (*callee).clone())) {
                                         None => td.none { "·" },
                                         Some(claim) => {
-                                            @let (tone, _) = tone(claim.verdict);
-                                            td.(tone.class()) title=(claim.observed) { (cell(claim)) }
+                                            @let (tone, _) = tone(claim.verdict());
+                                            td.(tone.class()) title=(claim.observed()) { (cell(claim)) }
                                         },
                                     }
                                 }
@@ -140,11 +129,11 @@ fn matrix(claims: &[Claim]) -> Markup {
 
 /// Words that do not need the colour.
 fn cell(claim: &Claim) -> String {
-    let mark = match claim.verdict {
+    let mark = match claim.verdict() {
         Judgement::Pass => "✓",
         Judgement::Fail => "✗",
         Judgement::Error => "?",
     };
-    let silent = if claim.verdict == Judgement::Pass { "answered" } else { "no answer" };
-    format!("{mark} {}", answered(claim).unwrap_or(silent))
+    let silent = if claim.holds() { "answered" } else { "no answer" };
+    format!("{mark} {}", claim.edge().and_then(|edge| edge.answered_by.as_deref()).unwrap_or(silent))
 }

@@ -140,7 +140,7 @@ fn pictures(title: &str, class: &str, pictures: &[Picture], embed: impl Fn(&Pict
 
 /// What there is, counted, and whether all of it holds.
 fn summary(report: &Report) -> Markup {
-    let claims = |verdict| report.claims.iter().filter(|claim| claim.verdict == verdict).count();
+    let claims = |verdict| report.claims.iter().filter(|claim| claim.verdict() == verdict).count();
     let lost = report.comparisons.iter().filter(|comparison| !comparison.holds);
     let unsure = lost.clone().filter(|comparison| comparison.verdict == Verdict::Inconclusive).count();
     let gates = report.comparisons.iter().filter(|comparison| comparison.verdict != Verdict::Reported).count();

@@ -8,7 +8,7 @@ use crate::judge::table::Table;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
-use crate::report::{Claim, Judgement, Report, SCHEMA, html, junit, markdown};
+use crate::report::{Claim, Edge, Judgement, Report, SCHEMA, html, junit, markdown};
 
 use super::Picture;
 
@@ -29,15 +29,17 @@ fn comparisons() -> Vec<Comparison> {
 }
 
 fn claim(id: &str, verdict: Judgement, observed: &str) -> Claim {
-    Claim {
-        id: id.into(),
-        requirement: "every service reaches those that it calls".into(),
-        source: HOSTILE.into(),
-        observed: observed.into(),
-        evidence: vec![HOSTILE.into(), format!("against it: {HOSTILE}")],
-        verdict,
-        ..Claim::default()
-    }
+    let stated = Claim::about(id, "every service reaches those that it calls").from(HOSTILE).expects("");
+    let claim = match verdict {
+        Judgement::Error => stated.not_judged(observed),
+        verdict => stated.observes(observed, str::to_owned, |_| verdict == Judgement::Pass),
+    };
+    let edge = id.strip_prefix("edge/").and_then(|edge| edge.split_once('/'));
+    let (caller, callee) = edge.expect("an edge");
+    let answered_by = observed.strip_prefix("answered by ").map(|by| by.split('/').next().unwrap_or_default().into());
+    let edge = Edge { caller: caller.into(), callee: callee.into(), answered_by };
+    let claim = claim.with_evidence(HOSTILE).with_edge(edge);
+    if verdict == Judgement::Fail { claim.with_fault(HOSTILE) } else { claim }
 }
 
 fn report() -> Report {
@@ -139,7 +141,7 @@ fn every_claim_and_comparison_is_one_test_case() {
     assert!(xml.contains(&format!("tests=\"{}\" failures=\"3\" errors=\"1\"", 3 + report.comparisons.len())), "{xml}");
     // A control character is no XML at all.
     let mut report = report;
-    report.claims[0].observed = "\u{1b}[31m".into();
+    report.claims[0] = claim("edge/frontend/cart", Judgement::Fail, "\u{1b}[31m");
     assert!(!junit(&report).contains('\u{1b}'));
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::cluster::tests::workload_of;
 use crate::identity::Validity;
 use crate::probe::{Vantage, dial};
+use crate::report::Judgement;
 
 fn exchange(outcome: Outcome) -> Exchange {
     let workload = crate::cluster::tests::workload();
@@ -41,7 +42,7 @@ async fn a_denial_stands_only_with_its_control_and_in_the_way_named() {
     let reset = exchange(Outcome::Reset { phase: Phase::Response });
     let timeout = exchange(Outcome::Timeout { phase: Phase::Response });
     let verdict = |refused: &Exchange, control: &Exchange| {
-        denied("plaintext", "r", refused, Expected::Reset, control, None).verdict
+        denied("plaintext", "r", refused, Expected::Reset, control, None).verdict()
     };
     assert_eq!(verdict(&reset, &answer()), Judgement::Pass);
     assert_eq!(verdict(&reset, &timeout), Judgement::Fail, "no control");
@@ -50,15 +51,37 @@ async fn a_denial_stands_only_with_its_control_and_in_the_way_named() {
 }
 
 #[tokio::test]
+async fn a_control_from_elsewhere_or_to_elsewhere_proves_nothing() {
+    let reset = exchange(Outcome::Reset { phase: Phase::Response });
+    let judged = |control: &Exchange| denied("plaintext", "r", &reset, Expected::Reset, control, None);
+    let mut other_pod = answer();
+    other_pod.vantage = Vantage::Naked(workload_of("cluster2"));
+    let mut other_host = answer();
+    other_host.dial.host = "192.168.0.8".into();
+    let mut other_port = answer();
+    other_port.dial.port = 8081;
+    for (control, fault) in [
+        (other_pod, "the control was dialled from naked pinnacle/probe-0 in cluster2"),
+        (Exchange { vantage: Vantage::Host, ..answer() }, "the control was dialled from this machine"),
+        (other_host, "the control went to 192.168.0.8:8080, the denial to 192.168.0.7:8080"),
+        (other_port, "the control went to 192.168.0.7:8081, the denial to 192.168.0.7:8080"),
+    ] {
+        let claim = judged(&control);
+        assert_eq!(claim.verdict(), Judgement::Fail, "{claim}");
+        assert!(claim.to_string().contains(fault), "{claim}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_from_another_pod_is_not_the_one_claimed() {
     let destination = crate::cluster::tests::workload();
-    assert_eq!(answered("a", "r", &answer(), &destination).verdict, Judgement::Pass);
+    assert_eq!(answered("a", "r", &answer(), &destination).verdict(), Judgement::Pass);
     let other = Workload { pod: "other".into(), ..destination };
     let claim = answered("a", "r", &answer(), &other);
-    assert_eq!(claim.verdict, Judgement::Fail);
+    assert_eq!(claim.verdict(), Judgement::Fail);
     assert!(claim.to_string().contains("pinnacle/probe-0 in cluster1 answered instead of"), "{claim}");
     let nobody = answered("a", "r", &exchange(Outcome::Reset { phase: Phase::Response }), &other);
-    assert_eq!(nobody.verdict, Judgement::Fail);
+    assert_eq!(nobody.verdict(), Judgement::Fail);
 }
 
 /// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
@@ -91,7 +114,7 @@ fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &m
 #[tokio::test]
 async fn mutual_tls_holds_where_both_ends_saw_the_right_certificates() {
     let claim = judged(|_, _, _| {});
-    assert_eq!(claim.verdict, Judgement::Pass, "{claim}");
+    assert_eq!(claim.verdict(), Judgement::Pass, "{claim}");
     assert!(claim.to_string().contains("issued by cluster2's intermediate"), "{claim}");
 }
 
@@ -113,7 +136,7 @@ async fn mutual_tls_fails_where_an_end_saw_another_or_nobody() {
         ),
     ];
     for (fault, claim) in faults {
-        assert_eq!(claim.verdict, Judgement::Fail, "{claim}");
+        assert_eq!(claim.verdict(), Judgement::Fail, "{claim}");
         assert!(claim.to_string().contains(fault), "`{fault}` is not in: {claim}");
     }
 }
@@ -134,7 +157,7 @@ async fn mutual_tls_without_evidence_of_both_ends_is_not_a_pass() {
     let (trust, _) = crate::identity::trust::tests::mesh();
     let workload = workload_of("cluster1");
     let claim = mutual_tls("mutual-tls", &answer(), None, (&workload, &workload), &trust);
-    assert_eq!(claim.verdict, Judgement::Fail);
+    assert_eq!(claim.verdict(), Judgement::Fail);
     assert!(claim.to_string().contains("unknown"), "{claim}");
 }
 
@@ -150,7 +173,7 @@ async fn a_failure_says_everything_needed_to_go_on() {
     );
     insta::assert_snapshot!(claim, @r#"
     claim plaintext-is-reset/http1/cluster1 does not hold
-      owed      a STRICT namespace takes no plaintext
+      required  a STRICT namespace takes no plaintext
       from      naked pinnacle/probe-0 in cluster1
       to        192.168.0.7:8080 over http1
       expected  reset after the request

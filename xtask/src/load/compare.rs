@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use meshproof::compare::Quiet;
 use meshproof::record::Record;
-use meshproof::report::{self, Claim, Judgement};
+use meshproof::report::{self, Claim};
 use meshproof_load::serve::Report;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -105,7 +105,8 @@ impl Compare {
             ("k6".to_owned(), versions.k6.version.clone()),
         ]);
         let tables = Scenario::ALL.iter().map(|&scenario| measured.table(&self, scenario)).collect();
-        let failed: Vec<String> = claims.iter().filter(|claim| failed(claim)).map(|claim| claim.id.clone()).collect();
+        let failed: Vec<String> =
+            claims.iter().filter(|claim| failed(claim)).map(|claim| claim.id().to_owned()).collect();
         report::record_tables(&directory, SUITE, known, claims, tables)?;
         println!("{}: `cargo xtask report target/meshproof/{SUITE}` draws it", directory.join("report.json").display());
         if !failed.is_empty() {
@@ -175,7 +176,7 @@ fn hold_testbed() -> Result<Option<Quiet>> {
 }
 
 fn failed(claim: &Claim) -> bool {
-    claim.verdict != Judgement::Pass
+    !claim.holds()
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! What the load driver owes beside the others, line by line, and whether it holds.
 
-use meshproof::report::{Claim, Judgement};
+use meshproof::report::Claim;
 
 use super::Compare;
 use super::generator::{Generator, STALL_MS, Scenario};
@@ -28,22 +28,15 @@ pub(super) fn claims(compare: &Compare, measured: &Measured) -> Vec<Claim> {
 }
 
 fn claim(compare: &Compare, line: Line) -> Claim {
-    let verdict = match (&line.observed, line.holds) {
-        (None, _) => Judgement::Error,
-        (Some(_), true) => Judgement::Pass,
-        (Some(_), false) => Judgement::Fail,
+    let stated = Claim::about(format!("load/{}", line.id), line.owed)
+        .from("the load driver, on a core of its own")
+        .to("the built-in server, on another")
+        .expects(line.expected);
+    let claim = match &line.observed {
+        Some(observed) => stated.observes(observed, String::clone, |_| line.holds),
+        None => stated.not_judged("nothing was measured"),
     };
-    Claim {
-        id: format!("load/{}", line.id),
-        requirement: line.owed,
-        source: "the load driver, on a core of its own".into(),
-        destination: "the built-in server, on another".into(),
-        expected: line.expected,
-        observed: line.observed.unwrap_or_else(|| "nothing was measured".into()),
-        evidence: vec![format!("medians of {} runs of {} s each", compare.rounds, compare.seconds)],
-        verdict,
-        ..Claim::default()
-    }
+    claim.with_evidence(format!("medians of {} runs of {} s each", compare.rounds, compare.seconds))
 }
 
 /// Quantiles against what the server recorded of itself in the same run.
@@ -143,6 +136,8 @@ fn kept(measured: &Measured) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
+    use meshproof::report::Judgement;
+
     use super::*;
 
     const COMPARE: Compare = Compare { seconds: 3, rounds: 1, connections: 16, rate: 1000 };
@@ -171,7 +166,7 @@ mod tests {
 
     fn lost(measured: &Measured) -> Vec<String> {
         let claims = claims(&COMPARE, measured);
-        claims.iter().filter(|claim| claim.verdict != Judgement::Pass).map(|claim| claim.id.clone()).collect()
+        claims.iter().filter(|claim| !claim.holds()).map(|claim| claim.id().to_owned()).collect()
     }
 
     #[test]
@@ -206,6 +201,6 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_not_judged_and_does_not_hold() {
         let claims = claims(&COMPARE, &Measured::default());
-        assert!(claims.iter().all(|claim| claim.verdict == Judgement::Error), "{claims:?}");
+        assert!(claims.iter().all(|claim| claim.verdict() == Judgement::Error), "{claims:?}");
     }
 }
