@@ -21,7 +21,7 @@ use crate::identity::SpiffeId;
 use crate::record;
 pub use error::{Error, Result};
 pub use eventually::{Seen, eventually};
-pub use testbed::{DIRECTORY_VARIABLE, Testbed};
+pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
 
 /// Bound on one command in a container; with what a command takes by itself, of one that takes long.
 pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);

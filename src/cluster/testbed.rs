@@ -1,6 +1,7 @@
 //! A live testbed: its record, and connecting to it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,29 @@ pub struct Testbed {
     pub clusters: Vec<Arc<Cluster>>,
     /// What workload certificates must chain to.
     pub trust: Arc<Trust>,
+}
+
+/// Where a call comes from and where it goes; both may be the same cluster.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The caller's cluster.
+    pub from: Arc<Cluster>,
+    /// The cluster of the workload that is called.
+    pub to: Arc<Cluster>,
+}
+
+impl Pair {
+    /// Whether the call leaves its cluster.
+    pub fn crosses(&self) -> bool {
+        self.from.name() != self.to.name()
+    }
+}
+
+impl fmt::Display for Pair {
+    /// `FROM-to-TO`, as claims name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-to-{}", self.from.name(), self.to.name())
+    }
 }
 
 impl Testbed {
@@ -60,6 +84,13 @@ impl Testbed {
             name: name.into(),
             known: self.clusters.iter().map(|cluster| cluster.name().to_owned()).collect(),
         })
+    }
+
+    /// Every ordered pair of clusters, each cluster with itself included.
+    pub fn pairs(&self) -> Vec<Pair> {
+        let clusters = &self.clusters;
+        let pair = |from: &Arc<Cluster>, to: &Arc<Cluster>| Pair { from: Arc::clone(from), to: Arc::clone(to) };
+        clusters.iter().flat_map(|from| clusters.iter().map(move |to| pair(from, to))).collect()
     }
 
     /// Versions of the mesh and of each cluster's Kubernetes.

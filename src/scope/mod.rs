@@ -2,6 +2,7 @@
 
 pub mod claims;
 mod diagnostics;
+mod each;
 mod error;
 mod owned;
 mod probes;
@@ -344,6 +345,34 @@ mod tests {
         let (ended, claims) = run(async |scope| scope.meshed("elsewhere").await.map(drop)).await;
         assert!(ended.unwrap().unwrap_err().to_string().contains("no cluster `elsewhere`"));
         assert_eq!(claims[0].verdict(), Judgement::Error);
+    }
+
+    #[tokio::test]
+    async fn an_item_that_cannot_be_judged_fails_the_test_and_the_others_are_judged() {
+        let (ended, claims) = run(async |scope| {
+            let judge = async |item: &str| {
+                scope.meshed(item).await.map(drop).or_else(|error| if item == "lost" { Err(error) } else { Ok(()) })?;
+                scope.claim(claim(item, Judgement::Pass));
+                Ok(())
+            };
+            scope.for_each(["lost", "other"], ToString::to_string, judge).await;
+            Ok(())
+        })
+        .await;
+        let failure = ended.unwrap().unwrap_err().to_string();
+        assert!(failure.contains("claim test/case/lost was not judged"), "{failure}");
+        assert!(claims.iter().any(|claim| claim.id() == "other" && claim.holds()));
+    }
+
+    #[tokio::test]
+    async fn judging_nothing_is_not_a_pass() {
+        let (ended, _) = run(async |scope| {
+            scope.claim(claim("a", Judgement::Pass));
+            scope.for_each(Vec::<String>::new(), Clone::clone, async |_| Ok(())).await;
+            Ok(())
+        })
+        .await;
+        assert!(ended.unwrap().unwrap_err().to_string().contains("there was nothing to judge"));
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use meshproof_probe::{Dial, Protocol, TlsVersion};
 
-use crate::cluster::Workload;
+use crate::cluster::{Pair, Workload};
 use crate::identity::ClientCertificate;
 use crate::istio::{issue, sni_of};
 use crate::probe::{self, Exchange, Vantage, service_host};
@@ -54,11 +54,10 @@ impl Path {
     /// # Errors
     /// Where a probe is missing, or a gateway is not declared.
     pub async fn through_gateways(scope: &Scope) -> Result<Vec<Self>> {
-        let clusters = &scope.testbed.clusters;
-        let pairs = clusters.iter().flat_map(|from| clusters.iter().map(move |to| (from, to)));
-        let paths = pairs.filter(|(from, to)| from.name() != to.name()).map(async |(from, to)| {
+        let pairs = scope.testbed.pairs().into_iter().filter(Pair::crosses);
+        let paths = pairs.map(async |Pair { from, to }| {
             let (source, peer, destination) =
-                futures::try_join!(probe::naked(from), probe::caller(from), probe::meshed(to))?;
+                futures::try_join!(probe::naked(&from), probe::caller(&from), probe::meshed(&to))?;
             let missing = || scope.testbed.not_declared(format!("an east-west gateway of {}", to.name()));
             let gateway = to.record().eastwest.as_deref().and_then(|address| address.rsplit_once(':'));
             let (host, port) = gateway.ok_or_else(missing)?;

@@ -19,7 +19,7 @@ use super::SUITE;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-#[file_parallel(boutique)]
+#[file_parallel(mesh)]
 async fn a_person_shops_in_a_browser() -> Verdict {
     Scope::run(SUITE, "a_person_shops_in_a_browser", async |scope| {
         let url = address(&scope.testbed)?;

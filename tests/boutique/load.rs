@@ -13,7 +13,7 @@ const RATE: &str = "20";
 const SECONDS: &str = "60";
 
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
     Scope::run(SUITE, "a_minute_of_customers", async |scope| {
         let pod = boutique::workload(&scope.testbed, "loadgenerator").await?;

@@ -28,7 +28,7 @@ const BACK: Duration = Duration::from_secs(60);
 #[case::redis_cart("redis-cart")]
 #[case::shippingservice("shippingservice")]
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -> Verdict {
     Scope::run(SUITE, format!("loss_of_{service}"), async |scope| {
         let cluster = scope.testbed.cluster(cluster_of(service).unwrap_or_default())?;
@@ -39,7 +39,7 @@ async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -
 }
 
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict {
     Scope::run(SUITE, "loss_of_cluster1", async |scope| {
         let part =

@@ -17,7 +17,7 @@ use serial_test::file_parallel;
 const SUITE: &str = "boutique";
 
 #[tokio::test]
-#[file_parallel(boutique)]
+#[file_parallel(mesh)]
 async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict {
     Scope::run(SUITE, "a_shopper_buys", async |scope| {
         let shopper = Shopper::new(&scope.testbed)?;
@@ -53,7 +53,7 @@ async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict 
 }
 
 #[tokio::test]
-#[file_parallel(boutique)]
+#[file_parallel(mesh)]
 async fn two_shoppers_have_two_carts() -> Verdict {
     Scope::run(SUITE, "two_shoppers_have_two_carts", async |scope| {
         let (one, other) = (Shopper::new(&scope.testbed)?, Shopper::new(&scope.testbed)?);
@@ -72,7 +72,7 @@ async fn two_shoppers_have_two_carts() -> Verdict {
 #[case::that_has_expired(Card::Expired)]
 #[case::of_a_kind_not_taken(Card::NotTaken)]
 #[tokio::test]
-#[file_parallel(boutique)]
+#[file_parallel(mesh)]
 async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
     Scope::run(SUITE, format!("a_card_is_refused_{card:?}"), async |scope| {
         let shopper = Shopper::new(&scope.testbed)?;

@@ -10,7 +10,7 @@ use serial_test::file_serial;
 use super::SUITE;
 
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
         boutique::log_both_ends(scope).await?;
@@ -23,7 +23,7 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
 }
 
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() -> Verdict {
     Scope::run(SUITE, "under_least_privilege", async |scope| {
         boutique::restrict(scope).await?;
@@ -42,7 +42,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
 }
 
 #[tokio::test]
-#[file_serial(boutique)]
+#[file_serial(mesh)]
 async fn no_service_takes_plaintext() -> Verdict {
     Scope::run(SUITE, "no_service_takes_plaintext", async |scope| {
         // The positive control of each: the application's own call to it, which is answered over mutual TLS.

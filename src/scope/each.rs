@@ -1,0 +1,29 @@
+//! One judgement for many places: pairs of clusters, paths, workloads.
+
+use futures::future::join_all;
+
+use super::{Result, Scope};
+use crate::report::Claim;
+
+impl Scope {
+    /// Runs `judge` for every item at once. An item that could not be judged becomes a claim of its own, named by `name`, which
+    /// fails the test; the other items are judged all the same. No item at all fails the test too.
+    pub async fn for_each<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        name: impl Fn(&T) -> String,
+        judge: impl AsyncFn(T) -> Result<()>,
+    ) {
+        let judging = items.into_iter().map(|item| {
+            let (name, judged) = (name(&item), judge(item));
+            async { (name, judged.await) }
+        });
+        let judged = join_all(judging).await;
+        if judged.is_empty() {
+            self.claim(Claim::error(format!("test/{}", self.test), "there was nothing to judge"));
+        }
+        for (name, error) in judged.into_iter().filter_map(|(name, judged)| Some((name, judged.err()?))) {
+            self.claim(Claim::error(format!("test/{}/{name}", self.test), error.to_string()));
+        }
+    }
+}
