@@ -2,7 +2,7 @@
 //!
 //! The pair is the unit: requests of one run share its weather, so ten thousand of them say no more about the next run
 //! than one number does. With 4 to 12 pairs the textbook intervals are too narrow; which one holds its level here is
-//! measured in `docs/judging.md` (`cargo xtask judge --power` prints it again).
+//! measured in `docs/measurements/judge-simulations.md` (`cargo xtask judge --power` prints it again).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -4,7 +4,7 @@
 //! of every metric the ratio of treatment to control is taken on the log scale. The geometric mean over pairs has a
 //! studentized bootstrap interval ([`interval`]), which is looked at after every block and holds however early one
 //! stops ([`sequential`]). Against a bound ([`Limit`]) it is `pass`, `regressed` or `inconclusive`, and inconclusive is
-//! not a pass. How well this holds what it promises is measured: [`simulate`], `docs/judging.md`.
+//! not a pass. How well this holds what it promises is measured: [`simulate`], `docs/explanation/how-it-judges.md`.
 //!
 //! A suite and `cargo xtask judge` share every line: [`Judge`] has no clock and no cluster, only runs.
 //!

@@ -1,7 +1,7 @@
 //! How often the judge is wrong, and what it can see: comparisons of made-up runs whose truth is known.
 //!
 //! What a comparison of simulated runs goes through is what a real one does: [`Schedule::look`] and [`Limit::verdict`]. Only where the
-//! log ratios come from differs. Printed by `cargo xtask judge --power`, recorded in `docs/judging.md`.
+//! log ratios come from differs. Printed by `cargo xtask judge --power`, recorded in `docs/measurements/judge-simulations.md`.
 
 use statrs::distribution::{Beta, ContinuousCDF};
 

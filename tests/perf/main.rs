@@ -1,7 +1,7 @@
 //! Whether p99 moved: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and the controls that show that this suite can tell.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`). Runs of two arms alternate, and bounds are in
-//! `fixtures/perf/bounds.toml`; docs/judging.md says how far a verdict can be believed. Every run is in
+//! `fixtures/perf/bounds.toml`; docs/explanation/how-it-judges.md says how far a verdict can be believed. Every run is in
 //! `target/meshproof/perf/runs`, verdicts in `target/meshproof/perf/report.json`; `cargo xtask report target/meshproof/perf`
 //! draws them. `MESHPROOF_PERF=full` takes the seed's durations.
 
