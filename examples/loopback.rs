@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use meshproof::host::{Host, Steal};
-use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table};
+use meshproof::judge::{Arm, Bounds, Decision, Judge, Mode, Run, Trial, recorded};
+use meshproof::report::table;
 
 const BOUNDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/perf/recorded/bounds.toml");
 

@@ -4,7 +4,11 @@
 //! once, on evidence from both ends, and recorded in `target/meshproof/<suite>/report.json`; a denial cannot be
 //! stated without the control that shows the same path answering.
 //!
-//! ```no_run
+//! The feature `suites` is on by default. The feature `judge` alone has [`record`], [`host`], [`judge`] and [`report`], and
+//! needs neither Kubernetes nor a crypto library.
+//!
+#![cfg_attr(feature = "suites", doc = "```no_run")]
+#![cfg_attr(not(feature = "suites"), doc = "```ignore")]
 //! use meshproof::probe::{Expected, Protocol, Vantage, dial, handshake};
 //! use meshproof::scope::claims;
 //! use meshproof::{Scope, Verdict, istio};
@@ -25,19 +29,34 @@
 //! }
 //! ```
 
+#[cfg(feature = "suites")]
 pub mod boutique;
+#[cfg(feature = "suites")]
 pub mod cluster;
+#[cfg(feature = "suites")]
 pub mod compare;
+#[cfg(feature = "judge")]
 pub mod host;
+#[cfg(feature = "suites")]
 pub mod identity;
+#[cfg(feature = "suites")]
 pub mod istio;
+#[cfg(feature = "judge")]
 pub mod judge;
+#[cfg(feature = "suites")]
 pub mod probe;
+#[cfg(feature = "judge")]
 pub mod record;
+#[cfg(feature = "judge")]
 pub mod report;
+#[cfg(feature = "suites")]
 pub mod scope;
+#[cfg(feature = "suites")]
 pub mod suites;
+#[cfg(feature = "suites")]
 pub mod treatment;
 
+#[cfg(feature = "suites")]
 pub use cluster::{Cluster, Seen, Testbed, Workload, eventually};
+#[cfg(feature = "suites")]
 pub use scope::{Error, Result, Scope, Verdict};

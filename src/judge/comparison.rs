@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::table::change;
 use crate::judge::{Attainment, Limit, Verdict};
 
 /// The bound that a comparison was judged by, and where it comes from.
@@ -146,6 +145,11 @@ impl fmt::Display for Comparison {
         }
         self.notes.iter().try_for_each(|note| row("note", note.clone()))
     }
+}
+
+/// A change as a fraction, in words: a factor where it is that large.
+pub fn change(fraction: f64) -> String {
+    if fraction < 1.0 { format!("{:.1} %", fraction * 100.0) } else { format!("× {:.1}", fraction + 1.0) }
 }
 
 /// How many more pairs, in words.

@@ -9,8 +9,8 @@
 //! A suite and `cargo xtask judge` share every line: [`Judge`] has no clock and no cluster, only runs.
 //!
 //! ```no_run
-//! # async fn measure(_: &meshproof::judge::Trial, _: u32, _: meshproof::judge::Arm) -> meshproof::Result<meshproof::judge::Run> { todo!() }
-//! # async fn example() -> meshproof::Result<()> {
+//! # async fn measure(_: &meshproof::judge::Trial, _: u32, _: meshproof::judge::Arm) -> meshproof::judge::Result<meshproof::judge::Run> { todo!() }
+//! # async fn example() -> meshproof::judge::Result<()> {
 //! use meshproof::judge::{Bounds, Decision, Judge, Mode, recorded};
 //!
 //! let bounds = Bounds::load("fixtures/perf/bounds.toml".as_ref(), Mode::selected()?)?;
@@ -41,13 +41,12 @@ mod refusal;
 mod run;
 pub mod sequential;
 pub mod simulate;
-pub mod table;
 
 use std::collections::BTreeMap;
 
 pub use baseline::Baselines;
 pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
-pub use comparison::{Bound, Comparison, Receipts, Reference, ends, needed};
+pub use comparison::{Bound, Comparison, Receipts, Reference, change, ends, needed};
 pub use error::{Error, Result};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;

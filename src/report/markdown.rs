@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Claim, Report};
 use crate::judge::Verdict;
 use crate::judge::needed;
-use crate::judge::table::{self, Table};
+use crate::report::table::{self, Table};
 
 /// `report` as Markdown: failures first, then the tables.
 pub fn markdown(report: &Report) -> String {

@@ -4,6 +4,7 @@ mod claim;
 mod error;
 pub mod html;
 mod markdown;
+pub mod table;
 mod xml;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
 pub use error::{Error, Result};
 pub use markdown::markdown;
+pub use table::Table;
 pub use xml::junit;
 
 use crate::host::{self, Host};
 use crate::judge::Comparison;
-use crate::judge::table::Table;
 
 /// Schema identifier in every report.
 pub const SCHEMA: &str = "meshproof.report/v1";

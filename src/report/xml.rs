@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use super::{Claim, Judgement, Report};
-use crate::judge::Comparison;
-use crate::judge::Verdict;
-use crate::judge::table::outcome;
+use crate::judge::{Comparison, Verdict};
+use crate::report::table::outcome;
 
 /// `report` as JUnit XML.
 pub fn junit(report: &Report) -> String {

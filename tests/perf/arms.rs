@@ -10,9 +10,9 @@ use meshproof::compare::{Asked, Bench, Profiler, QUIET_SHARE, Quiet, Side, Users
 use meshproof::host::{Awake, Host, Steal};
 use meshproof::judge::Comparison;
 use meshproof::judge::bounds::Receipt;
-use meshproof::judge::{Arm, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, table, turns};
+use meshproof::judge::{Arm, Baselines, Bounds, Decision, Judge, Mode, Run, Trial, recorded, turns};
 use meshproof::record::fault;
-use meshproof::report;
+use meshproof::report::{self, table};
 use meshproof::treatment::TcpBypass;
 use meshproof::{Cluster, Error, Scope, cluster};
 use serde_json::json;

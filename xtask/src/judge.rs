@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use meshproof::judge::{Baselines, recorded, table};
-use meshproof::report;
+use meshproof::judge::{Baselines, recorded};
+use meshproof::report::{self, table};
 
 use crate::paths;
 

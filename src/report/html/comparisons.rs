@@ -4,9 +4,8 @@ use maud::{Markup, html};
 
 use super::{Tone, percentiles, ratios, table};
 use crate::judge::recorded::Recording;
-use crate::judge::table::{beside_others, change, comparisons as all, outcome};
-use crate::judge::{Comparison, needed};
-use crate::judge::{Run, Verdict};
+use crate::judge::{Comparison, Run, Verdict, change, needed};
+use crate::report::table::{beside_others, comparisons as all, outcome};
 
 pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
     // Most of what is measured has no bound: it must not hide what has.

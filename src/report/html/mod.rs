@@ -10,10 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Judgement, Report};
+use super::{Judgement, Report, Table};
 use crate::judge::Verdict;
 use crate::judge::recorded::Recording;
-use crate::judge::table::Table;
 
 /// A picture that goes into the page.
 #[derive(Debug, Clone, PartialEq, Eq)]

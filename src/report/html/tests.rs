@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::host::Host;
 use crate::judge::simulate::NOISES;
-use crate::judge::table::Table;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
-use crate::report::{Claim, Edge, Judgement, Report, SCHEMA, html, junit, markdown};
+use crate::report::{Claim, Edge, Judgement, Report, SCHEMA, Table, html, junit, markdown};
 
 use super::Picture;
 
@@ -117,7 +116,7 @@ fn what_has_a_bound_comes_first_and_what_has_none_is_folded_away() {
 fn an_interval_says_how_sure_it_is_where_that_is_not_what_the_column_says() {
     let mut comparisons = comparisons();
     comparisons.truncate(1);
-    let text = |comparisons: &[Comparison]| crate::judge::table::comparisons(comparisons).to_string();
+    let text = |comparisons: &[Comparison]| crate::report::table::comparisons(comparisons).to_string();
     assert!(!text(&comparisons).contains("95 %)"));
     (comparisons[0].confidence, comparisons[0].interval) = (0.98, [Some(0.5), Some(0.75)]);
     assert!(text(&comparisons).contains("0.500 to 0.750 (98 %)"), "{}", text(&comparisons));

@@ -2,8 +2,8 @@
 
 use meshproof::judge::interval::Method;
 use meshproof::judge::simulate::{NOISES, misses, outcomes};
-use meshproof::judge::table::Table;
 use meshproof::judge::{Limit, Schedule};
+use meshproof::report::Table;
 
 /// The truth of the comparisons whose power is measured.
 const EFFECTS: [f64; 3] = [1.05, 1.10, 1.20];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshproof::judge::table::Table;
+use meshproof::report::Table;
 
 use super::Compare;
 use super::generator::{Generator, Scenario};

@@ -4,10 +4,7 @@ use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
-use super::limit::{Attainment, Limit};
-use super::run::{Arm, Run};
-use crate::judge::comparison::{Comparison, ends};
+use crate::judge::{Arm, Attainment, Comparison, Limit, Run, Verdict, change, ends};
 
 /// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,11 +63,6 @@ pub fn quantity(value: f64, unit: &str) -> String {
         "1/s" => format!("{value:.0}/s"),
         _ => format!("{value:.3} {unit}"),
     }
-}
-
-/// A change as a fraction, in words: a factor where it is that large.
-pub fn change(fraction: f64) -> String {
-    if fraction < 1.0 { format!("{:.1} %", fraction * 100.0) } else { format!("× {:.1}", fraction + 1.0) }
 }
 
 /// How much better the treatment is, as a fraction; what is better, the bound says: less, unless it asks for at
