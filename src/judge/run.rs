@@ -16,6 +16,9 @@ use crate::judge::{Error, Result};
 /// Schema identifier in every run.
 pub const SCHEMA: &str = "meshproof.run/v1";
 
+/// Quantiles of the distribution `latency` that are metrics too, in microseconds.
+const LATENCY_QUANTILES: [(&str, f64); 4] = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)];
+
 /// Which side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,7 +150,7 @@ impl Run {
         V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(|error| failed(error.to_string()))?;
         let distribution = Distribution { unit: "us".into(), hdr: STANDARD.encode(bytes) };
         self.histograms.insert("latency".into(), distribution);
-        for (name, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)] {
+        for (name, quantile) in LATENCY_QUANTILES {
             self.measure(name, histogram.value_at_quantile(quantile) as f64, "us");
         }
         Ok(())
@@ -261,7 +264,28 @@ impl Run {
             }
         }
         for name in self.histograms.keys() {
-            self.unpack(path, name)?;
+            let histogram = self.unpack(path, name)?;
+            if name == "latency" {
+                self.check_quantiles(path, &histogram)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a quantile of the latency that the histogram beside it does not have, to within the histogram's own resolution.
+    fn check_quantiles(&self, path: &Path, latency: &Histogram<u64>) -> Result<()> {
+        for (name, quantile) in LATENCY_QUANTILES {
+            let Some(metric) = self.metrics.get(name) else { continue };
+            let fault = |reason: String| self.fault(path, &format!("metrics.{name}"), reason);
+            if metric.unit != "us" {
+                return Err(fault(format!("its unit is `{}`, where `us` is due", metric.unit)));
+            }
+            let seen = latency.value_at_quantile(quantile);
+            let ends = [latency.lowest_equivalent(seen) as f64, latency.highest_equivalent(seen) as f64];
+            if metric.value < ends[0] || metric.value > ends[1] {
+                let value = metric.value;
+                return Err(fault(format!("{value} us is not what `histograms.latency` has there: {seen} us")));
+            }
         }
         Ok(())
     }
@@ -311,6 +335,12 @@ mod tests {
     #[case::truncated("\"receipts\"", "", "`(file)`")]
     #[case::no_number("\"value\": 990.0", "\"value\": \"990\"", "`metrics.p99_us.value`: invalid type: string")]
     #[case::no_ratio("\"value\": 990.0", "\"value\": 0.0", "`metrics.p99_us`: 0 has no ratio")]
+    #[case::another_median(
+        "\"value\": 500.0",
+        "\"value\": 50.0",
+        "`metrics.p50_us`: 50 us is not what `histograms.latency` has there: 500 us"
+    )]
+    #[case::another_tail("\"value\": 990.0", "\"value\": 991.0", "`metrics.p99_us`: 991 us is not what")]
     #[case::unknown("\"errors\"", "\"mistakes\"", "unknown field `mistakes`")]
     #[case::histogram("\"hdr\": \"HIST", "\"hdr\": \"HISX", "`histograms.latency`: ")]
     #[case::block("\"block\": 0", "\"block\": 7", "`block`: run 1 belongs to block 0")]
