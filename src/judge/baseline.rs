@@ -9,10 +9,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Comparison;
 use super::bounds::{Bounds, MODE_VARIABLE, Mode, Trial};
 use super::limit::Verdict;
-use super::recorded::{self, Recording};
+use super::{Comparison, Recording, Run};
 use crate::host::Host;
 use crate::judge::{Error, Result};
 
@@ -152,8 +151,9 @@ impl Baselines {
                     return Err(failed(format!("{} has too few pairs for an interval", seen.key())));
                 };
                 let needed = trial.budget.min_pairs;
-                if recorded::mode(runs) != Mode::Baseline || seen.pairs < needed {
-                    let (key, mode) = (seen.key(), recorded::mode(runs).name());
+                let mode = runs.first().map(Run::mode).unwrap_or_default();
+                if mode != Mode::Baseline || seen.pairs < needed {
+                    let (key, mode) = (seen.key(), mode.name());
                     return Err(failed(format!(
                         "{key} was measured in mode {mode}, with {} pairs, and what others are judged by is in mode baseline, with \
                          {needed}: {MODE_VARIABLE}=baseline cargo test --test perf overhead",
@@ -190,7 +190,7 @@ impl Baselines {
 mod tests {
     use super::*;
     use crate::judge::tests::{BOUNDS, run};
-    use crate::judge::{Limit, Run};
+    use crate::judge::{Limit, recorded};
 
     /// Bounds whose gate is relative to a baseline.
     fn relative() -> String {

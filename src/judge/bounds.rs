@@ -50,7 +50,8 @@ impl Mode {
 
     fn named(name: &str) -> Result<Self> {
         let mode = Self::ALL.into_iter().find(|mode| mode.name() == name);
-        mode.ok_or_else(|| Error::Mode { name: name.into(), known: Self::ALL.map(Self::name).to_vec() })
+        let known = || Self::ALL.map(Self::name).to_vec();
+        mode.ok_or_else(|| Error::Mode { variable: MODE_VARIABLE, name: name.into(), known: known() })
     }
 
     /// Its name, as the environment and records have it.

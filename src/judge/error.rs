@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Arm, MODE_VARIABLE};
+use super::arm::Arm;
 
 /// Result of reading bounds or runs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,8 +22,10 @@ pub enum Error {
         reason: Box<str>,
     },
     /// The environment names an unknown mode.
-    #[error("{MODE_VARIABLE}: there is no mode `{name}`; use one of {}", known.join(", "))]
+    #[error("{variable}: there is no mode `{name}`; use one of {}", known.join(", "))]
     Mode {
+        /// The variable.
+        variable: &'static str,
         /// The name in the environment.
         name: Box<str>,
         /// The modes that exist.

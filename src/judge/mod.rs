@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod arm;
 pub mod baseline;
 pub mod bounds;
 mod comparison;
@@ -44,13 +45,14 @@ pub mod simulate;
 
 use std::collections::BTreeMap;
 
+pub use arm::{Arm, arm, turns};
 pub use baseline::Baselines;
 pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
 pub use comparison::{Bound, Comparison, Receipts, Reference, change, ends, needed};
 pub use error::{Error, Result};
 pub use limit::{Attainment, Limit, Verdict};
 pub use look::Schedule;
-pub use run::{Arm, Distribution, Metric, Run, SCHEMA, arm, turns};
+pub use run::{Distribution, Metric, Recording, Run, SCHEMA};
 
 use bounds::MetricBound;
 use look::{BLOCK, Look};

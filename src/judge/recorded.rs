@@ -1,16 +1,10 @@
 //! Recorded runs, judged again with no cluster: the same runs and the same bounds lead to the same verdict.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::baseline::Baselines;
 use super::bounds::{Bounds, Mode};
-use super::{Decision, Judge, Run};
-use crate::judge::Comparison;
-use crate::judge::{Error, Result};
-
-/// Runs by comparison, in the order of execution.
-pub type Recording = BTreeMap<String, Vec<Run>>;
+use super::{Comparison, Decision, Error, Judge, Recording, Result, Run};
 
 /// Reads all runs below `directory`: the one that a suite records in, or `runs` in it.
 ///
@@ -69,12 +63,6 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The mode that runs were recorded in: `plan.mode`.
-pub fn mode(runs: &[Run]) -> Mode {
-    let mode = runs.first().and_then(|run| run.plan.get("mode"));
-    mode.and_then(|mode| serde_json::from_value(mode.clone()).ok()).unwrap_or_default()
-}
-
 /// Judges the runs of one comparison.
 ///
 /// # Errors
@@ -106,7 +94,7 @@ pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Resu
     let failed = |reason| Error::Recording { directory: directory.into(), reason };
     let mut comparisons = Vec::new();
     for (id, runs) in recording {
-        let bounds_of_mode = match mode(runs) {
+        let bounds_of_mode = match runs.first().map(Run::mode).unwrap_or_default() {
             Mode::Quick => &quick,
             Mode::Full => &full,
             Mode::Baseline => &baseline,

@@ -1,7 +1,6 @@
 //! A recorded run, schema `meshproof.run/v1`: one arm of one comparison, measured once.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,37 +10,13 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::judge::{Error, Result};
+use crate::judge::{Arm, Error, Mode, Result, arm};
 
 /// Schema identifier in every run.
 pub const SCHEMA: &str = "meshproof.run/v1";
 
 /// Quantiles of the distribution `latency` that are metrics too, in microseconds.
 const LATENCY_QUANTILES: [(&str, f64); 4] = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)];
-
-/// Which side of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arm {
-    /// As it was.
-    Control,
-    /// With what is being judged.
-    Treatment,
-}
-
-/// The arm of the run in place `order` of a comparison: ABBA, BAAB, ABBA … Within a block a linear drift of the
-/// machine cancels; turning every other block round cancels the correlation of neighbouring blocks.
-pub fn arm(order: u32) -> Arm {
-    let place = order % 8;
-    if matches!(place, 0 | 3 | 5 | 6) { Arm::Control } else { Arm::Treatment }
-}
-
-/// In which turn each of `rows` has its treated run, where comparisons share the control's run of place `order`: there and back, so
-/// that within a block a linear drift of the machine cancels for every one of them.
-pub fn turns(order: u32, rows: usize) -> Vec<usize> {
-    let second_half = order % 4 >= 2;
-    if second_half { (0..rows).rev().collect() } else { (0..rows).collect() }
-}
 
 /// A measured number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +37,9 @@ pub struct Distribution {
     /// HdrHistogram V2, deflated, in base64.
     pub hdr: String,
 }
+
+/// Runs by comparison, in the order of execution.
+pub type Recording = BTreeMap<String, Vec<Run>>;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,6 +132,12 @@ impl Run {
             self.measure(name, histogram.value_at_quantile(quantile) as f64, "us");
         }
         Ok(())
+    }
+
+    /// The mode that it was recorded in: `plan.mode`.
+    pub fn mode(&self) -> Mode {
+        let mode = self.plan.get("mode");
+        mode.and_then(|mode| serde_json::from_value(mode.clone()).ok()).unwrap_or_default()
     }
 
     /// A distribution, unpacked.
@@ -292,15 +276,6 @@ impl Run {
 
     fn fault(&self, path: &Path, field: &str, reason: impl ToString) -> Error {
         Error::Run { path: path.into(), field: field.into(), reason: reason.to_string().into() }
-    }
-}
-
-impl fmt::Display for Arm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Control => "control",
-            Self::Treatment => "treatment",
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use meshproof::judge::recorded::{self, Recording};
+use meshproof::judge::{Recording, recorded};
 use meshproof::report::{self, html::Picture};
 
 /// Write report.html, junit.xml and summary.md beside a suite's report.json

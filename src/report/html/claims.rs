@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::Tone;
+use super::parts::Tone;
 use crate::report::{Claim, Judgement};
 
 /// More claims that hold than this, of one requirement, are folded away.

@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::{Tone, percentiles, ratios, table};
-use crate::judge::recorded::Recording;
-use crate::judge::{Comparison, Run, Verdict, change, needed};
+use super::parts::{Tone, table};
+use super::{percentiles, ratios};
+use crate::judge::{Comparison, Recording, Run, Verdict, change, needed};
 use crate::report::table::{beside_others, comparisons as all, outcome};
 
 pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {

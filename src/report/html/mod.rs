@@ -3,6 +3,7 @@
 
 mod claims;
 mod comparisons;
+mod parts;
 mod percentiles;
 mod ratios;
 
@@ -10,9 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Judgement, Report, Table};
-use crate::judge::Verdict;
-use crate::judge::recorded::Recording;
+use self::parts::{Tone, table};
+use super::{Judgement, Report};
+use crate::judge::{Recording, Verdict};
 
 /// A picture that goes into the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +39,6 @@ impl Picture {
         let (width, height) = rest.split_once('"')?.0.split_once(' ')?;
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| *number > 0.0);
         Some(format!("aspect-ratio: {} / {}", number(width)?, number(height)?))
-    }
-}
-
-/// How something ended, as a colour and a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tone {
-    Good,
-    Bad,
-    Unsure,
-    Plain,
-}
-
-impl Tone {
-    fn class(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Bad => "bad",
-            Self::Unsure => "unsure",
-            Self::Plain => "plain",
-        }
     }
 }
 
@@ -162,32 +143,6 @@ fn summary(report: &Report) -> Markup {
             }
         }
     }
-}
-
-/// A table, which scrolls by itself where it is wider than the page.
-fn table(table: &Table) -> Markup {
-    html! {
-        h3 { (table.title) }
-        div.scroll {
-            table aria-label=(table.title) {
-                thead { tr { @for name in &table.header { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in &table.rows {
-                        tr {
-                            @for (index, cell) in row.iter().enumerate() {
-                                @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A coordinate in a drawing.
-fn at(value: f64) -> String {
-    format!("{value:.1}")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
-use super::at;
+use super::parts::at;
 use crate::judge::{Arm, Run};
 
 const WIDTH: f64 = 480.0;

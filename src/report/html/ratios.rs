@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::at;
+use super::parts::at;
 use crate::judge::Comparison;
 use crate::judge::Limit;
 
