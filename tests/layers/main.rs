@@ -1,0 +1,210 @@
+//! The layers of `src` and `xtask/src`, held: a module uses only those before it in the order, and no files of one layer form a circle.
+
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use source::{Arrow, Sources};
+
+/// Modules of the library. Each uses only those before it.
+const LIBRARY: &[&str] = &[
+    "record",
+    "host",
+    "judge",
+    "report",
+    "identity",
+    "cluster",
+    "probe",
+    "istio",
+    "scope",
+    "compare",
+    "suites",
+    "treatment",
+    "boutique",
+];
+
+/// Modules of xtask. Each uses only those before it.
+const XTASK: &[&str] = &[
+    "paths",
+    "ledger",
+    "progress",
+    "command",
+    "versions",
+    "template",
+    "lock",
+    "artifacts",
+    "kubernetes",
+    "mesh",
+    "local",
+    "prerequisites",
+    "testbed",
+    "load",
+    "judge",
+    "report",
+];
+
+/// An arrow that still runs back.
+struct Exception {
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+}
+
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        from: "xtask/src/artifacts/all.rs",
+        to: "xtask/src/local/engine.rs",
+        reason: "provider boundary: issue 22",
+    },
+    Exception {
+        from: "xtask/src/artifacts/node.rs",
+        to: "xtask/src/local/engine.rs",
+        reason: "provider boundary: issue 22",
+    },
+    Exception {
+        from: "xtask/src/mesh/install.rs",
+        to: "xtask/src/local/node.rs",
+        reason: "provider boundary: issue 22",
+    },
+    Exception {
+        from: "src/judge/bounds/file.rs",
+        to: "src/judge/bounds.rs",
+        reason: "the file makes the trials that bounds.rs declares",
+    },
+    Exception { from: "src/scope/diagnostics.rs", to: "src/scope/mod.rs", reason: "ownership and faults: issue 22" },
+    Exception { from: "src/scope/owned.rs", to: "src/scope/mod.rs", reason: "ownership and faults: issue 22" },
+    Exception {
+        from: "src/treatment/private_key_provider.rs",
+        to: "src/treatment/multibuffer_tls.rs",
+        reason: "treatments move beside their suite: issue 22",
+    },
+];
+
+/// Arrows of `sources` that run back in `order`, and modules that have no place in it.
+fn back(sources: &Sources, order: &[&str]) -> Vec<String> {
+    let place = |layer: &str| order.iter().position(|one| *one == layer);
+    let unplaced = sources.layers().into_iter().filter(|layer| place(layer).is_none());
+    let unplaced = unplaced.map(|layer| format!("{}/{layer} has no place in the order of tests/layers", sources.root));
+    let back = sources.arrows.iter().filter(|arrow| match (place(&arrow.from_layer), place(&arrow.to_layer)) {
+        (Some(from), Some(to)) => to > from && !is_excepted(arrow),
+        _ => false,
+    });
+    let back = back.map(|arrow| {
+        format!(
+            "{}:{} uses {}: `{}` comes before `{}`",
+            arrow.from, arrow.line, arrow.to, arrow.from_layer, arrow.to_layer
+        )
+    });
+    unplaced.chain(back).collect()
+}
+
+fn is_excepted(arrow: &Arrow) -> bool {
+    EXCEPTIONS.iter().any(|exception| exception.from == arrow.from && exception.to == arrow.to)
+}
+
+/// Circles of files within a layer, each as the files along it. Tests are left out: a test may use all of its layer.
+fn circles(sources: &Sources) -> Vec<String> {
+    let mut uses: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    let within = |arrow: &&Arrow| arrow.from_layer == arrow.to_layer && arrow.from != arrow.to && !arrow.in_test;
+    for arrow in sources.arrows.iter().filter(within).filter(|arrow| !is_excepted(arrow)) {
+        uses.entry(&arrow.from).or_default().entry(&arrow.to).or_insert(arrow.line);
+    }
+    let mut found = Vec::new();
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    for &start in uses.keys() {
+        let Some(files) = shortest_circle(start, &uses).filter(|files| !files.iter().all(|file| told.contains(file)))
+        else {
+            continue;
+        };
+        let steps = files.iter().zip(files.iter().cycle().skip(1));
+        let steps: Vec<String> = steps.map(|(from, to)| format!("{from}:{} uses {to}", uses[from][to])).collect();
+        found.push(format!("a circle: {}", steps.join(", ")));
+        told.extend(files);
+    }
+    found
+}
+
+/// The shortest way from `start` back to it.
+fn shortest_circle<'a>(start: &'a str, uses: &BTreeMap<&'a str, BTreeMap<&'a str, usize>>) -> Option<Vec<&'a str>> {
+    let mut ways = vec![vec![start]];
+    let mut seen = BTreeSet::new();
+    while !ways.is_empty() {
+        let mut longer = Vec::new();
+        for way in ways {
+            let last = way[way.len() - 1];
+            for &next in uses.get(last).into_iter().flat_map(BTreeMap::keys) {
+                if next == start {
+                    return Some(way);
+                }
+                if seen.insert(next) {
+                    longer.push(way.iter().copied().chain([next]).collect());
+                }
+            }
+        }
+        ways = longer;
+    }
+    None
+}
+
+#[test]
+fn no_module_of_the_library_uses_a_layer_below_it() {
+    let found = back(&Sources::read("src"), LIBRARY);
+    assert!(found.is_empty(), "arrows that run back:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_module_of_xtask_uses_a_layer_below_it() {
+    let found = back(&Sources::read("xtask/src"), XTASK);
+    assert!(found.is_empty(), "arrows that run back:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_files_of_one_layer_of_the_library_form_a_circle() {
+    let found = circles(&Sources::read("src"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    let sources = [Sources::read("src"), Sources::read("xtask/src")];
+    let needed = |exception: &&Exception| {
+        let same = |arrow: &Arrow| arrow.from == exception.from && arrow.to == exception.to;
+        sources.iter().any(|sources| sources.arrows.iter().any(same))
+    };
+    for exception in EXCEPTIONS.iter().filter(|exception| !needed(exception)) {
+        panic!("{} no longer uses {}: remove the exception ({})", exception.from, exception.to, exception.reason);
+    }
+}
+
+#[test]
+fn arrows_are_read_from_groups_reexports_macros_and_nested_modules() {
+    let files = [
+        ("lib.rs", "pub mod low; pub mod high; pub use high::Thing;"),
+        (
+            "low/mod.rs",
+            "mod part;\n// crate::high::Comment\nuse crate::{\n    std_like,\n    high::deep::{self, More},\n};",
+        ),
+        ("low/part.rs", "fn f() { println!(\"{}\", crate::Thing); }\nmod tests { use super::super::super::high; }"),
+        ("high/mod.rs", "mod deep; pub struct Thing; /// [`crate::low`]\nfn g() { deep::h() }"),
+        ("high/deep.rs", "use super::Thing;"),
+    ];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let sources = Sources::parse("root", files.into_iter().collect());
+    let arrow = |arrow: &Arrow| format!("{}:{} {}", arrow.from, arrow.line, arrow.to);
+    let mut seen: Vec<String> = sources.arrows.iter().map(arrow).collect();
+    seen.dedup();
+    let owed = [
+        "root/high/deep.rs:1 root/high/mod.rs",
+        "root/high/mod.rs:2 root/high/deep.rs",
+        "root/low/mod.rs:5 root/high/deep.rs",
+        "root/low/part.rs:1 root/high/mod.rs",
+        "root/low/part.rs:2 root/high/mod.rs",
+    ];
+    assert_eq!(seen, owed);
+    assert_eq!(back(&sources, &["low", "high"]).len(), 4, "one for `deep`, one for `More`, two in part.rs");
+    assert_eq!(back(&sources, &["low"]), ["root/high has no place in the order of tests/layers"]);
+    assert_eq!(
+        circles(&sources),
+        ["a circle: root/high/deep.rs:1 uses root/high/mod.rs, root/high/mod.rs:2 uses root/high/deep.rs"]
+    );
+}
