@@ -50,7 +50,7 @@ impl Mode {
 
     fn named(name: &str) -> Result<Self> {
         let mode = Self::ALL.into_iter().find(|mode| mode.name() == name);
-        let known = || Self::ALL.map(Self::name).to_vec();
+        let known = || Self::ALL.map(Self::name).into();
         mode.ok_or_else(|| Error::Mode { variable: MODE_VARIABLE, name: name.into(), known: known() })
     }
 

@@ -29,7 +29,7 @@ pub enum Error {
         /// The name in the environment.
         name: Box<str>,
         /// The modes that exist.
-        known: Vec<&'static str>,
+        known: Box<[&'static str]>,
     },
     /// The bounds cannot be used.
     #[error("{}:{line}: {reason}", path.display())]
