@@ -3,9 +3,9 @@
 mod claim;
 mod error;
 pub mod html;
+mod junit;
 mod markdown;
 pub mod table;
-mod xml;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
 pub use error::{Error, Result};
+pub use junit::junit;
 pub use markdown::markdown;
 pub use table::Table;
-pub use xml::junit;
 
 use crate::host::{self, Host};
 use crate::judge::Comparison;

@@ -25,7 +25,7 @@ impl Report {
         let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
         let markdown = report::markdown(&record);
         write(&directory.join("report.html"), &report::html::page(&record, &recording, &screenshots, &profiles))?;
-        write(&directory.join("junit.xml"), &report::junit(&record))?;
+        write(&directory.join("junit.xml"), &report::junit(&record)?)?;
         write(&directory.join("summary.md"), &markdown)?;
         if let Some(summary) = self.summary {
             append(&summary, &markdown).with_context(|| format!("cannot write {}", summary.display()))?;

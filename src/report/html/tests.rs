@@ -70,7 +70,7 @@ fn a_claims_text_is_never_markup() {
     let page = html::page(&report, &BTreeMap::new(), &shots, &shots);
     assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"), "{page}");
     assert!(page.contains("src=\"data:image/png;base64,AQID\""));
-    let (xml, text) = (junit(&report), markdown(&report));
+    let (xml, text) = (junit(&report).unwrap(), markdown(&report));
     assert!(!xml.contains("<script>") && !text.contains("<script>"), "{xml}\n{text}");
     assert!(text.contains("\\*bold\\*") && text.contains("\" \\| "), "{text}");
 }
@@ -134,14 +134,18 @@ fn a_table_that_was_measured_is_in_the_page_and_in_the_summary() {
 #[test]
 fn every_claim_and_comparison_is_one_test_case() {
     let report = report();
-    let xml = junit(&report);
+    let xml = junit(&report).unwrap();
     assert_eq!(xml.matches("<testcase ").count(), 3 + report.comparisons.len());
     assert_eq!((xml.matches("<failure ").count(), xml.matches("<error ").count()), (1 + 2, 1));
-    assert!(xml.contains(&format!("tests=\"{}\" failures=\"3\" errors=\"1\"", 3 + report.comparisons.len())), "{xml}");
+    let all = xml.lines().find(|line| line.starts_with("<testsuites ")).unwrap();
+    let tests = format!(" tests=\"{}\"", 3 + report.comparisons.len());
+    for count in [&tests, " skipped=\"0\"", " failures=\"3\"", " errors=\"1\""] {
+        assert!(all.contains(count), "{count}: {all}");
+    }
     // A control character is no XML at all.
     let mut report = report;
     report.claims[0] = claim("edge/frontend/cart", Judgement::Fail, "\u{1b}[31m");
-    assert!(!junit(&report).contains('\u{1b}'));
+    assert!(!junit(&report).unwrap().contains('\u{1b}'));
 }
 
 #[test]

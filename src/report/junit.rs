@@ -1,0 +1,66 @@
+//! JUnit, in the dialect that CI servers read: one test case a claim or comparison.
+
+use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Claim, Error, Judgement, Report, Result};
+use crate::judge::{Comparison, Verdict};
+use crate::report::table::outcome;
+
+/// `report` as JUnit XML.
+///
+/// # Errors
+/// [`Error`] where the XML cannot be written.
+pub fn junit(report: &Report) -> Result<String> {
+    let mut suite = TestSuite::new(&*report.suite);
+    suite.extra.insert("hostname".into(), report.host.name.as_str().into());
+    suite.add_property(Property::new("run", &*report.run));
+    suite.add_property(Property::new("revision", &*report.revision));
+    suite.add_properties(report.versions.iter().map(|(name, version)| Property::new(&**name, &**version)));
+    suite.add_test_cases(report.claims.iter().map(|one| claim(&report.suite, one)));
+    suite.add_test_cases(report.comparisons.iter().map(|one| comparison(&report.suite, one)));
+    let mut all = quick_junit::Report::new("meshproof");
+    all.add_test_suite(suite);
+    all.to_string().map_err(|error| Error { path: "junit.xml".into(), reason: error.to_string() })
+}
+
+fn claim(suite: &str, claim: &Claim) -> TestCase {
+    let text = claim.to_string();
+    let message = format!("expected {}, seen {}", claim.expected(), claim.observed());
+    match claim.verdict() {
+        Judgement::Pass => passed(suite, claim.id(), &text),
+        Judgement::Fail => failed(suite, claim.id(), NonSuccessKind::Failure, "claim", &message, &text),
+        Judgement::Error => failed(suite, claim.id(), NonSuccessKind::Error, "not judged", &message, &text),
+    }
+}
+
+fn comparison(suite: &str, comparison: &Comparison) -> TestCase {
+    let text = comparison.to_string();
+    if comparison.holds {
+        return passed(suite, &comparison.key(), &text);
+    }
+    let message = format!("{}: ratio {:.3}", outcome(comparison), comparison.ratio);
+    failed(suite, &comparison.key(), NonSuccessKind::Failure, verdict(comparison.verdict), &message, &text)
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Regressed => "regressed",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::Reported => "reported",
+    }
+}
+
+fn passed(suite: &str, name: &str, text: &str) -> TestCase {
+    let mut case = TestCase::new(name, TestCaseStatus::success());
+    case.set_classname(suite).set_system_out(text);
+    case
+}
+
+fn failed(suite: &str, name: &str, kind: NonSuccessKind, class: &str, message: &str, text: &str) -> TestCase {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(message).set_type(class).set_description(text);
+    let mut case = TestCase::new(name, status);
+    case.set_classname(suite);
+    case
+}
