@@ -14,7 +14,7 @@ pub use edges::{Edge, edges};
 pub use error::PageError;
 pub use loss::{PROMISE, VISITS, Visit, Visited, Visitors};
 pub use page::{Page, Price};
-pub use policies::{Stranger, lift, log_both_ends, no_plaintext, restrict, strangers};
+pub use policies::{Stranger, log_both_ends, no_plaintext, remove_placed, restrict, strangers};
 pub use reach::{CALLS, Call, PLACES, Reach, calls, cluster_of, needed, port_of, workload};
 pub use shopper::{Card, Shopper};
 

@@ -51,7 +51,7 @@ pub async fn log_both_ends(scope: &Scope) -> Result<()> {
                 "accessLogging": [{"providers": [{"name": "meshproof-evidence"}]}],
             },
         });
-        scope.lend(cluster, telemetry).await?;
+        scope.place(cluster, telemetry).await?;
     }
     // A field that only this log has.
     configured(scope, "the evidence log", |_| Some("downstream_peer_cert".into())).await?;
@@ -73,7 +73,7 @@ pub async fn restrict(scope: &Scope) -> Result<()> {
     for policy in policies(scope.testbed.trust.domain())? {
         let workload = policy.pointer("/spec/selector/matchLabels/app").and_then(Value::as_str).unwrap_or_default();
         let home = super::cluster_of(workload).unwrap_or_default();
-        scope.lend(scope.testbed.cluster(home)?, policy).await?;
+        scope.place(scope.testbed.cluster(home)?, policy).await?;
     }
     // A policy without rules leaves no name in the proxy's configuration; nothing listens behind the load generator.
     configured(scope, "its policy", |name| {
@@ -88,13 +88,13 @@ fn policies(trust_domain: &str) -> Result<Vec<Value>> {
     serde_saphyr::from_multiple(&text).map_err(|error| malformed(error.to_string()))
 }
 
-/// Takes back what [`log_both_ends`] or [`restrict`] placed, and returns when no proxy is left that has it: the next test
-/// begins with connections that nobody is about to end.
+/// Removes what [`log_both_ends`] or [`restrict`] placed, and returns when no proxy has it any more. The next test then begins
+/// with connections that no proxy is about to end.
 ///
 /// # Errors
 /// Where something cannot be removed, or a proxy does not let go of it in time.
-pub async fn lift(scope: &Scope) -> Result<()> {
-    scope.take_back().await?;
+pub async fn remove_placed(scope: &Scope) -> Result<()> {
+    scope.remove_placed().await?;
     let marks = ["downstream_peer_cert".to_owned(), format!("ns[{NAMESPACE}]-policy[")];
     settled(scope, "neither log nor policy", |_, listeners| marks.iter().all(|mark| !listeners.contains(mark))).await
 }

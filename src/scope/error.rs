@@ -37,6 +37,12 @@ pub enum Error {
         /// The object's kind, namespace and name.
         object: String,
     },
+    /// Changes that a test made are still there.
+    #[error("not everything was put back: {}", list(failures))]
+    NotReverted {
+        /// Why, for each of them.
+        failures: Vec<Error>,
+    },
     /// An error of the suite's own.
     #[error("{0}")]
     Suite(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -47,4 +53,8 @@ impl Error {
     pub fn suite(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Suite(error.into())
     }
+}
+
+fn list(errors: &[Error]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

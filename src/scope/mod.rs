@@ -6,6 +6,7 @@ mod each;
 mod error;
 mod owned;
 mod probes;
+mod revert;
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
-use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::cluster::Testbed;
@@ -187,23 +187,29 @@ impl Scope {
     ///
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api); [`Error::Taken`](crate::scope::Error::Taken) where there is one of that name.
-    pub async fn lend(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
-        let lent = owned::Lent::of(cluster, &object).await?;
-        lent.refuse_taken().await?;
-        self.own(Owned::Object(lent.into()));
+    pub async fn place(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
+        let placed = owned::Placed::of(cluster, &object).await?;
+        placed.refuse_taken().await?;
+        self.own(Owned::Object(placed.into()));
         self.apply(cluster, &mut object).await
     }
 
-    /// Removes now what was lent, for a test that waits until the mesh has noticed.
+    /// Removes now what was [placed](Self::place), the last first, for a test that waits until the mesh has noticed. The end of
+    /// the test tries again to remove an object that could not be removed.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api).
-    pub async fn take_back(&self) -> Result<()> {
-        let lent: Vec<Owned> = {
+    /// [`Error::NotReverted`], with every object that could not be removed.
+    pub async fn remove_placed(&self) -> Result<()> {
+        let placed: Vec<Owned> = {
             let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
             owned.extract_if(.., |owned| matches!(owned, Owned::Object(_))).collect()
         };
-        futures::future::try_join_all(lent.iter().rev().map(Owned::restore)).await.map(drop)
+        let mut failures = Vec::new();
+        for revert::Failed { change, error } in revert::last_first(placed, Owned::restore).await {
+            self.own(change);
+            failures.push(error);
+        }
+        if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
     /// Sets the replicas of a deployment until the test ends; then it gets back those it had. Returns how many those were.
@@ -236,7 +242,7 @@ impl Scope {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
     }
 
-    /// Puts back what was changed, the last first; what cannot be is complained about.
+    /// Puts back what was changed, the last first. Returns a complaint about each change that could not be put back.
     async fn clean_up(&self) -> Vec<String> {
         let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
         if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
@@ -245,8 +251,8 @@ impl Scope {
             }
             return Vec::new();
         }
-        let restoring = owned.iter().rev().map(Owned::restore);
-        join_all(restoring).await.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
+        let failed = revert::last_first(owned, Owned::restore).await;
+        failed.into_iter().map(|failed| failed.error.to_string()).collect()
     }
 
     /// Namespaces whose state explains a failure: the probes', and those this test made.

@@ -24,7 +24,7 @@ pub(super) enum Owned {
     /// A namespace that was created, with all in it.
     Namespace(Arc<Cluster>, String),
     /// An object that was placed into a namespace of others.
-    Object(Box<Lent>),
+    Object(Box<Placed>),
     /// A deployment whose replicas were changed.
     Scale(Scaled),
     /// Nodes that were given a label.
@@ -35,7 +35,7 @@ impl fmt::Display for Owned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Namespace(cluster, name) => write!(f, "namespace {name} in {}", cluster.name()),
-            Self::Object(lent) => write!(f, "{} in {}", lent.what, lent.cluster.name()),
+            Self::Object(placed) => write!(f, "{} in {}", placed.what, placed.cluster.name()),
             Self::Label(Labelled { cluster, label }) => write!(f, "label {label} of the nodes of {}", cluster.name()),
             Self::Scale(scaled) => write!(f, "the replicas of {scaled} (they were {})", scaled.before),
         }
@@ -61,9 +61,9 @@ impl Owned {
                 let removed = namespaces.delete(name, &DeleteParams::background()).await;
                 Ok(gone(removed).map_err(cluster.failed(format!("remove namespace {name}")))?)
             }
-            Self::Object(lent) => {
-                let removed = lent.api.delete(&lent.name, &DeleteParams::default()).await;
-                Ok(gone(removed).map_err(lent.cluster.failed(format!("remove {}", lent.what)))?)
+            Self::Object(placed) => {
+                let removed = placed.api.delete(&placed.name, &DeleteParams::default()).await;
+                Ok(gone(removed).map_err(placed.cluster.failed(format!("remove {}", placed.what)))?)
             }
             Self::Label(labelled) => labelled.set(None).await,
             Self::Scale(scaled) => {
@@ -83,14 +83,14 @@ fn gone<T>(removed: kube::Result<T>) -> kube::Result<()> {
 }
 
 /// An object in a namespace of others.
-pub(super) struct Lent {
+pub(super) struct Placed {
     cluster: Arc<Cluster>,
     api: Api<DynamicObject>,
     name: String,
     what: String,
 }
 
-impl Lent {
+impl Placed {
     pub(super) async fn of(cluster: &Arc<Cluster>, object: &Value) -> Result<Self> {
         let (api, name, what) = cluster.api_of(object).await?;
         Ok(Self { cluster: Arc::clone(cluster), api, name, what })

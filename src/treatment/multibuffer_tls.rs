@@ -128,7 +128,7 @@ impl MultibufferTls {
                 }],
             },
         });
-        scope.lend(&self.gateway.cluster, filter).await?;
+        scope.place(&self.gateway.cluster, filter).await?;
         self.grows("updates of a listener in place", before, updates).await
     }
 

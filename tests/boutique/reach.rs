@@ -17,7 +17,7 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
         for edge in boutique::edges(&scope.testbed).await? {
             scope.claim(edge.claim(&scope.testbed));
         }
-        boutique::lift(scope).await
+        boutique::remove_placed(scope).await
     })
     .await
 }
@@ -36,7 +36,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
         for visited in visitors.visit().await? {
             scope.claim(visited.claim("none-under-least-privilege", &[]));
         }
-        boutique::lift(scope).await
+        boutique::remove_placed(scope).await
     })
     .await
 }
@@ -61,7 +61,7 @@ async fn no_service_takes_plaintext() -> Verdict {
             Ok::<_, Error>(())
         });
         try_join_all(refused).await?;
-        boutique::lift(scope).await
+        boutique::remove_placed(scope).await
     })
     .await
 }

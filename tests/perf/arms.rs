@@ -406,5 +406,5 @@ pub(crate) async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, side: Side, mode
         "metadata": { "name": "server", "namespace": side.namespace() },
         "spec": { "selector": { "matchLabels": { "app": "server" } }, "mtls": { "mode": mode } },
     });
-    scope.lend(cluster, server).await
+    scope.place(cluster, server).await
 }
