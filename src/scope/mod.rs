@@ -4,6 +4,7 @@ pub mod claims;
 mod diagnostics;
 mod each;
 mod error;
+mod naming;
 mod owned;
 mod probes;
 mod revert;
@@ -156,12 +157,12 @@ impl Scope {
         Ok(probe::naked(self.testbed.cluster(cluster)?).await?)
     }
 
-    /// Creates a namespace that is this test's own, with these labels.
+    /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
     ///
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
-        let name = format!("meshproof-{purpose}-{}", report::run());
+        let name = naming::namespace(self.suite, &self.test, purpose, report::run());
         self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         for (label, value) in labels {
