@@ -37,6 +37,18 @@ pub enum Error {
         /// The object's kind, namespace and name.
         object: String,
     },
+    /// An annotation that keeps what an object was like before a test changed it cannot be read.
+    #[error(
+        "annotation {annotation} of `{object}` does not tell what it was like before ({source}): put the object right by hand and remove the annotation"
+    )]
+    Prior {
+        /// The object's name.
+        object: String,
+        /// The annotation.
+        annotation: &'static str,
+        /// What is wrong with its value.
+        source: serde_json::Error,
+    },
     /// Changes that a test made are still there.
     #[error("not everything was put back: {}", list(failures))]
     NotReverted {

@@ -6,6 +6,7 @@ mod each;
 mod error;
 mod naming;
 mod owned;
+mod prior;
 mod probes;
 mod revert;
 
@@ -213,7 +214,8 @@ impl Scope {
         if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
-    /// Sets the replicas of a deployment until the test ends; then it gets back those it had. Returns how many those were.
+    /// Sets the replicas of a deployment until the test ends; then it gets back those it had, also where an earlier test that was
+    /// killed has changed them. Returns how many those were.
     ///
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api), also where there is no such deployment.
@@ -229,13 +231,17 @@ impl Scope {
         Ok(scaled.before())
     }
 
-    /// Gives every node of a cluster a label, or takes it away; at the end of the test no node has it.
+    /// Gives every node of a cluster a label, or takes it away. At the end of the test every node has it as before.
     ///
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
         let labelled = owned::Labelled::of(cluster, label);
-        self.own(Owned::Label(labelled.clone()));
+        let again = |owned: &Owned| matches!(owned, Owned::Label(known) if known.is(&labelled));
+        let known = self.owned.lock().unwrap_or_else(PoisonError::into_inner).iter().any(again);
+        if !known {
+            self.own(Owned::Label(labelled.clone()));
+        }
         labelled.set(value).await
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use serde_json::Value;
 
-use super::RUN_LABEL;
+use super::{RUN_LABEL, prior};
 use crate::cluster::Cluster;
 use crate::cluster::{Seen, eventually};
 use crate::report;
@@ -65,9 +65,9 @@ impl Owned {
                 let removed = placed.api.delete(&placed.name, &DeleteParams::default()).await;
                 Ok(gone(removed).map_err(placed.cluster.failed(format!("remove {}", placed.what)))?)
             }
-            Self::Label(labelled) => labelled.set(None).await,
+            Self::Label(labelled) => labelled.restore().await,
             Self::Scale(scaled) => {
-                scaled.set(scaled.before).await?;
+                scaled.restore().await?;
                 scaled.wait().await
             }
         }
@@ -122,14 +122,27 @@ impl Labelled {
         Self { cluster: Arc::clone(cluster), label: label.to_owned() }
     }
 
+    /// Whether it is the same label of the same nodes.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.cluster.name(), &self.label) == (other.cluster.name(), &other.label)
+    }
+
     pub(super) async fn set(&self, value: Option<&str>) -> Result<()> {
+        self.change(|node| prior::labelling(node, &self.label, value, report::run())).await
+    }
+
+    async fn restore(&self) -> Result<()> {
+        self.change(|node| prior::unlabelling(node, Some(&self.label))).await
+    }
+
+    async fn change(&self, patch: impl Fn(&Node) -> Result<Option<Value>>) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.cluster.client());
         let listed = nodes.list(&ListParams::default()).await.map_err(self.cluster.failed("list the nodes"))?;
         for node in listed {
-            let labels = Patch::Merge(json!({"metadata": {"labels": {&self.label: value}}}));
             let name = node.name_any();
-            let patched = nodes.patch(&name, &PatchParams::default(), &labels).await;
-            patched.map(drop).map_err(self.cluster.failed(format!("label node {name}")))?;
+            let failed =
+                |error| self.cluster.failed(format!("change label {} of node {name}", self.label))(error).into();
+            prior::change(&nodes, &name, failed, &patch).await?;
         }
         Ok(())
     }
@@ -154,7 +167,7 @@ impl Scaled {
     pub(super) async fn now(cluster: &Arc<Cluster>, namespace: &str, deployment: &str) -> Result<Self> {
         let found = cluster.api::<Deployment>(namespace).get(deployment).await;
         let found = found.map_err(cluster.failed(format!("read deployment {namespace}/{deployment}")))?;
-        let before = found.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let before = prior::replicas(&found)?;
         Ok(Self { cluster: Arc::clone(cluster), namespace: namespace.into(), deployment: deployment.into(), before })
     }
 
@@ -169,10 +182,19 @@ impl Scaled {
     }
 
     pub(super) async fn set(&self, replicas: i32) -> Result<()> {
+        let doing = format!("scale {self} to {replicas}");
+        self.change(&doing, |deployment| prior::scaling(deployment, replicas, report::run())).await
+    }
+
+    async fn restore(&self) -> Result<()> {
+        let doing = format!("scale {self} back to {}", self.before);
+        self.change(&doing, prior::unscaling).await
+    }
+
+    async fn change(&self, doing: &str, patch: impl Fn(&Deployment) -> Result<Option<Value>>) -> Result<()> {
         let deployments = self.cluster.api::<Deployment>(&self.namespace);
-        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        let scaled = deployments.patch_scale(&self.deployment, &PatchParams::default(), &scale).await;
-        Ok(scaled.map(drop).map_err(self.cluster.failed(format!("scale {self} to {replicas}")))?)
+        let failed = |error| self.cluster.failed(doing)(error).into();
+        prior::change(&deployments, &self.deployment, failed, patch).await.map(drop)
     }
 
     async fn wait(&self) -> Result<()> {

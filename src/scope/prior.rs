@@ -1,0 +1,201 @@
+//! What nodes and deployments were like before a test changed them, kept on the objects themselves. An ended test's successor, or
+//! `up`, can then put right what the ended test left.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Error, Result};
+
+/// Annotation on a node: each label that a test has changed, and its value before.
+pub(super) const LABELS: &str = "meshproof.dev/prior-labels";
+
+/// Annotation on a deployment that a test has scaled: its replicas before.
+pub(super) const REPLICAS: &str = "meshproof.dev/prior-replicas";
+
+/// Most attempts at a change that others' changes overtake.
+const ATTEMPTS: u32 = 10;
+
+/// A value before the first change, and the run that changed it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Prior<T> {
+    run: String,
+    value: T,
+}
+
+/// By label; no value where the node did not have the label.
+type Labels = BTreeMap<String, Prior<Option<String>>>;
+
+/// The replicas that the deployment had before a test changed them.
+pub(super) fn replicas(deployment: &Deployment) -> Result<i32> {
+    let prior: Option<Prior<i32>> = read(deployment, REPLICAS)?;
+    let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    Ok(prior.map_or(now, |prior| prior.value))
+}
+
+/// The patch that scales a deployment and keeps the replicas before the first change.
+pub(super) fn scaling(deployment: &Deployment, to: i32, run: &str) -> Result<Option<Value>> {
+    let mut patch = json!({"spec": {"replicas": to}});
+    if read::<Prior<i32>>(deployment, REPLICAS)?.is_none() {
+        let prior = Prior { run: run.to_owned(), value: replicas(deployment)? };
+        patch["metadata"]["annotations"][REPLICAS] = json!(prior).to_string().into();
+    }
+    Ok(Some(patch))
+}
+
+/// The patch that gives a deployment its replicas back, where a test has changed them.
+pub(super) fn unscaling(deployment: &Deployment) -> Result<Option<Value>> {
+    let prior: Option<Prior<i32>> = read(deployment, REPLICAS)?;
+    Ok(prior.map(|prior| json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": prior.value}})))
+}
+
+/// The patch that gives a node a label, or takes it away, and keeps its value before the first change.
+pub(super) fn labelling(node: &Node, label: &str, value: Option<&str>, run: &str) -> Result<Option<Value>> {
+    let mut patch = json!({"metadata": {"labels": {label: value}}});
+    let mut prior: Labels = read(node, LABELS)?.unwrap_or_default();
+    if !prior.contains_key(label) {
+        let before = node.labels().get(label).cloned();
+        prior.insert(label.to_owned(), Prior { run: run.to_owned(), value: before });
+        patch["metadata"]["annotations"][LABELS] = json!(prior).to_string().into();
+    }
+    Ok(Some(patch))
+}
+
+/// The patch that gives a node back a label as it was, or every label where none is named; only what tests have changed.
+pub(super) fn unlabelling(node: &Node, only: Option<&str>) -> Result<Option<Value>> {
+    let prior: Labels = read(node, LABELS)?.unwrap_or_default();
+    let (back, kept): (Labels, Labels) =
+        prior.into_iter().partition(|(label, _)| only.is_none_or(|only| only == label.as_str()));
+    if back.is_empty() {
+        return Ok(None);
+    }
+    let labels: BTreeMap<&String, &Option<String>> = back.iter().map(|(label, prior)| (label, &prior.value)).collect();
+    let annotation = (!kept.is_empty()).then(|| json!(kept).to_string());
+    Ok(Some(json!({"metadata": {"labels": labels, "annotations": {LABELS: annotation}}})))
+}
+
+fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotation: &'static str) -> Result<Option<T>> {
+    let text = object.meta().annotations.as_ref().and_then(|annotations| annotations.get(annotation));
+    let parsed = text.map(|text| serde_json::from_str(text)).transpose();
+    parsed.map_err(|source| Error::Prior { object: object.meta().name.clone().unwrap_or_default(), annotation, source })
+}
+
+/// Changes an object by the patch that is made from its present state. Value and annotation change together or not at all, and
+/// only if nobody else has changed the object meanwhile. Tells whether there was a patch.
+pub(super) async fn change<K>(
+    api: &Api<K>,
+    name: &str,
+    failed: impl Fn(kube::Error) -> Error,
+    patch: impl Fn(&K) -> Result<Option<Value>>,
+) -> Result<bool>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let found = api.get(name).await.map_err(&failed)?;
+        let Some(mut patch) = patch(&found)? else { return Ok(false) };
+        patch["metadata"]["resourceVersion"] = found.resource_version().into();
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => return Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the API server makes of a merge patch (RFC 7386).
+    fn merge(target: &mut Value, patch: &Value) {
+        let Value::Object(changes) = patch else {
+            *target = patch.clone();
+            return;
+        };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, change) in changes {
+            if change.is_null() {
+                target.as_object_mut().unwrap().remove(key);
+            } else {
+                merge(&mut target[key], change);
+            }
+        }
+    }
+
+    fn patched<K: Serialize + DeserializeOwned>(object: &K, patch: Option<Value>) -> K {
+        let mut merged = json!(object);
+        merge(&mut merged, &patch.unwrap());
+        serde_json::from_value(merged).unwrap()
+    }
+
+    fn node(labels: &[(&str, &str)]) -> Node {
+        let mut node = Node::default();
+        node.labels_mut().extend(labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())));
+        node
+    }
+
+    fn deployment(replicas: i32) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"name": "shop"},
+            "spec": {"replicas": replicas, "selector": {}, "template": {}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_node_gets_back_the_label_that_it_had_before_the_first_change() {
+        let before = node(&[("bypass", "off")]);
+        let changed = patched(&before, labelling(&before, "bypass", Some("on"), "r1").unwrap());
+        assert_eq!(changed.labels()["bypass"], "on");
+        // A later run, after one that was killed.
+        let again = patched(&changed, labelling(&changed, "bypass", None, "r2").unwrap());
+        assert!(!again.labels().contains_key("bypass"));
+        let back = patched(&again, unlabelling(&again, Some("bypass")).unwrap());
+        assert_eq!((back.labels(), back.annotations()), (before.labels(), before.annotations()));
+        assert_eq!(unlabelling(&back, None).unwrap(), None, "a label that no test has changed is left alone");
+    }
+
+    #[test]
+    fn a_node_that_did_not_have_the_label_loses_it_and_keeps_its_others() {
+        let before = node(&[("zone", "a")]);
+        let changed = patched(&before, labelling(&before, "bypass", Some("on"), "r1").unwrap());
+        let changed = patched(&changed, labelling(&changed, "other", Some("on"), "r1").unwrap());
+        let one = patched(&changed, unlabelling(&changed, Some("bypass")).unwrap());
+        assert!(!one.labels().contains_key("bypass") && one.labels().contains_key("other"), "{:?}", one.labels());
+        let back = patched(&one, unlabelling(&one, None).unwrap());
+        assert_eq!((back.labels(), back.annotations()), (before.labels(), before.annotations()));
+    }
+
+    #[test]
+    fn a_deployment_gets_back_the_replicas_that_it_had_before_the_first_change() {
+        let before = deployment(3);
+        let none = patched(&before, scaling(&before, 0, "r1").unwrap());
+        // A later run, after one that was killed.
+        assert_eq!(replicas(&none).unwrap(), 3);
+        let one = patched(&none, scaling(&none, 1, "r2").unwrap());
+        assert_eq!(one.spec.as_ref().unwrap().replicas, Some(1));
+        let back = patched(&one, unscaling(&one).unwrap());
+        assert_eq!((back.spec, back.metadata.annotations.unwrap_or_default()), (before.spec, BTreeMap::new()));
+        assert_eq!(unscaling(&deployment(0)).unwrap(), None, "a deployment that no test has scaled is left alone");
+    }
+
+    #[test]
+    fn an_annotation_that_cannot_be_read_is_named() {
+        let mut broken = deployment(1);
+        broken.annotations_mut().insert(REPLICAS.into(), "many".into());
+        let error = unscaling(&broken).unwrap_err().to_string();
+        assert!(error.contains("shop") && error.contains(REPLICAS), "{error}");
+    }
+}
