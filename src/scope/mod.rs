@@ -9,6 +9,7 @@ mod owned;
 mod prior;
 mod probes;
 mod revert;
+mod sweep;
 
 use std::any::Any;
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::report::{self, Claim};
 pub use error::{Error, Result};
 use owned::Owned;
 pub use probes::deploy_probe;
+pub use sweep::sweep;
 
 /// Label on everything a run creates; its value is the run.
 pub const RUN_LABEL: &str = "meshproof.dev/run";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
@@ -22,9 +22,6 @@ const FIELD_MANAGER: &str = "meshproof";
 
 /// Records, in the cluster itself, what has been done to it.
 const STATE: &str = "meshproof-state";
-
-/// No test runs for longer.
-const LONGEST_RUN_SECONDS: i64 = 3600;
 
 /// A client for `context` of the kubeconfig at `path`.
 pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
@@ -126,48 +123,6 @@ fn runs_since(pod: &Pod, since: i64) -> bool {
         && containers
             .iter()
             .all(|container| container.ready && container.state.as_ref().and_then(runs).unwrap_or(false))
-}
-
-/// Removes the namespaces that a test left behind whose process was ended before it could: those with a run's label that
-/// are older than any run.
-pub(crate) async fn sweep_test_namespaces(client: &Client) -> Result<()> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let labelled = namespaces.list(&ListParams::default().labels(meshproof::scope::RUN_LABEL)).await?;
-    let oldest = time::OffsetDateTime::now_utc().unix_timestamp() - LONGEST_RUN_SECONDS;
-    for namespace in labelled {
-        let created = namespace.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
-        if created < oldest {
-            namespaces.delete(&namespace.name_any(), &DeleteParams::background()).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes what a test placed into others' namespaces and was ended before it could take back: policies, switched logs, load.
-/// Whatever its age: `up` and tests do not run at the same time, `up` takes the record away first.
-pub(crate) async fn sweep_test_objects(client: &Client) -> Result<()> {
-    let kinds = [
-        ("security.istio.io/v1", "AuthorizationPolicy"),
-        ("security.istio.io/v1", "PeerAuthentication"),
-        ("networking.istio.io/v1", "DestinationRule"),
-        ("telemetry.istio.io/v1", "Telemetry"),
-        ("batch/v1", "Job"),
-    ];
-    prune(client, &kinds, meshproof::scope::RUN_LABEL, &[]).await
-}
-
-/// Takes a label off every node that an ended test left it on.
-pub(crate) async fn unlabel_nodes(client: &Client, label: &str) -> Result<()> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    for node in nodes.list(&ListParams::default().labels(label)).await.context("cannot list the nodes")? {
-        progress::count_command();
-        let without = Patch::Merge(json!({"metadata": {"labels": {label: null}}}));
-        nodes
-            .patch(&node.name_any(), &PatchParams::default(), &without)
-            .await
-            .context("cannot change a node's labels")?;
-    }
-    Ok(())
 }
 
 /// Gives a deployment that was left without replicas one again.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use meshproof::treatment::{MultibufferTls, TCP_BYPASS_LABEL};
+use meshproof::treatment::MultibufferTls;
 use meshproof::{Seen, eventually, identity};
 use serde_json::json;
 
@@ -105,8 +105,7 @@ impl<'a> Member<'a> {
         self.step("DNS, namespaces, plug-in certificates", async {
             self.apply_fixture("mesh/namespaces.yaml").await?;
             self.plug_in_certificates(authority).await?;
-            self.apply_fixture("clusters/coredns.yaml").await?;
-            kubernetes::sweep_test_namespaces(&self.client).await.context("cannot remove what tests left behind")
+            self.apply_fixture("clusters/coredns.yaml").await
         })
         .await
     }
@@ -178,6 +177,17 @@ impl<'a> Member<'a> {
         .await
     }
 
+    /// Puts right what tests left whose process ended before it could. After istiod, which injects the proxies of the pods that
+    /// come back; before all that waits for deployments.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        self.step("leftovers of tests", async {
+            let swept = meshproof::scope::sweep(&self.client, self.node.name()).await?;
+            swept.iter().for_each(|_| progress::count_command());
+            Ok(())
+        })
+        .await
+    }
+
     /// Both gateways, with the addresses that a load balancer would give them.
     pub(crate) async fn gateways(&self) -> Result<()> {
         self.step("ingress and east-west gateway", async {
@@ -216,7 +226,6 @@ impl<'a> Member<'a> {
     /// Policies and probes; istiod must be there to inject the proxies.
     pub(crate) async fn workloads(&self) -> Result<()> {
         self.step("policies and probes", async {
-            kubernetes::sweep_test_objects(&self.client).await.context("cannot remove what tests left behind")?;
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
@@ -237,7 +246,6 @@ impl<'a> Member<'a> {
             self.echo_credential().await?;
             self.apply_fixture("perf/echo-gateway.yaml").await?;
             self.apply_fixture(self.multibuffer_tls).await?;
-            kubernetes::unlabel_nodes(&self.client, TCP_BYPASS_LABEL).await?;
             for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
                 kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;
             }

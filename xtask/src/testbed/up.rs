@@ -136,6 +136,7 @@ impl Arguments {
         // From here on each goes its own way; all that one needs of another is its API server.
         let installing = members.iter().map(|member| async {
             member.control_plane().await?;
+            member.sweep().await?;
             let peers = members.iter().filter(|peer| peer.node.name() != member.node.name());
             let joins = try_join_all(peers.map(|peer| member.join(peer)));
             tokio::try_join!(joins, member.gateways(), member.workloads())

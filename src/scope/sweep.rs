@@ -1,0 +1,222 @@
+//! Putting right what tests left in a cluster whose process ended before it could.
+
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::core::PartialObjectMeta;
+use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
+use kube::{Client, ResourceExt};
+
+use super::{Error, RUN_LABEL, Result, prior};
+use crate::cluster;
+
+/// Most requests at once.
+const CONCURRENCY: usize = 8;
+
+/// Removes the objects of every kind that have a run's label, and gives nodes their labels and deployments their replicas back.
+/// Call it only while no test runs. Returns what was put right.
+///
+/// # Errors
+/// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be put right; the rest is put right
+/// all the same. [`Error::Cluster`] where the cluster does not tell its kinds.
+pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
+    let sweeper = Sweeper { client, cluster };
+    let discovered = Discovery::new(client.clone()).run_aggregated().await;
+    let discovered = discovered.map_err(sweeper.failed("list the kinds of objects"))?;
+    let kinds: Vec<ApiResource> =
+        discovered.groups().flat_map(|group| removable(group.resources_by_stability())).collect();
+    let listed = stream::iter(kinds).map(|kind| sweeper.remove(kind)).buffer_unordered(CONCURRENCY).collect::<Vec<_>>();
+    let mut results: Vec<Result<String>> = listed.await.into_iter().flatten().collect();
+    results.extend(sweeper.labels().await);
+    results.extend(sweeper.replicas().await);
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(what) => done.push(what),
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.is_empty() { Ok(done) } else { Err(Error::NotReverted { failures }) }
+}
+
+/// The kinds whose objects can be both listed and deleted.
+fn removable(kinds: Vec<(ApiResource, ApiCapabilities)>) -> impl Iterator<Item = ApiResource> {
+    let possible = |can: &ApiCapabilities| can.supports_operation(verbs::LIST) && can.supports_operation(verbs::DELETE);
+    kinds.into_iter().filter(move |(_, can)| possible(can)).map(|(kind, _)| kind)
+}
+
+struct Sweeper<'a> {
+    client: &'a Client,
+    cluster: &'a str,
+}
+
+impl Sweeper<'_> {
+    fn failed(&self, doing: impl Into<String>) -> impl Fn(kube::Error) -> Error {
+        let (cluster, doing) = (self.cluster.to_owned(), doing.into());
+        move |source| {
+            cluster::Error::Api { cluster: cluster.clone(), doing: doing.clone(), source: Box::new(source) }.into()
+        }
+    }
+
+    /// Removes the objects of a kind that have a run's label.
+    async fn remove(&self, kind: ApiResource) -> Vec<Result<String>> {
+        let everywhere: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+        let listed = match everywhere.list_metadata(&ListParams::default().labels(RUN_LABEL)).await {
+            Ok(listed) => listed.items,
+            Err(error) if is_absent(&error) => return Vec::new(),
+            Err(error) => return vec![Err(self.failed(format!("list the objects of kind {}", named(&kind)))(error))],
+        };
+        let leaving = |object: &PartialObjectMeta<DynamicObject>| object.metadata.deletion_timestamp.is_some();
+        let mut results = Vec::new();
+        for object in listed.iter().filter(|object| !leaving(object)) {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let api: Api<DynamicObject> = match namespace.as_str() {
+                "" => Api::all_with(self.client.clone(), &kind),
+                namespace => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            };
+            let what = format!("{} {namespace}/{name}", named(&kind));
+            // Not the default of every kind: the pods of a Job would outlive it.
+            match api.delete(&name, &DeleteParams::background()).await {
+                Err(error) if !is_absent(&error) => results.push(Err(self.failed(format!("remove {what}"))(error))),
+                _ => results.push(Ok(what)),
+            }
+        }
+        results
+    }
+
+    /// Gives the nodes back the labels that tests changed.
+    async fn labels(&self) -> Vec<Result<String>> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let listed = match nodes.list_metadata(&ListParams::default()).await {
+            Ok(listed) => listed.items,
+            Err(error) => return vec![Err(self.failed("list the nodes")(error))],
+        };
+        let mut results = Vec::new();
+        for node in listed.iter().filter(|node| node.annotations().contains_key(prior::LABELS)) {
+            let name = node.name_any();
+            let what = format!("the labels of node {name}");
+            let back = |node: &Node| prior::unlabelling(node, None);
+            let changed = prior::change(&nodes, &name, self.failed(format!("put back {what}")), back).await;
+            results.push(changed.map(|_| what));
+        }
+        results
+    }
+
+    /// Gives the deployments back the replicas that tests changed.
+    async fn replicas(&self) -> Vec<Result<String>> {
+        let everywhere: Api<Deployment> = Api::all(self.client.clone());
+        let listed = match everywhere.list_metadata(&ListParams::default()).await {
+            Ok(listed) => listed.items,
+            Err(error) => return vec![Err(self.failed("list the deployments")(error))],
+        };
+        let mut results = Vec::new();
+        for deployment in listed.iter().filter(|deployment| deployment.annotations().contains_key(prior::REPLICAS)) {
+            let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+            let what = format!("the replicas of deployment {namespace}/{name}");
+            let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+            let failed = self.failed(format!("put back {what}"));
+            results.push(prior::change(&api, &name, failed, prior::unscaling).await.map(|_| what));
+        }
+        results
+    }
+}
+
+/// Whether the kind or the object is gone, or the kind cannot be asked for.
+fn is_absent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 405))
+}
+
+fn named(kind: &ApiResource) -> String {
+    if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server that serves the kinds named, with one object of each that has a run's label, and keeps what it is asked. Of
+    /// the kind `Broken` it lists no objects.
+    fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            let (code, body) = answer(&method, &path);
+            log.lock().unwrap().push(format!("{method} {path}"));
+            let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap();
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        (Client::new(service, "default"), asked)
+    }
+
+    fn answer(method: &str, path: &str) -> (u16, Value) {
+        let status =
+            |code: u16| json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "code": code, "message": "no"});
+        let object = json!({"metadata": {"name": "left", "namespace": "shop"}});
+        let list = |items: &[Value]| json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
+        match (method, path) {
+            (_, "/api") => (200, groups(&[("", "v1", "ConfigMap", "configmaps"), ("", "v1", "Vanished", "vanished")])),
+            (_, "/apis") => (
+                200,
+                groups(&[
+                    ("networking.istio.io", "v1", "Gateway", "gateways"),
+                    ("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
+                    ("networking.istio.io", "v1", "Broken", "broken"),
+                ]),
+            ),
+            ("DELETE", _) => (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),
+            (_, "/apis/networking.istio.io/v1/broken") => (500, status(500)),
+            (_, "/api/v1/vanished") => (404, status(404)),
+            (_, "/api/v1/nodes" | "/apis/apps/v1/deployments") => (200, list(&[])),
+            _ => (200, list(&[object])),
+        }
+    }
+
+    /// Aggregated discovery of one group.
+    fn groups(kinds: &[(&str, &str, &str, &str)]) -> Value {
+        let versions = ["v1", "v1alpha3"].map(|served| {
+            let of_version = kinds.iter().filter(|(_, version, ..)| *version == served);
+            let resources: Vec<Value> = of_version
+                .map(|(group, version, kind, plural)| {
+                    json!({
+                        "resource": plural, "scope": "Namespaced", "singularResource": "", "verbs": ["delete", "list"],
+                        "responseKind": {"group": group, "version": version, "kind": kind},
+                    })
+                })
+                .collect();
+            json!({"version": served, "resources": resources, "freshness": "Current"})
+        });
+        let group = json!({"metadata": {"name": kinds[0].0}, "versions": versions});
+        json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": [group]})
+    }
+
+    #[tokio::test]
+    async fn objects_of_every_kind_are_removed_also_of_a_kind_served_in_an_older_version_only() {
+        let (client, asked) = server();
+        sweep(&client, "cluster1").await.expect_err("one kind cannot be listed");
+        let asked = asked.lock().unwrap();
+        for removed in [
+            "/api/v1/namespaces/shop/configmaps/left",
+            "/apis/networking.istio.io/v1/namespaces/shop/gateways/left",
+            "/apis/networking.istio.io/v1alpha3/namespaces/shop/envoyfilters/left",
+        ] {
+            assert!(asked.contains(&format!("DELETE {removed}")), "{removed} is not removed: {asked:#?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_cannot_be_listed_is_named_and_one_that_vanished_is_not() {
+        let error = sweep(&server().0, "cluster1").await.unwrap_err().to_string();
+        assert!(error.contains("list the objects of kind Broken.networking.istio.io"), "{error}");
+        assert!(!error.contains("Vanished"), "{error}");
+    }
+}
