@@ -69,9 +69,9 @@ pub enum Error {
         /// The pod.
         pod: String,
         /// The command.
-        command: String,
+        command: Box<str>,
         /// What it said.
-        reason: String,
+        reason: Box<str>,
     },
     /// A bounded wait ended before the state it waited for.
     #[error("waited {elapsed:.1?} ({attempts} attempts, at {location}) for {want}; last seen: {last}")]

@@ -159,8 +159,8 @@ impl Cluster {
             cluster: self.record.name.clone(),
             namespace: namespace.into(),
             pod: pod.into(),
-            command: command.join(" "),
-            reason,
+            command: command.join(" ").into(),
+            reason: reason.into(),
         };
         let (bytes, over, begun) = match input {
             Input::None => (None, None, None),
@@ -339,8 +339,8 @@ impl Workload {
             cluster: self.cluster.name().into(),
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
-            command: command.into(),
-            reason: reason.into(),
+            command: command.into().into(),
+            reason: reason.into().into(),
         }
     }
 
