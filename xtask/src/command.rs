@@ -73,6 +73,16 @@ impl Run {
         matches!(self.finish().await, Ok((status, ..)) if status.success())
     }
 
+    /// Runs to the end with the caller's output, for commands that a person watches.
+    ///
+    /// # Errors
+    /// Where the program cannot be started.
+    pub(crate) async fn status(mut self) -> Result<ExitStatus> {
+        progress::count_command();
+        let inner = self.inner.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        inner.status().await.with_context(|| format!("cannot run `{}`", self.line))
+    }
+
     async fn finish(mut self) -> Result<(ExitStatus, String, String)> {
         progress::count_command();
         let output = self.inner.output().await.with_context(|| format!("cannot run `{}`", self.line))?;

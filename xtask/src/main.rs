@@ -1,6 +1,7 @@
 //! `cargo xtask`: provisions the testbed that meshproof's suites judge.
 
 mod artifacts;
+mod check;
 mod command;
 mod judge;
 mod kubernetes;
@@ -17,6 +18,8 @@ mod template;
 mod testbed;
 mod versions;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -31,6 +34,7 @@ enum Command {
     /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
     #[command(subcommand)]
     Testbed(testbed::Command),
+    Check(check::Check),
     Judge(judge::Judge),
     Report(report::Report),
     /// Make load on an address, serve a known latency to test load with, or compare generators
@@ -39,24 +43,26 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
-        Command::Testbed(command) => command.run().await,
-        Command::Judge(command) => command.run(),
-        Command::Report(command) => command.run(),
-        Command::Load(command) => command.run().await,
+        Command::Testbed(command) => command.run().await.map(success),
+        Command::Check(command) => command.run().await,
+        Command::Judge(command) => command.run().map(success),
+        Command::Report(command) => command.run().map(success),
+        Command::Load(command) => command.run().await.map(success),
     };
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            // The driver says by its exit code whether anything was measured.
-            match error.downcast_ref::<meshproof_load::cli::CommandError>() {
-                Some(error) => error.into(),
-                None => std::process::ExitCode::FAILURE,
-            }
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        // The driver says by its exit code whether anything was measured.
+        match error.downcast_ref::<meshproof_load::cli::CommandError>() {
+            Some(error) => error.into(),
+            None => ExitCode::FAILURE,
         }
-    }
+    })
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

@@ -133,7 +133,8 @@ async fn missing() -> Vec<Missing> {
     missing
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether `program` is in a directory of the search path, or where only root's search path leads.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

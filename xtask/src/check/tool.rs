@@ -1,0 +1,110 @@
+//! The tools that `cargo xtask check` needs, and how each is installed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::run;
+use crate::paths;
+use crate::versions::Versions;
+
+/// A tool that a stage runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tool {
+    Rustfmt,
+    Clippy,
+    CargoDeny,
+    /// A program of the system, which only its package manager installs.
+    System {
+        program: &'static str,
+        package: &'static str,
+    },
+}
+
+impl Tool {
+    pub(super) const CLANG: Self = Self::System { program: "clang", package: "clang" };
+    pub(super) const CMAKE: Self = Self::System { program: "cmake", package: "cmake" };
+    pub(super) const CXX: Self = Self::System { program: "g++", package: "g++" };
+    pub(super) const IPTABLES: Self = Self::System { program: "iptables", package: "iptables" };
+    pub(super) const OPENSSL: Self = Self::System { program: "openssl", package: "openssl" };
+
+    /// Installs the tool where it is missing and needs no root.
+    ///
+    /// # Errors
+    /// Where the tool is missing and could not be installed: its name and the command that installs it.
+    pub(super) async fn ensure(self, versions: &Versions) -> Result<()> {
+        match self {
+            Self::Rustfmt => component("rustfmt", "fmt").await,
+            Self::Clippy => component("clippy", "clippy").await,
+            Self::CargoDeny => {
+                let version = versions.tools.cargo_deny.as_str();
+                if run(cargo_deny(versions)?).arg("--version").succeeds().await {
+                    return Ok(());
+                }
+                let root = root("cargo-deny", version)?.display().to_string();
+                let install =
+                    ["cargo", "install", "--quiet", "--locked", "--version", version, "--root", &root, "cargo-deny"];
+                installed("cargo-deny", &install).await
+            }
+            // `openssl` takes no `--version`, and the others do not agree on another argument.
+            Self::System { program, .. } if crate::prerequisites::on_path(program) => Ok(()),
+            Self::System { program, package } => {
+                bail!("{program} is missing; install it: `apt-get install {package}`")
+            }
+        }
+    }
+}
+
+/// The pinned cargo-deny in the cache.
+///
+/// # Errors
+/// Where there is no cache directory.
+pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
+    Ok(root("cargo-deny", &versions.tools.cargo_deny)?.join("bin/cargo-deny"))
+}
+
+/// The directory of one version of a tool: an older checkout keeps its own.
+fn root(tool: &str, version: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("tools").join(format!("{tool}-{version}")))
+}
+
+/// Makes sure of a component of the Rust toolchain; `subcommand` is what cargo calls it.
+async fn component(name: &str, subcommand: &str) -> Result<()> {
+    if run("cargo").args([subcommand, "--version"]).succeeds().await {
+        return Ok(());
+    }
+    installed(name, &["rustup", "component", "add", name]).await
+}
+
+/// Runs the command that installs `tool`.
+async fn installed(tool: &str, command: &[&str]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("an install command begins with a program")?;
+    println!("installing {tool}");
+    let done = run(program).args(arguments).current_dir(paths::root()).ok().await;
+    done.with_context(|| format!("{tool} is missing and could not be installed; install it: `{}`", command.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_program_of_the_system_is_named_with_the_command_that_installs_it() {
+        let versions = Versions::read().unwrap();
+        let tool = Tool::System { program: "no-such-program", package: "such-a-package" };
+        let error = tool.ensure(&versions).await.unwrap_err().to_string();
+        assert!(
+            error.contains("no-such-program is missing") && error.contains("apt-get install such-a-package"),
+            "{error}"
+        );
+        assert!(Tool::System { program: "sh", package: "dash" }.ensure(&versions).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_failed_installation_names_the_tool_and_the_command() {
+        let error = format!("{:#}", installed("thing", &["sh", "-c", "echo no room >&2; exit 1"]).await.unwrap_err());
+        for part in ["thing is missing", "`sh -c echo no room >&2; exit 1`", "no room"] {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+    }
+}
