@@ -1,61 +1,117 @@
-//! The report as GitHub shows it below a job: `$GITHUB_STEP_SUMMARY`.
+//! The report as GitHub shows it on a run's page: `$GITHUB_STEP_SUMMARY`.
 
 use std::fmt::Write;
 
 use super::{Claim, Report};
-use crate::judge::Verdict;
-use crate::judge::needed;
 use crate::report::table::{self, Table};
+use crate::judge::{Comparison, Verdict, needed};
 
-/// `report` as Markdown: failures first, then the tables.
-pub fn markdown(report: &Report) -> String {
-    let failed: Vec<&Claim> = report.claims.iter().filter(|claim| !claim.holds()).collect();
-    let lost: Vec<_> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
+/// Lines of a run's page that are in the open; the rest is folded.
+pub const OPEN_LINES: usize = 60;
+
+/// Open lines beside the rows of failures: the title, the counts, the head of the claims' table, a line for each fold, and
+/// what is blank between them.
+const FRAME: usize = 12;
+
+/// `report` as Markdown, with at most `open` lines that are not folded and never less than one failure among them:
+/// failures first, then counts. What holds and what was measured is folded.
+pub fn markdown(report: &Report, open: usize) -> String {
+    let (failed, held): (Vec<&Claim>, Vec<&Claim>) =
+        report.claims.iter().partition(|claim| !claim.holds());
+    let lost: Vec<&Comparison> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
+    let rows = open.saturating_sub(FRAME).max(1);
+    // Claims have at least half of the rows, if there are so many.
+    let shown_lost = lost.len().min(rows - failed.len().min(rows / 2));
+    let shown_failed = failed.len().min(rows - shown_lost);
+
     let mark = if failed.is_empty() && lost.is_empty() { "✅" } else { "❌" };
-    let mut text = format!("## {mark} meshproof: {}\n\n", report.suite);
+    let mut text = format!("## {mark} meshproof: {}\n\n", plain(&report.suite));
+    if shown_lost > 0 {
+        let _ = writeln!(text, "{}", bullets(&lost[..shown_lost]));
+    }
+    if shown_failed > 0 {
+        let _ = writeln!(text, "{}", unproven(&failed[..shown_failed]).markdown());
+    }
+    let _ = writeln!(text, "{}\n", counts(report, failed.len()));
+    let (more_lost, more_failed) = (&lost[shown_lost..], &failed[shown_failed..]);
+    if !(more_lost.is_empty() && more_failed.is_empty()) {
+        let mut rest = bullets(more_lost);
+        if !more_failed.is_empty() {
+            let _ = write!(rest, "\n{}", unproven(more_failed).markdown());
+        }
+        fold(&mut text, &format!("{} more that do not hold", more_lost.len() + more_failed.len()), &rest);
+    }
+    fold(&mut text, "What was measured, and where", &measured(report));
+    if !held.is_empty() {
+        fold(&mut text, &format!("{} claims that hold", held.len()), &proven(&held).markdown());
+    }
+    // Another report may follow, and its title is none directly below a fold.
+    text.push('\n');
+    text
+}
+
+/// How much holds, in one line.
+fn counts(report: &Report, failed: usize) -> String {
+    let mut counts = Vec::new();
     if !report.claims.is_empty() {
-        let _ = writeln!(text, "{} of {} claims hold.", report.claims.len() - failed.len(), report.claims.len());
+        counts.push(format!("{} of {} claims hold.", report.claims.len() - failed, report.claims.len()));
     }
     if !report.comparisons.is_empty() {
         let gated = || report.comparisons.iter().filter(|comparison| comparison.verdict != Verdict::Reported);
         let held = gated().filter(|comparison| comparison.holds).count();
-        let _ = writeln!(text, "{held} of {} gates hold.", gated().count());
+        counts.push(format!("{held} of {} gates hold.", gated().count()));
     }
-    for comparison in &lost {
-        let mut line = format!("\n- **{}**: {}", plain(&comparison.key()), table::outcome(comparison));
+    if counts.is_empty() { "Nothing was judged.".into() } else { counts.join(" ") }
+}
+
+/// Comparisons that do not hold, a line each.
+fn bullets(lost: &[&Comparison]) -> String {
+    let mut text = String::new();
+    for comparison in lost {
+        let _ = write!(text, "- **{}**: {}", plain(&comparison.key()), table::outcome(comparison));
         if comparison.verdict == Verdict::Inconclusive {
-            let _ = write!(line, " ({})", needed(comparison.pairs_needed));
+            let _ = write!(text, " ({})", needed(comparison.pairs_needed));
         }
-        text.push_str(&line);
+        text.push('\n');
     }
-    if !failed.is_empty() {
-        let mut table = Table::new("Claims that do not hold", &["claim", "owed", "from", "to", "expected", "seen"]);
-        table.rows = failed
-            .iter()
-            .map(|claim| {
-                [
-                    claim.id(),
-                    claim.requirement(),
-                    claim.source(),
-                    claim.destination(),
-                    claim.expected(),
-                    claim.observed(),
-                ]
-                .map(str::to_owned)
-                .to_vec()
-            })
-            .collect();
-        section(&mut text, &table);
-    }
+    text
+}
+
+/// Claims that do not hold, a row each.
+fn unproven(failed: &[&Claim]) -> Table {
+    let mut table = Table::new("Claims that do not hold", &["claim", "required", "from", "to", "expected", "seen"]);
+    let row = |claim: &Claim| {
+        [claim.id(), claim.requirement(), claim.source(), claim.destination(), claim.expected(), claim.observed()]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    table.rows = failed.iter().map(|claim| row(claim)).collect();
+    table
+}
+
+/// Claims that hold, a row each.
+fn proven(held: &[&Claim]) -> Table {
+    let mut table = Table::new("Claims that hold", &["claim", "required", "seen"]);
+    let row = |claim: &Claim| [claim.id(), claim.requirement(), claim.observed()].map(str::to_owned).to_vec();
+    table.rows = held.iter().map(|claim| row(claim)).collect();
+    table
+}
+
+/// The tables of what was measured, and the machine.
+fn measured(report: &Report) -> String {
+    let mut text = String::new();
+    let mut section = |table: &Table| {
+        let _ = writeln!(text, "### {}\n\n{}", plain(&table.title), table.markdown());
+    };
     if !report.comparisons.is_empty() {
-        table::beside_others(&report.comparisons).iter().for_each(|table| section(&mut text, table));
-        section(&mut text, &table::comparisons(&report.comparisons));
+        table::beside_others(&report.comparisons).iter().for_each(&mut section);
+        section(&table::comparisons(&report.comparisons));
     }
-    report.tables.iter().for_each(|table| section(&mut text, table));
+    report.tables.iter().for_each(&mut section);
     let host = &report.host;
     let _ = writeln!(
         text,
-        "\n<sub>{}, {} CPUs, {}, Linux {}, revision {}</sub>",
+        "<sub>{}, {} CPUs, {}, Linux {}, revision {}</sub>",
         plain(&host.name),
         host.cpus,
         plain(&host.cpu_model),
@@ -65,8 +121,9 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
-fn section(text: &mut String, table: &Table) {
-    let _ = write!(text, "\n\n### {}\n\n{}", plain(&table.title), table.markdown());
+/// Adds `body` below one visible line. Markdown begins after a blank line.
+fn fold(text: &mut String, title: &str, body: &str) {
+    let _ = writeln!(text, "<details><summary>{title}</summary>\n\n{}\n\n</details>", body.trim_end());
 }
 
 /// Text that begins no markup.
@@ -77,4 +134,103 @@ fn plain(text: &str) -> String {
         .replace('`', "\\`")
         .replace('_', "\\_")
         .replace(['\r', '\n'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::host::Host;
+    use crate::judge::simulate::NOISES;
+    use crate::judge::tests::{runs, trial};
+    use crate::judge::{Judge, recorded};
+    use crate::report::SCHEMA;
+
+    /// What is outside of every fold, with the line that opens each.
+    fn open(text: &str) -> Vec<&str> {
+        let mut folded = false;
+        let mut open = Vec::new();
+        for line in text.lines() {
+            if line.starts_with("<details>") {
+                assert!(!folded, "a fold within a fold:\n{text}");
+                open.push(line);
+                folded = true;
+            } else if line == "</details>" {
+                folded = false;
+            } else if !folded {
+                open.push(line);
+            }
+        }
+        assert!(!folded, "a fold that does not end:\n{text}");
+        open
+    }
+
+    /// A comparison of which the treatment was slower than its gate allows.
+    fn regressed() -> Comparison {
+        let runs = runs(&NOISES[0].runs(20, &mut fastrand::Rng::with_seed(60)), 1.3);
+        let comparisons = recorded::judge(&runs, &mut Judge::new(&trial())).unwrap();
+        comparisons.into_iter().find(|comparison| !comparison.holds).expect("a gate of 1.0 does not hold at 1.3")
+    }
+
+    fn report(failed: usize, held: usize, lost: usize) -> Report {
+        let claim = |id: String, verdict| match verdict {
+            Judgement::Error => Claim::error(id, "nobody looked"),
+            verdict => Claim::about(id, "").equals(&Judgement::Pass, &verdict),
+        };
+        let regressed = regressed();
+        let lost = (0..lost).map(|n| Comparison { id: format!("lost-{n:03}"), ..regressed.clone() });
+        Report {
+            schema: SCHEMA.into(),
+            suite: "example".into(),
+            run: "1".into(),
+            revision: "abc".into(),
+            host: Host::default(),
+            versions: BTreeMap::new(),
+            claims: (0..failed)
+                .map(|n| claim(format!("failed-{n:03}"), if n % 2 == 0 { Judgement::Fail } else { Judgement::Error }))
+                .chain((0..held).map(|n| claim(format!("held-{n:03}"), Judgement::Pass)))
+                .collect(),
+            comparisons: lost.collect(),
+            tables: vec![Table::new("measured", &["a", "b"]); 40],
+        }
+    }
+
+    #[test]
+    fn a_summary_has_at_most_the_open_lines_that_it_may_have_and_loses_nothing() {
+        for (failed, held, lost) in [(0, 0, 0), (0, 500, 0), (500, 500, 0), (0, 5, 500), (500, 500, 500), (1, 9, 500)] {
+            for lines in [OPEN_LINES, OPEN_LINES / 3] {
+                let text = markdown(&report(failed, held, lost), lines);
+                let open = open(&text);
+                assert!(open.len() <= lines, "{} open lines of {lines}:\n{}", open.len(), open.join("\n"));
+                for (name, count) in [("failed", failed), ("held", held), ("lost", lost)] {
+                    let mentioned = |n: usize| text.contains(&format!("{name}-{n:03}"));
+                    assert!((0..count).all(mentioned), "not every {name} one is in the text");
+                }
+                if failed > 0 {
+                    assert!(open.iter().any(|line| line.contains("failed-000")), "no failed claim is open");
+                }
+                if lost > 0 {
+                    assert!(open.iter().any(|line| line.contains("lost-000")), "no lost comparison is open");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn failures_come_first_then_counts_and_what_holds_is_folded() {
+        let text = markdown(&report(2, 3, 0), OPEN_LINES);
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in:\n{text}"));
+        assert!(place("failed-000") < place("3 of 5 claims hold."), "{text}");
+        assert!(place("3 of 5 claims hold.") < place("<details>"), "{text}");
+        assert!(open(&text).iter().all(|line| !line.contains("held-")), "{text}");
+    }
+
+    #[test]
+    fn as_many_failures_are_open_as_there_is_room_for() {
+        let text = markdown(&report(500, 0, 0), OPEN_LINES);
+        let shown = open(&text).iter().filter(|line| line.contains("failed-")).count();
+        assert_eq!(shown, OPEN_LINES - FRAME);
+        assert!(text.contains(&format!("<summary>{} more that do not hold</summary>", 500 - shown)), "{text}");
+    }
 }

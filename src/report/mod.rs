@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
 pub use error::{Error, Result};
 pub use junit::junit;
-pub use markdown::markdown;
+pub use markdown::{OPEN_LINES, markdown};
 pub use table::Table;
 
 use crate::host::{self, Host};

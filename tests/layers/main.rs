@@ -41,6 +41,7 @@ const XTASK: &[&str] = &[
     "load",
     "judge",
     "report",
+    "check",
 ];
 
 /// An arrow that still runs back.

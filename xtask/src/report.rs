@@ -2,36 +2,48 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use meshproof::judge::{Recording, recorded};
 use meshproof::report::{self, html::Picture};
 
-/// Write report.html, junit.xml and summary.md beside a suite's report.json
+/// Write report.html, junit.xml and summary.md beside each suite's report.json
 #[derive(clap::Args)]
 pub(crate) struct Report {
-    /// Where the report.json is: target/meshproof/<suite>
-    directory: PathBuf,
-    /// Append the Markdown to this file as well
+    /// Where a report.json is: target/meshproof/<suite>
+    #[arg(required = true, value_name = "DIR")]
+    directories: Vec<PathBuf>,
+    /// Append the Markdown to this file as well; the suites share the lines that are not folded
     #[arg(long, env = "GITHUB_STEP_SUMMARY")]
     summary: Option<PathBuf>,
 }
 
 impl Report {
+    /// Reports every suite that can be, whatever becomes of another.
     pub(crate) fn run(self) -> Result<()> {
-        let directory = &self.directory;
-        let record = report::read(directory)?;
-        let recording = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
-        let screenshots = pictures(&directory.join("screenshots"), "png", "image/png")?;
-        let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
-        let markdown = report::markdown(&record);
-        write(&directory.join("report.html"), &report::html::page(&record, &recording, &screenshots, &profiles))?;
-        write(&directory.join("junit.xml"), &report::junit(&record)?)?;
-        write(&directory.join("summary.md"), &markdown)?;
-        if let Some(summary) = self.summary {
-            append(&summary, &markdown).with_context(|| format!("cannot write {}", summary.display()))?;
-        }
+        let share = report::OPEN_LINES / self.directories.len().max(1);
+        let reports = self.directories.iter().map(|directory| self.one(directory, share));
+        let errors: Vec<_> = reports.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        ensure!(errors.is_empty(), "{}", errors.join("\n"));
         Ok(())
     }
+
+    fn one(&self, directory: &Path, share: usize) -> Result<()> {
+        let record = report::read(directory)?;
+        files(directory, &record)?;
+        let Some(summary) = &self.summary else { return Ok(()) };
+        append(summary, &report::markdown(&record, share))
+            .with_context(|| format!("cannot write {}", summary.display()))
+    }
+}
+
+/// Writes the three files of one suite.
+fn files(directory: &Path, record: &report::Report) -> Result<()> {
+    let recording = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
+    let screenshots = pictures(&directory.join("screenshots"), "png", "image/png")?;
+    let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
+    write(&directory.join("report.html"), &report::html::page(record, &recording, &screenshots, &profiles))?;
+    write(&directory.join("junit.xml"), &report::junit(record)?)?;
+    write(&directory.join("summary.md"), &report::markdown(record, report::OPEN_LINES))
 }
 
 /// Writes a file in one step, and says so.
@@ -65,4 +77,55 @@ fn pictures(directory: &Path, extension: &str, media_type: &'static str) -> Resu
         Ok(Picture { caption: name.replace(['-', '_'], " "), media_type, bytes })
     };
     paths.into_iter().map(picture).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use meshproof::report::{Claim, OPEN_LINES, record_tables};
+
+    use super::*;
+
+    #[test]
+    fn the_suites_share_the_open_lines_of_the_runs_page_and_each_has_its_files() {
+        let place = tempfile::tempdir().unwrap();
+        let directories = ["one", "two", "three"].map(|suite| place.path().join(suite));
+        for directory in &directories {
+            let claims = (0..200).map(|n| Claim::error(format!("claim-{n}"), "no answer")).collect();
+            let suite = directory.file_name().unwrap().to_str().unwrap();
+            record_tables(directory, suite, BTreeMap::new(), claims, Vec::new()).unwrap();
+        }
+        let summary = place.path().join("summary");
+        let report = Report { directories: directories.to_vec(), summary: Some(summary.clone()) };
+        report.run().unwrap();
+        let text = std::fs::read_to_string(summary).unwrap();
+        let folded: usize = text
+            .split("<details>")
+            .skip(1)
+            .map(|fold| fold.split("</details>").next().unwrap().lines().count() - 1)
+            .sum();
+        let open = text.lines().count() - folded;
+        assert!(open <= OPEN_LINES, "{open} open lines:\n{text}");
+        for suite in ["one", "two", "three"] {
+            let title = format!("## ❌ meshproof: {suite}");
+            assert!(text.lines().any(|line| line == title), "no `{title}` in:\n{text}");
+        }
+        for directory in &directories {
+            for file in ["report.html", "junit.xml", "summary.md"] {
+                assert!(directory.join(file).is_file(), "no {file} in {}", directory.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_suite_without_a_report_is_named_and_the_others_are_reported() {
+        let place = tempfile::tempdir().unwrap();
+        let (none, good) = (place.path().join("none"), place.path().join("good"));
+        record_tables(&good, "good", BTreeMap::new(), vec![Claim::error("claim", "no answer")], Vec::new()).unwrap();
+        let report = Report { directories: vec![none.clone(), good.clone()], summary: None };
+        let error = format!("{:#}", report.run().unwrap_err());
+        assert!(error.contains(none.to_str().unwrap()), "{error}");
+        assert!(good.join("junit.xml").is_file());
+    }
 }

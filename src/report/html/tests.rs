@@ -7,7 +7,7 @@ use crate::judge::simulate::NOISES;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
-use crate::report::{Claim, Edge, Judgement, Report, SCHEMA, Table, html, junit, markdown};
+use crate::report::{Claim, Edge, Judgement, OPEN_LINES, Report, SCHEMA, Table, html, junit, markdown};
 
 use super::Picture;
 
@@ -70,7 +70,7 @@ fn a_claims_text_is_never_markup() {
     let page = html::page(&report, &BTreeMap::new(), &shots, &shots);
     assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"), "{page}");
     assert!(page.contains("src=\"data:image/png;base64,AQID\""));
-    let (xml, text) = (junit(&report).unwrap(), markdown(&report));
+    let (xml, text) = (junit(&report).unwrap(), markdown(&report, OPEN_LINES));
     assert!(!xml.contains("<script>") && !text.contains("<script>"), "{xml}\n{text}");
     assert!(text.contains("\\*bold\\*") && text.contains("\" \\| "), "{text}");
 }
@@ -126,7 +126,7 @@ fn an_interval_says_how_sure_it_is_where_that_is_not_what_the_column_says() {
 fn a_table_that_was_measured_is_in_the_page_and_in_the_summary() {
     let report = report();
     let page = html::page(&report, &BTreeMap::new(), &[], &[]);
-    for text in [page, markdown(&report)] {
+    for text in [page, markdown(&report, OPEN_LINES)] {
         assert!(text.contains("New connections") && text.contains("fortio"), "{text}");
     }
 }
@@ -153,7 +153,7 @@ fn a_summary_names_what_does_not_hold_and_what_it_needs() {
     let mut report = report();
     report.claims.clear();
     report.tables.clear();
-    insta::assert_snapshot!(markdown(&report));
+    insta::assert_snapshot!(markdown(&report, OPEN_LINES));
 }
 
 #[test]
