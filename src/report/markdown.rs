@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{Claim, Report};
-use crate::report::table::{self, Table};
 use crate::judge::{Comparison, Verdict, needed};
+use crate::report::table::{self, Table};
 
 /// Lines of a run's page that are in the open; the rest is folded.
 pub const OPEN_LINES: usize = 60;
@@ -16,8 +16,7 @@ const FRAME: usize = 12;
 /// `report` as Markdown, with at most `open` lines that are not folded and never less than one failure among them:
 /// failures first, then counts. What holds and what was measured is folded.
 pub fn markdown(report: &Report, open: usize) -> String {
-    let (failed, held): (Vec<&Claim>, Vec<&Claim>) =
-        report.claims.iter().partition(|claim| !claim.holds());
+    let (failed, held): (Vec<&Claim>, Vec<&Claim>) = report.claims.iter().partition(|claim| !claim.holds());
     let lost: Vec<&Comparison> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
     let rows = open.saturating_sub(FRAME).max(1);
     // Claims have at least half of the rows, if there are so many.
@@ -145,7 +144,7 @@ mod tests {
     use crate::judge::simulate::NOISES;
     use crate::judge::tests::{runs, trial};
     use crate::judge::{Judge, recorded};
-    use crate::report::SCHEMA;
+    use crate::report::{Judgement, SCHEMA};
 
     /// What is outside of every fold, with the line that opens each.
     fn open(text: &str) -> Vec<&str> {
