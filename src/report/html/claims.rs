@@ -85,14 +85,19 @@ fn list(name: &str, class: &str, lines: &[String]) -> Markup {
     }
 }
 
+/// The claim by caller and callee, if it is about a call between workloads.
+fn edge(claim: &Claim) -> Option<((&str, &str), &Claim)> {
+    let edge = claim.edge()?;
+    Some(((&edge.caller, &edge.callee), claim))
+}
+
 fn matrix(claims: &[Claim]) -> Markup {
-    let edge = |claim: &'_ Claim| claim.edge().map(|edge| ((edge.caller.clone(), edge.callee.clone()), claim.clone()));
-    let edges: BTreeMap<(String, String), Claim> = claims.iter().filter_map(edge).collect();
+    let edges: BTreeMap<(&str, &str), &Claim> = claims.iter().filter_map(edge).collect();
     if edges.is_empty() {
         return html! {};
     }
-    let callers: BTreeSet<&String> = edges.keys().map(|(caller, _)| caller).collect();
-    let callees: BTreeSet<&String> = edges.keys().map(|(_, callee)| callee).collect();
+    let callers: BTreeSet<&str> = edges.keys().map(|(caller, _)| *caller).collect();
+    let callees: BTreeSet<&str> = edges.keys().map(|(_, callee)| *callee).collect();
     html! {
         section {
             h2 { "Who reaches whom" }
@@ -110,7 +115,7 @@ fn matrix(claims: &[Claim]) -> Markup {
                             tr {
                                 th scope="row" { (caller) }
                                 @for callee in &callees {
-                                    @match edges.get(&((*caller).clone(), (*callee).clone())) {
+                                    @match edges.get(&(*caller, *callee)) {
                                         None => td.none { "·" },
                                         Some(claim) => {
                                             @let (tone, _) = tone(claim.verdict());
