@@ -13,6 +13,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use meshproof::compare::{Asked, Bench, QUIET_SHARE, Quiet, Side};
 use meshproof::host::Host;
 use meshproof::judge::Run;
+use meshproof::record;
 use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
@@ -43,7 +44,7 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
         let arguments = ["--connections=4", "--rate=200", "--warmup=500ms", "--path=/echo?size=1024"].map(String::from);
         bench.answers(&arguments[3..]).await?;
         let quiet = Quiet::sparing(scope, CLUSTER, &bench.namespaces())?;
-        let quiet = quiet.ok_or_else(|| scope.testbed.not_declared("holding clusters still"))?;
+        let quiet = quiet.ok_or_else(|| record::Error::not_declared("the fault pause-cluster"))?;
         scope.claim(silent(&scope.testbed.clusters, &quiet).await?);
         answers_again(cluster).await?;
         let (host, length) = (Host::this(), HELD);
@@ -89,7 +90,7 @@ async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
     Scope::run(SUITE, "spared", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
         let quiet = Quiet::but(scope, CLUSTER)?;
-        let quiet = quiet.ok_or_else(|| scope.testbed.not_declared("holding clusters still"))?;
+        let quiet = quiet.ok_or_else(|| record::Error::not_declared("the fault pause-cluster"))?;
         scope.scale(cluster, Side::Naked.namespace(), "server", 1).await?;
         #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]
         tokio::time::sleep(NOTICED).await;

@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use meshproof::cluster::Pair;
 use meshproof::istio::{both_ends, ingress_gateway, issue, sni_of, turned_away};
 use meshproof::probe::{self, Dial, Expected, Protocol, TlsVersion, Vantage, alert, dial, handshake, service_host};
+use meshproof::record::{self, HostPort, Requirement, Write};
 use meshproof::report::Judgement;
 use meshproof::scope::{claims, deploy_probe};
 use meshproof::suites::{Flaw, Path};
@@ -34,11 +35,14 @@ const PLAINTEXT: [(Protocol, Protocol); 5] = [
 #[file_parallel(mesh)]
 async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "meshed_reaches_meshed", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::AccessLog])?;
         let judge = async |pair: Pair| {
             let (source, destination) = (probe::caller(&pair.from).await?, probe::meshed(&pair.to).await?);
-            let host = service_host(pair.to.name());
-            let dials = Protocol::APPLICATION.map(|p| dial(format!("{p}/{pair}"), p, &host, p.port()));
-            let exchanges = Vantage::Meshed(source.clone()).dial(dials.into()).await?;
+            let host = service_host(&pair.to)?;
+            let dials = Protocol::APPLICATION.iter().map(|&protocol| {
+                Ok(dial(format!("{protocol}/{pair}"), protocol, host, probe::port(&pair.to, protocol)?))
+            });
+            let exchanges = Vantage::Meshed(source.clone()).dial(dials.collect::<Result<_, Error>>()?).await?;
             let ends = both_ends(&exchanges, &source, &destination).await?;
             for (exchange, ends) in exchanges.iter().zip(&ends) {
                 let between = (&source, &destination);
@@ -56,14 +60,13 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
 #[file_parallel(mesh)]
 async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
     Scope::run(SUITE, "ingress", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Ingress, Requirement::AccessLog])?;
         let judge = async |pair: Pair| {
             let (gateway, destination) = (ingress_gateway(&pair.from).await?, probe::meshed(&pair.to).await?);
-            let address = pair.from.record().ingress.as_deref().and_then(|address| address.rsplit_once(':'));
-            let address = address.and_then(|(host, port)| Some((host, port.parse().ok()?)));
-            let missing = || scope.testbed.not_declared(format!("an ingress of {}", pair.from.name()));
-            let (host, port) = address.ok_or_else(missing)?;
-            let through = dial(format!("http1/{pair}"), Protocol::Http1, host, port);
-            let authority = Some(format!("probe-{}.pinnacle", pair.to.name()));
+            let missing = || record::Error::not_declared(format!("an ingress gateway of {}", pair.from.name()));
+            let HostPort { host, port } = pair.from.record().ingress_address().ok_or_else(missing)?;
+            let through = dial(format!("http1/{pair}"), Protocol::Http1, host, *port);
+            let authority = Some(probe::ingress_host(&pair.to)?.to_owned());
             let exchanges = Vantage::Host.dial(vec![Dial { authority, ..through }]).await?;
             let ends = both_ends(&exchanges, &gateway, &destination).await?;
             for (exchange, ends) in exchanges.iter().zip(&ends) {
@@ -82,15 +85,17 @@ async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
 #[file_parallel(mesh)]
 async fn plaintext_is_reset_under_strict() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_under_strict", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::AccessLog])?;
         let judge = async |cluster: &Arc<Cluster>| {
             let (naked, meshed) = (probe::naked(cluster).await?, probe::meshed(cluster).await?);
             let certificate = issue(&scope.testbed, &meshed).await?;
             let (mut refused, mut controls) = (Vec::new(), Vec::new());
-            for (place, host) in [("service", service_host(cluster.name())), ("pod", meshed.address.clone())] {
+            for (place, host) in [("service", service_host(cluster)?), ("pod", &meshed.address)] {
                 for (spoken, meant) in PLAINTEXT {
-                    let (id, port) = (format!("{spoken}-to-{meant}-port/{place}/{}", cluster.name()), meant.port());
-                    refused.push(dial(&id, spoken, &host, port));
-                    controls.push(handshake(id, (&host, port), None, Some(&certificate), meant));
+                    let id = format!("{spoken}-to-{meant}-port/{place}/{}", cluster.name());
+                    let port = probe::port(cluster, meant)?;
+                    refused.push(dial(&id, spoken, host, port));
+                    controls.push(handshake(id, (host, port), None, Some(&certificate), meant));
                 }
             }
             let vantage = Vantage::Naked(naked);
@@ -119,6 +124,8 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
 #[file_parallel(mesh)]
 async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Expected) -> Verdict {
     Scope::run(SUITE, format!("a_client_certificate_is_refused_{flaw}"), async |scope| {
+        scope.requires([Requirement::Probes])?;
+        scope.requires(flaw.needs_signing_key().then_some(Requirement::SigningKeys))?;
         let testbed = &scope.testbed;
         let judging = Path::all(scope).await?.into_iter().map(async |path| {
             let (cluster, id) = (path.peer.cluster.name(), path.peer.spiffe_id(testbed.trust.domain()));
@@ -153,6 +160,7 @@ async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Ex
 #[file_parallel(mesh)]
 async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
     Scope::run(SUITE, format!("tls_below_1_2_is_refused_{version}"), async |scope| {
+        scope.requires([Requirement::Probes])?;
         let judging = Path::all(scope).await?.into_iter().map(async |path| {
             let old = path.client_hello(&version.to_string().replace(' ', "-").to_lowercase(), version);
             let (refused, control) = path.dial_pair(old, path.client_hello("control", TlsVersion::V1_2)).await?;
@@ -165,25 +173,61 @@ async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
     .await
 }
 
-/// `{cluster}` stands for the gateway's.
+/// A name that an east-west gateway must not lead anywhere by.
+#[derive(Debug, Clone, Copy)]
+enum Unexposed {
+    ServiceOutsideTheMesh,
+    ControlPlane,
+    ApiServer,
+    UnservedPort,
+    UnknownService,
+    PlainName,
+    NoName,
+}
+
+impl Unexposed {
+    /// The name, in the words of the gateway's cluster; `None` where the client gives none.
+    fn server_name(self, cluster: &Cluster) -> Result<Option<String>, Error> {
+        let (probes, istio, domain) = (probe::declared(cluster)?, &cluster.record().istio, &cluster.record().domain);
+        let http = probe::port(cluster, Protocol::Http1)?;
+        Ok(Some(match self {
+            Self::ServiceOutsideTheMesh => {
+                let missing =
+                    || record::Error::not_declared(format!("a service of the naked probe of {}", cluster.name()));
+                sni_of(http, probes.naked.service.as_deref().ok_or_else(missing)?)
+            }
+            Self::ControlPlane => {
+                let revision = istio.revision.as_ref().map(|revision| format!("-{revision}")).unwrap_or_default();
+                sni_of(istio.control_plane.port, &format!("istiod{revision}.{}.svc.{domain}", istio.namespace))
+            }
+            Self::ApiServer => sni_of(443, &format!("kubernetes.default.svc.{domain}")),
+            Self::UnservedPort => sni_of(9999, service_host(cluster)?),
+            Self::UnknownService => sni_of(http, &format!("nothing.{}.svc.{domain}", probes.meshed.namespace)),
+            Self::PlainName => service_host(cluster)?.to_owned(),
+            Self::NoName => return Ok(None),
+        }))
+    }
+}
+
 #[rstest]
-#[case::of_a_service_outside_the_mesh("outbound_.8080_._.probe-naked-{cluster}.meshproof-naked.svc.cluster.local")]
-#[case::of_the_control_plane("outbound_.15012_._.istiod.istio-system.svc.cluster.local")]
-#[case::of_the_api_server("outbound_.443_._.kubernetes.default.svc.cluster.local")]
-#[case::of_a_port_that_is_not_served("outbound_.9999_._.probe-{cluster}.pinnacle.svc.cluster.local")]
-#[case::of_a_service_that_is_not_there("outbound_.8080_._.nothing.pinnacle.svc.cluster.local")]
-#[case::that_is_plain("probe-{cluster}.pinnacle.svc.cluster.local")]
-#[case::that_is_missing("")]
+#[case::of_a_service_outside_the_mesh(Unexposed::ServiceOutsideTheMesh)]
+#[case::of_the_control_plane(Unexposed::ControlPlane)]
+#[case::of_the_api_server(Unexposed::ApiServer)]
+#[case::of_a_port_that_is_not_served(Unexposed::UnservedPort)]
+#[case::of_a_service_that_is_not_there(Unexposed::UnknownService)]
+#[case::that_is_plain(Unexposed::PlainName)]
+#[case::that_is_missing(Unexposed::NoName)]
 #[tokio::test]
 #[file_parallel(mesh)]
-async fn an_east_west_gateway_refuses_a_name(#[case] name: &str) -> Verdict {
-    Scope::run(SUITE, format!("an_east_west_gateway_refuses_the_name_{name}"), async |scope| {
+async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Verdict {
+    Scope::run(SUITE, format!("an_east_west_gateway_refuses_a_name_{unexposed:?}"), async |scope| {
+        scope.requires([Requirement::Probes, Requirement::EastWest])?;
         let judging = Path::through_gateways(scope).await?.into_iter().map(async |path| {
             let certificate = path.issued_certificate(scope).await?;
-            let name = name.replace("{cluster}", path.destination.cluster.name());
-            let id = if name.is_empty() { "none" } else { &name };
-            let unexposed = path.handshake_as(id, Some(&*name).filter(|name| !name.is_empty()), Some(&certificate));
-            let (refused, control) = path.dial_pair(unexposed, path.handshake("control", Some(&certificate))).await?;
+            let name = unexposed.server_name(&path.destination.cluster)?;
+            let id = name.as_deref().unwrap_or("none");
+            let refused = path.handshake_as(id, name.as_deref(), Some(&certificate));
+            let (refused, control) = path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
             scope.claim(claims::denied("gateway-name", owed, &refused, how, &control, None));
             Ok(())
@@ -199,10 +243,13 @@ async fn an_east_west_gateway_refuses_a_name(#[case] name: &str) -> Verdict {
 #[file_parallel(mesh)]
 async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> Verdict {
     Scope::run(SUITE, "an_east_west_gateway_keeps_in_what_is_not_exposed", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Namespaces)])?;
         let judge = async |owner: &Arc<Cluster>| {
-            let namespace = scope.namespace(owner, "unexposed", &[("istio-injection", "enabled")]).await?;
+            let namespace = scope.injected_namespace(owner, "unexposed").await?;
             let unexposed = deploy_probe(scope, owner, &namespace).await?;
-            let name = sni_of(Protocol::Http1.port(), &format!("probe.{namespace}.svc.cluster.local"));
+            let service =
+                format!("{}.{namespace}.svc.{}", probe::declared(owner)?.meshed.deployment, owner.record().domain);
+            let name = sni_of(probe::port(owner, Protocol::Http1)?, &service);
             let paths = Path::through_gateways(scope).await?.into_iter();
             let judging = paths.filter(|path| path.destination.cluster.name() == owner.name()).map(async |path| {
                 let certificate = path.issued_certificate(scope).await?;
@@ -224,6 +271,7 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> 
 #[file_parallel(mesh)]
 async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_at_an_east_west_gateway", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::EastWest])?;
         let judging = Path::through_gateways(scope).await?.into_iter().map(async |path| {
             let certificate = path.issued_certificate(scope).await?;
             let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
@@ -242,6 +290,7 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
 #[file_parallel(mesh)]
 async fn plaintext_is_answered_under_permissive() -> Verdict {
     Scope::run(SUITE, "plaintext_is_answered_under_permissive", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
         let judge = async |cluster: &Arc<Cluster>| permissive(scope, cluster).await;
         scope.for_each(&scope.testbed.clusters, |cluster| cluster.name().to_owned(), judge).await;
         Ok(())
@@ -250,7 +299,7 @@ async fn plaintext_is_answered_under_permissive() -> Verdict {
 }
 
 async fn permissive(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> {
-    let namespace = scope.namespace(cluster, "permissive", &[("istio-injection", "enabled")]).await?;
+    let namespace = scope.injected_namespace(cluster, "permissive").await?;
     let mut policy = json!({
         "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
         "metadata": { "name": "permissive", "namespace": namespace }, "spec": { "mtls": { "mode": "PERMISSIVE" } },
@@ -261,15 +310,19 @@ async fn permissive(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> 
     let certificate = issue(&scope.testbed, &strict).await?;
     let id = |protocol: Protocol, place: &str| format!("{protocol}/{place}/{}", cluster.name());
     let spoken_first = &PLAINTEXT[..4];
-    let plain = |place: &str, host: &str| {
-        spoken_first.iter().map(|(spoken, meant)| dial(id(*spoken, place), *spoken, host, meant.port())).collect()
+    let plain = |place: &str, host: &str| -> Result<Vec<Dial>, Error> {
+        let dials = spoken_first
+            .iter()
+            .map(|(spoken, meant)| Ok(dial(id(*spoken, place), *spoken, host, probe::port(cluster, *meant)?)));
+        dials.collect()
     };
-    let control = |meant: Protocol| {
-        handshake(id(meant, "control"), (&strict.address, meant.port()), None, Some(&certificate), meant)
-    };
-    let answered = naked.dial(plain("permissive", &permissive.address)).await?;
-    let refused = naked.dial(plain("strict", &strict.address)).await?;
-    let controls = naked.dial(spoken_first.iter().map(|(_, meant)| control(*meant)).collect()).await?;
+    let controls = spoken_first.iter().map(|(_, meant)| {
+        let address = (strict.address.as_str(), probe::port(cluster, *meant)?);
+        Ok(handshake(id(*meant, "control"), address, None, Some(&certificate), *meant))
+    });
+    let answered = naked.dial(plain("permissive", &permissive.address)?).await?;
+    let refused = naked.dial(plain("strict", &strict.address)?).await?;
+    let controls = naked.dial(controls.collect::<Result<_, Error>>()?).await?;
     for ((answered, refused), control) in answered.iter().zip(&refused).zip(&controls) {
         let owed = "a PERMISSIVE namespace takes plaintext";
         scope.claim(claims::answered("permissive", owed, answered, &permissive));

@@ -11,6 +11,7 @@ use crate::cluster::Testbed;
 use crate::cluster::Workload;
 use crate::cluster::{Error, Result};
 use crate::istio::{self, AccessEntry, Ends, logged, read_until};
+use crate::record::HostPort;
 use crate::report::{self, Claim};
 use crate::scope::claims;
 
@@ -31,7 +32,7 @@ pub struct Edge {
 struct Gateway {
     pod: Workload,
     /// Where the other clusters reach it.
-    address: Option<String>,
+    address: Option<HostPort>,
     /// Its connections to each endpoint: Envoy's `/clusters`.
     clusters: String,
 }
@@ -110,7 +111,7 @@ async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
     let reading = testbed.clusters.iter().map(async |cluster| {
         let pod = istio::eastwest_gateway(cluster).await?;
         let clusters = pod.proxy_admin("clusters").await?;
-        let address = cluster.record().eastwest.clone();
+        let address = cluster.record().eastwest_address().cloned();
         Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, clusters }))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())
@@ -187,14 +188,17 @@ impl Edge {
                 judged(from_pod(&self.call.caller), format!("the destination's proxy was connected to from {from}")),
             ];
         };
-        let entered = gateway.address.as_deref() == Some(to);
+        let entered = gateway.address.as_ref().is_some_and(|address| address.to_string() == to);
         let left = from_pod(&gateway.pod);
         let carried = carried(&gateway.clusters, &self.callee.address, &self.call.reach.callee);
         let name = format!("{} in {}", gateway.pod.pod, gateway.pod.cluster.name());
         vec![
             judged(
                 entered,
-                format!("the source's proxy connected to {to}; the east-west gateway is at {:?}", gateway.address),
+                format!(
+                    "the source's proxy connected to {to}; the east-west gateway is at {}",
+                    gateway.address.as_ref().map_or("no declared address".into(), HostPort::to_string)
+                ),
             ),
             judged(
                 left,

@@ -116,7 +116,8 @@ pub async fn port_of(workload: &Workload) -> Result<u16> {
     let Workload { cluster, namespace, pod, .. } = workload;
     let found = cluster.api::<Pod>(namespace).get(pod).await;
     let spec = found.map_err(cluster.failed(format!("read pod {namespace}/{pod}")))?.spec.unwrap_or_default();
-    let own = spec.containers.into_iter().filter(|container| container.name != "istio-proxy");
+    let proxy = &cluster.record().istio.proxy.container;
+    let own = spec.containers.into_iter().filter(|container| container.name != *proxy);
     let port = own.flat_map(|container| container.ports.unwrap_or_default()).next();
     port.and_then(|port| u16::try_from(port.container_port).ok()).ok_or_else(|| Error::NoPod {
         cluster: cluster.name().into(),
@@ -139,7 +140,8 @@ async fn from_pod(testbed: &Testbed, caller: &str, callees: &[&str]) -> Result<(
     }
     let pod = workload(testbed, caller).await?;
     let only = callees.join(",");
-    let domain = testbed.record.global_namespace.as_ref().map(|global| format!(".{}", global.domain));
+    let domain = testbed.record.application.as_ref().and_then(|application| application.global_namespace.as_ref());
+    let domain = domain.map(|global| format!(".{}", global.domain));
     let domain = format!("--domain={}", domain.unwrap_or_default());
     let command = ["/boutique", "check", "--json", "--timeout", "5", &domain, "--only", &only];
     let unusable = |reason: String| pod.unusable(command.join(" "), reason);

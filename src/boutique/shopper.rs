@@ -8,6 +8,7 @@ use reqwest::{Client, RequestBuilder};
 use super::PageError;
 use super::{HOST, Page, cluster_of};
 use crate::cluster::Testbed;
+use crate::record;
 use crate::scope::Result;
 
 /// Bound on one page; the shop promises three seconds, whatever is missing behind it.
@@ -40,8 +41,8 @@ impl Shopper {
     /// [`Error::NotDeclared`] where that cluster has no ingress.
     pub fn new(testbed: &Testbed) -> Result<Self> {
         let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
-        let ingress = cluster.record().ingress.clone();
-        let address = ingress.ok_or_else(|| testbed.not_declared(format!("an ingress of {}", cluster.name())))?;
+        let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
+        let address = cluster.record().ingress_address().ok_or_else(missing)?.to_string();
         let client = Client::builder().cookie_store(true).no_proxy().timeout(BOUND).build();
         let client = client.map_err(|error| PageError { url: address.clone(), reason: error.to_string() })?;
         Ok(Self { client, address })

@@ -333,6 +333,11 @@ impl Workload {
         (&self.namespace, &self.pod, container)
     }
 
+    /// The container of its proxy, as [`Self::container`].
+    pub fn proxy_container(&self) -> (&str, &str, &str) {
+        self.container(&self.cluster.record().istio.proxy.container)
+    }
+
     /// The error of a `command` whose answer cannot be used, for that reason.
     pub(crate) fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Exec {
@@ -362,7 +367,8 @@ impl Workload {
     /// # Errors
     /// As [`Cluster::exec`].
     pub async fn proxy_admin(&self, path: &str) -> Result<String> {
-        self.cluster.exec(self.container("istio-proxy"), &["pilot-agent", "request", "GET", path], None).await
+        let agent = self.cluster.record().istio.proxy.agent.clone();
+        self.cluster.exec(self.proxy_container(), &[&agent, "request", "GET", path], None).await
     }
 }
 
@@ -382,15 +388,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn workload_of(cluster: &str) -> Workload {
-        let record = record::Cluster {
-            name: cluster.into(),
-            network: "network1".into(),
-            kubeconfig: "/testbed/kubeconfig".into(),
-            context: cluster.into(),
-            ingress: None,
-            eastwest: None,
-            intermediate_cert: String::new(),
-        };
+        let record = record::tests::cluster(cluster);
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let config = kube::Config::new("http://127.0.0.1:1/".parse().unwrap());
         let client = kube::Client::try_from(config).unwrap();

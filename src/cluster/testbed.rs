@@ -43,6 +43,11 @@ impl Pair {
     pub fn crosses(&self) -> bool {
         self.from.name() != self.to.name()
     }
+
+    /// Whether the call leaves its network, so that only an east-west gateway can take it in.
+    pub fn crosses_networks(&self) -> bool {
+        self.from.record().network != self.to.record().network
+    }
 }
 
 impl fmt::Display for Pair {
@@ -99,11 +104,6 @@ impl Testbed {
         let kubernetes =
             |cluster: &Arc<Cluster>| (format!("kubernetes/{}", cluster.name()), cluster.version().to_owned());
         std::iter::once(mesh).chain(self.clusters.iter().map(kubernetes)).collect()
-    }
-
-    /// The error of a claim that this testbed cannot judge.
-    pub fn not_declared(&self, what: impl Into<String>) -> record::Error {
-        record::Error::NotDeclared { what: what.into(), provider: self.record.provider.clone() }
     }
 }
 

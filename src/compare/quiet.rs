@@ -123,17 +123,13 @@ impl Quiet {
     }
 
     fn begin(record: &Record, kept: Option<&str>, spared: &[&str]) -> Result<Option<Self>> {
-        if !record.declares_fault(fault::PAUSE_CLUSTER) {
-            return Ok(None);
-        }
+        let Some(declared) = record.capabilities.fault(fault::PAUSE_CLUSTER) else { return Ok(None) };
         let which = kept.map_or("the clusters".into(), |kept| format!("all clusters but {kept}"));
         let failed = |reason: String| Error::Quiesce { which: which.clone(), reason };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.args(["xtask", "testbed", "quiesce"]);
+        let mut command = Command::new(&declared.program);
+        command.args(&declared.arguments);
         command.args(kept.iter().flat_map(|kept| ["--keep", kept]));
         command.args(spared.iter().flat_map(|namespace| ["--spare", namespace]));
-        command.current_dir(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into()));
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut keeper = keeper.map_err(|error| failed(error.to_string()))?;
         let output = keeper.stdout.take().ok_or_else(|| failed("it has no output".into()))?;

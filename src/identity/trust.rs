@@ -81,13 +81,17 @@ impl Trust {
     /// # Errors
     /// [`Error`](crate::identity::Error) where a certificate in it cannot be read.
     pub fn of(record: &Record) -> Result<Self> {
-        let root = Certificate::from_pem("the record's root certificate", &record.mesh.root_cert)?;
-        let intermediates = record.clusters.iter().map(|cluster| {
-            let what = format!("the record's intermediate certificate of {}", cluster.name);
-            Ok((cluster.name.clone(), Certificate::from_pem(&what, &cluster.intermediate_cert)?))
+        let root = record.mesh.trust.roots.first().map(String::as_str).unwrap_or_default();
+        let root = Certificate::from_pem("the record's root certificate", root)?;
+        let issuers = record.clusters.iter().flat_map(|cluster| {
+            cluster.issuers.iter().filter_map(|issuer| Some((cluster.name.clone(), issuer.certificates.first()?)))
+        });
+        let intermediates = issuers.map(|(cluster, pem)| {
+            let what = format!("the record's issuer of {cluster}");
+            Ok((cluster, Certificate::from_pem(&what, pem)?))
         });
         let intermediates = intermediates.collect::<Result<_>>()?;
-        Ok(Self { domain: record.mesh.trust_domain.clone(), root, intermediates })
+        Ok(Self { domain: record.mesh.trust.name.clone(), root, intermediates })
     }
 
     /// The mesh's trust domain.

@@ -233,7 +233,7 @@ async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<Acce
 /// # Errors
 /// Where the log cannot be read.
 pub(crate) async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
-    let log = workload.cluster.logs(workload.container("istio-proxy"), within + Duration::from_secs(1)).await?;
+    let log = workload.cluster.logs(workload.proxy_container(), within + Duration::from_secs(1)).await?;
     Ok(log.lines().filter_map(AccessEntry::parse).collect())
 }
 

@@ -3,21 +3,28 @@
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, Result, Workload};
+use crate::record::{self, Gateway};
 
 /// The ingress gateway of a cluster.
 ///
 /// # Errors
-/// As [`Cluster::ready_pods`].
+/// [`record::Error::NotDeclared`] where the record names none; as [`Cluster::ready_pods`].
 pub async fn ingress_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
-    Workload::find(cluster, "istio-system", "istio=ingressgateway").await
+    find(cluster, "an ingress gateway", cluster.record().gateways.ingress.as_ref()).await
 }
 
 /// The east-west gateway of a cluster.
 ///
 /// # Errors
-/// As [`Cluster::ready_pods`].
+/// [`record::Error::NotDeclared`] where the record names none; as [`Cluster::ready_pods`].
 pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
-    Workload::find(cluster, "istio-system", "istio=eastwestgateway").await
+    find(cluster, "an east-west gateway", cluster.record().gateways.eastwest.as_ref()).await
+}
+
+async fn find(cluster: &Arc<Cluster>, what: &str, gateway: Option<&Gateway>) -> Result<Workload> {
+    let missing = || record::Error::not_declared(format!("{what} of {}", cluster.name()));
+    let gateway = gateway.ok_or_else(missing)?;
+    Workload::find(cluster, &gateway.namespace, &gateway.selector).await
 }
 
 /// The SNI by which an east-west gateway knows a service's port.

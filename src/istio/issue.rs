@@ -16,14 +16,7 @@ use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
 use crate::identity::{self, ClientCertificate};
 use crate::istio::{Error, Result};
-
-/// Where istiod runs.
-const NAMESPACE: &str = "istio-system";
-const SELECTOR: &str = "app=istiod";
-
-/// istiod's TLS port for workloads, and the name its certificate carries.
-const PORT: u16 = 15012;
-const SERVER_NAME: &str = "istiod.istio-system.svc";
+use crate::record::{ControlPlane, Istio};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
@@ -44,12 +37,13 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
     let (request, key) = identity::request(&id)?;
     let asking = async {
         let token = token(workload).await?;
-        let stream = connect(cluster, &testbed.record.mesh.root_cert).await?;
+        let stream = connect(cluster, &testbed.record.mesh.trust.roots).await?;
         // IstioCertificateRequest: csr = 1, validity_duration = 3, in seconds.
         let message = [grpc::field(1, request.as_bytes()), grpc::varint_field(3, LIFETIME.as_secs())].concat();
         let bearer = format!("Bearer {token}");
         let metadata = [("authorization", bearer.as_str()), ("clusterid", cluster.name())];
-        let reply = grpc::call(stream, SERVER_NAME, METHOD, &metadata, &message).await;
+        let reply =
+            grpc::call(stream, &cluster.record().istio.control_plane.server_name, METHOD, &metadata, &message).await;
         reply.map_err(|error| format!("its certificate service says: {error}"))
     };
     let reply = tokio::time::timeout(BOUND, asking).await;
@@ -79,16 +73,19 @@ async fn token(workload: &Workload) -> Result<String, String> {
 /// A connection to istiod through the API server, so that it works from wherever the API server can be reached.
 async fn connect(
     cluster: &Arc<Cluster>,
-    root_pem: &str,
+    roots_pem: &[String],
 ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, String> {
-    let istiod = Workload::find(cluster, NAMESPACE, SELECTOR).await.map_err(|error| error.to_string())?;
-    let forwarded = cluster.api::<Pod>(NAMESPACE).portforward(&istiod.pod, &[PORT]).await;
+    let Istio { namespace, control_plane: ControlPlane { selector, port, server_name }, .. } = &cluster.record().istio;
+    let istiod = Workload::find(cluster, namespace, selector).await.map_err(|error| error.to_string())?;
+    let forwarded = cluster.api::<Pod>(namespace).portforward(&istiod.pod, &[*port]).await;
     let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {}: {error}", istiod.pod))?;
-    let stream = forwarded.take_stream(PORT).ok_or("the port-forward has no stream")?;
+    let stream = forwarded.take_stream(*port).ok_or("the port-forward has no stream")?;
 
     let mut roots = rustls::RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|error| error.to_string())?;
-    roots.add(root).map_err(|error| format!("the mesh's root: {error}"))?;
+    for root_pem in roots_pem {
+        let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|error| error.to_string())?;
+        roots.add(root).map_err(|error| format!("a root of the mesh: {error}"))?;
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -96,7 +93,7 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from(SERVER_NAME).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(server_name.clone()).map_err(|error| error.to_string())?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|error| format!("TLS to {}: {error}", istiod.pod))
 }

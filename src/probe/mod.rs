@@ -12,8 +12,7 @@ pub use expected::{Expected, alert};
 pub use meshproof_probe::{
     Dial, DialReport, Inside, Outcome, Phase, Protocol, TlsOptions, TlsSeen, TlsVersion, WhoAmI,
 };
-pub(crate) use probes::{DEPLOYMENT, SELECTOR};
-pub use probes::{MESHED_NAMESPACE, NAKED_NAMESPACE, PROBE_CONTAINER, caller, meshed, naked, service_host};
+pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
 
 use crate::cluster::Workload;
 use crate::cluster::{Error, Result};
@@ -77,7 +76,7 @@ impl Vantage {
 
 async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>> {
     let unusable = |reason: String| workload.unusable("/probe dial", reason);
-    let container = workload.container(PROBE_CONTAINER);
+    let container = workload.container(&declared(&workload.cluster)?.container);
     let mut dials = dials.to_vec();
     let mut attempts = 1;
     let output = loop {

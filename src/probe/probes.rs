@@ -1,49 +1,84 @@
-//! The probes that `up` deploys.
+//! The probes that the record names.
 
 use std::sync::Arc;
 
+use meshproof_probe::Protocol;
+
 use crate::cluster::{Cluster, Result, Workload};
-
-/// Namespace of the meshed probes: injected, STRICT, `ISTIO_MUTUAL`.
-pub const MESHED_NAMESPACE: &str = "pinnacle";
-
-/// Namespace of the naked probes: no injection.
-pub const NAKED_NAMESPACE: &str = "meshproof-naked";
-
-/// Container of a probe's pod that holds `/probe`.
-pub const PROBE_CONTAINER: &str = "probe";
-
-/// Name of the probes' Deployments.
-pub(crate) const DEPLOYMENT: &str = "probe";
-
-pub(crate) const SELECTOR: &str = "app=probe";
+use crate::record::{self, ProbePorts, Probes};
 
 /// The meshed probe of a cluster.
 ///
 /// # Errors
-/// As [`Cluster::ready_pods`].
+/// As [`declared`] and [`Cluster::ready_pods`].
 pub async fn meshed(cluster: &Arc<Cluster>) -> Result<Workload> {
-    Workload::find(cluster, MESHED_NAMESPACE, SELECTOR).await
+    find(cluster, &declared(cluster)?.meshed).await
 }
 
 /// The meshed probe of a cluster that only calls: a pod and an identity of its own, so that a call within the cluster
 /// crosses two proxies.
 ///
 /// # Errors
-/// As [`Cluster::ready_pods`].
+/// As [`declared`] and [`Cluster::ready_pods`].
 pub async fn caller(cluster: &Arc<Cluster>) -> Result<Workload> {
-    Workload::find(cluster, MESHED_NAMESPACE, "app=caller").await
+    find(cluster, &declared(cluster)?.caller).await
 }
 
 /// The naked probe of a cluster.
 ///
 /// # Errors
-/// As [`Cluster::ready_pods`].
+/// As [`declared`] and [`Cluster::ready_pods`].
 pub async fn naked(cluster: &Arc<Cluster>) -> Result<Workload> {
-    Workload::find(cluster, NAKED_NAMESPACE, SELECTOR).await
+    find(cluster, &declared(cluster)?.naked).await
+}
+
+async fn find(cluster: &Arc<Cluster>, probe: &record::Probe) -> Result<Workload> {
+    Workload::find(cluster, &probe.namespace, &probe.selector).await
+}
+
+/// The probes that the record declares for a cluster.
+///
+/// # Errors
+/// [`record::Error::NotDeclared`] where it declares none.
+pub fn declared(cluster: &Cluster) -> Result<&Probes> {
+    let missing = || record::Error::not_declared(format!("the probes of {}", cluster.name()));
+    Ok(cluster.record().probes.as_ref().ok_or_else(missing)?)
 }
 
 /// Name of the service of a cluster's meshed probe, in every cluster.
-pub fn service_host(cluster: &str) -> String {
-    format!("probe-{cluster}.{MESHED_NAMESPACE}.svc.cluster.local")
+///
+/// # Errors
+/// [`record::Error::NotDeclared`] where the record names none.
+pub fn service_host(cluster: &Cluster) -> Result<&str> {
+    let missing = || record::Error::not_declared(format!("a service of the meshed probe of {}", cluster.name()));
+    Ok(declared(cluster)?.meshed.service.as_deref().ok_or_else(missing)?)
+}
+
+/// Host name by which ingress gateways route to a cluster's meshed probe.
+///
+/// # Errors
+/// [`record::Error::NotDeclared`] where the record names none.
+pub fn ingress_host(cluster: &Cluster) -> Result<&str> {
+    let missing =
+        || record::Error::not_declared(format!("a route of ingress gateways to the probe of {}", cluster.name()));
+    Ok(declared(cluster)?.meshed.ingress_host.as_deref().ok_or_else(missing)?)
+}
+
+/// The port at which a cluster's probes answer those who speak `protocol`; services and pods have the same.
+///
+/// # Errors
+/// As [`declared`].
+pub fn port(cluster: &Cluster, protocol: Protocol) -> Result<u16> {
+    Ok(port_of(&declared(cluster)?.ports, protocol))
+}
+
+fn port_of(ports: &ProbePorts, protocol: Protocol) -> u16 {
+    match protocol {
+        Protocol::Http1 | Protocol::TlsRaw | Protocol::ClientHello => ports.http,
+        Protocol::Http2 => ports.http2,
+        Protocol::Grpc => ports.grpc,
+        Protocol::Tcp => ports.tcp,
+        Protocol::ServerFirst => ports.server_first,
+        Protocol::Tls => ports.tls,
+    }
 }

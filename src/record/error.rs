@@ -23,12 +23,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The testbed lacks something that a claim needs.
-    #[error("not declared: the `{provider}` testbed does not offer `{what}`, so this cannot be judged")]
+    /// The mesh does not offer something that a claim needs.
+    #[error("not declared: the record of this mesh does not offer {what}, so this cannot be judged")]
     NotDeclared {
-        /// The fault, treatment or address.
+        /// Everything that is missing, and where.
         what: String,
-        /// Who made the testbed.
-        provider: String,
     },
+}
+
+impl Error {
+    /// The error of a claim that cannot be judged, because the record does not offer `what`.
+    pub fn not_declared(what: impl Into<String>) -> Self {
+        Self::NotDeclared { what: what.into() }
+    }
 }

@@ -15,6 +15,8 @@ pub enum Judgement {
     /// The claim could not be judged. Not a pass.
     #[default]
     Error,
+    /// The mesh does not offer what the claim needs, so it was not judged. Not a pass.
+    NotDeclared,
 }
 
 /// A call between two workloads of an application, for the matrix of who reaches whom.
@@ -140,6 +142,12 @@ impl Claim {
         Self::about(id, "the test reaches its claims").expects("a verdict").not_judged(reason)
     }
 
+    /// A claim that was not judged, because the mesh does not offer what it needs.
+    pub fn not_declared(id: impl Into<String>, reason: impl Into<String>) -> Self {
+        let claim = Self::about(id, "the test reaches its claims").expects("a verdict").not_judged(reason);
+        Self { verdict: Judgement::NotDeclared, ..claim }
+    }
+
     /// Adds a line of evidence.
     #[must_use]
     pub fn with_evidence(mut self, line: impl Into<String>) -> Self {
@@ -231,6 +239,7 @@ impl fmt::Display for Claim {
             Judgement::Pass => "holds",
             Judgement::Fail => "does not hold",
             Judgement::Error => "was not judged",
+            Judgement::NotDeclared => "was not judged: not declared",
         };
         writeln!(f, "claim {} {verdict}", self.id)?;
         let mut row = |name: &str, lines: &[&str]| {

@@ -30,6 +30,7 @@ fn claim(suite: &str, claim: &Claim) -> TestCase {
         Judgement::Pass => passed(suite, claim.id(), &text),
         Judgement::Fail => failed(suite, claim.id(), NonSuccessKind::Failure, "claim", &message, &text),
         Judgement::Error => failed(suite, claim.id(), NonSuccessKind::Error, "not judged", &message, &text),
+        Judgement::NotDeclared => skipped(suite, claim.id(), claim.observed()),
     }
 }
 
@@ -54,6 +55,14 @@ fn verdict(verdict: Verdict) -> &'static str {
 fn passed(suite: &str, name: &str, text: &str) -> TestCase {
     let mut case = TestCase::new(name, TestCaseStatus::success());
     case.set_classname(suite).set_system_out(text);
+    case
+}
+
+fn skipped(suite: &str, name: &str, reason: &str) -> TestCase {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(reason).set_type("not declared");
+    let mut case = TestCase::new(name, status);
+    case.set_classname(suite);
     case
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Report};
+use super::{Claim, Judgement, Report};
 use crate::judge::{Comparison, Verdict, needed};
 use crate::report::table::{self, Table};
 
@@ -23,7 +23,12 @@ pub fn markdown(report: &Report, open: usize) -> String {
     let shown_lost = lost.len().min(rows - failed.len().min(rows / 2));
     let shown_failed = failed.len().min(rows - shown_lost);
 
-    let mark = if failed.is_empty() && lost.is_empty() { "✅" } else { "❌" };
+    let undeclared = failed.iter().filter(|claim| claim.verdict() == Judgement::NotDeclared).count();
+    let mark = match (failed.len() - undeclared + lost.len(), undeclared) {
+        (0, 0) => "✅",
+        (0, _) => "⚠️",
+        _ => "❌",
+    };
     let mut text = format!("## {mark} meshproof: {}\n\n", plain(&report.suite));
     if shown_lost > 0 {
         let _ = writeln!(text, "{}", bullets(&lost[..shown_lost]));
@@ -31,7 +36,7 @@ pub fn markdown(report: &Report, open: usize) -> String {
     if shown_failed > 0 {
         let _ = writeln!(text, "{}", unproven(&failed[..shown_failed]).markdown());
     }
-    let _ = writeln!(text, "{}\n", counts(report, failed.len()));
+    let _ = writeln!(text, "{}\n", counts(report, failed.len(), undeclared));
     let (more_lost, more_failed) = (&lost[shown_lost..], &failed[shown_failed..]);
     if !(more_lost.is_empty() && more_failed.is_empty()) {
         let mut rest = bullets(more_lost);
@@ -50,10 +55,13 @@ pub fn markdown(report: &Report, open: usize) -> String {
 }
 
 /// How much holds, in one line.
-fn counts(report: &Report, failed: usize) -> String {
+fn counts(report: &Report, failed: usize, undeclared: usize) -> String {
     let mut counts = Vec::new();
     if !report.claims.is_empty() {
         counts.push(format!("{} of {} claims hold.", report.claims.len() - failed, report.claims.len()));
+        if undeclared > 0 {
+            counts.push(format!("{undeclared} are not declared: the mesh does not offer what they need."));
+        }
     }
     if !report.comparisons.is_empty() {
         let gated = || report.comparisons.iter().filter(|comparison| comparison.verdict != Verdict::Reported);
@@ -144,7 +152,7 @@ mod tests {
     use crate::judge::simulate::NOISES;
     use crate::judge::tests::{runs, trial};
     use crate::judge::{Judge, recorded};
-    use crate::report::{Judgement, SCHEMA};
+    use crate::report::SCHEMA;
 
     /// What is outside of every fold, with the line that opens each.
     fn open(text: &str) -> Vec<&str> {
@@ -175,6 +183,7 @@ mod tests {
     fn report(failed: usize, held: usize, lost: usize) -> Report {
         let claim = |id: String, verdict| match verdict {
             Judgement::Error => Claim::error(id, "nobody looked"),
+            Judgement::NotDeclared => Claim::not_declared(id, "no ingress"),
             verdict => Claim::about(id, "").equals(&Judgement::Pass, &verdict),
         };
         let regressed = regressed();

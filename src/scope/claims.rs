@@ -253,12 +253,15 @@ fn commands(exchange: &Exchange, destination: Option<&Workload>) -> Vec<String> 
         // A key does not belong in a terminal's history: such a dial is repeated by its test.
         if let (false, Ok(dial)) = (secret, serde_json::to_string::<[&Dial]>(&[&exchange.dial])) {
             let (namespace, pod) = (&source.namespace, &source.pod);
-            commands.push(format!("{kubectl} -n {namespace} exec {pod} -c probe -- /probe dial '{dial}'"));
+            let container = source.cluster.record().probes.as_ref().map(|probes| probes.container.as_str());
+            let container = container.map(|name| format!(" -c {name}")).unwrap_or_default();
+            commands.push(format!("{kubectl} -n {namespace} exec {pod}{container} -- /probe dial '{dial}'"));
         }
     }
     if let Some(destination) = destination {
         let Workload { cluster, namespace, pod, .. } = destination;
-        commands.push(format!("{} -n {namespace} logs {pod} -c istio-proxy --since=10m", cluster.command("kubectl")));
+        let proxy = &cluster.record().istio.proxy.container;
+        commands.push(format!("{} -n {namespace} logs {pod} -c {proxy} --since=10m", cluster.command("kubectl")));
         commands.push(format!("{} proxy-config listeners {pod}.{namespace} --port 15006", cluster.command("istioctl")));
         commands.push(format!("{} get peerauthentications,destinationrules -A", cluster.command("kubectl")));
     }

@@ -70,15 +70,16 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
         section.gist.push_str(&line);
     }
     section.text.push_str(&events(&cluster, &namespace).await);
-    for pod in pods.iter().filter(|pod| has_container(pod, "istio-proxy")) {
+    let proxy = cluster.record().istio.proxy.container.as_str();
+    for pod in pods.iter().filter(|pod| has_container(pod, proxy)) {
         let name = pod.name_any();
-        let log = match cluster.logs((&namespace, &name, "istio-proxy"), SINCE).await {
+        let log = match cluster.logs((&namespace, &name, proxy), SINCE).await {
             Ok(log) => log,
             Err(error) => error.to_string(),
         };
         let lines: Vec<_> = log.lines().collect();
         let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
-        let _ = writeln!(section.text, "--- {name}/istio-proxy, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
+        let _ = writeln!(section.text, "--- {name}/{proxy}, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
         // What the proxy says of itself; its access log, in JSON, is in the file, and what matters of it in the claims.
         let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
         for line in &own[own.len().saturating_sub(SHOWN)..] {

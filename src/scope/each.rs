@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::{Result, Scope};
+use super::{Error, Result, Scope};
 use crate::report::Claim;
 
 impl Scope {
@@ -23,7 +23,12 @@ impl Scope {
             self.claim(Claim::error(format!("test/{}", self.test), "there was nothing to judge"));
         }
         for (name, error) in judged.into_iter().filter_map(|(name, judged)| Some((name, judged.err()?))) {
-            self.claim(Claim::error(format!("test/{}/{name}", self.test), error.to_string()));
+            self.could_not_judge(&name, &error);
         }
+    }
+
+    /// States the claim, not judged, of a part of this test that ended with an error. The part's name becomes a part of the id.
+    pub fn could_not_judge(&self, part: &str, error: &Error) {
+        self.claim(error.claim(format!("test/{}/{part}", self.test)));
     }
 }

@@ -1,5 +1,6 @@
 //! Errors that a test can end with: those of every layer below, and those of a suite itself.
 
+use crate::report::Claim;
 use crate::{cluster, identity, istio, judge, record, report};
 
 /// Result of an operation in a test.
@@ -61,6 +62,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// The claim, not judged, of a test that ended with this error.
+    pub(super) fn claim(&self, id: String) -> Claim {
+        if self.is_not_declared() {
+            Claim::not_declared(id, self.to_string())
+        } else {
+            Claim::error(id, self.to_string())
+        }
+    }
+
+    /// Whether the mesh does not offer what a claim needs.
+    pub fn is_not_declared(&self) -> bool {
+        matches!(
+            self,
+            Self::Record(record::Error::NotDeclared { .. })
+                | Self::Cluster(cluster::Error::Record(record::Error::NotDeclared { .. }))
+        )
+    }
+
     /// Wraps an error of the suite's own.
     pub fn suite(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Suite(error.into())

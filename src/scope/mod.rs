@@ -13,6 +13,7 @@ mod sweep;
 
 use std::any::Any;
 use std::fmt;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,8 @@ use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
 use crate::judge::Comparison;
 use crate::probe;
-use crate::report::{self, Claim};
+use crate::record::{Label, Requirement, Write};
+use crate::report::{self, Claim, Judgement};
 pub use error::{Error, Result};
 use owned::Owned;
 pub use probes::deploy_probe;
@@ -38,6 +40,9 @@ pub const TEST_ANNOTATION: &str = "meshproof.dev/test";
 
 /// Environment variable that keeps what tests create.
 pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
+
+/// Environment variable that lets tests pass, with the value `allow`, whose claims need what the mesh does not offer.
+pub const NOT_DECLARED_VARIABLE: &str = "MESHPROOF_NOT_DECLARED";
 
 /// How a test ended; what a test function returns.
 pub type Verdict = Result<(), Failure>;
@@ -106,11 +111,12 @@ impl Scope {
                 claims.push(Claim::error(id, "the test claims nothing"))
             }
             Ok(Ok(())) => {}
-            Ok(Err(error)) => claims.push(Claim::error(id, error.to_string())),
+            Ok(Err(error)) => claims.push(error.claim(id)),
             Err(panic) => claims.push(Claim::error(id, format!("panicked: {}", message(panic.as_ref())))),
         }
-        let mut complaints: Vec<String> =
-            claims.iter().filter(|claim| !claim.holds()).map(ToString::to_string).collect();
+        let (undeclared, judged): (Vec<&Claim>, Vec<&Claim>) =
+            claims.iter().filter(|claim| !claim.holds()).partition(|claim| claim.verdict() == Judgement::NotDeclared);
+        let mut complaints: Vec<String> = judged.iter().map(ToString::to_string).collect();
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
         if let Err(error) = report::record(&self.directory, self.suite, self.testbed.versions(), &claims, &comparisons)
         {
@@ -118,6 +124,12 @@ impl Scope {
         }
         if !complaints.is_empty() {
             diagnostics::write(&self, &complaints).await;
+        }
+        // The state of the pods does not explain what the record lacks.
+        if not_declared_is_allowed() {
+            undeclared.iter().for_each(|claim| announce(&self.test, claim));
+        } else {
+            complaints.extend(undeclared.iter().map(ToString::to_string));
         }
         complaints.extend(self.clean_up().await);
         if let Err(panic) = ended {
@@ -160,11 +172,29 @@ impl Scope {
         Ok(probe::naked(self.testbed.cluster(cluster)?).await?)
     }
 
+    /// Checks that the mesh offers everything that this test needs.
+    ///
+    /// # Errors
+    /// [`NotDeclared`](record::Error::NotDeclared), with everything that is missing.
+    pub fn requires(&self, requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
+        Ok(self.testbed.record.requires(requirements)?)
+    }
+
+    /// Creates a namespace that is this test's own and whose pods Istio injects. The purpose becomes a part of its name.
+    ///
+    /// # Errors
+    /// As [`Self::namespace`].
+    pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
+        let Label { key, value } = &cluster.record().istio.injection;
+        self.namespace(cluster, purpose, &[(key, value)]).await
+    }
+
     /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api).
+    /// [`Error::Api`](crate::scope::Error::Api); [`NotDeclared`](record::Error::NotDeclared) where the record does not permit it.
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
+        self.requires([Requirement::Write(Write::Namespaces)])?;
         let name = naming::namespace(self.suite, &self.test, purpose, report::run());
         self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -192,6 +222,7 @@ impl Scope {
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api); [`Error::Taken`](crate::scope::Error::Taken) where there is one of that name.
     pub async fn place(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
+        self.requires([Requirement::Write(Write::Objects)])?;
         let placed = owned::Placed::of(cluster, &object).await?;
         placed.refuse_taken().await?;
         self.own(Owned::Object(placed.into()));
@@ -222,6 +253,7 @@ impl Scope {
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api), also where there is no such deployment.
     pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
+        self.requires([Requirement::Write(Write::Replicas)])?;
         let scaled = owned::Scaled::now(cluster, namespace, deployment).await?;
         // What an earlier call of the same test found is what there was before.
         let again = |owned: &Owned| matches!(owned, Owned::Scale(known) if known.is(&scaled));
@@ -238,6 +270,7 @@ impl Scope {
     /// # Errors
     /// [`Error::Api`](crate::scope::Error::Api).
     pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
+        self.requires([Requirement::Write(Write::NodeLabels)])?;
         let labelled = owned::Labelled::of(cluster, label);
         let again = |owned: &Owned| matches!(owned, Owned::Label(known) if known.is(&labelled));
         let known = self.owned.lock().unwrap_or_else(PoisonError::into_inner).iter().any(again);
@@ -267,20 +300,29 @@ impl Scope {
     /// Namespaces whose state explains a failure: the probes', and those this test made.
     fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let fixed = [probe::MESHED_NAMESPACE, probe::NAKED_NAMESPACE];
-        let mut all: Vec<(Arc<Cluster>, String)> = self
-            .testbed
-            .clusters
-            .iter()
-            .flat_map(|cluster| fixed.map(|name| (Arc::clone(cluster), name.to_owned())))
-            .collect();
-        for (cluster, name) in owned.iter().filter_map(Owned::namespace) {
+        let mut all: Vec<(Arc<Cluster>, String)> = Vec::new();
+        let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
+            let probes = cluster.record().probes.iter();
+            let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
+            namespaces.map(|probe| (Arc::clone(cluster), probe.namespace.clone()))
+        });
+        for (cluster, name) in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
             if !all.iter().any(|(other, known)| other.name() == cluster.name() && *known == name) {
                 all.push((cluster, name));
             }
         }
         all
     }
+}
+
+/// Whether a test passes whose claims need what the mesh does not offer. The report counts such claims apart, never as held.
+fn not_declared_is_allowed() -> bool {
+    std::env::var_os(NOT_DECLARED_VARIABLE).is_some_and(|value| value == "allow")
+}
+
+/// Says on standard error, where no test harness captures it, that a claim was not judged.
+fn announce(test: &str, claim: &Claim) {
+    let _ = writeln!(std::io::stderr(), "{test}: {}", claim.observed());
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {
@@ -291,27 +333,13 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{self, Record};
-    use crate::report::{Judgement, Report};
+    use crate::record;
+    use crate::report::Report;
 
     /// A testbed of one cluster that nothing answers for.
     fn testbed() -> Testbed {
         let cluster = crate::cluster::tests::workload().cluster;
-        let record = Record {
-            schema: record::SCHEMA.into(),
-            provider: "local".into(),
-            layout: "istio".into(),
-            global_namespace: None,
-            mesh: record::Mesh {
-                id: "mesh1".into(),
-                version: "1.31".into(),
-                trust_domain: "cluster.local".into(),
-                root_cert: String::new(),
-            },
-            clusters: vec![cluster.record().clone()],
-            treatments: vec![],
-            faults: vec![],
-        };
+        let record = record::tests::record(vec![cluster.record().clone()]);
         let (trust, _) = crate::identity::trust::tests::mesh();
         Testbed { directory: "/testbed".into(), record: record.into(), clusters: vec![cluster], trust: trust.into() }
     }
@@ -350,6 +378,14 @@ mod tests {
         let failure = ended.unwrap().unwrap_err().to_string();
         assert!(failure.contains("claim a does not hold") && !failure.contains("claim b"), "{failure}");
         assert_eq!(claims.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_the_mesh_does_not_offer_is_a_verdict_of_its_own() {
+        let (ended, claims) = run(async |scope| scope.requires([Requirement::Application("another")])).await;
+        let failure = ended.unwrap().unwrap_err().to_string();
+        assert!(failure.contains("does not offer the application another"), "{failure}");
+        assert_eq!(claims[0].verdict(), Judgement::NotDeclared);
     }
 
     #[tokio::test]

@@ -4,64 +4,94 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use meshproof_probe::port;
 use serde_json::{Value, json};
 
 use super::{Result, Scope};
 use crate::cluster::{self, Cluster, Seen, Workload, eventually};
-use crate::probe::{DEPLOYMENT, MESHED_NAMESPACE, SELECTOR};
+use crate::probe;
+use crate::record::{self, ProbePorts};
 
 /// Bound on a new probe with its sidecar becoming ready.
 const READY_BOUND: Duration = Duration::from_secs(90);
 
-/// Deploys a meshed probe into `namespace`, made as the one that `up` deployed, and waits until it is ready.
+/// Deploys a meshed probe into `namespace`, made as the cluster's own meshed probe, and waits until it is ready.
 ///
 /// # Errors
-/// [`Error::Cluster`].
+/// [`Error::Cluster`](crate::scope::Error::Cluster); [`NotDeclared`](record::Error::NotDeclared) where the record names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
-    let model = cluster.api::<Deployment>(MESHED_NAMESPACE).get(DEPLOYMENT).await;
-    let model = model.map_err(cluster.failed(format!("read deployment {MESHED_NAMESPACE}/{DEPLOYMENT}")))?;
-    let mut deployment = like(&model, namespace).ok_or_else(|| cluster::Error::NoPod {
+    let probes = probe::declared(cluster)?;
+    let model = &probes.meshed;
+    let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
+    let found = found.map_err(cluster.failed(format!("read deployment {}/{}", model.namespace, model.deployment)))?;
+    let copy = Copy::of(&found, &model.deployment, namespace).ok_or_else(|| cluster::Error::NoPod {
         cluster: cluster.name().into(),
-        namespace: MESHED_NAMESPACE.into(),
-        selector: SELECTOR.into(),
+        namespace: model.namespace.clone(),
+        selector: model.selector.clone(),
         seen: "and its deployment has no pod template".into(),
     })?;
-    let account = deployment.pointer("/spec/template/spec/serviceAccountName").cloned();
-    let metadata = |name: Value| json!({ "name": name, "namespace": namespace });
-    let account = account.unwrap_or_else(|| "default".into());
-    let mut account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(account) });
-    let mut service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": metadata(DEPLOYMENT.into()),
-        "spec": { "selector": { "app": "probe" }, "ports": [
-            { "name": "http", "port": port::HTTP }, { "name": "http2", "port": port::HTTP2 },
-            { "name": "grpc", "port": port::GRPC }, { "name": "tcp", "port": port::TCP },
-            { "name": "tcp-server-first", "port": port::SERVER_FIRST }, { "name": "tls", "port": port::TLS },
-        ] },
-    });
-    for object in [&mut account, &mut service, &mut deployment] {
-        scope.apply(cluster, object).await?;
+    for mut object in copy.objects(&probes.ports) {
+        scope.apply(cluster, &mut object).await?;
     }
-    Ok(eventually(
-        format!("the probe in {namespace} of {}", cluster.name()),
-        READY_BOUND,
-        async || match Workload::find(cluster, namespace, SELECTOR).await {
-            Ok(workload) => Ok(Seen::Yes(workload)),
-            Err(cluster::Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
-            Err(error) => Err(error),
-        },
-    )
+    ready(cluster, namespace, model).await
+}
+
+async fn ready(cluster: &Arc<Cluster>, namespace: &str, model: &record::Probe) -> Result<Workload> {
+    let want = format!("the probe in {namespace} of {}", cluster.name());
+    Ok(eventually(want, READY_BOUND, async || match Workload::find(cluster, namespace, &model.selector).await {
+        Ok(workload) => Ok(Seen::Yes(workload)),
+        Err(cluster::Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
+        Err(error) => Err(error),
+    })
     .await?)
 }
 
-/// A Deployment for `namespace` with the pod template of `model`.
-fn like(model: &Deployment, namespace: &str) -> Option<Value> {
-    let spec = model.spec.as_ref()?;
-    let template = serde_json::to_value(&spec.template).ok()?;
-    let selector = serde_json::to_value(&spec.selector).ok()?;
-    Some(json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": { "name": DEPLOYMENT, "namespace": namespace },
-        "spec": { "replicas": 1, "selector": selector, "template": template },
-    }))
+/// A copy of a probe, for another namespace.
+struct Copy<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    account: String,
+    labels: Value,
+    selector: Value,
+    template: Value,
+}
+
+impl<'a> Copy<'a> {
+    /// A copy of `model`; `None` where it has no pod template.
+    fn of(model: &Deployment, name: &'a str, namespace: &'a str) -> Option<Self> {
+        let spec = model.spec.as_ref()?;
+        let account = spec.template.spec.as_ref()?.service_account_name.clone();
+        Some(Self {
+            name,
+            namespace,
+            account: account.unwrap_or_else(|| "default".into()),
+            labels: serde_json::to_value(&spec.selector.match_labels).ok()?,
+            selector: serde_json::to_value(&spec.selector).ok()?,
+            template: serde_json::to_value(&spec.template).ok()?,
+        })
+    }
+
+    /// What makes it up: its service account, a service of the probe's name, and the deployment.
+    fn objects(self, ports: &ProbePorts) -> [Value; 3] {
+        let metadata = |name: &str| json!({ "name": name, "namespace": self.namespace });
+        let ports = [
+            ("http", ports.http),
+            ("http2", ports.http2),
+            ("grpc", ports.grpc),
+            ("tcp", ports.tcp),
+            ("tcp-server-first", ports.server_first),
+            ("tls", ports.tls),
+        ];
+        let ports = ports.map(|(name, port)| json!({ "name": name, "port": port }));
+        [
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(&self.account) }),
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": metadata(self.name),
+                "spec": { "selector": self.labels, "ports": ports },
+            }),
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(self.name),
+                "spec": { "replicas": 1, "selector": self.selector, "template": self.template },
+            }),
+        ]
+    }
 }

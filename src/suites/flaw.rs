@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cluster::Testbed;
 use crate::identity::{self, ClientCertificate, Minter, SpiffeId, Validity};
-use crate::record::fault;
+use crate::record;
 use crate::scope::Result;
 
 /// What is wrong with a client certificate.
@@ -35,6 +35,11 @@ impl fmt::Display for Flaw {
 }
 
 impl Flaw {
+    /// Whether only the issuer's signing key can make such a certificate.
+    pub fn needs_signing_key(self) -> bool {
+        matches!(self, Self::ForgedIssuer | Self::Expired | Self::OtherTrustDomain)
+    }
+
     /// The certificate for `id`, flawed, as of `cluster`; `None` where the flaw is that there is none.
     ///
     /// # Errors
@@ -58,27 +63,20 @@ impl Flaw {
     /// # Errors
     /// As [`Flaw::certificate`].
     pub fn counterpart(self, testbed: &Testbed, cluster: &str, id: &SpiffeId) -> Result<Option<ClientCertificate>> {
-        match self {
-            Self::Missing | Self::ForeignRoot => Ok(None),
-            Self::ForgedIssuer | Self::Expired | Self::OtherTrustDomain => {
-                Ok(Some(intermediate_of(testbed, cluster)?.mint(id, Validity::Now)?))
-            }
+        if !self.needs_signing_key() {
+            return Ok(None);
         }
+        Ok(Some(intermediate_of(testbed, cluster)?.mint(id, Validity::Now)?))
     }
 }
 
-/// The intermediate of a cluster, whose key the provider has put into the testbed's secrets.
+/// The issuer of a cluster's workload certificates, where the record names its key.
 fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
-    if !testbed.record.declares_fault(fault::SIGN_AS_INTERMEDIATE) {
-        return Err(testbed.not_declared(fault::SIGN_AS_INTERMEDIATE).into());
-    }
-    let directory = testbed.directory.join("secrets").join(cluster);
-    let read = |name: &str| {
-        let path = directory.join(name);
-        std::fs::read_to_string(&path)
-            .map_err(|error| identity::Error { what: path.display().to_string(), reason: error.to_string() })
-    };
-    let what = format!("the intermediate key of {cluster}");
-    let (certificate, key, chain) = (read("ca-cert.pem")?, read("ca-key.pem")?, read("cert-chain.pem")?);
-    Ok(Minter::from_pem(&what, certificate, &key, chain)?)
+    let missing = || record::Error::not_declared(format!("a signing key of {cluster}"));
+    let (issuer, key) = testbed.cluster(cluster)?.record().signer().ok_or_else(missing)?;
+    let path = testbed.directory.join(key);
+    let key = std::fs::read_to_string(&path)
+        .map_err(|error| identity::Error { what: path.display().to_string(), reason: error.to_string() })?;
+    let certificate = issuer.certificates.first().cloned().unwrap_or_default();
+    Ok(Minter::from_pem(&format!("the issuer of {cluster}"), certificate, &key, issuer.certificates.concat())?)
 }

@@ -6,6 +6,7 @@ use crate::cluster::{Pair, Workload};
 use crate::identity::ClientCertificate;
 use crate::istio::{issue, sni_of};
 use crate::probe::{self, Exchange, Vantage, service_host};
+use crate::record::{self, HostPort};
 use crate::scope::Result;
 use crate::scope::Scope;
 
@@ -21,8 +22,7 @@ pub struct Path {
     /// The meshed probe at the end.
     pub destination: Workload,
     /// Pod or gateway address.
-    host: String,
-    port: u16,
+    address: HostPort,
     /// What the gateway routes by.
     server_name: Option<String>,
 }
@@ -38,8 +38,7 @@ impl Path {
                 futures::try_join!(probe::naked(cluster), probe::caller(cluster), probe::meshed(cluster))?;
             Ok(Self {
                 name: format!("{}-direct", cluster.name()),
-                host: destination.address.clone(),
-                port: Protocol::TlsRaw.port(),
+                address: HostPort::new(&destination.address, probe::port(cluster, Protocol::TlsRaw)?),
                 server_name: None,
                 source,
                 peer,
@@ -49,39 +48,41 @@ impl Path {
         futures::future::try_join_all(paths).await
     }
 
-    /// From each cluster through every other's east-west gateway.
+    /// From each cluster through the east-west gateway of every cluster in another network.
     ///
     /// # Errors
     /// Where a probe is missing, or a gateway is not declared.
     pub async fn through_gateways(scope: &Scope) -> Result<Vec<Self>> {
-        let pairs = scope.testbed.pairs().into_iter().filter(Pair::crosses);
-        let paths = pairs.map(async |Pair { from, to }| {
-            let (source, peer, destination) =
-                futures::try_join!(probe::naked(&from), probe::caller(&from), probe::meshed(&to))?;
-            let missing = || scope.testbed.not_declared(format!("an east-west gateway of {}", to.name()));
-            let gateway = to.record().eastwest.as_deref().and_then(|address| address.rsplit_once(':'));
-            let (host, port) = gateway.ok_or_else(missing)?;
-            Ok(Self {
-                name: format!("{}-to-{}-by-gateway", from.name(), to.name()),
-                host: host.into(),
-                port: port.parse().map_err(|_| missing())?,
-                server_name: Some(sni_of(Protocol::TlsRaw.port(), &service_host(to.name()))),
-                source,
-                peer,
-                destination,
-            })
-        });
-        futures::future::try_join_all(paths).await
+        let pairs = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
+        futures::future::try_join_all(pairs.map(async |pair| Self::through_gateway(&pair).await)).await
     }
 
-    /// Both kinds.
+    async fn through_gateway(Pair { from, to }: &Pair) -> Result<Self> {
+        let missing = || record::Error::not_declared(format!("an east-west gateway of {}", to.name()));
+        let address = to.record().eastwest_address().ok_or_else(missing)?.clone();
+        let server_name = sni_of(probe::port(to, Protocol::TlsRaw)?, service_host(to)?);
+        let (source, peer, destination) =
+            futures::try_join!(probe::naked(from), probe::caller(from), probe::meshed(to))?;
+        let name = format!("{}-to-{}-by-gateway", from.name(), to.name());
+        Ok(Self { name, source, peer, destination, address, server_name: Some(server_name) })
+    }
+
+    /// Both kinds. A gateway that is not declared becomes a claim of its own, not judged; the other paths are returned.
     ///
     /// # Errors
-    /// As of either.
+    /// Where a probe is missing.
     pub async fn all(scope: &Scope) -> Result<Vec<Self>> {
-        let (mut direct, gateways) = futures::try_join!(Self::direct(scope), Self::through_gateways(scope))?;
-        direct.extend(gateways);
-        Ok(direct)
+        let mut paths = Self::direct(scope).await?;
+        let crossing = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
+        let through = async |pair: Pair| (pair.to_string(), Self::through_gateway(&pair).await);
+        for (pair, path) in futures::future::join_all(crossing.map(through)).await {
+            match path {
+                Ok(path) => paths.push(path),
+                Err(error) if error.is_not_declared() => scope.could_not_judge(&pair, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(paths)
     }
 
     /// A certificate that the mesh issues for a legitimate client at the source.
@@ -100,18 +101,18 @@ impl Path {
     /// A handshake on it that asks for `server_name`.
     pub fn handshake_as(&self, id: &str, server_name: Option<&str>, certificate: Option<&ClientCertificate>) -> Dial {
         let id = format!("{id}/{}", self.name);
-        probe::handshake(id, (&self.host, self.port), server_name, certificate, Protocol::Http1)
+        probe::handshake(id, (&self.address.host, self.address.port), server_name, certificate, Protocol::Http1)
     }
 
     /// A bare `ClientHello` on it.
     pub fn client_hello(&self, id: &str, version: TlsVersion) -> Dial {
         let id = format!("{id}/{}", self.name);
-        probe::client_hello(id, (&self.host, self.port), self.server_name.as_deref(), version)
+        probe::client_hello(id, (&self.address.host, self.address.port), self.server_name.as_deref(), version)
     }
 
     /// Plaintext HTTP on it.
     pub fn plaintext(&self, id: &str) -> Dial {
-        probe::dial(format!("{id}/{}", self.name), Protocol::Http1, &self.host, self.port)
+        probe::dial(format!("{id}/{}", self.name), Protocol::Http1, &self.address.host, self.address.port)
     }
 
     /// Dials from its start: what is to be judged, and its control, at the same time.

@@ -10,6 +10,7 @@ use super::{MULTIBUFFER_TLS, PRIVATE_KEY_PROVIDER, private_key_provider};
 use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
 use crate::identity;
+use crate::record;
 use crate::scope::Scope;
 use crate::scope::{Error, Result};
 
@@ -63,7 +64,7 @@ impl MultibufferTls {
     /// [`Error::NotDeclared`] where the testbed has none: it needs a processor with AVX-512 IFMA. [`Error::Exec`] where the
     /// gateway's Envoy is not one that has what is declared.
     pub async fn of(scope: &Scope, gateway: &Workload) -> Result<Self> {
-        let declared = |name| scope.testbed.record.declares_treatment(name);
+        let declared = |name| scope.testbed.record.capabilities.has_treatment(name);
         let signer = if declared(PRIVATE_KEY_PROVIDER) {
             private_key_provider::expect(gateway).await?;
             Signer::PrivateKeyProvider
@@ -71,7 +72,7 @@ impl MultibufferTls {
             Signer::Module
         } else {
             let either = format!("the treatment {MULTIBUFFER_TLS} or {PRIVATE_KEY_PROVIDER}");
-            return Err(scope.testbed.not_declared(&either).into());
+            return Err(record::Error::not_declared(&either).into());
         };
         Ok(Self { gateway: gateway.clone(), signer })
     }

@@ -8,6 +8,7 @@ use meshproof_tcp_bypass::{Counters, Traffic};
 use super::{TCP_BYPASS, TCP_BYPASS_LABEL};
 use crate::cluster::{self, Cluster, Workload};
 use crate::cluster::{Seen, eventually};
+use crate::record::Requirement;
 use crate::scope::Scope;
 use crate::scope::{Error, Result};
 
@@ -34,9 +35,7 @@ impl TcpBypass {
     /// # Errors
     /// [`Error::NotDeclared`] where the testbed has none.
     pub fn of(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
-        if !scope.testbed.record.declares_treatment(TCP_BYPASS) {
-            return Err(scope.testbed.not_declared("the treatment tcp-bypass").into());
-        }
+        scope.requires([Requirement::Treatment(TCP_BYPASS)])?;
         Ok(Self { cluster: Arc::clone(cluster) })
     }
 

@@ -9,6 +9,7 @@ use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
 use meshproof::boutique::{PageError, chromium, cluster_of};
+use meshproof::record;
 use meshproof::report::{self, Claim};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
 use serial_test::file_parallel;
@@ -78,9 +79,9 @@ async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
 /// Where a person would open the shop: browsers resolve names under `localhost` to their own machine.
 fn address(testbed: &Testbed) -> Result<String, Error> {
     let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
-    let ingress = cluster.record().ingress.as_deref().and_then(|ingress| ingress.rsplit_once(':'));
-    let (_, port) = ingress.ok_or_else(|| testbed.not_declared(format!("an ingress of {}", cluster.name())))?;
-    Ok(format!("http://boutique.localhost:{port}"))
+    let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
+    let ingress = cluster.record().ingress_address().ok_or_else(missing)?;
+    Ok(format!("http://boutique.localhost:{}", ingress.port))
 }
 
 fn failed(url: &str, error: impl std::fmt::Display) -> PageError {

@@ -153,7 +153,7 @@ pub(crate) async fn interleave(scope: &Scope, groups: Vec<Vec<Row>>, applied: Ap
     let bounds = Bounds::load(&bounds, Mode::selected()?)?;
     let runs = report::directory(SUITE).join("runs");
     // Where clusters can be paused, their nodes are this machine.
-    let local = scope.testbed.record.declares_fault(fault::PAUSE_CLUSTER);
+    let local = scope.testbed.record.capabilities.fault(fault::PAUSE_CLUSTER).is_some();
     let _awake = local.then(Awake::keep).and_then(|kept| {
         kept.inspect_err(|error| eprintln!("note: idle processors may sleep, and wake late: {error}")).ok()
     });

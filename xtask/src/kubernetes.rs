@@ -143,8 +143,15 @@ pub(crate) async fn revive(client: &Client, namespace: &str, name: &str) -> Resu
 /// # Errors
 /// Where the text is not YAML, or the API server refuses an object; the error names it.
 pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
-    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")?;
-    apply_objects(client, &objects).await
+    apply_objects(client, &parse(yaml)?).await
+}
+
+/// The objects of a YAML document.
+///
+/// # Errors
+/// Where the text is not YAML, or not a list of objects.
+pub(crate) fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
+    serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")
 }
 
 /// As [`apply`], for objects that need not be read first.

@@ -50,6 +50,7 @@ fn tone(verdict: Judgement) -> (Tone, &'static str) {
         Judgement::Pass => (Tone::Good, "holds"),
         Judgement::Fail => (Tone::Bad, "does not hold"),
         Judgement::Error => (Tone::Unsure, "not judged"),
+        Judgement::NotDeclared => (Tone::Unsure, "not declared"),
     }
 }
 
@@ -138,6 +139,7 @@ fn cell(claim: &Claim) -> String {
         Judgement::Pass => "✓",
         Judgement::Fail => "✗",
         Judgement::Error => "?",
+        Judgement::NotDeclared => "–",
     };
     let silent = if claim.holds() { "answered" } else { "no answer" };
     format!("{mark} {}", claim.edge().and_then(|edge| edge.answered_by.as_deref()).unwrap_or(silent))

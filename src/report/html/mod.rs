@@ -125,16 +125,22 @@ fn summary(report: &Report) -> Markup {
     let unsure = lost.clone().filter(|comparison| comparison.verdict == Verdict::Inconclusive).count();
     let gates = report.comparisons.iter().filter(|comparison| comparison.verdict != Verdict::Reported).count();
     let (failed, errors, lost) = (claims(Judgement::Fail), claims(Judgement::Error), lost.count());
+    let undeclared = claims(Judgement::NotDeclared);
     let tiles = [
         (claims(Judgement::Pass), "claims hold", Tone::Good),
         (failed, "claims do not hold", Tone::Bad),
         (errors, "claims were not judged", Tone::Unsure),
+        (undeclared, "claims are not declared: the mesh does not offer what they need", Tone::Unsure),
         (gates - lost, "gates hold", Tone::Good),
         (lost - unsure, "gates do not hold", Tone::Bad),
         (unsure, "gates are inconclusive", Tone::Unsure),
         (report.comparisons.len() - gates, "metrics are reported only", Tone::Plain),
     ];
-    let (tone, word) = if failed + errors + lost == 0 { (Tone::Good, "All hold") } else { (Tone::Bad, "Not all hold") };
+    let (tone, word) = match (failed + errors + lost, undeclared) {
+        (0, 0) => (Tone::Good, "All hold"),
+        (0, _) => (Tone::Unsure, "All that was judged holds"),
+        _ => (Tone::Bad, "Not all hold"),
+    };
     html! {
         p.overall.(tone.class()) { (word) }
         ul.tiles {

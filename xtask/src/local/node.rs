@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::config::Kubeconfig;
+use meshproof::record::HostPort;
 use meshproof::{Seen, eventually};
 use testcontainers::core::Mount;
 
@@ -187,8 +188,8 @@ impl Node {
     }
 
     /// `host:port` of the ingress gateway's HTTP port, for this machine.
-    pub(crate) async fn ingress(&self) -> Result<String> {
-        Ok(format!("127.0.0.1:{}", self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?))
+    pub(crate) async fn ingress(&self) -> Result<HostPort> {
+        Ok(HostPort::new("127.0.0.1", self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?))
     }
 
     async fn remove(&self) -> Result<()> {

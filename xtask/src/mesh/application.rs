@@ -1,14 +1,17 @@
 //! The boutique on the mesh, in either layout.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use futures::future::try_join_all;
+use kube::ResourceExt;
 
 use super::global_namespace::{self, Declaration};
 use super::install::{BOUND, Member};
 use crate::{kubernetes, paths, template};
 
 /// Namespace of the application.
-const NAMESPACE: &str = "pinnacle";
+pub(crate) const NAMESPACE: &str = "pinnacle";
 
 /// What the layout istio has of the application and the other has not: placeholders, and a way in that is not derived.
 const KINDS: [(&str, &str); 3] =
@@ -97,8 +100,28 @@ async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
     kubernetes::wait_for_deployments(&member.client, NAMESPACE, BOUND).await
 }
 
+/// Each workload, and the cluster where it runs.
+///
+/// # Errors
+/// Where a fixture cannot be read.
+pub(crate) fn places(members: &[Member<'_>]) -> Result<BTreeMap<String, String>> {
+    let mut places = BTreeMap::new();
+    for member in members {
+        let cluster = member.node.name();
+        let objects = kubernetes::parse(&filled(member, &format!("boutique/{cluster}.yaml"), "")?)?;
+        let workloads =
+            objects.iter().filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
+        places.extend(workloads.map(|workload| (workload.name_any(), cluster.to_owned())));
+    }
+    Ok(places)
+}
+
 async fn apply(member: &Member<'_>, fixture: &str, domain: &str) -> Result<Vec<kubernetes::Id>> {
+    kubernetes::apply(&member.client, &filled(member, fixture, domain)?).await
+}
+
+fn filled(member: &Member<'_>, fixture: &str, domain: &str) -> Result<String> {
     let mut values = member.values.clone();
     values.insert("DOMAIN", domain.to_owned());
-    kubernetes::apply(&member.client, &template::fixture(fixture, &values)?).await
+    template::fixture(fixture, &values)
 }

@@ -1,6 +1,7 @@
 //! What "up" means: a workload of each cluster has been answered by one of each other, over mutual TLS.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -17,25 +18,26 @@ const BOUND: Duration = Duration::from_secs(90);
 /// Where a cluster does not answer in time, with what its proxy said last.
 pub(crate) async fn each_way(directory: &Path) -> Result<Instant> {
     let testbed = Testbed::connect_in(directory).await?;
-    let pairs = testbed.clusters.iter().flat_map(|from| {
-        let others = testbed.clusters.iter().filter(|to| to.name() != from.name());
-        others.map(move |to| call(from, to.name()))
-    });
+    let pairs = testbed
+        .clusters
+        .iter()
+        .flat_map(|from| testbed.clusters.iter().filter(|to| to.name() != from.name()).map(move |to| call(from, to)));
     let answered = try_join_all(pairs).await?;
     Ok(answered.into_iter().min().unwrap_or_else(Instant::now))
 }
 
-async fn call(from: &std::sync::Arc<Cluster>, to: &str) -> Result<Instant> {
-    let want = format!("an answer from {to} to a meshed call from {}", from.name());
+async fn call(from: &Arc<Cluster>, to: &Cluster) -> Result<Instant> {
+    let want = format!("an answer from {} to a meshed call from {}", to.name(), from.name());
     let answered = eventually(want, BOUND, async || -> Result<Seen<Instant>> {
         let vantage = Vantage::Meshed(probe::caller(from).await?);
-        let dials = vec![probe::dial("first", Protocol::Http1, probe::service_host(to), 8080)];
+        let dials =
+            vec![probe::dial("first", Protocol::Http1, probe::service_host(to)?, probe::port(to, Protocol::Http1)?)];
         let Some(exchange) = vantage.dial(dials).await?.pop() else {
             return Ok(Seen::NotYet("no report".into()));
         };
         let who = exchange.report.who.as_ref();
         // The header is written by the other side's proxy, and only for a peer that it has authenticated.
-        let authenticated = who.is_some_and(|who| who.cluster == to && who.forwarded_client_cert.is_some());
+        let authenticated = who.is_some_and(|who| who.cluster == to.name() && who.forwarded_client_cert.is_some());
         if authenticated && matches!(exchange.outcome(), Outcome::Answered { .. }) {
             return Ok(Seen::Yes(Instant::now()));
         }

@@ -28,7 +28,7 @@ pub(crate) const MESH: &str = "mesh1";
 pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
 
 /// Namespace of the control plane and the gateways.
-const SYSTEM: &str = "istio-system";
+pub(crate) const SYSTEM: &str = "istio-system";
 
 /// Namespace of what is timed, where it has proxies.
 const PERF: &str = "meshproof-perf";

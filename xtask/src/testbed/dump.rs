@@ -156,7 +156,7 @@ fn stamp(at: OffsetDateTime) -> String {
 /// The beginning of the index.
 fn introduction(targets: &Targets, at: OffsetDateTime) -> String {
     let of = match &targets.record {
-        Ok(record) => format!("{} testbed, layout {}", record.provider, record.layout),
+        Ok(record) => format!("{} testbed, layout {}", record.provider, record.layout().unwrap_or("none")),
         Err(reason) => format!("testbed without a usable record ({reason})"),
     };
     let names: Vec<&str> = targets.clusters.iter().map(|target| target.name.as_str()).collect();

@@ -4,6 +4,7 @@ mod down;
 mod dump;
 mod exec;
 mod kubeconfig;
+mod profile;
 mod quiesce;
 mod status;
 mod targets;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use meshproof::record::{self, Record};
+use meshproof::record::{self, HostPort, Record};
 
 use crate::local::{self, node};
 use crate::paths;
@@ -33,7 +33,7 @@ pub(super) struct Target {
     /// Name of the container that the cluster runs in, where this machine runs it.
     pub(super) container: Option<String>,
     /// `host:port` of the ingress gateway, where one is recorded.
-    pub(super) ingress: Option<String>,
+    pub(super) ingress: Option<HostPort>,
 }
 
 impl Targets {
@@ -73,7 +73,7 @@ fn recorded(directory: &Path, record: &Record, cluster: &record::Cluster) -> Tar
         kubeconfig: directory.join(&cluster.kubeconfig),
         context: cluster.context.clone(),
         container: (record.provider == local::NAME).then(|| node::container_of(&cluster.name)),
-        ingress: cluster.ingress.clone(),
+        ingress: cluster.ingress_address().cloned(),
     }
 }
 

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use futures::future::try_join_all;
-use meshproof::record::{self, Record};
-use meshproof::treatment;
+use meshproof::record::Record;
 
-use super::kubeconfig;
+use super::{kubeconfig, profile};
 use crate::artifacts::node::{self, Node as NodeImage};
-use crate::artifacts::{self, Artifacts, Store};
+use crate::artifacts::{self, Store};
 use crate::ledger::Ledger;
 use crate::local::engine::{Engine, LABEL};
 use crate::local::node::Node;
@@ -20,7 +19,7 @@ use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::first_call;
 use crate::mesh::global_namespace::Declaration;
-use crate::mesh::install::{MESH, Member, TRUST_DOMAIN};
+use crate::mesh::install::Member;
 use crate::progress::Progress;
 use crate::versions::Versions;
 use crate::{paths, prerequisites};
@@ -143,7 +142,7 @@ impl Arguments {
         });
         try_join_all(installing).await?;
 
-        let record = record(spread, &members, &authority, &kubeconfig, treatments(&artifacts)).await?;
+        let record = profile::record(spread, &members, &authority, &kubeconfig, &artifacts).await?;
         record.write(&directory)?;
         let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(&directory)).await;
         if called.is_err() {
@@ -165,59 +164,6 @@ impl Arguments {
         ledger.write(&directory)?;
         Ok(ledger)
     }
-}
-
-async fn record(
-    spread: &Spread,
-    members: &[Member<'_>],
-    authority: &Authority,
-    kubeconfig: &Path,
-    treatments: Vec<String>,
-) -> Result<Record> {
-    let mut clusters = Vec::new();
-    for member in members {
-        let node = member.node;
-        clusters.push(record::Cluster {
-            name: node.name().into(),
-            network: node.definition.network.clone(),
-            kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
-            context: node.name().into(),
-            ingress: Some(node.ingress().await?),
-            eastwest: Some(format!("{}:15443", node.addresses.eastwest)),
-            intermediate_cert: authority.read(node.name(), "ca-cert.pem")?,
-        });
-    }
-    let first = members.first().context("no cluster is defined")?;
-    Ok(Record {
-        schema: record::SCHEMA.into(),
-        provider: local::NAME.into(),
-        layout: spread.layout().into(),
-        global_namespace: match spread {
-            Spread::Services => None,
-            Spread::GlobalNamespace(Declaration { name, domain, .. }) => {
-                Some(record::GlobalNamespace { name: name.clone(), domain: domain.clone() })
-            }
-        },
-        mesh: record::Mesh {
-            id: MESH.into(),
-            version: first.version().await?,
-            trust_domain: TRUST_DOMAIN.into(),
-            root_cert: authority.read(first.node.name(), "root-cert.pem")?,
-        },
-        clusters,
-        treatments,
-        faults: vec![record::fault::SIGN_AS_INTERMEDIATE.into(), record::fault::PAUSE_CLUSTER.into()],
-    })
-}
-
-/// Those that this machine and this Envoy can have: the nodes share the machine's kernel and its processor.
-fn treatments(artifacts: &Artifacts) -> Vec<String> {
-    let mut treatments = vec![treatment::TCP_BYPASS.into()];
-    if std::arch::is_x86_feature_detected!("avx512ifma") {
-        let own = if artifacts.cryptomb { treatment::PRIVATE_KEY_PROVIDER } else { treatment::MULTIBUFFER_TLS };
-        treatments.push(own.into());
-    }
-    treatments
 }
 
 /// File in the testbed directory that says whose it is.

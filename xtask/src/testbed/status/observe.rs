@@ -63,7 +63,7 @@ pub(super) async fn testbed(targets: &Targets) -> Status {
         directory: targets.directory.clone(),
         testbed: targets.record.as_ref().ok().map(|record| Recorded {
             provider: record.provider.clone(),
-            layout: record.layout.clone(),
+            layout: record.layout().unwrap_or("none").into(),
             mesh: record.mesh.id.clone(),
             mesh_version: record.mesh.version.clone(),
         }),
@@ -108,7 +108,7 @@ async fn cluster(engine: Option<&Engine>, target: &Target, names: &[&str]) -> Cl
         }
     }
     let ingress = async {
-        let address = target.ingress.clone()?;
+        let address = target.ingress.as_ref()?.to_string();
         let error = bounded(http_answer(&address)).await.err().map(|error| format!("{error:#}"));
         Some(Ingress { address, error })
     };

@@ -1,0 +1,180 @@
+//! What `up` writes into the record about the mesh that it has made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use meshproof::probe::Protocol;
+use meshproof::record::{
+    self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, Gateways, HostPort, Issuer,
+    Istio, Label, Mesh, Probe, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
+};
+
+use crate::artifacts::Artifacts;
+use crate::mesh::application::{self, Spread};
+use crate::mesh::authority::Authority;
+use crate::mesh::global_namespace::Declaration;
+use crate::mesh::install::{MESH, Member, SYSTEM, TRUST_DOMAIN};
+use crate::{local, paths};
+
+/// Domain of the clusters' services.
+const DOMAIN: &str = "cluster.local";
+
+/// Port on which an ingress gateway's pods take HTTP.
+const INGRESS_PORT: u16 = 8080;
+
+/// Port on which an east-west gateway takes mutual TLS for services.
+const EASTWEST_PORT: u16 = 15443;
+
+/// The record of a mesh that has been installed.
+///
+/// # Errors
+/// Where a certificate cannot be read, or istiod does not tell its version.
+pub(super) async fn record(
+    spread: &Spread,
+    members: &[Member<'_>],
+    authority: &Authority,
+    kubeconfig: &Path,
+    artifacts: &Artifacts,
+) -> Result<Record> {
+    let mut clusters = Vec::new();
+    for member in members {
+        clusters.push(cluster(member, authority, kubeconfig).await?);
+    }
+    let first = members.first().context("no cluster is defined")?;
+    let roots = vec![authority.read(first.node.name(), "root-cert.pem")?];
+    Ok(Record {
+        schema: record::SCHEMA.into(),
+        provider: local::NAME.into(),
+        mesh: Mesh {
+            id: MESH.into(),
+            version: first.version().await?,
+            trust: TrustDomain { name: TRUST_DOMAIN.into(), aliases: vec![], roots },
+        },
+        clusters,
+        application: Some(record::Application {
+            name: "boutique".into(),
+            layout: spread.layout().into(),
+            namespace: application::NAMESPACE.into(),
+            global_namespace: match spread {
+                Spread::Services => None,
+                Spread::GlobalNamespace(Declaration { name, domain, .. }) => {
+                    Some(record::GlobalNamespace { name: name.clone(), domain: domain.clone() })
+                }
+            },
+            places: application::places(members)?,
+        }),
+        capabilities: capabilities(artifacts),
+    })
+}
+
+async fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
+    let node = member.node;
+    let name = node.name();
+    Ok(record::Cluster {
+        name: name.into(),
+        network: node.definition.network.clone(),
+        kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
+        context: name.into(),
+        domain: DOMAIN.into(),
+        address_families: vec![AddressFamily::Ipv4],
+        istio: istio(),
+        gateways: Gateways {
+            ingress: Some(gateway("ingressgateway", INGRESS_PORT, node.ingress().await?)),
+            eastwest: Some(gateway(
+                "eastwestgateway",
+                EASTWEST_PORT,
+                HostPort::new(&node.addresses.eastwest, EASTWEST_PORT),
+            )),
+        },
+        issuers: vec![Issuer {
+            certificates: vec![authority.read(name, "ca-cert.pem")?],
+            key: Some(Path::new("secrets").join(name).join("ca-key.pem")),
+        }],
+        probes: Some(probes(name)),
+        bench: Some(bench()),
+    })
+}
+
+/// As `fixtures/mesh/control-plane.yaml` installs it.
+fn istio() -> Istio {
+    Istio {
+        namespace: SYSTEM.into(),
+        revision: None,
+        injection: Label { key: "istio-injection".into(), value: "enabled".into() },
+        control_plane: ControlPlane {
+            selector: "app=istiod".into(),
+            port: 15012,
+            server_name: format!("istiod.{SYSTEM}.svc"),
+        },
+        proxy: Proxy { container: "istio-proxy".into(), agent: "pilot-agent".into(), native_sidecar: false },
+        access_log: Some(AccessLog { provider: "meshproof-evidence".into() }),
+    }
+}
+
+/// As `fixtures/mesh/gateways.yaml` installs it.
+fn gateway(name: &str, port: u16, address: HostPort) -> Gateway {
+    Gateway {
+        namespace: SYSTEM.into(),
+        deployment: format!("istio-{name}"),
+        selector: format!("istio={name}"),
+        port,
+        address: Some(address),
+    }
+}
+
+/// As `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
+fn probes(cluster: &str) -> Probes {
+    let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
+        namespace: namespace.into(),
+        deployment: deployment.into(),
+        selector: format!("app={deployment}"),
+        service: service.map(|name| format!("{name}.{namespace}.svc.{DOMAIN}")),
+        ingress_host: None,
+    };
+    let meshed = probe(application::NAMESPACE, "probe", Some(format!("probe-{cluster}")));
+    Probes {
+        container: "probe".into(),
+        ports: ProbePorts {
+            http: Protocol::Http1.port(),
+            http2: Protocol::Http2.port(),
+            grpc: Protocol::Grpc.port(),
+            tcp: Protocol::Tcp.port(),
+            server_first: Protocol::ServerFirst.port(),
+            tls: Protocol::Tls.port(),
+        },
+        meshed: Probe { ingress_host: Some(format!("probe-{cluster}.{}", application::NAMESPACE)), ..meshed },
+        caller: probe(application::NAMESPACE, "caller", None),
+        naked: probe("meshproof-naked", "probe", Some(format!("probe-naked-{cluster}"))),
+    }
+}
+
+fn bench() -> Bench {
+    Bench {
+        meshed: "meshproof-perf".into(),
+        meshed_twin: "meshproof-perf-twin".into(),
+        naked: "meshproof-perf-naked".into(),
+        naked_twin: "meshproof-perf-naked-twin".into(),
+    }
+}
+
+fn capabilities(artifacts: &Artifacts) -> Capabilities {
+    let manifest = paths::root().join("Cargo.toml").display().to_string();
+    let quiesce = ["run", "--quiet", "--manifest-path", &manifest, "--package", "xtask", "--", "testbed", "quiesce"];
+    let pause = Command { program: "cargo".into(), arguments: quiesce.map(str::to_owned).into() };
+    Capabilities {
+        treatments: treatments(artifacts),
+        faults: BTreeMap::from([(fault::PAUSE_CLUSTER.to_owned(), pause)]),
+        writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::NodeLabels],
+    }
+}
+
+/// Those that this machine and this Envoy can have: the nodes share the machine's kernel and its processor.
+fn treatments(artifacts: &Artifacts) -> Vec<String> {
+    let mut treatments = vec![treatment::TCP_BYPASS.into()];
+    if std::arch::is_x86_feature_detected!("avx512ifma") {
+        let own = if artifacts.cryptomb { treatment::PRIVATE_KEY_PROVIDER } else { treatment::MULTIBUFFER_TLS };
+        treatments.push(own.into());
+    }
+    treatments
+}
