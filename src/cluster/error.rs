@@ -73,6 +73,14 @@ pub enum Error {
         /// What it said.
         reason: Box<str>,
     },
+    /// A change that the API server accepted has not changed anything.
+    #[error("{cluster}: {change} was changed and is not as asked for: something else changes it, such as a controller")]
+    Unchanged {
+        /// The cluster.
+        cluster: String,
+        /// What was changed.
+        change: String,
+    },
     /// A bounded wait ended before the state it waited for.
     #[error("waited {elapsed:.1?} ({attempts} attempts, at {location}) for {want}; last seen: {last}")]
     NotInTime {

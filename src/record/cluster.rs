@@ -37,6 +37,9 @@ pub struct Cluster {
     /// Namespaces with clients and servers for performance comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bench: Option<Bench>,
+    /// Namespace of the Lease that keeps two people from judging the mesh at once; none where no Lease may be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_namespace: Option<String>,
 }
 
 /// An address family.

@@ -59,6 +59,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
             naked: "meshproof-perf-naked".into(),
             naked_twin: "meshproof-perf-naked-twin".into(),
         }),
+        lease_namespace: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a failed test leaves behind: the state of the namespaces it touched, and its proxies' last words.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use super::Scope;
 use crate::cluster::{Cluster, is_ready};
 
 /// How far back logs and events are read.
@@ -25,16 +25,26 @@ const WIDTH: usize = 300;
 /// Bound on gathering it all: a testbed that is down must not hold up the verdict.
 const BOUND: Duration = Duration::from_secs(15);
 
+/// A failed test.
+pub(super) struct Subject<'a> {
+    /// Its name.
+    pub(super) test: &'a str,
+    /// Where its report is.
+    pub(super) directory: &'a Path,
+    /// The namespaces whose state explains the failure.
+    pub(super) namespaces: Vec<(Arc<Cluster>, String)>,
+}
+
 /// Writes diagnostics beside the report and their gist to standard error. Best effort: it must never hide the failure
 /// it is about.
-pub(super) async fn write(scope: &Scope, complaints: &[String]) {
-    let gathering = join_all(scope.namespaces().into_iter().map(|(cluster, name)| namespace(cluster, name)));
+pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
+    let gathering = join_all(subject.namespaces.into_iter().map(|(cluster, name)| namespace(cluster, name)));
     let sections = match tokio::time::timeout(BOUND, gathering).await {
         Ok(sections) => sections,
         Err(_) => vec![Section { text: format!("nothing gathered in {BOUND:?}\n"), gist: String::new() }],
     };
-    let file_name = format!("{}.diagnostics.txt", scope.test.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-    let path = scope.directory.join(file_name);
+    let file_name = format!("{}.diagnostics.txt", subject.test.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let path = subject.directory.join(file_name);
     let mut text = complaints.join("\n");
     for section in &sections {
         text.push_str(&section.text);
@@ -42,8 +52,8 @@ pub(super) async fn write(scope: &Scope, complaints: &[String]) {
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
     let gist: String = sections.iter().map(|section| section.gist.as_str()).collect();
     match written {
-        Ok(()) => eprintln!("diagnostics of {} ({}):\n{gist}", scope.test, path.display()),
-        Err(error) => eprintln!("diagnostics of {} ({} not written: {error}):\n{gist}", scope.test, path.display()),
+        Ok(()) => eprintln!("diagnostics of {} ({}):\n{gist}", subject.test, path.display()),
+        Err(error) => eprintln!("diagnostics of {} ({} not written: {error}):\n{gist}", subject.test, path.display()),
     }
 }
 

@@ -38,6 +38,22 @@ pub enum Error {
         /// The object's kind, namespace and name.
         object: String,
     },
+    /// Somebody else judges the mesh.
+    #[error(
+        "{cluster}: {holder} has been judging this mesh since {since}: wait until that run has ended (its Lease {lease} runs out at {until} unless renewed)"
+    )]
+    Held {
+        /// The cluster.
+        cluster: String,
+        /// Who.
+        holder: String,
+        /// Since when.
+        since: String,
+        /// When the Lease runs out, unless it is renewed.
+        until: String,
+        /// Namespace and name of the Lease.
+        lease: String,
+    },
     /// An annotation that keeps what an object was like before a test changed it cannot be read.
     #[error(
         "annotation {annotation} of `{object}` does not tell what it was like before ({source}): put the object right by hand and remove the annotation"

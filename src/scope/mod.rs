@@ -1,11 +1,15 @@
 //! Everything a test creates and claims: owned, diagnosed where it fails, removed, recorded.
 
+pub mod change;
 pub mod claims;
 mod diagnostics;
 mod each;
 mod error;
+mod label;
+mod lease;
+mod leftovers;
 mod naming;
-mod owned;
+mod ownership;
 mod prior;
 mod probes;
 mod revert;
@@ -16,27 +20,25 @@ use std::fmt;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
-use serde_json::{Value, json};
 
 use crate::cluster::Testbed;
-use crate::cluster::{Cluster, Workload};
+use crate::cluster::Workload;
 use crate::judge::Comparison;
 use crate::probe;
-use crate::record::{Label, Requirement, Write};
+use crate::record::Requirement;
 use crate::report::{self, Claim, Judgement};
+use change::Owned;
+use diagnostics::Subject;
 pub use error::{Error, Result};
-use owned::Owned;
+pub use label::{RUN_LABEL, TEST_ANNOTATION};
+pub use lease::HOLDER_VARIABLE;
+use lease::Leases;
 pub use probes::deploy_probe;
 pub use sweep::sweep;
-
-/// Label on everything a run creates; its value is the run.
-pub const RUN_LABEL: &str = "meshproof.dev/run";
-
-/// Annotation that names the test.
-pub const TEST_ANNOTATION: &str = "meshproof.dev/test";
 
 /// Environment variable that keeps what tests create.
 pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
@@ -76,6 +78,8 @@ pub struct Scope {
     comparisons: Mutex<Vec<Comparison>>,
     /// What to put back; listed before it is changed, so that nothing is ever changed and forgotten.
     owned: Mutex<Vec<Owned>>,
+    /// Changes injected so far.
+    injected: AtomicU64,
 }
 
 impl Scope {
@@ -97,9 +101,26 @@ impl Scope {
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let scope = Self { testbed, directory, suite, test, claims, comparisons, owned };
-        let ended = AssertUnwindSafe(body(&scope)).catch_unwind().await;
+        let injected = AtomicU64::new(0);
+        let scope = Self { testbed, directory, suite, test, claims, comparisons, owned, injected };
+        let ended = scope.alone(AssertUnwindSafe(body(&scope)).catch_unwind()).await;
         scope.conclude(ended).await
+    }
+
+    /// Runs the test while nobody else judges the mesh, after what killed tests left was put right.
+    async fn alone<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
+        let leases = Leases::of(&self.testbed);
+        let beginning = async {
+            leases.take().await?;
+            leftovers::put_right(&self.testbed).await
+        };
+        if let Err(error) = beginning.await {
+            return Ok(Err(error));
+        }
+        tokio::select! {
+            ended = body => ended,
+            error = leases.keep() => Ok(Err(error)),
+        }
     }
 
     async fn conclude(self, ended: Result<Result<()>, Box<dyn Any + Send>>) -> Verdict {
@@ -123,7 +144,8 @@ impl Scope {
             complaints.push(error.to_string());
         }
         if !complaints.is_empty() {
-            diagnostics::write(&self, &complaints).await;
+            let subject = Subject { test: &self.test, directory: &self.directory, namespaces: self.namespaces() };
+            diagnostics::write(subject, &complaints).await;
         }
         // The state of the pods does not explain what the record lacks.
         if not_declared_is_allowed() {
@@ -178,140 +200,6 @@ impl Scope {
     /// [`NotDeclared`](record::Error::NotDeclared), with everything that is missing.
     pub fn requires(&self, requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
         Ok(self.testbed.record.requires(requirements)?)
-    }
-
-    /// Creates a namespace that is this test's own and whose pods Istio injects. The purpose becomes a part of its name.
-    ///
-    /// # Errors
-    /// As [`Self::namespace`].
-    pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
-        let Label { key, value } = &cluster.record().istio.injection;
-        self.namespace(cluster, purpose, &[(key, value)]).await
-    }
-
-    /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
-    ///
-    /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api); [`NotDeclared`](record::Error::NotDeclared) where the record does not permit it.
-    pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
-        self.requires([Requirement::Write(Write::Namespaces)])?;
-        let name = naming::namespace(self.suite, &self.test, purpose, report::run());
-        self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
-        let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-        for (label, value) in labels {
-            namespace["metadata"]["labels"][*label] = (*value).into();
-        }
-        self.apply(cluster, &mut namespace).await?;
-        Ok(name)
-    }
-
-    /// Applies an object in this test's name.
-    ///
-    /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api).
-    pub async fn apply(&self, cluster: &Arc<Cluster>, object: &mut Value) -> Result<()> {
-        object["metadata"]["labels"][RUN_LABEL] = report::run().into();
-        object["metadata"]["annotations"][TEST_ANNOTATION] = format!("{}::{}", self.suite, self.test).into();
-        cluster.apply(object).await?;
-        Ok(())
-    }
-
-    /// Applies an object in this test's name into a namespace that is not the test's own, and removes it at the end. One
-    /// that is there already, and is another's, is left alone.
-    ///
-    /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api); [`Error::Taken`](crate::scope::Error::Taken) where there is one of that name.
-    pub async fn place(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<()> {
-        self.requires([Requirement::Write(Write::Objects)])?;
-        let placed = owned::Placed::of(cluster, &object).await?;
-        placed.refuse_taken().await?;
-        self.own(Owned::Object(placed.into()));
-        self.apply(cluster, &mut object).await
-    }
-
-    /// Removes now what was [placed](Self::place), the last first, for a test that waits until the mesh has noticed. The end of
-    /// the test tries again to remove an object that could not be removed.
-    ///
-    /// # Errors
-    /// [`Error::NotReverted`], with every object that could not be removed.
-    pub async fn remove_placed(&self) -> Result<()> {
-        let placed: Vec<Owned> = {
-            let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-            owned.extract_if(.., |owned| matches!(owned, Owned::Object(_))).collect()
-        };
-        let mut failures = Vec::new();
-        for revert::Failed { change, error } in revert::last_first(placed, Owned::restore).await {
-            self.own(change);
-            failures.push(error);
-        }
-        if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
-    }
-
-    /// Sets the replicas of a deployment until the test ends; then it gets back those it had, also where an earlier test that was
-    /// killed has changed them. Returns how many those were.
-    ///
-    /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api), also where there is no such deployment.
-    pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
-        self.requires([Requirement::Write(Write::Replicas)])?;
-        let scaled = owned::Scaled::now(cluster, namespace, deployment).await?;
-        // What an earlier call of the same test found is what there was before.
-        let again = |owned: &Owned| matches!(owned, Owned::Scale(known) if known.is(&scaled));
-        let known = self.owned.lock().unwrap_or_else(PoisonError::into_inner).iter().any(again);
-        if !known {
-            self.own(Owned::Scale(scaled.clone()));
-        }
-        scaled.set(replicas).await?;
-        Ok(scaled.before())
-    }
-
-    /// Gives every node of a cluster a label, or takes it away. At the end of the test every node has it as before.
-    ///
-    /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api).
-    pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
-        self.requires([Requirement::Write(Write::NodeLabels)])?;
-        let labelled = owned::Labelled::of(cluster, label);
-        let again = |owned: &Owned| matches!(owned, Owned::Label(known) if known.is(&labelled));
-        let known = self.owned.lock().unwrap_or_else(PoisonError::into_inner).iter().any(again);
-        if !known {
-            self.own(Owned::Label(labelled.clone()));
-        }
-        labelled.set(value).await
-    }
-
-    fn own(&self, owned: Owned) {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
-    }
-
-    /// Puts back what was changed, the last first. Returns a complaint about each change that could not be put back.
-    async fn clean_up(&self) -> Vec<String> {
-        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
-        if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
-            for owned in &owned {
-                eprintln!("kept: {owned}");
-            }
-            return Vec::new();
-        }
-        let failed = revert::last_first(owned, Owned::restore).await;
-        failed.into_iter().map(|failed| failed.error.to_string()).collect()
-    }
-
-    /// Namespaces whose state explains a failure: the probes', and those this test made.
-    fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
-        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<(Arc<Cluster>, String)> = Vec::new();
-        let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
-            let probes = cluster.record().probes.iter();
-            let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
-            namespaces.map(|probe| (Arc::clone(cluster), probe.namespace.clone()))
-        });
-        for (cluster, name) in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
-            if !all.iter().any(|(other, known)| other.name() == cluster.name() && *known == name) {
-                all.push((cluster, name));
-            }
-        }
-        all
     }
 }
 
@@ -441,7 +329,7 @@ mod tests {
     async fn what_cannot_be_removed_fails_the_test() {
         let (ended, _) = run(async |scope| {
             scope.claim(claim("a", Judgement::Pass));
-            let cluster = Arc::clone(&scope.testbed.clusters[0]);
+            let cluster = std::sync::Arc::clone(&scope.testbed.clusters[0]);
             scope.namespace(&cluster, "lost", &[]).await.unwrap_err();
             Ok(())
         })

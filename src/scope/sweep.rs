@@ -9,7 +9,9 @@ use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
 use kube::{Client, ResourceExt};
 
-use super::{Error, RUN_LABEL, Result, prior};
+use super::error::{Error, Result};
+use super::label::RUN_LABEL;
+use super::prior;
 use crate::cluster;
 
 /// Most requests at once.

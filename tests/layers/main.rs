@@ -72,8 +72,6 @@ const EXCEPTIONS: &[Exception] = &[
         to: "src/judge/bounds.rs",
         reason: "the file makes the trials that bounds.rs declares",
     },
-    Exception { from: "src/scope/diagnostics.rs", to: "src/scope/mod.rs", reason: "ownership and faults: issue 22" },
-    Exception { from: "src/scope/owned.rs", to: "src/scope/mod.rs", reason: "ownership and faults: issue 22" },
     Exception {
         from: "src/treatment/private_key_provider.rs",
         to: "src/treatment/multibuffer_tls.rs",

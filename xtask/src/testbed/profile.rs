@@ -20,6 +20,9 @@ use crate::{local, paths};
 /// Domain of the clusters' services.
 const DOMAIN: &str = "cluster.local";
 
+/// Namespace of the naked probes and of the Lease.
+const NAKED: &str = "meshproof-naked";
+
 /// Port on which an ingress gateway's pods take HTTP.
 const INGRESS_PORT: u16 = 8080;
 
@@ -93,6 +96,7 @@ async fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) 
         }],
         probes: Some(probes(name)),
         bench: Some(bench()),
+        lease_namespace: Some(NAKED.into()),
     })
 }
 
@@ -145,7 +149,7 @@ fn probes(cluster: &str) -> Probes {
         },
         meshed: Probe { ingress_host: Some(format!("probe-{cluster}.{}", application::NAMESPACE)), ..meshed },
         caller: probe(application::NAMESPACE, "caller", None),
-        naked: probe("meshproof-naked", "probe", Some(format!("probe-naked-{cluster}"))),
+        naked: probe(NAKED, "probe", Some(format!("probe-naked-{cluster}"))),
     }
 }
 

@@ -1,0 +1,131 @@
+//! The replicas of a deployment.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use kube::core::{Selector, SelectorExt};
+use serde_json::Value;
+
+use super::Change;
+use crate::cluster::{Cluster, Seen, eventually};
+use crate::record::Write;
+use crate::report;
+use crate::scope::{Result, prior};
+
+/// Bound on the pods being there, or gone: a pod with its proxy starts in seconds, on a busy machine in more.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// Another number of replicas for a deployment.
+#[derive(Debug, Clone)]
+pub struct Replicas {
+    cluster: Arc<Cluster>,
+    namespace: String,
+    deployment: String,
+    selector: Selector,
+    wanted: i32,
+    before: i32,
+}
+
+impl Replicas {
+    /// Sets the replicas of a deployment to `wanted`; 0 is the loss of all of its pods.
+    ///
+    /// # Errors
+    /// [`Error::Cluster`](crate::scope::Error::Cluster), also where there is no such deployment.
+    pub async fn new(cluster: &Arc<Cluster>, namespace: &str, deployment: &str, wanted: i32) -> Result<Self> {
+        let found = cluster.api::<Deployment>(namespace).get(deployment).await;
+        let found = found.map_err(cluster.failed(format!("read deployment {namespace}/{deployment}")))?;
+        let selector = found.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+        Ok(Self {
+            cluster: Arc::clone(cluster),
+            namespace: namespace.into(),
+            deployment: deployment.into(),
+            selector: selector.try_into().unwrap_or_default(),
+            wanted,
+            before: prior::replicas(&found)?,
+        })
+    }
+
+    /// How many there were before any test changed them.
+    pub fn before(&self) -> i32 {
+        self.before
+    }
+
+    fn named(&self) -> String {
+        format!("deployment {}/{} in {}", self.namespace, self.deployment, self.cluster.name())
+    }
+
+    fn deployments(&self) -> Api<Deployment> {
+        self.cluster.api(&self.namespace)
+    }
+
+    async fn change(&self, doing: &str, patch: impl Fn(&Deployment) -> Result<Option<Value>>) -> Result<()> {
+        let failed = |error| self.cluster.failed(doing)(error).into();
+        prior::change(&self.deployments(), &self.deployment, failed, patch).await.map(drop)
+    }
+
+    /// Waits until the deployment has this many pods: none left, or so many available.
+    async fn settled(&self, wanted: i32) -> Result<()> {
+        if wanted == 0 {
+            let want = format!("no pod of {} to be left", self.named());
+            return Ok(eventually(want, BOUND, async || self.left().await).await?);
+        }
+        let want = format!("{} to have {wanted} replicas available", self.named());
+        Ok(eventually(want, BOUND, async || {
+            let status = self.deployments().get(&self.deployment).await?.status.unwrap_or_default();
+            let available = status.available_replicas.unwrap_or(0);
+            let seen = Seen::NotYet(format!("{available} available"));
+            Ok::<_, kube::Error>(if available >= wanted { Seen::Yes(()) } else { seen })
+        })
+        .await?)
+    }
+
+    async fn left(&self) -> kube::Result<Seen<()>> {
+        let pods = self.cluster.api::<Pod>(&self.namespace).list(&ListParams::default()).await?.items;
+        let ours = pods.iter().filter(|pod| self.selector.matches(pod.labels()));
+        let names: Vec<String> = ours.map(ResourceExt::name_any).collect();
+        Ok(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
+    }
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the replicas of {} (they were {})", self.named(), self.before)
+    }
+}
+
+impl Change for Replicas {
+    fn write(&self) -> Write {
+        Write::Replicas
+    }
+
+    fn apply(&self) -> LocalBoxFuture<'_, Result<()>> {
+        async {
+            let doing = format!("scale {} to {}", self.named(), self.wanted);
+            self.change(&doing, |deployment| prior::scaling(deployment, self.wanted, report::run())).await
+        }
+        .boxed_local()
+    }
+
+    fn verify(&self) -> LocalBoxFuture<'_, Result<()>> {
+        self.settled(self.wanted).boxed_local()
+    }
+
+    fn revert(&self) -> LocalBoxFuture<'_, Result<()>> {
+        async {
+            self.change(&format!("scale {} back to {}", self.named(), self.before), prior::unscaling).await?;
+            self.settled(self.before).await
+        }
+        .boxed_local()
+    }
+
+    fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
+        Some((Arc::clone(&self.cluster), self.namespace.clone()))
+    }
+}

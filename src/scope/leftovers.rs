@@ -1,0 +1,74 @@
+//! What killed tests left is put right by the next test process, before its first test.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use futures::future::try_join_all;
+use tokio::sync::Mutex;
+
+use super::error::Result;
+use super::sweep::sweep;
+use crate::cluster::Testbed;
+use crate::record::Write;
+
+/// File in the testbed's directory that every process with a running test holds a shared lock of.
+const FILE: &str = "tests.lock";
+
+/// The locks of this process, by the testbed's directory. The kernel releases them, however the process ends.
+static PRESENT: Mutex<Option<HashMap<PathBuf, Option<File>>>> = Mutex::const_new(None);
+
+/// Sweeps the clusters of the testbed, once in this process, if no other process of this machine has a running test. Tests on
+/// other machines are kept out by the [Leases](super::lease::Leases).
+///
+/// # Errors
+/// As [`sweep`].
+pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
+    let mut present = PRESENT.lock().await;
+    let present = present.get_or_insert_default();
+    if present.contains_key(&testbed.directory) {
+        return Ok(());
+    }
+    // Where the directory cannot be written, nobody can tell who else is there.
+    let Some(file) = open(&testbed.directory) else {
+        present.insert(testbed.directory.clone(), None);
+        return Ok(());
+    };
+    if is_alone(&file) && testbed.record.capabilities.may_write(Write::Namespaces) {
+        let sweeping = testbed.clusters.iter().map(async |cluster| sweep(&cluster.client(), cluster.name()).await);
+        for what in try_join_all(sweeping).await?.into_iter().flatten() {
+            eprintln!("note: a test that was killed had left {what}; put right");
+        }
+    }
+    // In place of the exclusive lock: from here on others may join, and nobody sweeps.
+    let shared = file.lock_shared().is_ok().then_some(file);
+    present.insert(testbed.directory.clone(), shared);
+    Ok(())
+}
+
+fn open(directory: &Path) -> Option<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(FILE)).ok()
+}
+
+/// Whether no other process holds the lock. If so, this one does.
+fn is_alone(file: &File) -> bool {
+    match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_alone_until_another_is_there_and_again_when_that_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (open(directory.path()).unwrap(), open(directory.path()).unwrap());
+        other.lock_shared().unwrap();
+        assert!(!is_alone(&one), "the other one has a running test");
+        drop(other);
+        assert!(is_alone(&one));
+    }
+}

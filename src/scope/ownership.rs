@@ -1,0 +1,174 @@
+//! What a test creates and changes, and how it is put back.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::change::{Change, Injected, NodeLabel, Object, Owned, Replicas};
+use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert};
+use crate::cluster::Cluster;
+use crate::record::{Label, Requirement, Write};
+use crate::report;
+
+impl Scope {
+    /// Creates a namespace that is this test's own and whose pods Istio injects. The purpose becomes a part of its name.
+    ///
+    /// # Errors
+    /// As [`Self::namespace`].
+    pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
+        let Label { key, value } = &cluster.record().istio.injection;
+        self.namespace(cluster, purpose, &[(key, value)]).await
+    }
+
+    /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
+    ///
+    /// # Errors
+    /// [`Error::Api`](crate::scope::Error::Api); [`NotDeclared`](record::Error::NotDeclared) where the record does not permit it.
+    pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
+        self.requires([Requirement::Write(Write::Namespaces)])?;
+        let name = naming::namespace(self.suite, &self.test, purpose, report::run());
+        self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
+        let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        for (label, value) in labels {
+            namespace["metadata"]["labels"][*label] = (*value).into();
+        }
+        self.apply(cluster, &mut namespace).await?;
+        Ok(name)
+    }
+
+    /// Applies an object in this test's name, into a namespace of its own.
+    ///
+    /// # Errors
+    /// [`Error::Cluster`].
+    pub async fn apply(&self, cluster: &Arc<Cluster>, object: &mut Value) -> Result<()> {
+        label::sign(object, self.suite, &self.test);
+        cluster.apply(object).await?;
+        Ok(())
+    }
+
+    /// An object in this test's name for a namespace that is not the test's own, to be [injected](Self::inject).
+    ///
+    /// # Errors
+    /// [`Error::Cluster`] for a kind that the cluster does not know.
+    pub async fn object(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<Object> {
+        label::sign(&mut object, self.suite, &self.test);
+        Object::new(cluster, object).await
+    }
+
+    /// Makes a change to what others rely on, and waits until it has taken effect. The end of the test reverts it.
+    ///
+    /// # Errors
+    /// [`NotDeclared`](record::Error::NotDeclared) where the record does not permit the change; where it cannot be made; where its
+    /// effect is not seen in time.
+    pub async fn inject(&self, change: impl Change + 'static) -> Result<Injected> {
+        let change: Arc<dyn Change> = Arc::new(change);
+        let injected = self.begin(Arc::clone(&change)).await?;
+        change.verify().await?;
+        Ok(injected)
+    }
+
+    /// Makes a change without waiting for its effect.
+    async fn begin(&self, change: Arc<dyn Change>) -> Result<Injected> {
+        self.requires([Requirement::Write(change.write())])?;
+        let id = self.injected.fetch_add(1, Ordering::Relaxed);
+        self.own(Owned::Change(id, Arc::clone(&change)));
+        change.apply().await?;
+        Ok(Injected(id))
+    }
+
+    /// Puts a change back now, and waits until others can rely on it again. The end of the test tries again if this fails.
+    ///
+    /// # Errors
+    /// Where the change cannot be put back.
+    pub async fn revert(&self, injected: Injected) -> Result<()> {
+        let is = |owned: &mut Owned| matches!(owned, Owned::Change(id, _) if *id == injected.0);
+        self.put_back(is).await
+    }
+
+    /// Applies an object into a namespace that is not the test's own, and removes it at the end. One that is there already, and
+    /// is another's, is left alone.
+    ///
+    /// # Errors
+    /// As [`Self::inject`]; [`Error::Taken`] where there is one of that name.
+    pub async fn place(&self, cluster: &Arc<Cluster>, object: Value) -> Result<()> {
+        let object = self.object(cluster, object).await?;
+        self.inject(object).await.map(drop)
+    }
+
+    /// Removes now what was [placed](Self::place), the last first, for a test that waits until the mesh has noticed. The end of
+    /// the test tries again to remove an object that could not be removed.
+    ///
+    /// # Errors
+    /// [`Error::NotReverted`], with every object that could not be removed.
+    pub async fn remove_placed(&self) -> Result<()> {
+        self.put_back(|owned| owned.is_object()).await
+    }
+
+    async fn put_back(&self, which: impl FnMut(&mut Owned) -> bool) -> Result<()> {
+        let back: Vec<Owned> = {
+            let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+            owned.extract_if(.., which).collect()
+        };
+        let mut failures = Vec::new();
+        for revert::Failed { change, error } in revert::last_first(back, Owned::restore).await {
+            self.own(change);
+            failures.push(error);
+        }
+        if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
+    }
+
+    /// Sets the replicas of a deployment until the test ends, without waiting for the pods; see [`Replicas`] for a change that
+    /// waits. Returns how many there were before any test changed them.
+    ///
+    /// # Errors
+    /// [`Error::Cluster`], also where there is no such deployment; [`NotDeclared`](record::Error::NotDeclared).
+    pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
+        let change = Replicas::new(cluster, namespace, deployment, replicas).await?;
+        let before = change.before();
+        self.begin(Arc::new(change)).await?;
+        Ok(before)
+    }
+
+    /// Gives every node of a cluster a label, or takes it away. At the end of the test every node has it as before.
+    ///
+    /// # Errors
+    /// As [`Self::inject`].
+    pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
+        self.inject(NodeLabel::new(cluster, label, value)).await.map(drop)
+    }
+
+    fn own(&self, owned: Owned) {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
+    }
+
+    /// Puts back what was changed, the last first. Returns a complaint about each change that could not be put back.
+    pub(super) async fn clean_up(&self) -> Vec<String> {
+        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
+            for owned in &owned {
+                eprintln!("kept: {owned}");
+            }
+            return Vec::new();
+        }
+        let failed = revert::last_first(owned, Owned::restore).await;
+        failed.into_iter().map(|failed| failed.error.to_string()).collect()
+    }
+
+    /// Namespaces whose state explains a failure: the probes', and those this test made.
+    pub(super) fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<(Arc<Cluster>, String)> = Vec::new();
+        let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
+            let probes = cluster.record().probes.iter();
+            let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
+            namespaces.map(|probe| (Arc::clone(cluster), probe.namespace.clone()))
+        });
+        for (cluster, name) in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
+            if !all.iter().any(|(other, known)| other.name() == cluster.name() && *known == name) {
+                all.push((cluster, name));
+            }
+        }
+        all
+    }
+}

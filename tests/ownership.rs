@@ -1,0 +1,191 @@
+//! Tests touch only what they own, and nothing of theirs is left behind: not by one that is killed, and not by two people at once.
+//!
+//! Needs a live testbed (`cargo xtask testbed up`). Verdicts are recorded in `target/meshproof/ownership/report.json`. Each test runs
+//! another process of this binary, which holds a change or wants the mesh.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use meshproof::record::{Requirement, Write};
+use meshproof::report::Claim;
+use meshproof::scope::change::{NodeLabel, Replicas};
+use meshproof::scope::{HOLDER_VARIABLE, sweep};
+use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
+use serde_json::json;
+use serial_test::file_serial;
+
+const SUITE: &str = "ownership";
+
+/// A label that nodes have before the test changes it.
+const LABEL: &str = "meshproof.dev/ownership-test";
+
+/// An object that is placed among those of others.
+const OBJECT: &str = "meshproof-ownership-test";
+
+/// What the process that changes things prints when it has done so.
+const CHANGED: &str = "everything is changed";
+
+#[tokio::test]
+#[file_serial(mesh)]
+async fn a_second_person_is_told_who_judges_the_mesh_and_since_when() -> Verdict {
+    Scope::run(SUITE, "second_person", async |scope| {
+        let lacking = || meshproof::record::Error::not_declared("a namespace for Leases");
+        scope.testbed.record.clusters.iter().find(|cluster| cluster.lease_namespace.is_some()).ok_or_else(lacking)?;
+        let output = this_binary("wants_the_mesh").env(HOLDER_VARIABLE, "somebody@elsewhere").output();
+        let output = output.map_err(Error::suite)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told = |said: &String| {
+            !output.status.success()
+                && said.contains("has been judging this mesh since 20")
+                && said.contains("runs out at 20")
+        };
+        let claim = Claim::about("lease/second-person", "two people do not judge one mesh at once")
+            .from("another process, in another name")
+            .to(scope.testbed.clusters.iter().map(|cluster| cluster.name()).collect::<Vec<_>>().join(", "))
+            .expects("it fails, and says who judges the mesh and since when")
+            .observes(
+                &said,
+                |said| said.lines().find(|line| line.contains("seen")).unwrap_or(said).trim().into(),
+                told,
+            );
+        scope.claim(claim);
+        Ok(())
+    })
+    .await
+}
+
+/// Run by the test above, in another's name.
+#[tokio::test]
+#[ignore = "only for the test of the Lease, which runs it"]
+async fn wants_the_mesh() -> Verdict {
+    Scope::run("ownership-second", "wants_the_mesh", async |scope| {
+        scope.claim(Claim::about("got-in", "nobody else is there").equals(&true, &true));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[file_serial(mesh)]
+async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
+    Scope::run(SUITE, "killed_test", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Write(Write::NodeLabels)])?;
+        let cluster = &scope.testbed.clusters[0];
+        // The killed test changes the value of a label that is somebody else's.
+        label_nodes(cluster, Some("before")).await?;
+        let before = State::of(cluster).await?;
+        let mut child = begin("changes_everything_and_hangs")?;
+        let changed = State::of(cluster).await?;
+        child.kill().and_then(|()| child.wait()).map_err(Error::suite)?;
+        let done = sweep(&cluster.client(), cluster.name()).await?;
+        let after =
+            eventually("what the killed test left to be gone", std::time::Duration::from_secs(60), async || {
+                let state = State::of(cluster).await?;
+                Ok::<_, Error>(if state.namespaces.is_empty() {
+                    Seen::Yes(state)
+                } else {
+                    Seen::NotYet(format!("{state:?}"))
+                })
+            })
+            .await?;
+        let all =
+            State { replicas: 0, labels: vec!["during".into()], object: true, namespaces: changed.namespaces.clone() };
+        let took_effect = changed == all && all.namespaces.len() == 1;
+        let claim = Claim::about("killed/state", "a later run puts right what a killed test left")
+            .to(cluster.name())
+            .expects(format!("{before:?}"))
+            .observes(&after, |after| format!("{after:?}"), |after| *after == before)
+            .with_evidence(format!("while the killed test ran: {changed:?}"))
+            .with_evidence(format!("put right: {}", done.join(", ")));
+        scope.claim(if took_effect { claim } else { claim.with_fault("the killed test had not changed everything") });
+        label_nodes(cluster, None).await
+    })
+    .await
+}
+
+/// Labels the nodes as somebody else would.
+async fn label_nodes(cluster: &Cluster, value: Option<&str>) -> Result<(), Error> {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { LABEL: value } } }));
+    for node in nodes.list(&ListParams::default()).await.map_err(cluster.failed("list the nodes"))? {
+        let patched = nodes.patch(&node.name_any(), &PatchParams::default(), &patch).await;
+        patched.map_err(cluster.failed(format!("label node {}", node.name_any())))?;
+    }
+    Ok(())
+}
+
+/// Run by the test above, and killed.
+#[tokio::test]
+#[ignore = "only for the test of killed tests, which runs and kills it"]
+async fn changes_everything_and_hangs() -> Verdict {
+    Scope::run("ownership-killed", "changes_everything_and_hangs", async |scope| {
+        let cluster = &scope.testbed.clusters[0];
+        let naked = &meshproof::probe::declared(cluster)?.naked;
+        scope.namespace(cluster, "killed", &[]).await?;
+        scope.inject(NodeLabel::new(cluster, LABEL, Some("during"))).await?;
+        scope.inject(Replicas::new(cluster, &naked.namespace, &naked.deployment, 0).await?).await?;
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": OBJECT, "namespace": naked.namespace },
+        });
+        scope.inject(scope.object(cluster, object).await?).await?;
+        // Not captured: the parent reads it.
+        std::io::Write::write_all(&mut std::io::stdout(), format!("{CHANGED}\n").as_bytes()).map_err(Error::suite)?;
+        std::future::pending().await
+    })
+    .await
+}
+
+/// What the killed test changes.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    replicas: i32,
+    /// The value of the label, node by node.
+    labels: Vec<String>,
+    object: bool,
+    /// Namespaces of killed tests.
+    namespaces: Vec<String>,
+}
+
+impl State {
+    async fn of(cluster: &Arc<Cluster>) -> Result<Self, Error> {
+        let naked = &meshproof::probe::declared(cluster)?.naked;
+        let deployment = cluster.api::<Deployment>(&naked.namespace).get(&naked.deployment).await;
+        let deployment = deployment.map_err(cluster.failed("read the naked probe's deployment"))?;
+        let nodes: Api<Node> = Api::all(cluster.client());
+        let nodes = nodes.list(&ListParams::default()).await.map_err(cluster.failed("list the nodes"))?;
+        let object = cluster.api::<ConfigMap>(&naked.namespace).get_opt(OBJECT).await;
+        let namespaces: Api<Namespace> = Api::all(cluster.client());
+        let namespaces =
+            namespaces.list(&ListParams::default()).await.map_err(cluster.failed("list the namespaces"))?;
+        let killed = namespaces.iter().map(ResourceExt::name_any).filter(|name| name.starts_with("meshproof-killed-"));
+        Ok(Self {
+            replicas: deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default(),
+            labels: nodes.iter().map(|node| node.labels().get(LABEL).cloned().unwrap_or_default()).collect(),
+            object: object.map_err(cluster.failed("look for the placed object"))?.is_some(),
+            namespaces: killed.collect(),
+        })
+    }
+}
+
+/// A command that runs one of the ignored tests here in another process.
+fn this_binary(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_default());
+    command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// Starts such a process and waits until it has changed everything.
+fn begin(test: &str) -> Result<Child, Error> {
+    let mut child = this_binary(test).stdout(Stdio::piped()).spawn().map_err(Error::suite)?;
+    let output = child.stdout.take().ok_or_else(|| Error::suite("the process has no output"))?;
+    let mut said = BufReader::new(output).lines().map_while(Result::ok);
+    if said.any(|line| line.contains(CHANGED)) {
+        return Ok(child);
+    }
+    Err(Error::suite("the process ended before it had changed everything"))
+}
