@@ -36,7 +36,7 @@ const BACK: Duration = Duration::from_secs(30);
 const NOTICED: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn all_but_what_is_measured_is_held_still() -> Verdict {
     Scope::run(SUITE, "quiet", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -85,7 +85,7 @@ async fn all_but_what_is_measured_is_held_still() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn what_can_be_spared_is_held_for_as_long_as_it_takes() -> Verdict {
     Scope::run(SUITE, "spared", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;

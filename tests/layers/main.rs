@@ -1,5 +1,6 @@
 //! The layers of `src` and `xtask/src`, held: a module uses only those before it in the order, and no files of one layer form a circle.
 
+mod locks;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,15 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "treatments move beside their suite: issue 22",
     },
 ];
+
+/// Test targets that judge the live mesh.
+const LIVE: &[&str] = &["mtls.rs", "ownership.rs", "boutique", "bench.rs", "perf"];
+
+#[test]
+fn every_test_of_the_live_mesh_holds_its_lock() {
+    let faults: Vec<String> = LIVE.iter().flat_map(|target| locks::faults(target, &locks::sources(target))).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
 
 /// Arrows of `sources` that run back in `order`, and modules that have no place in it.
 fn back(sources: &Sources, order: &[&str]) -> Vec<String> {

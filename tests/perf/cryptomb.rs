@@ -46,26 +46,26 @@ fn asking(arm: Arm, more: &[&str]) -> Vec<String> {
 const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_saturated() -> Verdict {
     timed("cryptomb_saturated", async |scope| compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_cost() -> Verdict {
     timed("cryptomb_cost", async |scope| compare(scope, "cryptomb_cost", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_low_rate() -> Verdict {
     timed("cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await).await
 }
 
 /// As the seed measured it, by k6.
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_k6() -> Verdict {
     timed("cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
@@ -77,14 +77,14 @@ async fn cryptomb_k6() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
     timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
 
 /// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener changed.
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     timed("cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;

@@ -27,7 +27,7 @@ const SUITE: &str = "perf";
 const CLUSTER: &str = "cluster1";
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn bypass_p99() -> Verdict {
     timed("bypass_p99", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -40,7 +40,7 @@ async fn bypass_p99() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn aa_two_equal_arms_do_not_differ() -> Verdict {
     timed("aa", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -52,7 +52,7 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     timed("bypass_naked", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -64,7 +64,7 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn delay_2ms_is_seen() -> Verdict {
     timed("delay_2ms", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -79,7 +79,7 @@ async fn delay_2ms_is_seen() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn sidecar_overhead() -> Verdict {
     timed("sidecar_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
@@ -102,7 +102,7 @@ async fn sidecar_overhead() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(perf)]
+#[file_serial(mesh)]
 async fn mtls_overhead() -> Verdict {
     timed("mtls_overhead", async |scope| {
         let cluster = scope.testbed.cluster(CLUSTER)?;
