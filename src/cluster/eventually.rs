@@ -45,13 +45,17 @@ where
             attempts += 1;
             // A look that hangs must not outlast the wait.
             match tokio::time::timeout_at(deadline, look()).await {
-                Ok(Ok(Seen::Yes(seen))) => return Ok(seen),
+                Ok(Ok(Seen::Yes(seen))) => {
+                    tracing::debug!(want, attempts, elapsed = ?started.elapsed(), "waited");
+                    return Ok(seen);
+                }
                 Ok(Ok(Seen::NotYet(seen))) => last = seen,
                 Ok(Err(error)) => last = error.to_string(),
                 Err(_) if attempts == 1 => last = "the first look did not finish".to_owned(),
                 Err(_) => {}
             }
             if Instant::now() + PAUSE >= deadline {
+                tracing::debug!(want, last, attempts, "not in time");
                 return Err(Error::NotInTime { want, last, attempts, elapsed: started.elapsed(), location });
             }
             #[allow(clippy::disallowed_methods, reason = "this is the bounded wait")]

@@ -147,6 +147,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`Self::exec`].
+    #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name, pod = at.1, command = command.join(" ")))]
     pub(crate) async fn exec_within(
         &self,
         bound: Duration,
@@ -227,6 +228,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
+    #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name))]
     pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
         let (api, name, what) = self.api_of(object).await?;
         let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;

@@ -216,7 +216,7 @@ pub(crate) async fn read_until<L: Default>(
     });
     match complete.await {
         Err(error) if last.is_none() => return Err(error),
-        Err(incomplete) => eprintln!("note: {incomplete}"),
+        Err(incomplete) => tracing::warn!(%incomplete, "evidence is missing in the proxies' logs"),
         Ok(()) => {}
     }
     Ok(last.unwrap_or_default())

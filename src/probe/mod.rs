@@ -63,6 +63,7 @@ impl Vantage {
     ///
     /// # Errors
     /// [`Error::Exec`] where the probe did not report on every one of them. How a dial ends is never an error.
+    #[tracing::instrument(level = "debug", skip_all, fields(vantage = %self, dials = dials.len()))]
     pub async fn dial(&self, dials: Vec<Dial>) -> Result<Vec<Exchange>> {
         let started = Instant::now();
         let reports = match self.workload() {
@@ -86,7 +87,7 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
             // A command that the cluster could not run has reported nothing, so there is nothing yet to be judged; what
             // it did report is never asked for again.
             Err(error @ Error::Exec { .. }) if attempts < RUN_ATTEMPTS => {
-                eprintln!("note: {error}; attempt {attempts} of {RUN_ATTEMPTS} to have the probe dial");
+                tracing::warn!(%error, attempts, "the probe did not dial and is asked again");
                 attempts += 1;
                 dials.iter_mut().for_each(dials::renew_source_port);
             }

@@ -9,6 +9,9 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::ListParams;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::cluster::{Cluster, is_ready};
 
@@ -25,6 +28,14 @@ const WIDTH: usize = 300;
 /// Bound on gathering it all: a testbed that is down must not hold up the verdict.
 const BOUND: Duration = Duration::from_secs(15);
 
+/// Prints what `RUST_LOG` asks for, warnings by default, where the test harness captures it. A subscriber that exists stays.
+pub(super) fn subscribe() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    // The end of a span tells how long it took.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::CLOSE);
+    let _ = subscriber.with_test_writer().try_init();
+}
+
 /// A failed test.
 pub(super) struct Subject<'a> {
     /// Its name.
@@ -35,7 +46,7 @@ pub(super) struct Subject<'a> {
     pub(super) namespaces: Vec<(Arc<Cluster>, String)>,
 }
 
-/// Writes diagnostics beside the report and their gist to standard error. Best effort: it must never hide the failure
+/// Writes diagnostics beside the report and their gist to standard output. Best effort: it must never hide the failure
 /// it is about.
 pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
     let gathering = join_all(subject.namespaces.into_iter().map(|(cluster, name)| namespace(cluster, name)));
@@ -51,10 +62,11 @@ pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
     }
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
     let gist: String = sections.iter().map(|section| section.gist.as_str()).collect();
-    match written {
-        Ok(()) => eprintln!("diagnostics of {} ({}):\n{gist}", subject.test, path.display()),
-        Err(error) => eprintln!("diagnostics of {} ({} not written: {error}):\n{gist}", subject.test, path.display()),
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "the diagnostics were not written");
     }
+    // A test harness shows it below the test's name.
+    println!("diagnostics of {} ({}):\n{gist}", subject.test, path.display());
 }
 
 struct Section {

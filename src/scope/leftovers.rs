@@ -37,7 +37,7 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
     if is_alone(&file) && testbed.record.capabilities.may_write(Write::Namespaces) {
         let sweeping = testbed.clusters.iter().map(async |cluster| sweep(&cluster.client(), cluster.name()).await);
         for what in try_join_all(sweeping).await?.into_iter().flatten() {
-            eprintln!("note: a test that was killed had left {what}; put right");
+            tracing::warn!(what, "put right what a killed test had left");
         }
     }
     // In place of the exclusive lock: from here on others may join, and nobody sweeps.

@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
+use tracing::Instrument;
 
 use crate::cluster::Testbed;
 use crate::cluster::Workload;
@@ -92,8 +93,14 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
-        Self::run_on(testbed, report::directory(suite), suite, test.into(), body).await
+        diagnostics::subscribe();
+        let test = test.into();
+        let span = tracing::info_span!("test", suite, test);
+        let running = async {
+            let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
+            Self::run_on(testbed, report::directory(suite), suite, test, body).await
+        };
+        running.instrument(span).await
     }
 
     async fn run_on<F>(testbed: Testbed, directory: PathBuf, suite: &'static str, test: String, body: F) -> Verdict

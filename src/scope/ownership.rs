@@ -61,6 +61,7 @@ impl Scope {
     /// # Errors
     /// [`NotDeclared`](record::Error::NotDeclared) where the record does not permit the change; where it cannot be made; where its
     /// effect is not seen in time.
+    #[tracing::instrument(level = "debug", skip_all, fields(%change))]
     pub async fn inject(&self, change: impl Change + 'static) -> Result<Injected> {
         let change: Arc<dyn Change> = Arc::new(change);
         let injected = self.begin(Arc::clone(&change)).await?;
@@ -147,7 +148,7 @@ impl Scope {
         let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
         if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
             for owned in &owned {
-                eprintln!("kept: {owned}");
+                tracing::warn!(%owned, "kept");
             }
             return Vec::new();
         }
