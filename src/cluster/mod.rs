@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource, ResourceExt};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -356,12 +357,25 @@ impl Workload {
     /// # Errors
     /// As [`Cluster::exec`].
     pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<(String, u64)>> {
-        let stats = self.proxy_admin(&format!("stats?filter={filter}")).await?;
-        let count = |line: &str| {
-            let (name, value) = line.rsplit_once(": ")?;
-            Some((name.to_owned(), value.trim().parse().ok()?))
+        /// Envoy's `/stats` as JSON. Histograms and texts have no such value.
+        #[derive(Deserialize)]
+        struct Stats {
+            stats: Vec<Stat>,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Stat {
+            Count { name: String, value: u64 },
+            Other(serde::de::IgnoredAny),
+        }
+        let path = format!("stats?format=json&filter={filter}");
+        let answer = self.proxy_admin(&path).await?;
+        let Stats { stats } = serde_json::from_str(&answer).map_err(|error| self.unusable(path, error.to_string()))?;
+        let count = |stat| match stat {
+            Stat::Count { name, value } => Some((name, value)),
+            Stat::Other(_) => None,
         };
-        Ok(stats.lines().filter_map(count).collect())
+        Ok(stats.into_iter().filter_map(count).collect())
     }
 
     /// What its proxy's administration interface answers to a GET of `path`.

@@ -1,6 +1,7 @@
 //! What a failed test leaves behind: the state of the namespaces it touched, and its proxies' last words.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(super) fn subscribe() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     // The end of a span tells how long it took.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::CLOSE);
-    let _ = subscriber.with_test_writer().try_init();
+    let _ = subscriber.with_ansi(std::io::stdout().is_terminal()).with_test_writer().try_init();
 }
 
 /// A failed test.
