@@ -2,14 +2,27 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, KeyUsage, Pem, X509Certificate};
 
-use super::SpiffeId;
+use super::{SpiffeId, Usage};
 use crate::identity::{Error, Result};
 
 /// One certificate, known to parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate(Vec<u8>);
+
+/// What a certificate's extensions allow. Where an extension is absent, it bounds nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Rights {
+    /// Whether it is an authority's certificate.
+    pub(super) is_authority: bool,
+    /// How many authorities may stand between it and a leaf.
+    pub(super) path_length: Option<u32>,
+    /// What its key may do.
+    pub(super) key_usage: Option<KeyUsage>,
+    /// In which parts of a handshake it may be shown.
+    pub(super) usages: Option<Vec<Usage>>,
+}
 
 impl Certificate {
     /// Every certificate of a PEM text, in order; `what` names the text in errors.
@@ -47,9 +60,11 @@ impl Certificate {
     }
 
     fn with<T>(&self, read: impl FnOnce(&X509Certificate<'_>) -> Result<T, String>) -> Result<T> {
-        let parsed = X509Certificate::from_der(&self.0).map_err(|error| error.to_string());
-        let read = parsed.and_then(|(_, certificate)| read(&certificate));
-        read.map_err(|reason| Error { what: "a certificate".into(), reason })
+        let unreadable = |what: String, reason: String| Error { what, reason };
+        let (_, certificate) = X509Certificate::from_der(&self.0)
+            .map_err(|error| unreadable("a certificate".into(), error.to_string()))?;
+        read(&certificate)
+            .map_err(|reason| unreadable(format!("the certificate of `{}`", certificate.subject()), reason))
     }
 
     /// The one SPIFFE id it carries.
@@ -95,12 +110,38 @@ impl Certificate {
         })
     }
 
-    /// Whether it may sign certificates.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn is_authority(&self) -> Result<bool> {
-        self.with(|certificate| Ok(certificate.is_ca()))
+    /// The same, for messages.
+    pub(super) fn validity_text(&self) -> Result<(String, String)> {
+        self.with(|certificate| {
+            let validity = certificate.validity();
+            Ok((validity.not_before.to_string(), validity.not_after.to_string()))
+        })
+    }
+
+    /// Whose it is, for messages: its SPIFFE id, or its subject where it has none.
+    pub(super) fn owner(&self) -> Result<String> {
+        let (subject, _) = self.names()?;
+        Ok(self.spiffe_id().map_or(subject, |id| id.to_string()))
+    }
+
+    /// What its extensions allow.
+    pub(super) fn rights(&self) -> Result<Rights> {
+        self.with(|certificate| {
+            let constraints = certificate.basic_constraints().map_err(|error| error.to_string())?;
+            let key_usage = certificate.key_usage().map_err(|error| format!("its key usage: {error}"))?;
+            let purposes = certificate.extended_key_usage();
+            let purposes = purposes.map_err(|error| format!("its extended key usage: {error}"))?;
+            let usages = purposes.map(|purposes| {
+                let named = [(Usage::Server, purposes.value.server_auth), (Usage::Client, purposes.value.client_auth)];
+                named.into_iter().filter(|(_, is_named)| *is_named).map(|(usage, _)| usage).collect()
+            });
+            Ok(Rights {
+                is_authority: constraints.as_ref().is_some_and(|constraints| constraints.value.ca),
+                path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
+                key_usage: key_usage.map(|usage| *usage.value),
+                usages,
+            })
+        })
     }
 
     /// Whether `authority`'s key signed it, and its issuer is `authority` by name.
@@ -113,5 +154,15 @@ impl Certificate {
             Ok(certificate.issuer().as_raw() == authority.subject().as_raw()
                 && certificate.verify_signature(Some(authority.public_key())).is_ok())
         })
+    }
+
+    /// Whether one of `authorities` signed it.
+    pub(super) fn is_signed_by_any(&self, authorities: &[Self]) -> Result<bool> {
+        for authority in authorities {
+            if self.is_signed_by(authority)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -52,8 +52,14 @@ impl Minter {
     /// # Errors
     /// [`Error`].
     pub fn authority(name: &str) -> Result<Self> {
+        Self::authority_with(name, |_| ())
+    }
+
+    /// The same, changed before it is signed.
+    pub(super) fn authority_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("a root"))?;
-        let params = authority(name);
+        let mut params = authority(name);
+        change(&mut params);
         let certificate_pem = params.self_signed(&key).map_err(cannot("a root"))?.pem();
         Ok(Self { issuer: Issuer::new(params, key), chain_pem: certificate_pem.clone(), certificate_pem })
     }
@@ -63,8 +69,14 @@ impl Minter {
     /// # Errors
     /// [`Error`].
     pub fn intermediate(&self, name: &str) -> Result<Self> {
+        self.intermediate_with(name, |_| ())
+    }
+
+    /// The same, changed before it is signed.
+    pub(super) fn intermediate_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("an intermediate"))?;
-        let params = authority(name);
+        let mut params = authority(name);
+        change(&mut params);
         let certificate_pem = params.signed_by(&key, &self.issuer).map_err(cannot("an intermediate"))?.pem();
         let chain_pem = format!("{certificate_pem}{}", self.chain_pem);
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem, chain_pem })
@@ -100,6 +112,16 @@ impl Minter {
     /// # Errors
     /// [`Error`].
     pub fn mint(&self, id: &SpiffeId, validity: Validity) -> Result<ClientCertificate> {
+        self.mint_with(id, validity, |_| ())
+    }
+
+    /// The same, changed before it is signed.
+    pub(crate) fn mint_with(
+        &self,
+        id: &SpiffeId,
+        validity: Validity,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<ClientCertificate> {
         let what = format!("a certificate for {id}");
         let key = KeyPair::generate().map_err(cannot(&what))?;
         let mut params = CertificateParams::default();
@@ -110,6 +132,7 @@ impl Minter {
         params.use_authority_key_identifier_extension = true;
         let (from, until) = validity.window();
         (params.not_before, params.not_after) = (from.into(), until.into());
+        change(&mut params);
         let leaf = params.signed_by(&key, &self.issuer).map_err(cannot(&what))?;
         Ok(ClientCertificate { chain_pem: format!("{}{}", leaf.pem(), self.chain_pem), key_pem: key.serialize_pem() })
     }

@@ -19,6 +19,11 @@ impl SpiffeId {
         Self { trust_domain: trust_domain.into(), namespace: namespace.into(), service_account: service_account.into() }
     }
 
+    /// The trust domain that vouches for it.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
     /// The same workload in another trust domain.
     pub fn in_trust_domain(&self, trust_domain: &str) -> Self {
         Self { trust_domain: trust_domain.into(), ..self.clone() }

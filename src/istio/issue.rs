@@ -7,14 +7,13 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use meshproof_probe::dial::grpc;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
-use crate::identity::{self, ClientCertificate};
+use crate::identity::{self, Certificate, ClientCertificate};
 use crate::istio::{Error, Result};
 use crate::record::{ControlPlane, Istio};
 
@@ -37,7 +36,7 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
     let (request, key) = identity::request(&id)?;
     let asking = async {
         let token = token(workload).await?;
-        let stream = connect(cluster, &testbed.record.mesh.trust.roots).await?;
+        let stream = connect(cluster, testbed.trust.roots()).await?;
         // IstioCertificateRequest: csr = 1, validity_duration = 3, in seconds.
         let message = [grpc::field(1, request.as_bytes()), grpc::varint_field(3, LIFETIME.as_secs())].concat();
         let bearer = format!("Bearer {token}");
@@ -73,7 +72,7 @@ async fn token(workload: &Workload) -> Result<String, String> {
 /// A connection to istiod through the API server, so that it works from wherever the API server can be reached.
 async fn connect(
     cluster: &Arc<Cluster>,
-    roots_pem: &[String],
+    trusted: &[Certificate],
 ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, String> {
     let Istio { namespace, control_plane: ControlPlane { selector, port, server_name }, .. } = &cluster.record().istio;
     let istiod = Workload::find(cluster, namespace, selector).await.map_err(|error| error.to_string())?;
@@ -82,9 +81,8 @@ async fn connect(
     let stream = forwarded.take_stream(*port).ok_or("the port-forward has no stream")?;
 
     let mut roots = rustls::RootCertStore::empty();
-    for root_pem in roots_pem {
-        let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|error| error.to_string())?;
-        roots.add(root).map_err(|error| format!("a root of the mesh: {error}"))?;
+    for root in trusted {
+        roots.add(CertificateDer::from(root.der().to_vec())).map_err(|error| format!("a root of the mesh: {error}"))?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)

@@ -7,6 +7,6 @@ mod issue;
 
 pub use error::{Error, Result};
 pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
-pub(crate) use evidence::{logged, read_until};
+pub(crate) use evidence::{Side, logged, read_until};
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use issue::issue;

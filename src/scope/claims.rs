@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use meshproof_probe::{Dial, Outcome};
 
 use crate::cluster::Workload;
-use crate::identity::{Certificate, SpiffeId, Trust};
-use crate::istio::{AccessEntry, Ends};
+use crate::identity::{Certificate, Distrust, SpiffeId, Trust, Usage, Verified};
+use crate::istio::{AccessEntry, Ends, Side};
 use crate::probe::{Exchange, Expected};
 use crate::report::Claim;
 
@@ -74,7 +74,7 @@ pub fn denied_by_proxy(
 }
 
 /// Claims that `exchange` was answered by `destination` over TLS in which each end authenticated the other: by the
-/// right SPIFFE id, in a certificate of the right cluster's intermediate.
+/// right SPIFFE id, in a certificate that the right cluster issued.
 pub fn mutual_tls(
     id: &str,
     exchange: &Exchange,
@@ -119,8 +119,18 @@ pub(crate) struct Authenticated {
     pub(crate) evidence: Vec<String>,
 }
 
+/// One end of a call between two proxies: which proxy, what it logged, and whom it should have met in which part.
+struct End<'a> {
+    name: &'static str,
+    logged: Side<'a>,
+    own: &'a SpiffeId,
+    peer: &'a Workload,
+    peer_id: &'a SpiffeId,
+    peer_is: Usage,
+}
+
 /// Whether each proxy was who it should be and authenticated the other: by SPIFFE id, over TLS 1.2 or newer, by a
-/// certificate that chains to the root through the intermediate of the other's cluster.
+/// certificate for the other's part in TLS that chains to a root of the mesh through an issuer of the other's cluster.
 pub(crate) fn authenticated(
     ends: &Ends,
     (source, destination): (&Workload, &Workload),
@@ -128,22 +138,37 @@ pub(crate) fn authenticated(
 ) -> Authenticated {
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let mut seen = Authenticated::default();
-    let upstream = ends.source.side("upstream");
-    let downstream = ends.destination.side("downstream");
-    for (end, side, own, (peer, peer_id)) in [
-        ("the source's proxy", upstream, &source_id, (destination, &destination_id)),
-        ("the destination's proxy", downstream, &destination_id, (source, &source_id)),
-    ] {
-        if !side.is_between(own, peer_id) {
-            let (was, saw) = (side.own.unwrap_or("nobody"), side.peer.unwrap_or("nobody"));
-            seen.faults.push(format!("{end} was {was} and authenticated {saw}"));
+    let at_source = End {
+        name: "the source's proxy",
+        logged: ends.source.side("upstream"),
+        own: &source_id,
+        peer: destination,
+        peer_id: &destination_id,
+        peer_is: Usage::Server,
+    };
+    let at_destination = End {
+        name: "the destination's proxy",
+        logged: ends.destination.side("downstream"),
+        own: &destination_id,
+        peer: source,
+        peer_id: &source_id,
+        peer_is: Usage::Client,
+    };
+    for End { name, logged, own, peer, peer_id, peer_is } in [at_source, at_destination] {
+        if !logged.is_between(own, peer_id) {
+            let (was, saw) = (logged.own.unwrap_or("nobody"), logged.peer.unwrap_or("nobody"));
+            seen.faults.push(format!("{name} was {was} and authenticated {saw}"));
         }
-        if !matches!(side.tls, Some("TLSv1.2" | "TLSv1.3")) {
-            seen.faults.push(format!("{end} logged {} as its TLS version", side.tls.unwrap_or("nothing")));
+        if !matches!(logged.tls, Some("TLSv1.2" | "TLSv1.3")) {
+            seen.faults.push(format!("{name} logged {} as its TLS version", logged.tls.unwrap_or("nothing")));
         }
-        match side.certificate().and_then(|leaf| verified(trust, &leaf, peer_id, peer)) {
-            Ok(by) => seen.evidence.push(format!("{end} saw {by} over {}", side.tls.unwrap_or("no TLS"))),
-            Err(fault) => seen.faults.push(format!("what {end} saw is not to be trusted: {fault}")),
+        let proven = logged.certificate().and_then(|leaf| {
+            let verified = trust.verify(&leaf, peer_is, SystemTime::now());
+            proven(trust, verified, peer_id, peer)
+        });
+        match proven {
+            Ok(by) => seen.evidence.push(format!("{name} saw {by} over {}", logged.tls.unwrap_or("no TLS"))),
+            Err(fault) => seen.faults.push(format!("what {name} saw is not to be trusted: {fault}")),
         }
     }
     seen
@@ -171,19 +196,32 @@ pub fn refused_by_certificate(
 fn server(exchange: &Exchange, destination: &Workload, trust: &Trust) -> Result<String, String> {
     let chain = exchange.report.tls.as_ref().map(|seen| seen.peer_chain_pem.as_str()).unwrap_or_default();
     let chain = Certificate::all_from_pem("the server's chain", chain).map_err(|error| error.to_string())?;
-    trust.verify_sent(&chain, SystemTime::now()).map_err(|distrust| distrust.to_string())?;
-    verified(trust, &chain[0], &destination.spiffe_id(trust.domain()), destination)
+    let verified = trust.verify_sent(&chain, Usage::Server, SystemTime::now());
+    proven(trust, verified, &destination.spiffe_id(trust.domain()), destination)
 }
 
-fn verified(trust: &Trust, leaf: &Certificate, id: &SpiffeId, of: &Workload) -> Result<String, String> {
-    let verified = trust.verify(leaf, SystemTime::now()).map_err(|distrust| distrust.to_string())?;
+/// Who a certificate proves its holder to be, where that is `id`, a workload `of` a cluster that issued it. The id is
+/// compared exactly: one in an alias of the trust domain is another.
+fn proven(trust: &Trust, verified: Result<Verified, Distrust>, id: &SpiffeId, of: &Workload) -> Result<String, String> {
+    let verified = verified.map_err(|distrust| distrust.to_string())?;
     if verified.id != *id {
-        return Err(format!("it is the certificate of {}, not of {id}", verified.id));
+        let domain = verified.id.trust_domain();
+        let is_alias = verified.id.in_trust_domain(trust.domain()) == *id && trust.is_own_domain(domain);
+        let hint =
+            if is_alias { format!(" (`{domain}` is an alias of the mesh's trust domain)") } else { String::new() };
+        return Err(format!("it is the certificate of {}, not of {id}{hint}", verified.id));
     }
-    if verified.issued_by != of.cluster.name() {
-        return Err(format!("it was issued by {}, not by {}", verified.issued_by, of.cluster.name()));
+    let cluster = of.cluster.name();
+    let issued_by = &verified.issued_by;
+    match issued_by.iter().any(|issuer| issuer == cluster) {
+        true => Ok(verified.to_string()),
+        // Who issues in the cluster is not known, and no other cluster's issuer signed it.
+        false if issued_by.is_empty() && !trust.names_issuer_of(cluster) => Ok(verified.to_string()),
+        false if issued_by.is_empty() => {
+            Err(format!("it was issued by none of the issuers that the record names of {cluster}"))
+        }
+        false => Err(format!("it was issued by {}, not by {cluster}", issued_by.join(" and "))),
     }
-    Ok(verified.to_string())
 }
 
 fn faults_of_answer(exchange: &Exchange, destination: &Workload) -> Vec<String> {

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use meshproof_probe::{DialReport, Phase, Protocol, WhoAmI};
+use meshproof_probe::{DialReport, Phase, Protocol, TlsSeen, WhoAmI};
+use rcgen::ExtendedKeyUsagePurpose;
 
 use super::*;
 use crate::cluster::tests::workload_of;
@@ -86,12 +87,23 @@ async fn an_answer_from_another_pod_is_not_the_one_claimed() {
 
 /// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
 fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange)) -> Claim {
+    let both = || vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    judged_for([both(), both()], change)
+}
+
+/// The same, with certificates for these purposes: the source's, and the destination's.
+fn judged_for(
+    purposes: [Vec<ExtendedKeyUsagePurpose>; 2],
+    change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange),
+) -> Claim {
     let (trust, minters) = crate::identity::trust::tests::mesh();
     let (source, destination) = (workload_of("cluster1"), workload_of("cluster2"));
     let ids = [&source, &destination].map(|workload| workload.spiffe_id(trust.domain()));
     let encoded = |index: usize| {
-        let minted = minters[index].mint(&ids[index], Validity::Now).unwrap();
-        minted.chain_pem.replace('\n', "%0A").replace('+', "%2B").replace('=', "%3D")
+        let purposes = purposes[index].clone();
+        let minted =
+            minters[index].mint_with(&ids[index], Validity::Now, |params| params.extended_key_usages = purposes);
+        minted.unwrap().chain_pem.replace('\n', "%0A").replace('+', "%2B").replace('=', "%3D")
     };
     let mut at_source = serde_json::json!({
         "downstream_remote_address": "a", "upstream_local_uri_san": ids[0].to_string(),
@@ -115,7 +127,7 @@ fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &m
 async fn mutual_tls_holds_where_both_ends_saw_the_right_certificates() {
     let claim = judged(|_, _, _| {});
     assert_eq!(claim.verdict(), Judgement::Pass, "{claim}");
-    assert!(claim.to_string().contains("issued by cluster2's intermediate"), "{claim}");
+    assert!(claim.to_string().contains("(issued by cluster2)"), "{claim}");
 }
 
 #[tokio::test]
@@ -148,8 +160,83 @@ async fn a_certificate_of_the_wrong_clusters_intermediate_fails_mutual_tls() {
     let id = destination.spiffe_id(trust.domain());
     let minted = minters[0].mint(&id, Validity::Now).unwrap();
     let leaf = Certificate::from_pem("test", &minted.chain_pem).unwrap();
-    let fault = verified(&trust, &leaf, &id, &destination).unwrap_err();
+    let verified = trust.verify(&leaf, Usage::Server, SystemTime::now());
+    let fault = proven(&trust, verified, &id, &destination).unwrap_err();
     assert_eq!(fault, "it was issued by cluster1, not by cluster2");
+}
+
+#[tokio::test]
+async fn the_source_is_a_client_and_the_destination_a_server() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let apart = judged_for([vec![ClientAuth], vec![ServerAuth]], |_, _, _| {});
+    assert_eq!(apart.verdict(), Judgement::Pass, "{apart}");
+    for (purposes, end, lacks) in [
+        ([vec![ServerAuth], vec![ServerAuth]], "what the destination's proxy saw", "lacks clientAuth"),
+        ([vec![ClientAuth], vec![ClientAuth]], "what the source's proxy saw", "lacks serverAuth"),
+    ] {
+        let claim = judged_for(purposes, |_, _, _| {});
+        assert_eq!(claim.verdict(), Judgement::Fail, "{claim}");
+        let text = claim.to_string();
+        let faults: Vec<_> = text.lines().filter(|line| line.contains("is not to be trusted")).collect();
+        assert!(faults.len() == 1 && faults[0].contains(end) && faults[0].contains(lacks), "{claim}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_that_answered_the_control_proves_who_it_is() {
+    let (trust, minters) = crate::identity::trust::tests::mesh();
+    let (reset, destination) = (exchange(Outcome::Reset { phase: Phase::Response }), workload_of("cluster1"));
+    let judged = |seen: Option<TlsSeen>| {
+        let mut control = answer();
+        control.report.tls = seen;
+        refused_by_certificate("certificate", "r", &reset, Expected::Reset, (&control, &destination), &trust)
+    };
+    let with = |purpose: ExtendedKeyUsagePurpose| {
+        let id = destination.spiffe_id(trust.domain());
+        let minted = minters[0].mint_with(&id, Validity::Now, |params| params.extended_key_usages = vec![purpose]);
+        judged(Some(TlsSeen { peer_chain_pem: minted.unwrap().chain_pem, ..TlsSeen::default() }))
+    };
+    let claim = with(ExtendedKeyUsagePurpose::ServerAuth);
+    assert_eq!(claim.verdict(), Judgement::Pass, "{claim}");
+    let claims =
+        [("lacks serverAuth", with(ExtendedKeyUsagePurpose::ClientAuth)), ("no certificate in it", judged(None))];
+    for (fault, claim) in claims {
+        assert_eq!(claim.verdict(), Judgement::Fail, "{claim}");
+        assert!(claim.to_string().contains(fault), "{claim}");
+    }
+}
+
+#[tokio::test]
+async fn who_issued_is_judged_as_far_as_the_record_names_issuers() {
+    let (trust, _) = crate::identity::trust::tests::mesh();
+    let judged = |issued_by: &[&str], cluster: &str| {
+        let of = workload_of(cluster);
+        let id = of.spiffe_id(trust.domain());
+        let issued_by = issued_by.iter().map(|&name| name.to_owned()).collect();
+        proven(&trust, Ok(Verified { id: id.clone(), issued_by, expires: SystemTime::now() }), &id, &of)
+    };
+    judged(&["cluster1", "cluster2"], "cluster2").unwrap();
+    let unnamed = judged(&[], "cluster3").unwrap();
+    assert!(unnamed.ends_with("(the record does not name its issuer)"), "{unnamed}");
+    let fault = judged(&[], "cluster2").unwrap_err();
+    assert_eq!(fault, "it was issued by none of the issuers that the record names of cluster2");
+    assert_eq!(judged(&["cluster1"], "cluster3").unwrap_err(), "it was issued by cluster1, not by cluster3");
+}
+
+#[tokio::test]
+async fn an_id_in_an_alias_of_the_trust_domain_is_another_id() {
+    let (trust, _) = crate::identity::trust::tests::mesh();
+    let of = workload_of("cluster1");
+    let id = of.spiffe_id(trust.domain());
+    let fault = |domain: &str| {
+        let id_there = id.in_trust_domain(domain);
+        let verified = Verified { id: id_there, issued_by: vec!["cluster1".into()], expires: SystemTime::now() };
+        proven(&trust, Ok(verified), &id, &of).unwrap_err()
+    };
+    let of_alias = fault("old.local");
+    assert!(of_alias.ends_with("(`old.local` is an alias of the mesh's trust domain)"), "{of_alias}");
+    let foreign = fault("example.com");
+    assert!(foreign.ends_with(&format!("not of {id}")), "{foreign}");
 }
 
 #[tokio::test]

@@ -1,0 +1,206 @@
+//! What a workload's certificate must chain to: the issuers of the clusters, and the roots of the mesh.
+
+mod distrust;
+mod path;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fmt;
+use std::time::SystemTime;
+
+pub use distrust::Distrust;
+
+use super::{Certificate, SpiffeId, Usage};
+use crate::identity::{Error, Result};
+use crate::record::{Record, TrustDomain};
+use path::Path;
+
+/// Whom a mesh trusts: its trust domain, its roots, and what is known of the authorities that issue to workloads.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    domain: String,
+    aliases: Vec<String>,
+    roots: Vec<Certificate>,
+    issuers: Vec<ClusterIssuers>,
+}
+
+/// The authorities that sign the certificates of a cluster's workloads, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterIssuers {
+    /// The cluster's name.
+    pub cluster: String,
+    /// One chain for each: the authority that signs workloads, then those above it. The root may be left out. An empty
+    /// chain says that a root signs workloads itself.
+    pub chains: Vec<Vec<Certificate>>,
+}
+
+/// A certificate that was found to be what it claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Whose it is.
+    pub id: SpiffeId,
+    /// The clusters whose issuer signed it: several where clusters share an issuer, none where the signer is known as no
+    /// cluster's.
+    pub issued_by: Vec<String>,
+    /// When the first certificate of its path expires, the root included.
+    pub expires: SystemTime,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.issued_by.as_slice() {
+            [] => write!(f, "{} (the record does not name its issuer)", self.id),
+            clusters => write!(f, "{} (issued by {})", self.id, clusters.join(" and ")),
+        }
+    }
+}
+
+impl Trust {
+    /// A mesh of the trust domain `domain`, which once went by `aliases`.
+    ///
+    /// # Errors
+    /// [`Error`](crate::identity::Error) where there is no root.
+    pub fn new(
+        domain: String,
+        aliases: Vec<String>,
+        roots: Vec<Certificate>,
+        issuers: Vec<ClusterIssuers>,
+    ) -> Result<Self> {
+        if roots.is_empty() {
+            let what = format!("the trust domain `{domain}`");
+            return Err(Error { what, reason: "it has no root certificate, so no chain can end in one".into() });
+        }
+        Ok(Self { domain, aliases, roots, issuers })
+    }
+
+    /// What the record says.
+    ///
+    /// # Errors
+    /// [`Error`](crate::identity::Error) where a certificate in it cannot be read.
+    pub fn of(record: &Record) -> Result<Self> {
+        let TrustDomain { name, aliases, roots } = &record.mesh.trust;
+        let issuers = record.clusters.iter().map(|cluster| {
+            let what = format!("the record's issuers of {}", cluster.name);
+            let chains = cluster.issuers.iter().map(|issuer| certificates(&what, &issuer.certificates));
+            Ok(ClusterIssuers { cluster: cluster.name.clone(), chains: chains.collect::<Result<_>>()? })
+        });
+        let roots = certificates("the record's roots", roots)?;
+        Self::new(name.clone(), aliases.clone(), roots, issuers.collect::<Result<_>>()?)
+    }
+
+    /// The mesh's trust domain.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// Whether Istio takes a SPIFFE id of `domain` for one of this mesh: `domain` is the mesh's trust domain, or exactly
+    /// one of its aliases.
+    pub fn is_own_domain(&self, domain: &str) -> bool {
+        self.domain == domain || self.aliases.iter().any(|alias| alias == domain)
+    }
+
+    /// The mesh's roots.
+    pub fn roots(&self) -> &[Certificate] {
+        &self.roots
+    }
+
+    /// Whether it is known who signs the certificates of `cluster`'s workloads.
+    pub fn names_issuer_of(&self, cluster: &str) -> bool {
+        self.issuers.iter().any(|issuers| issuers.cluster == cluster && !issuers.chains.is_empty())
+    }
+
+    /// Verifies a workload's certificate, which stands alone, for the part of the handshake that it was shown in: through
+    /// the issuers that the record names, or directly below a root.
+    ///
+    /// # Errors
+    /// [`Distrust`], by what is wrong.
+    pub fn verify(&self, leaf: &Certificate, usage: Usage, now: SystemTime) -> Result<Verified, Distrust> {
+        let signers = self.signers(leaf)?;
+        let judged = signers.iter().map(|(_, chain)| self.holds_until(leaf, chain, usage, now));
+        let expires = judged.reduce(better).unwrap_or_else(|| self.holds_until(leaf, &[], usage, now))?;
+        verified(leaf, &signers, expires)
+    }
+
+    /// Verifies a chain as a peer sent it: every certificate is signed by the next, and the last by a root. A root that
+    /// was sent along counts as the root that it is, however often it was sent.
+    ///
+    /// # Errors
+    /// [`Distrust`], by what is wrong.
+    pub fn verify_sent(&self, chain: &[Certificate], usage: Usage, now: SystemTime) -> Result<Verified, Distrust> {
+        let Some((leaf, above)) = chain.split_first() else {
+            return Err(Distrust::Unreadable { reason: "the peer sent no certificate".into() });
+        };
+        for pair in chain.windows(2) {
+            path::is_signed(&pair[0], &pair[1])?;
+        }
+        let expires = self.holds_until(leaf, above, usage, now)?;
+        verified(leaf, &self.signers(leaf)?, expires)
+    }
+
+    /// The clusters whose issuer signed `leaf`, each with that issuer's chain.
+    fn signers(&self, leaf: &Certificate) -> Result<Vec<(&str, &[Certificate])>> {
+        let mut signers = Vec::new();
+        for ClusterIssuers { cluster, chains } in &self.issuers {
+            for chain in chains {
+                // Where no authority stands between, a root is the issuer.
+                if leaf.is_signed_by_any(chain.get(..1).unwrap_or(&self.roots))? {
+                    signers.push((cluster.as_str(), chain.as_slice()));
+                }
+            }
+        }
+        Ok(signers)
+    }
+
+    /// Until when `leaf` is to be trusted by way of the authorities `above` it, to whichever root signed the last.
+    fn holds_until(
+        &self,
+        leaf: &Certificate,
+        above: &[Certificate],
+        usage: Usage,
+        now: SystemTime,
+    ) -> Result<SystemTime, Distrust> {
+        let below_root = above.iter().position(|authority| self.roots.contains(authority)).unwrap_or(above.len());
+        let above = &above[..below_root];
+        let last = above.last().unwrap_or(leaf);
+        let mut judged = Vec::new();
+        for root in &self.roots {
+            if last.is_signed_by(root)? {
+                judged.push(Path { leaf, above, root }.holds_until(usage, now));
+            }
+        }
+        judged.into_iter().reduce(better).unwrap_or_else(|| Err(unknown(leaf, above)?))
+    }
+}
+
+/// All certificates of these PEM texts, in order.
+fn certificates(what: &str, pems: &[String]) -> Result<Vec<Certificate>> {
+    let mut certificates = Vec::new();
+    for pem in pems {
+        certificates.extend(Certificate::all_from_pem(what, pem)?);
+    }
+    Ok(certificates)
+}
+
+/// Of two paths to trust, the one that holds longer; where neither holds, the first.
+fn better(one: Result<SystemTime, Distrust>, other: Result<SystemTime, Distrust>) -> Result<SystemTime, Distrust> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok(one.max(other)),
+        (Ok(until), Err(_)) | (Err(_), Ok(until)) => Ok(until),
+        (Err(first), Err(_)) => Err(first),
+    }
+}
+
+fn verified(leaf: &Certificate, signers: &[(&str, &[Certificate])], expires: SystemTime) -> Result<Verified, Distrust> {
+    let mut issued_by: Vec<String> = signers.iter().map(|(cluster, _)| (*cluster).to_owned()).collect();
+    issued_by.dedup();
+    Ok(Verified { id: leaf.spiffe_id()?, issued_by, expires })
+}
+
+/// What is wrong where no root signed the last of `leaf` and the authorities `above` it.
+fn unknown(leaf: &Certificate, above: &[Certificate]) -> Result<Distrust> {
+    let owner = leaf.owner()?;
+    Ok(match above.last() {
+        Some(last) => Distrust::UnknownRoot { owner, last: last.owner()? },
+        None => Distrust::UnknownIssuer { owner, issuer: leaf.names()?.1 },
+    })
+}
