@@ -4,6 +4,7 @@ mod locks;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use source::{Arrow, Sources};
 
@@ -81,12 +82,25 @@ const EXCEPTIONS: &[Exception] = &[
 ];
 
 /// Test targets that judge the live mesh.
-const LIVE: &[&str] = &["mtls.rs", "ownership.rs", "boutique", "bench.rs", "perf"];
+const LIVE: &[&str] = &["mtls.rs", "ownership.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];
 
 #[test]
 fn every_test_of_the_live_mesh_holds_its_lock() {
     let faults: Vec<String> = LIVE.iter().flat_map(|target| locks::faults(target, &locks::sources(target))).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_tutorials_code_is_the_suite_that_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (tutorial, suite) = (read("docs/tutorial/first-suite.md"), read("tests/tutorial.rs"));
+    let blocks: Vec<&str> =
+        tutorial.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap_or_default()).collect();
+    assert!(blocks.len() > 2, "the tutorial holds {} blocks of Rust", blocks.len());
+    for block in blocks {
+        assert!(suite.contains(block), "tests/tutorial.rs does not hold this block of the tutorial:\n{block}");
+    }
 }
 
 /// Arrows of `sources` that run back in `order`, and modules that have no place in it.

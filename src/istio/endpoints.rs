@@ -1,0 +1,143 @@
+//! The endpoints that a proxy knows, by its own account.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cluster::{Result, Seen, Workload, eventually};
+
+/// Bound on a new endpoint being at a proxy: istiod batches changes for less than a second.
+const KNOWN: Duration = Duration::from_secs(30);
+
+/// An endpoint of one of a proxy's upstream clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Envoy's name of the upstream cluster, for example `outbound|8080||probe.shop.svc.cluster.local`.
+    pub upstream_cluster: String,
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether istiod calls it healthy.
+    pub healthy: bool,
+    /// Connections that the proxy has made to it.
+    pub connections: u64,
+}
+
+/// Every endpoint that a workload's proxy knows: Envoy's `/clusters`.
+///
+/// # Errors
+/// As [`Workload::proxy_admin`]; where the answer cannot be read.
+pub async fn endpoints(workload: &Workload) -> Result<Vec<Endpoint>> {
+    let path = "clusters?format=json";
+    let answer = workload.proxy_admin(path).await?;
+    parse(&answer).map_err(|error| workload.unusable(path, error.to_string()))
+}
+
+/// Waits until the proxy of `source` knows a healthy endpoint at the address of `destination`, which is in the same network. A
+/// workload can be ready before the proxies of its callers have heard of it.
+///
+/// # Errors
+/// [`NotInTime`](crate::cluster::Error::NotInTime), with what the proxy knows.
+pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result<()> {
+    eventually(format!("the proxy of {source} to know {destination}"), KNOWN, async || {
+        let known = endpoints(source).await?;
+        let is_it = |endpoint: &&Endpoint| endpoint.address == destination.address;
+        let seen = format!("{} endpoints, none of them healthy at {}", known.len(), destination.address);
+        let healthy = known.iter().filter(is_it).any(|endpoint| endpoint.healthy);
+        Ok::<_, crate::cluster::Error>(if healthy { Seen::Yes(()) } else { Seen::NotYet(seen) })
+    })
+    .await
+}
+
+fn parse(answer: &str) -> serde_json::Result<Vec<Endpoint>> {
+    let Clusters { cluster_statuses } = serde_json::from_str(answer)?;
+    let of = |cluster: ClusterStatus| {
+        let name = cluster.name;
+        cluster.host_statuses.into_iter().filter_map(move |host| host.endpoint(&name))
+    };
+    Ok(cluster_statuses.into_iter().flat_map(of).collect())
+}
+
+#[derive(Deserialize)]
+struct Clusters {
+    #[serde(default)]
+    cluster_statuses: Vec<ClusterStatus>,
+}
+
+#[derive(Deserialize)]
+struct ClusterStatus {
+    name: String,
+    #[serde(default)]
+    host_statuses: Vec<HostStatus>,
+}
+
+#[derive(Deserialize)]
+struct HostStatus {
+    address: Address,
+    #[serde(default)]
+    stats: Vec<Stat>,
+    #[serde(default)]
+    health_status: HealthStatus,
+}
+
+/// A socket's address, or a pipe.
+#[derive(Deserialize)]
+struct Address {
+    socket_address: Option<SocketAddress>,
+}
+
+#[derive(Deserialize)]
+struct SocketAddress {
+    address: String,
+    port_value: u16,
+}
+
+/// 64-bit numbers are texts in protobuf's JSON; a 0 is left out.
+#[derive(Deserialize)]
+struct Stat {
+    name: String,
+    value: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct HealthStatus {
+    #[serde(default)]
+    eds_health_status: String,
+}
+
+impl HostStatus {
+    fn endpoint(self, upstream_cluster: &str) -> Option<Endpoint> {
+        let SocketAddress { address, port_value } = self.address.socket_address?;
+        let connections = self.stats.iter().find(|stat| stat.name == "cx_total");
+        let connections = connections.and_then(|stat| stat.value.as_ref()?.parse().ok()).unwrap_or(0);
+        let healthy = self.health_status.eds_health_status == "HEALTHY";
+        Some(Endpoint { upstream_cluster: upstream_cluster.into(), address, port: port_value, healthy, connections })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_with_their_health_and_their_connections() {
+        let answer = r#"{"cluster_statuses":[{"name":"outbound|9555||ads.shop","host_statuses":[
+            {"address":{"socket_address":{"address":"192.168.0.25","port_value":9555}},
+             "stats":[{"name":"cx_connect_fail"},{"name":"cx_total","value":"2"}],
+             "health_status":{"eds_health_status":"HEALTHY"}},
+            {"address":{"socket_address":{"address":"192.168.0.26","port_value":9555}},
+             "stats":[{"name":"cx_total"}],"health_status":{"eds_health_status":"UNHEALTHY"}},
+            {"address":{"pipe":{"path":"./etc/istio/proxy/XDS"}}}]},
+            {"name":"empty"}]}"#;
+        let endpoint = |address: &str, healthy, connections| Endpoint {
+            upstream_cluster: "outbound|9555||ads.shop".into(),
+            address: address.into(),
+            port: 9555,
+            healthy,
+            connections,
+        };
+        let expected = [endpoint("192.168.0.25", true, 2), endpoint("192.168.0.26", false, 0)];
+        assert_eq!(parse(answer).unwrap(), expected);
+    }
+}
