@@ -34,11 +34,11 @@ const XTASK: &[&str] = &[
     "versions",
     "template",
     "lock",
+    "bundle",
     "artifacts",
     "kubernetes",
     "mesh",
-    "local",
-    "prerequisites",
+    "provider",
     "testbed",
     "load",
     "judge",
@@ -54,21 +54,6 @@ struct Exception {
 }
 
 const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        from: "xtask/src/artifacts/all.rs",
-        to: "xtask/src/local/engine.rs",
-        reason: "provider boundary: issue 22",
-    },
-    Exception {
-        from: "xtask/src/artifacts/node.rs",
-        to: "xtask/src/local/engine.rs",
-        reason: "provider boundary: issue 22",
-    },
-    Exception {
-        from: "xtask/src/mesh/install.rs",
-        to: "xtask/src/local/node.rs",
-        reason: "provider boundary: issue 22",
-    },
     Exception {
         from: "src/judge/bounds/file.rs",
         to: "src/judge/bounds.rs",
@@ -179,6 +164,18 @@ fn no_module_of_the_library_uses_a_layer_below_it() {
 fn no_module_of_xtask_uses_a_layer_below_it() {
     let found = back(&Sources::read("xtask/src"), XTASK);
     assert!(found.is_empty(), "arrows that run back:\n{}", found.join("\n"));
+}
+
+#[test]
+fn only_up_names_a_provider_and_other_commands_ask_whichever_the_record_names() {
+    let sources = Sources::read("xtask/src");
+    let inside = "xtask/src/provider/";
+    let named = sources.arrows.iter().filter(|arrow| {
+        let one = arrow.to.strip_prefix(inside).is_some_and(|rest| rest.contains('/'));
+        one && !arrow.from.starts_with(inside) && arrow.from != "xtask/src/testbed/up.rs"
+    });
+    let named: Vec<String> = named.map(|arrow| format!("{}:{} uses {}", arrow.from, arrow.line, arrow.to)).collect();
+    assert!(named.is_empty(), "these depend on one provider:\n{}", named.join("\n"));
 }
 
 #[test]

@@ -79,16 +79,27 @@ impl Run {
     /// Where the program cannot be started.
     pub(crate) async fn status(mut self) -> Result<ExitStatus> {
         progress::count_command();
+        tracing::debug!(command = self.line, "running");
         let inner = self.inner.stdout(Stdio::inherit()).stderr(Stdio::inherit());
         inner.status().await.with_context(|| format!("cannot run `{}`", self.line))
     }
 
     async fn finish(mut self) -> Result<(ExitStatus, String, String)> {
         progress::count_command();
+        tracing::debug!(command = self.line, "running");
         let output = self.inner.output().await.with_context(|| format!("cannot run `{}`", self.line))?;
+        tracing::debug!(command = self.line, status = %output.status, "ended");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status, text(&output.stdout), text(&output.stderr)))
     }
+}
+
+/// Whether `program` is in a directory of the search path, or where only root's search path leads.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(program).is_file())
 }
 
 /// The last lines of `text`, indented, blank ones left out.

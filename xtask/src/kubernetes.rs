@@ -1,8 +1,10 @@
 //! Writing objects to a cluster, and waiting until it has done what they ask.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::future::Future;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,8 +14,11 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
-use kube::{Client, Config, ResourceExt};
+use kube::runtime::wait::await_condition;
+use kube::{Client, Config, Resource, ResourceExt};
+use meshproof::cluster::Error as ClusterError;
 use meshproof::{Seen, eventually};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::progress;
@@ -42,27 +47,61 @@ pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()>
     Ok(ready.await?)
 }
 
+/// Watches the object `name` until `judge` has seen what is wanted of it. `judge` is given `None` where there is no
+/// such object.
+///
+/// # Errors
+/// Where that does not come in time, with what was seen last. A watch that fails begins again.
+pub(crate) async fn watch_until<K>(
+    api: Api<K>,
+    name: &str,
+    want: String,
+    bound: Duration,
+    judge: impl Fn(Option<&K>) -> Seen<()>,
+) -> Result<()>
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+{
+    let last = Mutex::new(None);
+    let condition = |object: Option<&K>| match judge(object) {
+        Seen::Yes(()) => true,
+        Seen::NotYet(seen) => {
+            tracing::debug!(object = name, seen, "not yet");
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+            false
+        }
+    };
+    let watched =
+        eventually(want, bound, async || await_condition(api.clone(), name, &condition).await.map(|_| Seen::Yes(())));
+    let Err(error) = watched.await else { return Ok(()) };
+    match (error, last.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        (ClusterError::NotInTime { want, attempts, elapsed, location, .. }, Some(last)) => {
+            Err(ClusterError::NotInTime { want, last, attempts, elapsed, location }.into())
+        }
+        (error, _) => Err(error.into()),
+    }
+}
+
 /// Waits until every replica of a deployment is of the newest template and available.
 pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: &str, bound: Duration) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let want = format!("every replica of deployment {namespace}/{name} to be available");
-    let waited = eventually(want, bound, async || -> Result<Seen<()>> {
-        let Some(deployment) = deployments.get_opt(name).await? else {
-            return Ok(Seen::NotYet("no such deployment".into()));
-        };
-        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let status = deployment.status.clone().unwrap_or_default();
-        let current = status.observed_generation >= deployment.metadata.generation;
-        let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
-        if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
-            return Ok(Seen::Yes(()));
-        }
-        Ok(Seen::NotYet(format!("{available} of {wanted} available")))
-    });
-    match waited.await {
+    match watch_until(deployments, name, want, bound, availability).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(anyhow::Error::new(error)).context(why_not_available(client, namespace).await),
+        Err(error) => Err(error).context(why_not_available(client, namespace).await),
     }
+}
+
+fn availability(deployment: Option<&Deployment>) -> Seen<()> {
+    let Some(deployment) = deployment else { return Seen::NotYet("no such deployment".into()) };
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let current = status.observed_generation >= deployment.metadata.generation;
+    let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
+    if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
+        return Seen::Yes(());
+    }
+    Seen::NotYet(format!("{available} of {wanted} available"))
 }
 
 /// As [`wait_for_deployment`], for every one of a namespace.
@@ -177,6 +216,7 @@ pub(crate) async fn apply_objects(client: &Client, objects: &[DynamicObject]) ->
             (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
         };
         progress::count_command();
+        tracing::debug!(object = what, "writing");
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
             .await
@@ -195,12 +235,20 @@ pub(crate) struct Id {
     name: String,
 }
 
-/// Removes the objects of these kinds (API version and kind) that have the labels and are not among `keep`.
+/// A kind of namespaced objects.
+pub(crate) struct Kind {
+    /// Group and version, for example `networking.istio.io/v1`; only the version for the core group.
+    pub(crate) version: &'static str,
+    /// Name, for example `Gateway`.
+    pub(crate) name: &'static str,
+}
+
+/// Removes the objects of these kinds that have the labels and are not among `keep`.
 ///
 /// # Errors
 /// Where they cannot be listed or one cannot be removed; naming it.
-pub(crate) async fn prune(client: &Client, kinds: &[(&str, &str)], labels: &str, keep: &[Id]) -> Result<()> {
-    for (version, kind) in kinds {
+pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &[Id]) -> Result<()> {
+    for Kind { version, name: kind } in kinds {
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let found = kube::discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
         let (resource, _) = found.with_context(|| format!("the cluster does not know {kind}"))?;
@@ -213,6 +261,7 @@ pub(crate) async fn prune(client: &Client, kinds: &[(&str, &str)], labels: &str,
                 continue;
             }
             progress::count_command();
+            tracing::debug!(kind, namespace = id.namespace, name = id.name, "removing");
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
             // Not the default of every kind: the pods of a Job would outlive it.
             match api.delete(&id.name, &DeleteParams::background()).await {
@@ -259,7 +308,77 @@ pub(crate) async fn once(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use kube::client::Body;
+
     use super::*;
+
+    fn deployment(generation: i64, observed: i64, available: i32) -> serde_json::Value {
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "d", "namespace": "n", "generation": generation, "resourceVersion": "1"},
+            "spec": {"replicas": 2, "selector": {}, "template": {}},
+            "status": {
+                "observedGeneration": observed, "replicas": 2, "updatedReplicas": 2, "availableReplicas": available,
+            },
+        })
+    }
+
+    #[test]
+    fn a_deployment_is_available_once_every_replica_of_its_newest_generation_is() {
+        let judged = |value| availability(Some(&serde_json::from_value(value).unwrap()));
+        assert_eq!(judged(deployment(2, 2, 2)), Seen::Yes(()));
+        assert_eq!(judged(deployment(2, 2, 1)), Seen::NotYet("1 of 2 available".into()));
+        assert!(matches!(judged(deployment(2, 1, 2)), Seen::NotYet(_)), "the newest template is not seen yet");
+        assert_eq!(availability(None), Seen::NotYet("no such deployment".into()));
+    }
+
+    /// A cluster whose API server lists `listed`, refuses the first watch, tells the second of `changed`, and the later
+    /// ones of nothing.
+    fn cluster(listed: serde_json::Value, changed: serde_json::Value) -> Client {
+        let watches = AtomicUsize::new(0);
+        let answer = move |request: http::Request<Body>| {
+            let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let (status, body) = match watch.then(|| watches.fetch_add(1, Ordering::Relaxed)) {
+                None => (
+                    200,
+                    json!({
+                        "apiVersion": "apps/v1",
+                        "kind": "DeploymentList",
+                        "metadata": {"resourceVersion": "1"},
+                        "items": [listed],
+                    }),
+                ),
+                Some(0) => (500, json!({"kind": "Status", "status": "Failure", "message": "no", "code": 500})),
+                Some(1) => (200, json!({"type": "MODIFIED", "object": changed})),
+                Some(_) => return std::future::pending().left_future(),
+            };
+            let body = Body::from(format!("{body}\n").into_bytes());
+            let response = http::Response::builder().status(status).body(body).unwrap();
+            std::future::ready(Ok::<_, Infallible>(response)).right_future()
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_seen_by_a_watch_that_begins_again_after_it_was_refused() {
+        let client = cluster(deployment(1, 1, 0), deployment(1, 1, 2));
+        let api: Api<Deployment> = Api::namespaced(client, "n");
+        watch_until(api, "d", "it".into(), Duration::from_secs(10), availability).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_in_time_is_reported_with_what_was_seen_last() {
+        let client = cluster(deployment(1, 1, 0), deployment(1, 1, 1));
+        let api: Api<Deployment> = Api::namespaced(client, "n");
+        let waited = watch_until(api, "d", "two replicas".into(), Duration::from_secs(2), availability).await;
+        let error = waited.unwrap_err().to_string();
+        assert!(error.contains("two replicas") && error.contains("1 of 2 available"), "{error}");
+    }
 
     fn pod(phase: &str, ready: bool, started: &str) -> Pod {
         serde_json::from_value(json!({

@@ -1,4 +1,4 @@
-//! One change to the testbed at a time: a second `up` or `down` is refused, by name of the holder.
+//! One command at a time changes the testbed. A second `up` or `down` is refused and told who holds the lock.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};

@@ -1,26 +1,28 @@
 //! `cargo xtask`: provisions the testbed that meshproof's suites judge.
 
 mod artifacts;
+mod bundle;
 mod check;
 mod command;
 mod judge;
 mod kubernetes;
 mod ledger;
 mod load;
-mod local;
 mod lock;
 mod mesh;
 mod paths;
-mod prerequisites;
 mod progress;
+mod provider;
 mod report;
 mod template;
 mod testbed;
 mod versions;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about, disable_help_subcommand = true)]
@@ -42,9 +44,13 @@ enum Command {
     Load(load::Command),
 }
 
+/// What is logged where `RUST_LOG` says nothing: warnings of our own crates.
+const LOGGED: &str = "xtask=warn,meshproof=warn,meshproof_load=warn";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    log();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Testbed(command) => command.run().await.map(success),
@@ -61,6 +67,16 @@ async fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// Sends diagnostics to standard error. `RUST_LOG` chooses them, for example `RUST_LOG=xtask=debug`.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 fn success((): ()) -> ExitCode {

@@ -1,8 +1,10 @@
 //! Where things are: the workspace, the user's cache, the testbed's own directory.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
 
 /// Root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -35,20 +37,15 @@ pub(crate) fn testbed() -> PathBuf {
         .map_or_else(|| root().join("target/testbed"), PathBuf::from)
 }
 
-/// Writes `contents` so that only this user can read it, in one step.
+/// Writes `contents` so that only this user can read it, in one step: a reader sees the old file or the new one.
 pub(crate) fn write_secret(path: &Path, contents: &str) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let partial = path.with_extension("partial");
     let write = || -> std::io::Result<()> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let _ = std::fs::remove_file(&partial);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)?;
+        let mut file = NamedTempFile::new_in(directory)?;
         file.write_all(contents.as_bytes())?;
-        std::fs::rename(&partial, path)
+        file.persist(path)?;
+        Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -56,4 +53,23 @@ pub(crate) fn write_secret(path: &Path, contents: &str) -> Result<()> {
 /// Reads a text file, naming it where that fails.
 pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_replaced_is_this_users_alone_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secrets/key.pem");
+        for contents in ["one", "two"] {
+            write_secret(&path, contents).unwrap();
+            assert_eq!(read(&path).unwrap(), contents);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 }

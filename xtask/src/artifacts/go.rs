@@ -20,8 +20,6 @@ pub(crate) enum Component {
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 5] = [Self::Kubernetes, Self::Istio, Self::Coredns, Self::Etcd, Self::Fortio];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Coredns => "coredns",
@@ -32,7 +30,7 @@ impl Component {
         }
     }
 
-    /// The linker's arguments; two of the components learn their version only from them.
+    /// The linker's arguments. Kubernetes and Istio learn their versions from them.
     fn linker_flags(self, versions: &Versions) -> String {
         let stripped = "-s -w";
         match self {
@@ -103,7 +101,7 @@ pub(crate) async fn build(
                 .arg("tool")
                 .ok()
                 .await?;
-            // The Go module of etcd's server has its package's name, not the program's.
+            // Go names the binary after the package: `server`.
             if component == Component::Etcd {
                 std::fs::rename(output.join("server"), output.join("etcd"))?;
             }

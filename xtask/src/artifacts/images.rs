@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::archive::{Image, Layer};
+use super::REPOSITORY;
+use super::archive::{Image, Layer, LayerFile};
+use super::workload::Program;
 use crate::versions::Versions;
-
-/// Repository of every image made here. It resolves nowhere, on purpose: an image that is not baked in must fail.
-pub(crate) const REPOSITORY: &str = "meshproof.local";
 
 /// Directories of the artifacts that the platform's images are made of.
 #[derive(Debug, Clone)]
@@ -33,79 +32,202 @@ pub(crate) const MULTIBUFFER_TLS: &str = "libmultibuffer_tls.so";
 /// Where a part is missing or a layer cannot be written.
 pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> Result<Vec<Image>> {
     let base = Layer::of(parts.pod_rootfs.join("rootfs.tar"))?;
-    let mut images = Vec::new();
-    let mut add =
-        |name: &str, tag: &str, base: Option<&Layer>, files: &[(&str, &Path, u32)], entrypoint: &[&str], user: &str| {
-            let mut layers: Vec<Layer> = base.cloned().into_iter().collect();
-            if !files.is_empty() {
-                layers.push(Layer::write(directory.join(format!("{name}.tar")), files)?);
-            }
-            images.push(Image {
-                reference: format!("{REPOSITORY}/{name}:{tag}"),
-                layers,
-                entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
-                user: user.to_owned(),
-            });
-            anyhow::Ok(())
-        };
-
-    add("pause", "1", Some(&base), &[], &["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"], "65535:65535")?;
-
-    let kubernetes = format!("v{}", versions.kubernetes.version);
-    for name in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
-        let path = format!("/usr/local/bin/{name}");
-        add(name, &kubernetes, None, &[(&path, &parts.kubernetes.join(name), 0o755)], &[&path], "")?;
-    }
-    // The one that needs iptables.
-    let path = "/usr/local/bin/kube-proxy";
-    add("kube-proxy", &kubernetes, Some(&base), &[(path, &parts.kubernetes.join("kube-proxy"), 0o755)], &[path], "")?;
-
-    let path = "/usr/local/bin/etcd";
-    add("etcd", &format!("v{}", versions.etcd.version), None, &[(path, &parts.etcd.join("etcd"), 0o755)], &[path], "")?;
-    let path = "/coredns";
-    let tag = format!("v{}", versions.coredns.version);
-    add("coredns", &tag, None, &[(path, &parts.coredns.join("coredns"), 0o755)], &[path], "")?;
-
-    let istio = &versions.istio.version;
-    let path = "/usr/local/bin/pilot-discovery";
-    let binary = parts.istio.join("pilot-discovery");
-    add("pilot", istio, Some(&base), &[(path, &binary, 0o755)], &[path], "1337:1337")?;
-    let path = "/usr/local/bin/pilot-agent";
-    let module = format!("/usr/local/lib/envoy/{MULTIBUFFER_TLS}");
-    let proxy: [(&str, &Path, u32); 4] = [
-        (path, &parts.istio.join("pilot-agent"), 0o755),
-        ("/usr/local/bin/envoy", &parts.envoy.join("envoy"), 0o755),
-        (&module, &parts.multibuffer_tls.join(MULTIBUFFER_TLS), 0o644),
-        ("/var/lib/istio/envoy/envoy_bootstrap_tmpl.json", &parts.istio.join("envoy_bootstrap_tmpl.json"), 0o644),
-    ];
-    add("proxyv2", istio, Some(&base), &proxy, &[path], "1337:1337")?;
-
-    add("redis", "1", Some(&base), &[], &["/usr/bin/redis-server"], "65532:65532")?;
-
-    let path = "/usr/bin/fortio";
-    let binary = parts.fortio.join("fortio");
-    // On the base for its shell, by which a suite reads what the container has used.
-    let tag = &versions.fortio.version;
-    add("fortio", tag, Some(&base), &[(path, &binary, 0o755)], &[path, "server"], "1337:1337")?;
-
-    // Waits to be told; what tells it needs a shell.
-    let (path, binary) = ("/usr/local/bin/k6", parts.k6.join("k6"));
-    let waiting = ["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"];
-    add("k6", &versions.k6.version, Some(&base), &[(path, &binary, 0o755)], &waiting, "65532:65532")?;
-    Ok(images)
+    let recipes = kubernetes(parts, versions).into_iter().chain(mesh(parts, versions)).chain(tools(parts, versions));
+    recipes.map(|recipe| recipe.make(&base, directory)).collect()
 }
 
-/// The image of one of our own workloads: its static binary and nothing else.
+/// How one image is made.
+struct Recipe {
+    name: &'static str,
+    tag: String,
+    /// Whether the pods' root file system is below the files: a shell, iptables, redis.
+    on_base: bool,
+    files: Vec<LayerFile>,
+    entrypoint: Vec<&'static str>,
+    /// Numeric user and group, `""` for root.
+    user: &'static str,
+}
+
+impl Recipe {
+    /// An image of one program and nothing else, which is also what it runs.
+    fn of_program(name: &'static str, tag: String, at: &'static str, program: PathBuf) -> Self {
+        let files = vec![LayerFile::executable(at, program)];
+        Self { name, tag, on_base: false, files, entrypoint: vec![at], user: "" }
+    }
+
+    fn on_base(self) -> Self {
+        Self { on_base: true, ..self }
+    }
+
+    fn user(self, user: &'static str) -> Self {
+        Self { user, ..self }
+    }
+
+    fn entrypoint(self, entrypoint: &[&'static str]) -> Self {
+        Self { entrypoint: entrypoint.to_vec(), ..self }
+    }
+
+    fn make(self, base: &Layer, directory: &Path) -> Result<Image> {
+        let mut layers = Vec::new();
+        if self.on_base {
+            layers.push(base.clone());
+        }
+        if !self.files.is_empty() {
+            layers.push(Layer::write(directory.join(format!("{}.tar", self.name)), &self.files)?);
+        }
+        Ok(Image {
+            reference: format!("{REPOSITORY}/{}:{}", self.name, self.tag),
+            layers,
+            entrypoint: self.entrypoint.into_iter().map(str::to_owned).collect(),
+            user: self.user.to_owned(),
+        })
+    }
+}
+
+/// The images that a Kubernetes control plane and its nodes run.
+fn kubernetes(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
+    let tag = format!("v{}", versions.kubernetes.version);
+    let component = |name, at| Recipe::of_program(name, tag.clone(), at, parts.kubernetes.join(name));
+    let etcd = format!("v{}", versions.etcd.version);
+    let coredns = format!("v{}", versions.coredns.version);
+    vec![
+        Recipe {
+            name: "pause",
+            tag: "1".into(),
+            on_base: true,
+            files: Vec::new(),
+            entrypoint: vec!["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"],
+            user: "65535:65535",
+        },
+        component("kube-apiserver", "/usr/local/bin/kube-apiserver"),
+        component("kube-controller-manager", "/usr/local/bin/kube-controller-manager"),
+        component("kube-scheduler", "/usr/local/bin/kube-scheduler"),
+        // It needs iptables.
+        component("kube-proxy", "/usr/local/bin/kube-proxy").on_base(),
+        Recipe::of_program("etcd", etcd, "/usr/local/bin/etcd", parts.etcd.join("etcd")),
+        Recipe::of_program("coredns", coredns, "/coredns", parts.coredns.join("coredns")),
+    ]
+}
+
+/// The images of Istio's control plane and proxies.
+fn mesh(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
+    let tag = &versions.istio.version;
+    let pilot = parts.istio.join("pilot-discovery");
+    let pilot = Recipe::of_program("pilot", tag.clone(), "/usr/local/bin/pilot-discovery", pilot);
+    let agent = "/usr/local/bin/pilot-agent";
+    let proxy = Recipe {
+        name: "proxyv2",
+        tag: tag.clone(),
+        on_base: true,
+        files: vec![
+            LayerFile::executable(agent, parts.istio.join("pilot-agent")),
+            LayerFile::executable("/usr/local/bin/envoy", parts.envoy.join("envoy")),
+            LayerFile::readable(
+                format!("/usr/local/lib/envoy/{MULTIBUFFER_TLS}"),
+                parts.multibuffer_tls.join(MULTIBUFFER_TLS),
+            ),
+            LayerFile::readable(
+                "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json",
+                parts.istio.join("envoy_bootstrap_tmpl.json"),
+            ),
+        ],
+        entrypoint: vec![agent],
+        user: "1337:1337",
+    };
+    vec![pilot.on_base().user("1337:1337"), proxy]
+}
+
+/// The images of what others make and the workloads or suites need.
+fn tools(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
+    let redis = Recipe {
+        name: "redis",
+        tag: "1".into(),
+        on_base: true,
+        files: Vec::new(),
+        entrypoint: vec!["/usr/bin/redis-server"],
+        user: "65532:65532",
+    };
+    let at = "/usr/bin/fortio";
+    let fortio = Recipe::of_program("fortio", versions.fortio.version.clone(), at, parts.fortio.join("fortio"));
+    // On the base for its shell, by which a suite reads what the container has used.
+    let fortio = fortio.on_base().entrypoint(&[at, "server"]).user("1337:1337");
+    let k6 = Recipe::of_program("k6", versions.k6.version.clone(), "/usr/local/bin/k6", parts.k6.join("k6"));
+    // It waits until a suite runs k6 in it, which needs a shell.
+    let k6 = k6.on_base().entrypoint(&["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"]).user("65532:65532");
+    vec![redis, fortio, k6]
+}
+
+/// The image of one of our own programs: its static binary and nothing else.
 ///
 /// # Errors
 /// Where the layer cannot be written.
-pub(crate) fn workload(name: &str, tag: &str, binary: &Path, directory: &Path) -> Result<Image> {
-    let path = format!("/{name}");
-    let layer = Layer::write(directory.join(format!("{name}.tar")), &[(&path, binary, 0o755)])?;
+pub(crate) fn workload(program: &Program, directory: &Path) -> Result<Image> {
+    let path = format!("/{}", program.name);
+    let layer = Layer::write(
+        directory.join(format!("{}.tar", program.name)),
+        &[LayerFile::executable(&path, &program.binary)],
+    )?;
     Ok(Image {
-        reference: format!("{REPOSITORY}/{name}:{tag}"),
+        reference: program.image(),
         layers: vec![layer],
         entrypoint: vec![path],
         user: "65532:65532".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_of_the_platform_has_its_tag_its_user_and_what_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("parts");
+        std::fs::create_dir(&source).unwrap();
+        for file in
+            "rootfs.tar kube-apiserver kube-controller-manager kube-scheduler kube-proxy etcd coredns pilot-discovery \
+                     pilot-agent envoy envoy_bootstrap_tmpl.json fortio k6"
+                .split_whitespace()
+                .chain([MULTIBUFFER_TLS])
+        {
+            std::fs::write(source.join(file), file).unwrap();
+        }
+        let part = || source.clone();
+        let parts = Parts {
+            pod_rootfs: part(),
+            kubernetes: part(),
+            etcd: part(),
+            coredns: part(),
+            istio: part(),
+            envoy: part(),
+            fortio: part(),
+            k6: part(),
+            multibuffer_tls: part(),
+        };
+        let versions = Versions::read().unwrap();
+        let images = platform(&parts, &versions, directory.path()).unwrap();
+        let told = |image: &Image| {
+            let name = image.reference.strip_prefix("meshproof.local/").unwrap();
+            format!("{name} | {} | {} | {} layers", image.entrypoint.join(" "), image.user, image.layers.len())
+        };
+        let Versions { kubernetes, etcd, coredns, istio, fortio, k6, .. } = &versions;
+        let (kubernetes, etcd, coredns) = (&kubernetes.version, &etcd.version, &coredns.version);
+        let (istio, fortio, k6) = (&istio.version, &fortio.version, &k6.version);
+        let sleep = "/usr/bin/tini -- /usr/bin/sleep infinity";
+        let owed = [
+            format!("pause:1 | {sleep} | 65535:65535 | 1 layers"),
+            format!("kube-apiserver:v{kubernetes} | /usr/local/bin/kube-apiserver |  | 1 layers"),
+            format!("kube-controller-manager:v{kubernetes} | /usr/local/bin/kube-controller-manager |  | 1 layers"),
+            format!("kube-scheduler:v{kubernetes} | /usr/local/bin/kube-scheduler |  | 1 layers"),
+            format!("kube-proxy:v{kubernetes} | /usr/local/bin/kube-proxy |  | 2 layers"),
+            format!("etcd:v{etcd} | /usr/local/bin/etcd |  | 1 layers"),
+            format!("coredns:v{coredns} | /coredns |  | 1 layers"),
+            format!("pilot:{istio} | /usr/local/bin/pilot-discovery | 1337:1337 | 2 layers"),
+            format!("proxyv2:{istio} | /usr/local/bin/pilot-agent | 1337:1337 | 2 layers"),
+            "redis:1 | /usr/bin/redis-server | 65532:65532 | 1 layers".to_owned(),
+            format!("fortio:{fortio} | /usr/bin/fortio server | 1337:1337 | 2 layers"),
+            format!("k6:{k6} | {sleep} | 65532:65532 | 2 layers"),
+        ];
+        assert_eq!(images.iter().map(told).collect::<Vec<_>>(), owed);
+    }
 }

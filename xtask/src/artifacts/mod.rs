@@ -6,7 +6,6 @@ pub(crate) mod archive;
 pub(crate) mod debian;
 pub(crate) mod go;
 pub(crate) mod images;
-pub(crate) mod node;
 pub(crate) mod wheel;
 pub(crate) mod workload;
 
@@ -23,14 +22,17 @@ use sha2::{Digest, Sha256};
 
 use crate::{paths, progress};
 
-/// How long an artifact that no run uses is kept: other branches come back to theirs.
+/// Repository of every image made here. It resolves nowhere, on purpose: an image that is not on the node must fail.
+pub(crate) const REPOSITORY: &str = "meshproof.local";
+
+/// How long an artifact that no run uses is kept, for other branches that need it.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Hash of everything that an artifact is made from.
 pub(crate) struct Key(Sha256);
 
 impl Key {
-    /// Begins with the recipe's name; change it when the recipe changes in a way that its inputs do not show.
+    /// Begins with the recipe's name. Change the name when the recipe changes and its inputs do not.
     pub(crate) fn new(recipe: &str) -> Self {
         Self(Sha256::new()).text(recipe)
     }
@@ -85,13 +87,19 @@ impl Store {
         self.directory.join(format!("{name}-{key}"))
     }
 
+    /// A directory beside the artifacts for what takes much room for a moment; removed when dropped.
+    pub(crate) fn scratch(&self, prefix: &str) -> Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(&self.directory);
+        made.with_context(|| format!("cannot make a directory in {}", self.directory.display()))
+    }
+
     /// Whether anything had to be built since the store was opened.
     pub(crate) fn has_built(&self) -> bool {
         self.built.load(Ordering::Relaxed)
     }
 
-    /// The artifact's directory; `build` fills it where there is none yet. A build that fails or is killed leaves
-    /// nothing that a later run would take for the artifact, and two runs that want the same one wait for each other.
+    /// The artifact's directory; `build` fills it where there is none yet. A later run does not take what a failed or
+    /// killed build left for the artifact. Two runs that want the same artifact wait for each other.
     pub(crate) async fn get<F: Future<Output = Result<()>>>(
         &self,
         name: &str,
@@ -101,7 +109,7 @@ impl Store {
         let finished = self.path(name, key);
         if finished.exists() {
             progress::mark_cached();
-            // The time of last use, by which stale artifacts are told.
+            // The time of last use, by which `sweep` finds stale artifacts.
             let _ = File::open(&finished).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(finished);
         }
@@ -116,7 +124,7 @@ impl Store {
             }
             std::fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
             if let Err(error) = build(partial.clone()).await {
-                // It may be gigabytes; what matters of it is in the error.
+                // What it left may be gigabytes; the error has what matters of it.
                 let _ = std::fs::remove_dir_all(&partial);
                 return Err(error);
             }

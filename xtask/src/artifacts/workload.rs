@@ -1,15 +1,56 @@
 //! Our own programs that run inside the clusters: `fixtures/workloads/*`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Key, Store};
+use super::{Key, REPOSITORY, Store};
 use crate::command::run;
 use crate::paths;
 
 /// Static, so that an image needs nothing else; glibc rather than musl for its allocator.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// One of our own programs, and the tag of its image.
+pub(crate) struct Program {
+    /// Its name, and that of its image.
+    pub(crate) name: &'static str,
+    pub(crate) binary: PathBuf,
+    /// Made of the binary's contents: what goes into a binary changes more often than what comes out.
+    pub(crate) tag: String,
+}
+
+impl Program {
+    /// The program `name`, whose binary of that name is in `directory`.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read.
+    pub(crate) fn read(name: &'static str, directory: &Path) -> Result<Self> {
+        let binary = directory.join(name);
+        let tag = Key::new(name).file(&binary)?.finish();
+        Ok(Self { name, binary, tag })
+    }
+
+    /// Reference of its image.
+    pub(crate) fn image(&self) -> String {
+        format!("{REPOSITORY}/{}:{}", self.name, self.tag)
+    }
+}
+
+/// All our own programs that run as pods.
+pub(crate) struct Programs {
+    pub(crate) probe: Program,
+    pub(crate) boutique: Program,
+    pub(crate) load: Program,
+    pub(crate) tcp_bypass: Program,
+}
+
+impl Programs {
+    /// All of them, always in the same order.
+    pub(crate) fn all(&self) -> [&Program; 4] {
+        [&self.probe, &self.boutique, &self.load, &self.tcp_bypass]
+    }
+}
 
 /// Builds the binary `binary` of the workload `workload`, fully static, and returns the directory that holds it.
 ///
@@ -17,12 +58,12 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Where it does not compile.
 pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
     let what = Output { name: binary, selected: &["--bin", binary], flags: "-C target-feature=+crt-static" };
-    // A target directory apart: other flags in the workspace's own would build everything again.
+    // In a target directory of its own: other flags in the workspace's would rebuild everything.
     output(store, workload, package, what, "workload-target").await
 }
 
-/// Builds the shared library `file` of the workload `workload`, which another process loads, and returns the directory that
-/// holds it.
+/// Builds the shared library `file` of the workload `workload`, which another process loads, and returns the directory
+/// that holds it.
 ///
 /// # Errors
 /// Where it does not compile.
@@ -61,4 +102,22 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
             Ok(())
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_of_an_image_follows_the_contents_of_the_binary() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = |contents: &str| {
+            std::fs::write(directory.path().join("probe"), contents).unwrap();
+            Program::read("probe", directory.path()).unwrap().image()
+        };
+        // Nodes hold the images under these tags: a rule that changes makes every node anew.
+        assert_eq!(image("one"), "meshproof.local/probe:8a732667a3e05d76");
+        assert_ne!(image("two"), image("one"));
+        assert_eq!(image("one"), image("one"));
+    }
 }

@@ -47,7 +47,7 @@ impl Tool {
                 installed("cargo-deny", &install).await
             }
             // `openssl` takes no `--version`, and the others do not agree on another argument.
-            Self::System { program, .. } if crate::prerequisites::on_path(program) => Ok(()),
+            Self::System { program, .. } if crate::command::on_path(program) => Ok(()),
             Self::System { program, package } => {
                 bail!("{program} is missing; install it: `apt-get install {package}`")
             }

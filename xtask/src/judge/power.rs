@@ -1,4 +1,4 @@
-//! What the judge is worth: how often it is wrong, and what it can see.
+//! How often the judge is wrong, and how small a change it detects.
 
 use meshproof::judge::interval::Method;
 use meshproof::judge::simulate::{NOISES, misses, outcomes};
@@ -8,7 +8,7 @@ use meshproof::report::Table;
 /// The truth of the comparisons whose power is measured.
 const EFFECTS: [f64; 3] = [1.05, 1.10, 1.20];
 
-/// One seed: whoever prints these tables prints the same.
+/// A fixed seed, so that the tables are the same on every run.
 const SEED: u64 = 4_127;
 
 pub(super) fn print(comparisons: u32) {

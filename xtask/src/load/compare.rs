@@ -1,9 +1,9 @@
-//! Generators side by side: the same server, in the same run, in turn.
+//! Compares load generators: they take turns on the same server, in the same run.
 //!
-//! The server has a core of its own, and so has the generator. Requests a second are the server's own count, and the
-//! generator's CPU time is the kernel's, so that nobody is believed on its own performance; latencies are as each reports
-//! them, beside the server's own. Where the server's core is what all wait for, rates say nothing of the generators: what each
-//! could do with its core alone is then in its CPU time.
+//! Server and generator have a core each. The server counts the requests, and the kernel the generator's CPU time, so
+//! that no program reports its own performance. Latencies are those that each generator reports, beside the server's
+//! own. Where the server's core is the bottleneck, rates do not tell the generators apart. Their CPU time does: it says
+//! how many requests each could make with its core.
 
 mod generator;
 mod outcome;
@@ -35,7 +35,7 @@ use outcome::{Latencies, Measured, Outcome};
 const SERVER_CORE: &str = "0";
 const GENERATOR_CORE: &str = "1";
 
-/// How long a server may take to start or to end, and a generator beyond what it was told.
+/// How long a server may take to start or to end, and a generator beyond its duration.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Suite that the report is of.
@@ -44,7 +44,7 @@ const SUITE: &str = "load";
 /// Arguments of the comparison.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Compare {
-    /// Seconds of each run; in a longer one a stall of 200 ms would no longer be in one request of a hundred
+    /// Seconds of each run; in a longer run a stall of 200 ms would hit less than one request of a hundred
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=15))]
     seconds: u32,
     /// Runs of each generator in each scenario
@@ -76,7 +76,7 @@ impl Compare {
             bail!("wrk is not installed: apt-get install wrk");
         }
         if std::thread::available_parallelism()?.get() < 2 {
-            bail!("the server and the generator need a core each, and there is one only");
+            bail!("this machine has one core, and the server and the generator need one each: use a larger machine");
         }
         let versions = Versions::read()?;
         let programs = Programs::find(&versions).await?;
@@ -85,7 +85,7 @@ impl Compare {
         for scenario in Scenario::ALL {
             let generators = scenario.generators();
             for round in 0..self.rounds {
-                // Back and forth, so that a drift of the machine falls on all alike.
+                // Back and forth, so that a drift of the machine affects all alike.
                 let forth = (0..generators.len()).collect::<Vec<_>>();
                 let order: Vec<_> = if round % 2 == 0 { forth } else { forth.into_iter().rev().collect() };
                 for generator in order.into_iter().map(|index| generators[index]) {
@@ -166,7 +166,7 @@ impl Compare {
     }
 }
 
-/// Holds a testbed that there is still, as its clusters would run on the cores that are compared on.
+/// Pauses the testbed, if there is one: its clusters would run on the cores of server and generator.
 fn hold_testbed() -> Result<Option<Quiet>> {
     match Record::read(&paths::testbed()) {
         Ok(record) => Ok(Quiet::all(&record)?),

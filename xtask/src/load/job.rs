@@ -28,7 +28,8 @@ pub(crate) struct Job {
 
 impl Job {
     /// # Errors
-    /// Where there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any case.
+    /// Where there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any
+    /// case.
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;
         let testbed = Testbed::connect().await?;

@@ -8,14 +8,18 @@ use kube::ResourceExt;
 
 use super::global_namespace::{self, Declaration};
 use super::install::{BOUND, Member};
-use crate::{kubernetes, paths, template};
+use crate::kubernetes::{self, Kind};
+use crate::{paths, template};
 
 /// Namespace of the application.
 pub(crate) const NAMESPACE: &str = "pinnacle";
 
-/// What the layout istio has of the application and the other has not: placeholders, and a way in that is not derived.
-const KINDS: [(&str, &str); 3] =
-    [("v1", "Service"), ("networking.istio.io/v1", "Gateway"), ("networking.istio.io/v1", "VirtualService")];
+/// Kinds of the objects that the layout `istio` writes and `global-namespace` removes: placeholders, and a way in.
+const KINDS: [Kind; 3] = [
+    Kind { version: "v1", name: "Service" },
+    Kind { version: "networking.istio.io/v1", name: "Gateway" },
+    Kind { version: "networking.istio.io/v1", name: "VirtualService" },
+];
 
 /// Objects of the application that are not derived.
 const OURS: &str = "app.kubernetes.io/part-of=boutique,!meshproof.dev/global-namespace";
@@ -58,7 +62,7 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
             let deploying = members.iter().map(|member| {
                 member.step("boutique", async {
                     services(member, members).await?;
-                    let ingress = format!("boutique/{}-ingress.yaml", member.node.name());
+                    let ingress = format!("boutique/{}-ingress.yaml", member.target.name);
                     if paths::fixture(&ingress).exists() {
                         apply(member, &ingress, "").await?;
                     }
@@ -69,11 +73,11 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
             global_namespace::withdraw(members).await
         }
         Spread::GlobalNamespace(declaration) => {
-            // Placeholders go first: what is derived takes every service that is there for one with workloads.
+            // Placeholders are removed first: deriving takes every service that it finds for one with workloads.
             let own = members.iter().map(|member| {
                 member.step("services of the boutique", async {
                     let written = services(member, std::slice::from_ref(member)).await?;
-                    kubernetes::prune(&member.client, &KINDS, OURS, &written).await
+                    kubernetes::prune(&member.target.client, &KINDS, OURS, &written).await
                 })
             });
             try_join_all(own).await?;
@@ -88,16 +92,16 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
 async fn services(member: &Member<'_>, homes: &[Member<'_>]) -> Result<Vec<kubernetes::Id>> {
     let mut written = Vec::new();
     for home in homes {
-        written.extend(apply(member, &format!("boutique/{}-services.yaml", home.node.name()), "").await?);
+        written.extend(apply(member, &format!("boutique/{}-services.yaml", home.target.name), "").await?);
     }
     Ok(written)
 }
 
 /// Writes the cluster's share of the workloads, and waits until they are available.
 async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
-    let cluster = member.node.name();
+    let cluster = member.target.name.as_str();
     apply(member, &format!("boutique/{cluster}.yaml"), &spread.suffix(cluster)).await?;
-    kubernetes::wait_for_deployments(&member.client, NAMESPACE, BOUND).await
+    kubernetes::wait_for_deployments(&member.target.client, NAMESPACE, BOUND).await
 }
 
 /// Each workload, and the cluster where it runs.
@@ -107,7 +111,7 @@ async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
 pub(crate) fn places(members: &[Member<'_>]) -> Result<BTreeMap<String, String>> {
     let mut places = BTreeMap::new();
     for member in members {
-        let cluster = member.node.name();
+        let cluster = member.target.name.as_str();
         let objects = kubernetes::parse(&filled(member, &format!("boutique/{cluster}.yaml"), "")?)?;
         let workloads =
             objects.iter().filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
@@ -117,7 +121,7 @@ pub(crate) fn places(members: &[Member<'_>]) -> Result<BTreeMap<String, String>>
 }
 
 async fn apply(member: &Member<'_>, fixture: &str, domain: &str) -> Result<Vec<kubernetes::Id>> {
-    kubernetes::apply(&member.client, &filled(member, fixture, domain)?).await
+    kubernetes::apply(&member.target.client, &filled(member, fixture, domain)?).await
 }
 
 fn filled(member: &Member<'_>, fixture: &str, domain: &str) -> Result<String> {

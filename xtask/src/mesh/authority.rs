@@ -23,8 +23,8 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Uses the authorities in `directory`; makes those that are missing. Where the root is missing all are made, since
-    /// intermediates of another root are worth nothing.
+    /// Uses the authorities in `directory`; makes those that are missing. Where the root is missing all are made: an
+    /// intermediate is valid under its own root only.
     pub(crate) fn ensure(directory: PathBuf, clusters: &[&str]) -> Result<Self> {
         let root_directory = directory.join("root");
         let (key_path, certificate_path) = (root_directory.join("ca-key.pem"), root_directory.join("ca-cert.pem"));

@@ -1,6 +1,6 @@
 //! Installing and joining the control planes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,15 +8,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use meshproof::treatment::MultibufferTls;
-use meshproof::{Seen, eventually, identity};
+use meshproof::{Seen, identity};
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
-use crate::artifacts::Artifacts;
-use crate::artifacts::images::REPOSITORY;
+use super::target::Target;
+use crate::artifacts::{Artifacts, REPOSITORY};
 use crate::command::run;
 use crate::kubernetes;
-use crate::local::node::{INGRESS_HTTP_PORT, INGRESS_HTTPS_PORT, Node};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
@@ -31,9 +30,47 @@ pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
 pub(crate) const SYSTEM: &str = "istio-system";
 
 /// Namespace of what is timed, where it has proxies.
-const PERF: &str = "meshproof-perf";
+pub(crate) const PERF: &str = "meshproof-perf";
 
-/// Istio's `privateKeyProvider` where Envoy has `cryptomb`: how long a signature waits for others at most, and no falling back.
+/// As [`PERF`], for the twin that opts out of the bypass.
+pub(crate) const PERF_TWIN: &str = "meshproof-perf-twin";
+
+/// Namespace of what is timed without proxies.
+pub(crate) const PERF_NAKED: &str = "meshproof-perf-naked";
+
+/// As [`PERF_NAKED`], for the twin that opts out of the bypass.
+pub(crate) const PERF_NAKED_TWIN: &str = "meshproof-perf-naked-twin";
+
+/// A namespace with workloads that are timed: values of `fixtures/perf/workloads.yaml`.
+struct Bench {
+    namespace: &'static str,
+    /// Whether the workloads have proxies: `enabled` or `disabled`.
+    injection: &'static str,
+    /// Whether the TCP bypass may serve them: `on` or `off`.
+    bypass: &'static str,
+}
+
+const BENCHES: [Bench; 4] = [
+    Bench { namespace: PERF, injection: "enabled", bypass: "on" },
+    Bench { namespace: PERF_TWIN, injection: "enabled", bypass: "off" },
+    Bench { namespace: PERF_NAKED, injection: "disabled", bypass: "on" },
+    Bench { namespace: PERF_NAKED_TWIN, injection: "disabled", bypass: "off" },
+];
+
+/// A deployment that dials and is dialed.
+struct Probe {
+    namespace: &'static str,
+    deployment: &'static str,
+}
+
+const PROBES: [Probe; 3] = [
+    Probe { namespace: "pinnacle", deployment: "probe" },
+    Probe { namespace: "pinnacle", deployment: "caller" },
+    Probe { namespace: "meshproof-naked", deployment: "probe" },
+];
+
+/// Istio's `privateKeyProvider` where Envoy has `cryptomb`: how long a signature waits for others at most, and no
+/// falling back.
 const CRYPTOMB: &str = "{cryptomb: {pollDelay: 1ms, fallback: false}}";
 
 /// Bound on one deployment becoming available, on a busy two-core machine.
@@ -41,8 +78,7 @@ pub(super) const BOUND: Duration = Duration::from_secs(180);
 
 /// The mesh's side of one cluster.
 pub(crate) struct Member<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) client: kube::Client,
+    pub(crate) target: Target,
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
     pub(super) values: Values,
@@ -51,52 +87,45 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    pub(crate) fn new(
-        node: &'a Node,
-        client: kube::Client,
-        progress: &'a Progress,
-        versions: &Versions,
-        artifacts: &Artifacts,
-    ) -> Self {
-        let (images, istioctl) = (&artifacts.images, artifacts.istioctl.clone());
+    pub(crate) fn new(target: Target, progress: &'a Progress, versions: &Versions, artifacts: &Artifacts) -> Self {
+        let programs = &artifacts.programs;
         let (provider, flush, multibuffer_tls) = match artifacts.cryptomb {
             true => (CRYPTOMB, "1s", "perf/private-key-provider.yaml"),
-            // As Istio has it.
+            // Istio's defaults.
             false => ("null", "5s", "perf/multibuffer-tls.yaml"),
         };
         let values = Values::from([
-            ("CLUSTER", node.definition.name.clone()),
-            ("NETWORK", node.definition.network.clone()),
-            ("DNS_ADDRESS", node.definition.dns_address.clone()),
+            ("CLUSTER", target.name.clone()),
+            ("NETWORK", target.network.clone()),
+            ("DNS_ADDRESS", target.dns_address.clone()),
             ("MESH", MESH.to_owned()),
             ("IMAGES", REPOSITORY.to_owned()),
             ("ISTIO_VERSION", versions.istio.version.clone()),
             ("COREDNS_VERSION", versions.coredns.version.clone()),
-            ("INGRESS_HTTP_PORT", INGRESS_HTTP_PORT.to_string()),
-            ("INGRESS_HTTPS_PORT", INGRESS_HTTPS_PORT.to_string()),
-            ("PROBE_IMAGE", images.probe.clone()),
-            ("BOUTIQUE_IMAGE", images.boutique.clone()),
+            ("INGRESS_HTTP_PORT", target.gateways.ingress_http_node_port.to_string()),
+            ("INGRESS_HTTPS_PORT", target.gateways.ingress_https_node_port.to_string()),
+            ("PROBE_IMAGE", programs.probe.image()),
+            ("BOUTIQUE_IMAGE", programs.boutique.image()),
             ("FORTIO_VERSION", versions.fortio.version.clone()),
             ("K6_VERSION", versions.k6.version.clone()),
-            ("LOAD_IMAGE", images.load.clone()),
-            ("TCP_BYPASS_IMAGE", images.tcp_bypass.clone()),
-            // Where a node's control groups of version 2 are, below /sys/fs/cgroup.
-            ("CGROUP2", "/unified".to_owned()),
+            ("LOAD_IMAGE", programs.load.image()),
+            ("TCP_BYPASS_IMAGE", programs.tcp_bypass.image()),
+            ("CGROUP2", target.cgroup2.clone()),
             ("ECHO_STATS_FLUSH_INTERVAL", flush.to_owned()),
             ("PRIVATE_KEY_PROVIDER", provider.to_owned()),
             ("REDIS_IMAGE", format!("{REPOSITORY}/redis:1")),
         ]);
-        Self { node, client, istioctl, progress, values, multibuffer_tls }
+        Self { target, istioctl: artifacts.istioctl(), progress, values, multibuffer_tls }
     }
 
     pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
-        self.progress.step(Some(self.node.name()), name, work).await
+        self.progress.step(Some(&self.target.name), name, work).await
     }
 
     pub(super) async fn apply_fixture(&self, relative: &str) -> Result<()> {
-        // Every time: it costs milliseconds, and what was changed by hand is put right.
+        // Written on every run: that costs milliseconds and undoes changes by hand.
         let yaml = template::fixture(relative, &self.values)?;
-        kubernetes::apply(&self.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))?;
+        kubernetes::apply(&self.target.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))?;
         Ok(())
     }
 
@@ -112,7 +141,7 @@ impl<'a> Member<'a> {
 
     async fn plug_in_certificates(&self, authority: &Authority) -> Result<()> {
         let read = |name: &&str| {
-            let contents = authority.read(self.node.name(), name)?;
+            let contents = authority.read(&self.target.name, name)?;
             anyhow::Ok(((*name).to_owned(), ByteString(contents.into_bytes())))
         };
         let secret = Secret {
@@ -121,15 +150,15 @@ impl<'a> Member<'a> {
             ..Default::default()
         };
         progress::count_command();
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM);
+        let secrets: Api<Secret> = Api::namespaced(self.target.client.clone(), SYSTEM);
         let parameters = PatchParams::apply("meshproof").force();
         secrets.patch("cacerts", &parameters, &Patch::Apply(&secret)).await.context("cannot write secret cacerts")?;
         Ok(())
     }
 
-    /// The certificate of the gateway at whose end of TLS something is timed: RSA-2048, as in the seed. Made once.
+    /// The certificate of the gateway whose TLS is timed: RSA-2048, as in the seed. Made once.
     async fn echo_credential(&self) -> Result<()> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), PERF);
+        let secrets: Api<Secret> = Api::namespaced(self.target.client.clone(), PERF);
         if secrets.get_opt(MultibufferTls::CREDENTIAL).await?.is_some() {
             return Ok(());
         }
@@ -153,8 +182,8 @@ impl<'a> Member<'a> {
     async fn install(&self, relative: &str) -> Result<()> {
         let operator = template::fixture(relative, &self.values)?;
         let name = relative.rsplit('/').next().unwrap_or(relative);
-        kubernetes::once(&self.client, name, &operator, async {
-            let file = self.node.kubeconfig().with_file_name(name);
+        kubernetes::once(&self.target.client, name, &operator, async {
+            let file = self.target.secrets.join(name);
             std::fs::write(&file, &operator).with_context(|| format!("cannot write {}", file.display()))?;
             self.istioctl(&["install", "--skip-confirmation", "--readiness-timeout", "3m", "--filename"])
                 .arg(&file)
@@ -165,23 +194,24 @@ impl<'a> Member<'a> {
     }
 
     fn istioctl(&self, arguments: &[&str]) -> crate::command::Run {
-        run(&self.istioctl).arg("--kubeconfig").arg(self.node.kubeconfig()).args(arguments)
+        let Target { kubeconfig, context, .. } = &self.target;
+        run(&self.istioctl).arg("--kubeconfig").arg(kubeconfig).args(["--context", context]).args(arguments)
     }
 
     /// istiod.
     pub(crate) async fn control_plane(&self) -> Result<()> {
         self.step("istiod", async {
             self.install("mesh/control-plane.yaml").await?;
-            kubernetes::wait_for_deployment(&self.client, SYSTEM, "istiod", BOUND).await
+            kubernetes::wait_for_deployment(&self.target.client, SYSTEM, "istiod", BOUND).await
         })
         .await
     }
 
-    /// Puts right what tests left whose process ended before it could. After istiod, which injects the proxies of the pods that
-    /// come back; before all that waits for deployments.
+    /// Reverts what killed tests left. Comes after istiod, which injects the proxies of the pods that come back, and
+    /// before anything waits for deployments.
     pub(crate) async fn sweep(&self) -> Result<()> {
         self.step("leftovers of tests", async {
-            let swept = meshproof::scope::sweep(&self.client, self.node.name()).await?;
+            let swept = meshproof::scope::sweep(&self.target.client, &self.target.name).await?;
             swept.iter().for_each(|_| progress::count_command());
             Ok(())
         })
@@ -191,29 +221,29 @@ impl<'a> Member<'a> {
     /// Both gateways, with the addresses that a load balancer would give them.
     pub(crate) async fn gateways(&self) -> Result<()> {
         self.step("ingress and east-west gateway", async {
-            let addresses = &self.node.addresses;
+            let gateways = &self.target.gateways;
             tokio::try_join!(
                 self.install("mesh/gateways.yaml"),
-                self.assign("istio-ingressgateway", &addresses.ingress),
-                self.assign("istio-eastwestgateway", &addresses.eastwest),
+                self.assign("istio-ingressgateway", &gateways.ingress),
+                self.assign("istio-eastwestgateway", &gateways.eastwest),
             )?;
             for gateway in ["istio-ingressgateway", "istio-eastwestgateway"] {
-                kubernetes::revive(&self.client, SYSTEM, gateway).await?;
-                kubernetes::wait_for_deployment(&self.client, SYSTEM, gateway, BOUND).await?;
+                kubernetes::revive(&self.target.client, SYSTEM, gateway).await?;
+                kubernetes::wait_for_deployment(&self.target.client, SYSTEM, gateway, BOUND).await?;
             }
             Ok(())
         })
         .await
     }
 
-    /// Does what a cloud's load balancer does: gives the service an address (one that the node has taken).
+    /// Gives the service an address, as a cloud's load balancer does. A node of the cluster holds the address.
     async fn assign(&self, service: &str, address: &str) -> Result<()> {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM);
-        eventually(format!("service {service}"), BOUND, async || -> Result<Seen<()>> {
-            let found = services.get_opt(service).await?;
-            Ok(found.map_or_else(|| Seen::NotYet("no such service".into()), |_| Seen::Yes(())))
-        })
-        .await?;
+        let services: Api<Service> = Api::namespaced(self.target.client.clone(), SYSTEM);
+        let exists = |found: Option<&Service>| match found {
+            Some(_) => Seen::Yes(()),
+            None => Seen::NotYet("no such service".into()),
+        };
+        kubernetes::watch_until(services.clone(), service, format!("service {service}"), BOUND, exists).await?;
         progress::count_command();
         let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}});
         services
@@ -229,25 +259,20 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
-            for (namespace, injection, bypass) in [
-                (PERF, "enabled", "on"),
-                ("meshproof-perf-twin", "enabled", "off"),
-                ("meshproof-perf-naked", "disabled", "on"),
-                ("meshproof-perf-naked-twin", "disabled", "off"),
-            ] {
+            for bench in &BENCHES {
                 let mut values = self.values.clone();
-                values.insert("PERF_NAMESPACE", namespace.to_owned());
-                values.insert("PERF_INJECTION", injection.to_owned());
-                values.insert("PERF_BYPASS", bypass.to_owned());
-                kubernetes::apply(&self.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
+                values.insert("PERF_NAMESPACE", bench.namespace.to_owned());
+                values.insert("PERF_INJECTION", bench.injection.to_owned());
+                values.insert("PERF_BYPASS", bench.bypass.to_owned());
+                kubernetes::apply(&self.target.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
             }
             self.apply_fixture("perf/k6.yaml").await?;
             self.apply_fixture("perf/tcp-bypass.yaml").await?;
             self.echo_credential().await?;
             self.apply_fixture("perf/echo-gateway.yaml").await?;
             self.apply_fixture(self.multibuffer_tls).await?;
-            for (namespace, name) in [("pinnacle", "probe"), ("pinnacle", "caller"), ("meshproof-naked", "probe")] {
-                kubernetes::wait_for_deployment(&self.client, namespace, name, BOUND).await?;
+            for probe in &PROBES {
+                kubernetes::wait_for_deployment(&self.target.client, probe.namespace, probe.deployment, BOUND).await?;
             }
             Ok(())
         })
@@ -256,17 +281,17 @@ impl<'a> Member<'a> {
 
     /// Lets `peer`'s istiod read this cluster's services: a remote secret of this cluster, written to the other.
     pub(crate) async fn join(&self, peer: &Member<'_>) -> Result<()> {
-        peer.step(&format!("remote secret of {}", self.node.name()), async {
-            let server = format!("https://{}:6443", self.node.addresses.node);
-            let name = format!("remote-secret-{}", self.node.name());
-            // Another API server certificate makes another secret necessary.
-            let identity = paths_identity(&self.node.kubeconfig())?;
-            kubernetes::once(&peer.client, &name, &format!("{server} {identity}"), async {
+        peer.step(&format!("remote secret of {}", self.target.name), async {
+            let server = &self.target.api_server;
+            let name = format!("remote-secret-{}", self.target.name);
+            // A new certificate of the API server needs a new secret.
+            let identity = self.target.identity()?;
+            kubernetes::once(&peer.target.client, &name, &format!("{server} {identity}"), async {
                 let secret = self
-                    .istioctl(&["create-remote-secret", "--name", self.node.name(), "--server", &server])
+                    .istioctl(&["create-remote-secret", "--name", &self.target.name, "--server", server])
                     .stdout()
                     .await?;
-                kubernetes::apply(&peer.client, &secret).await.map(drop)
+                kubernetes::apply(&peer.target.client, &secret).await.map(drop)
             })
             .await
         })
@@ -279,20 +304,13 @@ impl<'a> Member<'a> {
         let json: serde_json::Value = serde_json::from_str(&text).with_context(|| {
             format!(
                 "istiod of {} tells no version; istioctl printed:\n{}",
-                self.node.name(),
+                self.target.name,
                 crate::command::tail(&text)
             )
         })?;
         json.pointer("/meshVersion/0/Info/version")
             .and_then(serde_json::Value::as_str)
             .map(str::to_owned)
-            .with_context(|| format!("istiod of {} reports no version: {text}", self.node.name()))
+            .with_context(|| format!("istiod of {} reports no version: {text}", self.target.name))
     }
-}
-
-/// What tells one incarnation of a cluster from the next: its certificate authority.
-fn paths_identity(kubeconfig: &Path) -> Result<String> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
-    let authority = kubeconfig.clusters.into_iter().find_map(|cluster| cluster.cluster?.certificate_authority_data);
-    authority.context("the kubeconfig has no certificate authority")
 }

@@ -5,3 +5,4 @@ pub(crate) mod authority;
 pub(crate) mod first_call;
 pub(crate) mod global_namespace;
 pub(crate) mod install;
+pub(crate) mod target;

@@ -1,15 +1,11 @@
-//! `testbed dump`: everything there is to know about the testbed, in one archive. Made for broken testbeds: whatever
-//! cannot be collected is told in the archive's `errors.txt`, and the rest is collected all the same.
+//! `testbed dump`: logs, configuration and state of the testbed, in one archive. Made for broken testbeds: whatever
+//! cannot be collected is listed in the archive's `errors.txt`, and the rest is collected.
 //!
-//! No secret goes in: `Secret` objects and kubeconfigs are never read, and every text passes [`redact`].
+//! No secret goes in: `Secret` objects and kubeconfigs are never read, and every text is redacted by [`crate::bundle`].
 
-mod archive;
-mod collect;
 mod machine;
 mod mesh;
-mod node;
 mod objects;
-mod redact;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,16 +18,15 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use time::OffsetDateTime;
 
+use super::inventory::Inventory;
 use super::status;
-use super::targets::{Target, Targets};
-use crate::local::engine::Engine;
+use crate::bundle::{Archive, Collector, said};
 use crate::progress::Progress;
+use crate::provider::{KnownCluster, Machines, Provider};
 use crate::{kubernetes, paths};
-use archive::Archive;
-use collect::{Collector, said};
 
-/// Bound on the first answer of the container engine.
-const ENGINE_BOUND: Duration = Duration::from_secs(4);
+/// Bound on the first answer of what runs the nodes.
+const MACHINES_BOUND: Duration = Duration::from_secs(4);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -46,32 +41,24 @@ impl Arguments {
     /// # Errors
     /// Where there is no testbed, or the archive cannot be written; never because something could not be collected.
     pub(crate) async fn run(self) -> Result<()> {
-        let targets = Targets::find()?;
+        let inventory = Inventory::find()?;
         let progress = Progress::new();
         let now = OffsetDateTime::now_utc();
         let root = format!("meshproof-dump-{}", stamp(now));
         let default = || paths::root().join("target/testbed-dump").join(format!("{root}.tar.gz"));
         let output = self.output.unwrap_or_else(default);
-        let archive = Archive::create(&output, &root, introduction(&targets, now))?;
+        let archive = Archive::create(&output, &root, introduction(&inventory, now))?;
         let collector = Collector::new(archive.inbox());
 
-        let engine = tokio::time::timeout(ENGINE_BOUND, Engine::connect()).await;
-        let engine = engine.context("no answer").and_then(|connected| connected);
-        let engine = match engine {
-            Ok(engine) => Some(engine),
-            Err(error) => {
-                let error = Err(error.context("the container engine does not answer"));
-                collector.put("machine/engine", "", error).await;
-                None
-            }
-        };
+        let machines = connect_machines(inventory.provider, &collector).await;
         let whole = async {
-            let status = async { Ok(status::text(&targets).await) };
+            let status = async { Ok(status::text(&inventory).await) };
             let status = collector.item("status.txt", "what `cargo xtask testbed status` says", status);
-            tokio::join!(status, machine::collect(&collector, engine.as_ref(), &targets));
+            tokio::join!(status, machine::collect(&collector, machines.as_ref(), &inventory));
             Ok(())
         };
-        let clusters = targets.clusters.iter().map(|target| cluster(&progress, &collector, engine.as_ref(), target));
+        let clusters = inventory.clusters.iter();
+        let clusters = clusters.map(|known| cluster(&progress, &collector, machines.as_ref(), known));
         let (whole, clusters) = tokio::join!(progress.step(None, "machine, engine, record", whole), join_all(clusters));
         whole?;
         clusters.into_iter().collect::<Result<()>>()?;
@@ -81,7 +68,7 @@ impl Arguments {
         let mib = summary.bytes as f64 / f64::from(1 << 20);
         let missing = match summary.errors {
             0 => String::new(),
-            errors => format!("; {errors} could not be had, errors.txt in it tells why"),
+            errors => format!("; {errors} could not be collected, see errors.txt in it"),
         };
         progress.say(format!("{} files, {mib:.1} MiB{missing}", summary.files));
         println!("{}", output.display());
@@ -89,10 +76,28 @@ impl Arguments {
     }
 }
 
+/// What runs the nodes, if it answers; else the archive says why not.
+async fn connect_machines(provider: Provider, collector: &Collector) -> Option<Machines> {
+    let connected = tokio::time::timeout(MACHINES_BOUND, provider.connect()).await;
+    match connected.context("no answer").and_then(|connected| connected) {
+        Ok(machines) => Some(machines),
+        Err(error) => {
+            let error = error.context(format!("{} does not answer", provider.machines_name()));
+            collector.put("machine/engine", "", Err(error)).await;
+            None
+        }
+    }
+}
+
 /// Collects all of one cluster.
-async fn cluster(progress: &Progress, collector: &Collector, engine: Option<&Engine>, target: &Target) -> Result<()> {
-    let name = target.name.as_str();
-    let client = match collector.bounded(connect(target)).await {
+async fn cluster(
+    progress: &Progress,
+    collector: &Collector,
+    machines: Option<&Machines>,
+    known: &KnownCluster,
+) -> Result<()> {
+    let name = known.name.as_str();
+    let client = match collector.bounded(connect(known)).await {
         Ok(client) => Some(client),
         Err(error) => {
             let error = Err(error.context("no objects, container logs or mesh state: the API server does not answer"));
@@ -102,46 +107,57 @@ async fn cluster(progress: &Progress, collector: &Collector, engine: Option<&Eng
     };
     let api_answers = client.is_some();
     let kubernetes = async {
-        let Some(client) = &client else { return Ok(()) };
-        let listed = collector.bounded(async {
-            let pods: Api<Pod> = Api::all(client.clone());
-            Ok(pods.list(&ListParams::default()).await.map_err(said)?.items)
+        match &client {
+            Some(client) => kubernetes(progress, collector, client, known).await,
+            None => Ok(()),
+        }
+    };
+    let nodes = async {
+        let Some(machines) = machines.filter(|_| !known.nodes.is_empty()) else { return Ok(()) };
+        let nodes = known.nodes.iter().map(async |node| {
+            let directory = format!("{name}/nodes/{node}");
+            machines.collect_node(collector, node, &directory, api_answers).await;
         });
-        let pods = match listed.await {
-            Ok(pods) => pods,
-            Err(error) => {
-                let error = Err(error.context("no container logs, istiod or proxies: the pods cannot be listed"));
-                collector.put(format!("{name}/logs"), "", error).await;
-                Vec::new()
-            }
+        let nodes = async {
+            join_all(nodes).await;
+            Ok(())
         };
-        tokio::try_join!(
-            progress.step(Some(name), "objects, events, logs", async {
-                tokio::join!(objects::collect(collector, client, name), objects::logs(collector, client, name, &pods));
-                Ok(())
-            }),
-            progress.step(Some(name), "istiod, proxies", async {
-                mesh::collect(collector, client, target, name, &pods).await;
-                Ok(())
-            }),
-        )
-        .map(drop)
+        progress.step(Some(name), "nodes", nodes).await
     };
-    let node = async {
-        let (Some(engine), Some(container)) = (engine, &target.container) else { return Ok(()) };
-        progress
-            .step(Some(name), "node", async {
-                node::collect(collector, engine, container, name, api_answers).await;
-                Ok(())
-            })
-            .await
-    };
-    tokio::try_join!(kubernetes, node).map(drop)
+    tokio::try_join!(kubernetes, nodes).map(drop)
 }
 
-/// A client for a cluster whose API server answers, if only that it is not ready: it may still list its objects.
-async fn connect(target: &Target) -> Result<Client> {
-    let client = kubernetes::client(&target.kubeconfig, &target.context).await?;
+/// Collects what the API server of a cluster has, and its proxies.
+async fn kubernetes(progress: &Progress, collector: &Collector, client: &Client, known: &KnownCluster) -> Result<()> {
+    let name = known.name.as_str();
+    let listed = collector.bounded(async {
+        let pods: Api<Pod> = Api::all(client.clone());
+        Ok(pods.list(&ListParams::default()).await.map_err(said)?.items)
+    });
+    let pods = match listed.await {
+        Ok(pods) => pods,
+        Err(error) => {
+            let error = Err(error.context("no container logs, istiod or proxies: the pods cannot be listed"));
+            collector.put(format!("{name}/logs"), "", error).await;
+            Vec::new()
+        }
+    };
+    tokio::try_join!(
+        progress.step(Some(name), "objects, events, logs", async {
+            tokio::join!(objects::collect(collector, client, name), objects::logs(collector, client, name, &pods));
+            Ok(())
+        }),
+        progress.step(Some(name), "istiod, proxies", async {
+            mesh::collect(collector, client, known, &pods).await;
+            Ok(())
+        }),
+    )
+    .map(drop)
+}
+
+/// A client for a cluster whose API server answers. It need not be ready: it may still list its objects.
+async fn connect(known: &KnownCluster) -> Result<Client> {
+    let client = kubernetes::client(&known.kubeconfig, &known.context).await?;
     client.apiserver_version().await.map_err(said)?;
     Ok(client)
 }
@@ -154,12 +170,12 @@ fn stamp(at: OffsetDateTime) -> String {
 }
 
 /// The beginning of the index.
-fn introduction(targets: &Targets, at: OffsetDateTime) -> String {
-    let of = match &targets.record {
+fn introduction(inventory: &Inventory, at: OffsetDateTime) -> String {
+    let of = match &inventory.record {
         Ok(record) => format!("{} testbed, layout {}", record.provider, record.layout().unwrap_or("none")),
         Err(reason) => format!("testbed without a usable record ({reason})"),
     };
-    let names: Vec<&str> = targets.clusters.iter().map(|target| target.name.as_str()).collect();
+    let names: Vec<&str> = inventory.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     format!(
         "Dump of the {of}, of {}.\n\
          Clusters: {}. Begin with status.txt, CLUSTER/overview.txt and CLUSTER/events.txt.\n\

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kube::config::Kubeconfig;
 
-use crate::local::node::Node;
+use crate::mesh::install::Member;
 use crate::paths;
 
 /// File name inside the testbed directory.
@@ -34,11 +34,14 @@ impl Arguments {
     }
 }
 
-/// Merges the nodes' kubeconfigs into one, with the first cluster as the current context.
-pub(crate) fn write(directory: &Path, nodes: &[Node]) -> Result<PathBuf> {
+/// Merges the clusters' kubeconfigs into one, with the first cluster as the current context.
+///
+/// # Errors
+/// Where one cannot be read, or the merged file cannot be written.
+pub(crate) fn write(directory: &Path, members: &[Member<'_>]) -> Result<PathBuf> {
     let mut merged = Kubeconfig::default();
-    for node in nodes {
-        merged = merged.merge(Kubeconfig::read_from(node.kubeconfig())?)?;
+    for member in members {
+        merged = merged.merge(Kubeconfig::read_from(&member.target.kubeconfig)?)?;
     }
     let path = directory.join(FILE_NAME);
     paths::write_secret(&path, &serde_saphyr::to_string(&merged)?)?;

@@ -3,11 +3,11 @@
 mod down;
 mod dump;
 mod exec;
+mod inventory;
 mod kubeconfig;
 mod profile;
 mod quiesce;
 mod status;
-mod targets;
 mod up;
 
 use anyhow::Result;
@@ -15,17 +15,18 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Bring the testbed up, or bring what is left of one back to health
+    /// Bring the testbed up, or repair it
     Up(up::Arguments),
     /// Remove what `up` made: containers, volumes, networks, certificates (the cache of artifacts stays)
     Down(down::Arguments),
-    /// Tell what is up, and how it is
+    /// Show the state of the testbed
     Status(status::Arguments),
-    /// Collect everything there is to know about the testbed in one archive, for whoever looks into a failure
+    /// Collect logs, configuration and state of the testbed in one archive
     Dump(dump::Arguments),
     /// Print the path of the kubeconfig whose contexts are the clusters
     Kubeconfig(kubeconfig::Arguments),
-    /// Hold all clusters still, or all but one, until standard input ends, so that nothing else runs while something is timed
+    /// Pause all clusters, or all but one, until standard input ends, so that nothing else runs while something is
+    /// timed
     Quiesce(quiesce::Arguments),
 }
 

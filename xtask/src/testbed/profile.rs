@@ -14,11 +14,10 @@ use crate::artifacts::Artifacts;
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::global_namespace::Declaration;
-use crate::mesh::install::{MESH, Member, SYSTEM, TRUST_DOMAIN};
-use crate::{local, paths};
-
-/// Domain of the clusters' services.
-const DOMAIN: &str = "cluster.local";
+use crate::mesh::install::{MESH, Member, PERF, PERF_NAKED, PERF_NAKED_TWIN, PERF_TWIN, SYSTEM, TRUST_DOMAIN};
+use crate::mesh::target::Target;
+use crate::paths;
+use crate::provider::Provider;
 
 /// Namespace of the naked probes and of the Lease.
 const NAKED: &str = "meshproof-naked";
@@ -34,6 +33,7 @@ const EASTWEST_PORT: u16 = 15443;
 /// # Errors
 /// Where a certificate cannot be read, or istiod does not tell its version.
 pub(super) async fn record(
+    provider: Provider,
     spread: &Spread,
     members: &[Member<'_>],
     authority: &Authority,
@@ -42,13 +42,13 @@ pub(super) async fn record(
 ) -> Result<Record> {
     let mut clusters = Vec::new();
     for member in members {
-        clusters.push(cluster(member, authority, kubeconfig).await?);
+        clusters.push(cluster(member, authority, kubeconfig)?);
     }
     let first = members.first().context("no cluster is defined")?;
-    let roots = vec![authority.read(first.node.name(), "root-cert.pem")?];
+    let roots = vec![authority.read(&first.target.name, "root-cert.pem")?];
     Ok(Record {
         schema: record::SCHEMA.into(),
-        provider: local::NAME.into(),
+        provider: provider.name().into(),
         mesh: Mesh {
             id: MESH.into(),
             version: first.version().await?,
@@ -71,30 +71,27 @@ pub(super) async fn record(
     })
 }
 
-async fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
-    let node = member.node;
-    let name = node.name();
+fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
+    let target = &member.target;
+    let name = target.name.as_str();
+    let (ingress, eastwest) = (&target.gateways.ingress_from_here, &target.gateways.eastwest);
     Ok(record::Cluster {
         name: name.into(),
-        network: node.definition.network.clone(),
+        network: target.network.clone(),
         kubeconfig: kubeconfig.file_name().map(PathBuf::from).unwrap_or_default(),
-        context: name.into(),
-        domain: DOMAIN.into(),
+        context: target.context.clone(),
+        domain: target.domain.clone(),
         address_families: vec![AddressFamily::Ipv4],
         istio: istio(),
         gateways: Gateways {
-            ingress: Some(gateway("ingressgateway", INGRESS_PORT, node.ingress().await?)),
-            eastwest: Some(gateway(
-                "eastwestgateway",
-                EASTWEST_PORT,
-                HostPort::new(&node.addresses.eastwest, EASTWEST_PORT),
-            )),
+            ingress: Some(gateway("ingressgateway", INGRESS_PORT, ingress.clone())),
+            eastwest: Some(gateway("eastwestgateway", EASTWEST_PORT, HostPort::new(eastwest, EASTWEST_PORT))),
         },
         issuers: vec![Issuer {
             certificates: vec![authority.read(name, "ca-cert.pem")?],
             key: Some(Path::new("secrets").join(name).join("ca-key.pem")),
         }],
-        probes: Some(probes(name)),
+        probes: Some(probes(target)),
         bench: Some(bench()),
         lease_namespace: Some(NAKED.into()),
     })
@@ -128,12 +125,13 @@ fn gateway(name: &str, port: u16, address: HostPort) -> Gateway {
 }
 
 /// As `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
-fn probes(cluster: &str) -> Probes {
+fn probes(target: &Target) -> Probes {
+    let Target { name: cluster, domain, .. } = target;
     let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
         namespace: namespace.into(),
         deployment: deployment.into(),
         selector: format!("app={deployment}"),
-        service: service.map(|name| format!("{name}.{namespace}.svc.{DOMAIN}")),
+        service: service.map(|name| format!("{name}.{namespace}.svc.{domain}")),
         ingress_host: None,
     };
     let meshed = probe(application::NAMESPACE, "probe", Some(format!("probe-{cluster}")));
@@ -155,10 +153,10 @@ fn probes(cluster: &str) -> Probes {
 
 fn bench() -> Bench {
     Bench {
-        meshed: "meshproof-perf".into(),
-        meshed_twin: "meshproof-perf-twin".into(),
-        naked: "meshproof-perf-naked".into(),
-        naked_twin: "meshproof-perf-naked-twin".into(),
+        meshed: PERF.into(),
+        meshed_twin: PERF_TWIN.into(),
+        naked: PERF_NAKED.into(),
+        naked_twin: PERF_NAKED_TWIN.into(),
     }
 }
 

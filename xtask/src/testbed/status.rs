@@ -1,5 +1,5 @@
-//! `testbed status`: what is up and how it is, in a table or as JSON. Never hangs: every question is bounded, because
-//! it is asked when something is down.
+//! `testbed status`: the state of the testbed, as a table or as JSON. Every question is bounded in time, because people
+//! ask when something is down.
 
 mod health;
 mod observe;
@@ -8,20 +8,20 @@ mod table;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::targets::Targets;
+use super::inventory::Inventory;
 use crate::paths;
 use health::Status;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Print JSON (schema `meshproof.status/v1`)
+    /// Print JSON (schema `meshproof.status/v2`)
     #[arg(long)]
     json: bool,
 }
 
 /// The table, for a dump.
-pub(super) async fn text(targets: &Targets) -> String {
-    table::render(&observe::testbed(targets).await)
+pub(super) async fn text(inventory: &Inventory) -> String {
+    table::render(&observe::testbed(inventory).await)
 }
 
 impl Arguments {
@@ -30,8 +30,8 @@ impl Arguments {
     /// # Errors
     /// Where there is no testbed or it is not healthy, so that a script can go by the exit code.
     pub(crate) async fn run(self) -> Result<()> {
-        let status = match Targets::find() {
-            Ok(targets) => observe::testbed(&targets).await,
+        let status = match Inventory::find() {
+            Ok(inventory) => observe::testbed(&inventory).await,
             Err(error) if self.json => Status::of_none(paths::testbed(), error.to_string()),
             Err(error) => return Err(error),
         };
@@ -44,8 +44,8 @@ impl Arguments {
             return Ok(());
         }
         bail!(
-            "the testbed is not healthy: `cargo xtask testbed up` brings it back, `cargo xtask testbed dump` collects \
-             everything there is to know"
+            "the testbed is not healthy: run `cargo xtask testbed up` to repair it, or `cargo xtask testbed dump` to \
+             collect its logs and state"
         )
     }
 }

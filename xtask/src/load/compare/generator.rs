@@ -1,4 +1,4 @@
-//! The generators, what each is told, and how each says what it measured.
+//! The generators: their command lines, and how their output is read.
 
 use std::path::Path;
 
@@ -19,9 +19,10 @@ pub(super) enum Scenario {
     Kept,
     /// As many TLS connections as possible, of one request each.
     NewTls,
-    /// A rate far below what any of them can make, on a server of known latency: each quantile is in a tier of its own.
+    /// A rate far below what any generator can make, on a server of known latency: each quantile is in a tier of its
+    /// own.
     Known,
-    /// The same rate on a server that answers at once, but for one stall.
+    /// The same rate on a server that answers at once, except during one stall.
     Stall,
 }
 
@@ -66,7 +67,7 @@ impl Scenario {
             Self::Kept => String::new(),
             Self::NewTls => "--tls".into(),
             Self::Known => "--delay 10ms --slow 50:20ms --slow 200:40ms".into(),
-            // The second would come after the end.
+            // A second stall would come after the end.
             Self::Stall => format!("--stall {STALL_MS}ms --stall-every {}ms", seconds * 600),
         };
         words.split_whitespace().map(str::to_owned).collect()
@@ -110,28 +111,26 @@ impl Generator {
         let url = format!("{scheme}://{address}/");
         let rate = if scenario.has_a_rate() { compare.rate } else { 0 };
         let path = |path: &Path| path.display().to_string();
+        let command = |program: String, arguments: String| -> Vec<String> {
+            std::iter::once(program).chain(arguments.split(' ').map(str::to_owned)).collect()
+        };
         let mut words = match self {
-            Self::Meshproof => {
-                // As fast as it can is saturated, which is no failure here.
-                let text = format!(
+            // At full speed the driver reports saturation, which is no failure here.
+            Self::Meshproof => command(
+                path(&programs.load),
+                format!(
                     "run {address} --connections {connections} --duration {seconds}s --warmup 0s --json --report-only"
-                );
-                let mut words = vec![path(&programs.load)];
-                words.extend(text.split(' ').map(str::to_owned));
-                words
-            }
-            Self::Fortio => {
-                let text =
-                    format!("load -c {connections} -qps {rate} -t {seconds}s -p 50,99,99.9 -r 0.0001 -loglevel error");
-                let mut words = vec![path(&programs.fortio)];
-                words.extend(text.split(' ').map(str::to_owned));
-                // Its "uniform" spreads the connections' requests, as the others do.
-                words.extend(["-uniform", "-json", "-"].map(str::to_owned));
-                words
-            }
-            Self::Wrk => {
-                format!("wrk -t1 -c{connections} -d{seconds}s --latency").split(' ').map(str::to_owned).collect()
-            }
+                ),
+            ),
+            // fortio's "uniform" spreads the requests of the connections, as the other generators do.
+            Self::Fortio => command(
+                path(&programs.fortio),
+                format!(
+                    "load -c {connections} -qps {rate} -t {seconds}s -p 50,99,99.9 -r 0.0001 -loglevel error -uniform \
+                     -json -"
+                ),
+            ),
+            Self::Wrk => command("wrk".into(), format!("-t1 -c{connections} -d{seconds}s --latency")),
             Self::K6 => {
                 let script = scratch.join("script.js");
                 std::fs::write(&script, K6_SCRIPT)?;
@@ -140,8 +139,7 @@ impl Generator {
                      -e URL={url} --summary-export",
                     u8::from(fresh)
                 );
-                let mut words = vec![path(&programs.k6)];
-                words.extend(text.split(' ').map(str::to_owned));
+                let mut words = command(path(&programs.k6), text);
                 words.extend([path(&scratch.join("summary.json")), path(&script)]);
                 words
             }
@@ -158,7 +156,7 @@ impl Generator {
         Ok(words)
     }
 
-    /// What it said on standard output, or left in `scratch`.
+    /// The latencies from its standard output, or from the file that it left in `scratch`.
     pub(super) fn read(self, output: &str, scratch: &Path) -> Result<Latencies> {
         let missing = || format!("the output of {} holds no percentiles: {output}", self.name());
         match self {

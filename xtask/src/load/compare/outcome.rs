@@ -17,7 +17,7 @@ pub(super) struct Latencies {
 }
 
 impl Latencies {
-    /// Those of `latency`; none where it holds nothing.
+    /// The quantiles of `latency`; none where it is empty.
     pub(super) fn read(latency: &meshproof_load::Latency) -> Option<Self> {
         let milliseconds = |quantile| latency.quantile(quantile).map(|nanos| nanos as f64 / 1e6);
         let p99_9_ms = milliseconds(0.999);
@@ -39,7 +39,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Requests that a core's whole time would be enough for, a second.
+    /// Requests a second for which one core would be enough.
     pub(super) fn of_a_core(&self) -> f64 {
         1e6 / self.cpu_us
     }

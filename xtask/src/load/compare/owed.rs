@@ -1,4 +1,4 @@
-//! What the load driver owes beside the others, line by line, and whether it holds.
+//! What the load driver must do as well as the other generators, as claims.
 
 use meshproof::report::Claim;
 

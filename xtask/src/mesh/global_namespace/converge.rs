@@ -1,4 +1,5 @@
-//! Making the clusters as the declaration has them: what follows from it is written, what no longer does is removed.
+//! Brings the clusters to what the declaration says: writes the objects that follow from it, removes those that no
+//! longer do.
 
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
@@ -9,24 +10,25 @@ use serde_json::json;
 
 use super::{Declaration, LABEL, derive};
 use crate::artifacts::Key;
+use crate::kubernetes::{self, Kind};
 use crate::mesh::install::{BOUND, Member};
-use crate::{kubernetes, progress};
+use crate::progress;
 
 /// Every kind that is ever derived.
-const KINDS: [(&str, &str); 5] = [
-    ("networking.istio.io/v1", "ServiceEntry"),
-    ("networking.istio.io/v1", "VirtualService"),
-    ("networking.istio.io/v1", "Gateway"),
-    ("networking.istio.io/v1", "DestinationRule"),
-    ("security.istio.io/v1", "PeerAuthentication"),
+const KINDS: [Kind; 5] = [
+    Kind { version: "networking.istio.io/v1", name: "ServiceEntry" },
+    Kind { version: "networking.istio.io/v1", name: "VirtualService" },
+    Kind { version: "networking.istio.io/v1", name: "Gateway" },
+    Kind { version: "networking.istio.io/v1", name: "DestinationRule" },
+    Kind { version: "security.istio.io/v1", name: "PeerAuthentication" },
 ];
 
 /// Where CoreDNS and its further zones are; see `fixtures/clusters/coredns.yaml`.
 const DNS_NAMESPACE: &str = "kube-system";
 const ZONES: &str = "coredns-custom";
 
-/// Annotation by which CoreDNS is started anew when its zones change: it would read them by itself, but only once the
-/// kubelet has carried them into its volume, which takes up to a minute.
+/// Annotation that restarts CoreDNS when its zones change. Without a restart CoreDNS reads them only after the kubelet
+/// has updated the volume, up to a minute later.
 const ZONES_ANNOTATION: &str = "meshproof.dev/dns-zones";
 
 /// Writes into every member cluster what follows from the declaration, and removes from every cluster what does not.
@@ -35,17 +37,17 @@ const ZONES_ANNOTATION: &str = "meshproof.dev/dns-zones";
 /// Before anything is written, where the members' services cannot form one global namespace; then nothing is changed.
 pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) -> Result<()> {
     let found = members.iter().map(async |member| {
-        let services: Api<Service> = Api::all(member.client.clone());
+        let services: Api<Service> = Api::all(member.target.client.clone());
         let services = services.list(&ListParams::default()).await;
-        let services = services.with_context(|| format!("cannot list the services of {}", member.node.name()))?;
-        anyhow::Ok((member.node.name().to_owned(), services.items))
+        let services = services.with_context(|| format!("cannot list the services of {}", member.target.name))?;
+        anyhow::Ok((member.target.name.clone(), services.items))
     });
     let found = try_join_all(found).await?;
     let services = derive::services(declaration, &found)
         .with_context(|| format!("global namespace {}: nothing derived was changed", declaration.name))?;
     try_join_all(members.iter().map(|member| has_namespaces(declaration, &services, member))).await?;
     let writing = members.iter().map(async |member| {
-        let cluster = member.node.name();
+        let cluster = member.target.name.as_str();
         if declaration.namespaces(cluster).next().is_none() {
             return remove(member).await;
         }
@@ -55,8 +57,8 @@ pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) 
                 let objects: Vec<DynamicObject> = objects.map(serde_json::from_value).collect::<Result<_, _>>()?;
                 let zone = derive::zone(declaration, &services);
                 let dns = set_zone(member, Some((&declaration.name, &zone)));
-                let (applied, ()) = tokio::try_join!(kubernetes::apply_objects(&member.client, &objects), dns)?;
-                kubernetes::prune(&member.client, &KINDS, LABEL, &applied).await
+                let (applied, ()) = tokio::try_join!(kubernetes::apply_objects(&member.target.client, &objects), dns)?;
+                kubernetes::prune(&member.target.client, &KINDS, LABEL, &applied).await
             })
             .await
     });
@@ -72,22 +74,23 @@ pub(crate) async fn withdraw(members: &[Member<'_>]) -> Result<()> {
 }
 
 async fn remove(member: &Member<'_>) -> Result<()> {
-    tokio::try_join!(kubernetes::prune(&member.client, &KINDS, LABEL, &[]), set_zone(member, None)).map(drop)
+    tokio::try_join!(kubernetes::prune(&member.target.client, &KINDS, LABEL, &[]), set_zone(member, None)).map(drop)
 }
 
-/// A service entry selects workloads of its own namespace only, so that has to be in every member cluster.
+/// Checks that the cluster has the namespaces of the services: a service entry selects workloads of its own namespace
+/// only.
 async fn has_namespaces(
     declaration: &Declaration,
     services: &[derive::GlobalService],
     member: &Member<'_>,
 ) -> Result<()> {
-    let cluster = member.node.name();
+    let cluster = member.target.name.as_str();
     let mut wanted: Vec<&str> = declaration.namespaces(cluster).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     wanted.extend(services.iter().map(derive::GlobalService::namespace));
-    let namespaces: Api<Namespace> = Api::all(member.client.clone());
+    let namespaces: Api<Namespace> = Api::all(member.target.client.clone());
     for name in wanted {
         let found =
             namespaces.get_opt(name).await.with_context(|| format!("cannot look up namespaces of {cluster}"))?;
@@ -102,14 +105,14 @@ async fn has_namespaces(
     Ok(())
 }
 
-/// Has the cluster's DNS answer for one zone of ours, or none, and waits until it does.
+/// Makes the cluster's DNS answer for this zone, or for none of ours, and waits until it does.
 async fn set_zone(member: &Member<'_>, zone: Option<(&str, &str)>) -> Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(member.client.clone(), DNS_NAMESPACE);
+    let maps: Api<ConfigMap> = Api::namespaced(member.target.client.clone(), DNS_NAMESPACE);
     let there = maps.get_opt(ZONES).await.with_context(|| format!("cannot read ConfigMap {ZONES}"))?;
     let wanted = zone.map(|(name, text)| (format!("{name}.server"), text.to_owned()));
     let there = there.and_then(|map| map.data).unwrap_or_default();
     let wanted = wanted.into_iter().collect();
-    let deployments: Api<Deployment> = Api::namespaced(member.client.clone(), DNS_NAMESPACE);
+    let deployments: Api<Deployment> = Api::namespaced(member.target.client.clone(), DNS_NAMESPACE);
     if there != wanted {
         progress::count_command();
         let map = json!({
@@ -127,7 +130,7 @@ async fn set_zone(member: &Member<'_>, zone: Option<(&str, &str)>) -> Result<()>
     let deployment = deployments.get("coredns").await.context("cannot read deployment coredns")?;
     let annotations = deployment.spec.and_then(|spec| spec.template.metadata).and_then(|meta| meta.annotations);
     let started_with = annotations.and_then(|mut annotations| annotations.remove(ZONES_ANNOTATION));
-    // One that was never given a zone needs no restart to have none.
+    // A CoreDNS that never had a zone needs no restart to lose it.
     if started_with.as_ref().map_or(wanted.is_empty(), |started_with| *started_with == hash) {
         return Ok(());
     }
@@ -137,5 +140,5 @@ async fn set_zone(member: &Member<'_>, zone: Option<(&str, &str)>) -> Result<()>
         .patch("coredns", &PatchParams::default(), &Patch::Merge(template))
         .await
         .context("cannot have CoreDNS read its zones")?;
-    kubernetes::wait_for_deployment(&member.client, DNS_NAMESPACE, "coredns", BOUND).await
+    kubernetes::wait_for_deployment(&member.target.client, DNS_NAMESPACE, "coredns", BOUND).await
 }

@@ -1,5 +1,5 @@
-//! What follows from a declaration and the services of its members: objects for each member cluster, and a DNS zone. Pure:
-//! nothing here asks a cluster.
+//! What follows from a declaration and the services of its members: objects for each member cluster, and a DNS zone.
+//! Pure: nothing here asks a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,8 +16,8 @@ use super::{Declaration, LABEL};
 /// Namespace of the gateways.
 const SYSTEM: &str = "istio-system";
 
-/// First two octets of the services' addresses: the range that Istio itself takes automatic addresses from. It is reserved
-/// (class E), so that no workload has one of these; a sidecar takes the connection before it is routed.
+/// First two octets of the services' addresses: the range that Istio itself takes automatic addresses from. It is
+/// reserved (class E), so that no workload has one of these; a sidecar takes the connection before it is routed.
 const RANGE: [u8; 2] = [240, 240];
 
 /// A service of the global namespace, wherever it runs.
@@ -77,7 +77,8 @@ pub(super) fn services(declaration: &Declaration, found: &[(String, Vec<Service>
 }
 
 impl Declaration {
-    /// Whether a service of `cluster` is part of it: of a member namespace, with the labels, and with workloads of its own.
+    /// Whether a service of `cluster` is part of it: of a member namespace, with the labels, and with workloads of its
+    /// own.
     fn includes(&self, cluster: &str, service: &Service) -> bool {
         let labels = service.labels();
         self.has(cluster, &service.namespace().unwrap_or_default())
@@ -126,8 +127,8 @@ impl Port {
     }
 }
 
-/// The address that each service's name resolves to. The same in every cluster, and hardly changed by services that come
-/// and go: from a hash of the name, the next free one where two meet.
+/// The address that each service's name resolves to. The same in every cluster, and hardly changed by services that
+/// come and go: from a hash of the name, the next free one where two meet.
 fn addresses(declaration: &Declaration, services: &[GlobalService]) -> Vec<Ipv4Addr> {
     let mut taken = BTreeSet::new();
     let mut one = |service: &GlobalService| {
@@ -158,30 +159,52 @@ pub(super) fn zone(declaration: &Declaration, services: &[GlobalService]) -> Str
     format!("{}:53 {{\n    errors\n    hosts {{\n{entries}        ttl 5\n    }}\n}}\n", declaration.domain)
 }
 
+/// API group of what routes.
+const NETWORKING: &str = "networking.istio.io/v1";
+
+/// API group of policies.
+const SECURITY: &str = "security.istio.io/v1";
+
 /// The objects of a member cluster.
 pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
-    let Declaration { name, domain, .. } = declaration;
     let namespaces: Vec<&str> = declaration.namespaces(cluster).collect();
-    let seen_from: BTreeSet<&str> = namespaces.iter().copied().chain([SYSTEM]).collect();
-    let object = |api_version: &str, kind: &str, namespace: &str, object_name: &str, spec: Value| {
-        json!({
-            "apiVersion": api_version,
-            "kind": kind,
-            "metadata": {"name": object_name, "namespace": namespace, "labels": {LABEL: name}},
-            "spec": spec,
-        })
-    };
-    const NETWORKING: &str = "networking.istio.io/v1";
-    let mut objects = Vec::new();
+    let mut objects = entries(declaration, services, cluster);
+    objects.extend(namespaces.iter().map(|namespace| mutual_tls(declaration, namespace)));
+    objects.push(passthrough(declaration));
+    if let Some(home) = namespaces.first().filter(|_| !declaration.public_services.is_empty()) {
+        objects.extend(public(declaration, services, home));
+    }
+    objects
+}
+
+/// Where an object is, and what it is.
+struct Place<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+/// A derived object, which carries the label of its declaration.
+fn object(declaration: &Declaration, place: Place<'_>, spec: Value) -> Value {
+    let Place { api_version, kind, namespace, name } = place;
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL: declaration.name}},
+        "spec": spec,
+    })
+}
+
+/// An entry for each service, and STRICT mutual TLS for those that have workloads in the cluster.
+fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
+    let seen_from: BTreeSet<&str> = declaration.namespaces(cluster).chain([SYSTEM]).collect();
+    let mut entries = Vec::new();
     for (service, address) in services.iter().zip(addresses(declaration, services)) {
-        let host = format!("{}.{domain}", service.name);
-        let ports: Vec<Value> = service
-            .ports
-            .iter()
-            .map(|port| {
-                json!({"number": port.number, "targetPort": port.target, "name": port.name, "protocol": port.protocol})
-            })
-            .collect();
+        let (namespace, host) = (service.namespace.as_str(), format!("{}.{}", service.name, declaration.domain));
+        let ports = service.ports.iter().map(|port| {
+            json!({"number": port.number, "targetPort": port.target, "name": port.name, "protocol": port.protocol})
+        });
         // Selects the workloads of every cluster whose API server istiod reads; those of another network are reached
         // through its east-west gateway.
         let entry = json!({
@@ -189,38 +212,52 @@ pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], clu
             "addresses": [address],
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
-            "ports": ports,
+            "ports": ports.collect::<Vec<_>>(),
             "workloadSelector": {"labels": service.selector},
             "exportTo": seen_from,
         });
-        objects.push(object(NETWORKING, "ServiceEntry", &service.namespace, &host, entry));
+        let place = Place { api_version: NETWORKING, kind: "ServiceEntry", namespace, name: &host };
+        entries.push(object(declaration, place, entry));
         if service.homes.contains(cluster) {
             let strict = json!({"selector": {"matchLabels": service.selector}, "mtls": {"mode": "STRICT"}});
-            objects.push(object("security.istio.io/v1", "PeerAuthentication", &service.namespace, &host, strict));
+            let place = Place { api_version: SECURITY, kind: "PeerAuthentication", namespace, name: &host };
+            entries.push(object(declaration, place, strict));
         }
     }
-    for namespace in &namespaces {
-        let rule = json!({
-            "host": format!("*.{domain}"),
-            "exportTo": [".", SYSTEM],
-            "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}},
-        });
-        objects.push(object(NETWORKING, "DestinationRule", namespace, &format!("{name}-mtls"), rule));
-    }
-    let passthrough = json!({
+    entries
+}
+
+/// Mutual TLS for calls from `namespace` to the domain.
+fn mutual_tls(declaration: &Declaration, namespace: &str) -> Value {
+    let rule = json!({
+        "host": format!("*.{}", declaration.domain),
+        "exportTo": [".", SYSTEM],
+        "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}},
+    });
+    let name = format!("{}-mtls", declaration.name);
+    object(declaration, Place { api_version: NETWORKING, kind: "DestinationRule", namespace, name: &name }, rule)
+}
+
+/// The way in for calls from other networks.
+fn passthrough(declaration: &Declaration) -> Value {
+    let servers = json!({
         "selector": {"istio": "eastwestgateway"},
         "servers": [{
             "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
             "tls": {"mode": "AUTO_PASSTHROUGH"},
-            "hosts": [format!("*.{domain}")],
+            "hosts": [format!("*.{}", declaration.domain)],
         }],
     });
-    objects.push(object(NETWORKING, "Gateway", SYSTEM, &format!("{name}-eastwest"), passthrough));
-    let Some(home) = namespaces.first().filter(|_| !declaration.public_services.is_empty()) else { return objects };
-    let gateway = format!("{name}-public");
-    let mut all_hosts = Vec::new();
+    let name = format!("{}-eastwest", declaration.name);
+    object(declaration, Place { api_version: NETWORKING, kind: "Gateway", namespace: SYSTEM, name: &name }, servers)
+}
+
+/// The way in from outside the mesh: a route in `namespace` for each public service, and the gateway for all of them.
+fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str) -> Vec<Value> {
+    let gateway = format!("{}-public", declaration.name);
+    let (mut objects, mut all_hosts) = (Vec::new(), Vec::new());
     for public in &declaration.public_services {
-        let host = format!("{}.{domain}", public.service);
+        let host = format!("{}.{}", public.service, declaration.domain);
         let hosts: Vec<&String> = std::iter::once(&host).chain(&public.hosts).collect();
         let port = services.iter().find(|service| service.name == public.service).and_then(|found| found.ports.first());
         let destination = json!({"host": host, "port": {"number": port.map_or(80, |port| port.number)}});
@@ -229,14 +266,16 @@ pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], clu
             "gateways": [gateway],
             "http": [{"route": [{"destination": destination}]}],
         });
-        objects.push(object(NETWORKING, "VirtualService", home, &host, route));
+        let place = Place { api_version: NETWORKING, kind: "VirtualService", namespace, name: &host };
+        objects.push(object(declaration, place, route));
         all_hosts.extend(hosts.into_iter().cloned());
     }
     let servers = json!({
         "selector": {"istio": "ingressgateway"},
         "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": all_hosts}],
     });
-    objects.push(object(NETWORKING, "Gateway", home, &gateway, servers));
+    let place = Place { api_version: NETWORKING, kind: "Gateway", namespace, name: &gateway };
+    objects.push(object(declaration, place, servers));
     objects
 }
 

@@ -7,6 +7,6 @@ mod derive;
 pub(crate) use converge::{converge, withdraw};
 pub(crate) use declaration::Declaration;
 
-/// Label on everything that is derived; its value is the global namespace. What no longer follows from the declaration is
-/// found by it.
+/// Label on everything that is derived; its value is the global namespace. What no longer follows from the declaration
+/// is found by it.
 pub(crate) const LABEL: &str = "meshproof.dev/global-namespace";

@@ -1,28 +1,34 @@
-//! This machine, its container engine, and what `up` wrote down.
+//! This machine, what runs the nodes on it, and what `up` wrote down.
 
-use anyhow::{Context, Result};
 use futures::future::join_all;
-use testcontainers::bollard::query_parameters::ListContainersOptionsBuilder;
 
-use super::super::targets::Targets;
-use super::collect::Collector;
+use super::super::inventory::Inventory;
+use crate::bundle::Collector;
 use crate::command::run;
-use crate::local::engine::Engine;
+use crate::provider::Machines;
 use crate::{ledger, paths};
 
-/// Files of this machine that tell what it is and how busy: path, file name, meaning.
-const FILES: [(&str, &str, &str); 5] = [
-    ("/etc/os-release", "os-release.txt", "operating system"),
-    ("/proc/meminfo", "meminfo.txt", "memory"),
-    ("/proc/loadavg", "loadavg.txt", "load"),
-    ("/proc/pressure/cpu", "pressure-cpu.txt", "time lost waiting for processors"),
-    ("/proc/net/route", "routes.txt", "routes"),
+/// A file of this machine.
+struct MachineFile {
+    path: &'static str,
+    /// Its name in the archive.
+    name: &'static str,
+    /// What it says.
+    what: &'static str,
+}
+
+const FILES: [MachineFile; 5] = [
+    MachineFile { path: "/etc/os-release", name: "os-release.txt", what: "operating system" },
+    MachineFile { path: "/proc/meminfo", name: "meminfo.txt", what: "memory" },
+    MachineFile { path: "/proc/loadavg", name: "loadavg.txt", what: "load" },
+    MachineFile { path: "/proc/pressure/cpu", name: "pressure-cpu.txt", what: "time lost waiting for processors" },
+    MachineFile { path: "/proc/net/route", name: "routes.txt", what: "routes" },
 ];
 
-/// Collects what is outside the clusters; `engine` is missing where none answers.
-pub(super) async fn collect(collector: &Collector, engine: Option<&Engine>, targets: &Targets) {
-    let files = FILES.map(|(path, file, what)| {
-        collector.item(format!("machine/{file}"), what, async move { paths::read(path.as_ref()) })
+/// Collects what is outside the clusters; `machines` is missing where nothing answers.
+pub(super) async fn collect(collector: &Collector, machines: Option<&Machines>, inventory: &Inventory) {
+    let files = FILES.map(|MachineFile { path, name, what }| {
+        collector.item(format!("machine/{name}"), what, async move { paths::read(path.as_ref()) })
     });
     let program = |file: &str, what: &'static str, line: &'static [&'static str]| {
         let output = async move { run(line[0]).args(&line[1..]).current_dir(paths::root()).stdout().await };
@@ -36,36 +42,17 @@ pub(super) async fn collect(collector: &Collector, engine: Option<&Engine>, targ
     let processors = async { Ok(processors(&paths::read("/proc/cpuinfo".as_ref())?)) };
     let processors = collector.item("machine/processors.txt", "processors", processors);
     let written = [meshproof::record::FILE_NAME, ledger::FILE_NAME].map(|file| {
-        let path = targets.directory.join(file);
+        let path = inventory.directory.join(file);
         collector.item(format!("testbed/{file}"), "as `up` left it", async move { paths::read(&path) })
     });
     let versions = async { paths::read(&paths::fixture("versions.toml")) };
     let versions = collector.item("testbed/versions.toml", "every pinned component", versions);
-    let engine = async {
-        if let Some(engine) = engine {
-            ask(collector, engine).await;
+    let machines = async {
+        if let Some(machines) = machines {
+            machines.collect(collector).await;
         }
     };
-    tokio::join!(join_all(files), join_all(programs), processors, join_all(written), versions, engine);
-}
-
-async fn ask(collector: &Collector, engine: &Engine) {
-    let docker = engine.docker();
-    let version = async { json(&docker.version().await.context("version")?) };
-    let info = async { json(&docker.info().await.context("info")?) };
-    let containers = async {
-        let options = ListContainersOptionsBuilder::default().all(true).build();
-        json(&docker.list_containers(Some(options)).await.context("list of containers")?)
-    };
-    tokio::join!(
-        collector.item("machine/engine-version.json", "the container engine's version", version),
-        collector.item("machine/engine-info.json", "the container engine's state", info),
-        collector.item("machine/containers.json", "all containers of the engine", containers),
-    );
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    Ok(serde_json::to_string_pretty(value)?)
+    tokio::join!(join_all(files), join_all(programs), processors, join_all(written), versions, machines);
 }
 
 /// The processors' models, each with how many there are of it.

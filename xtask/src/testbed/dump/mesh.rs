@@ -9,48 +9,73 @@ use kube::api::Api;
 use kube::{Client, ResourceExt};
 
 use super::super::exec::exec;
-use super::super::targets::Target;
-use super::collect::Collector;
+use crate::bundle::Collector;
 use crate::command::run;
 use crate::paths;
+use crate::provider::KnownCluster;
 
-/// Pages of istiod: file name, path, meaning.
-const ISTIOD: [(&str, &str, &str); 10] = [
-    ("syncz.json", "/debug/syncz", "whether each proxy has acknowledged its configuration"),
-    ("configz.json", "/debug/configz", "configuration objects as istiod holds them"),
-    ("endpointz.json", "/debug/endpointz", "endpoints by service"),
-    ("clusterz.json", "/debug/clusterz", "the clusters it reads, and whether each is synced"),
-    ("registryz.json", "/debug/registryz", "services of all clusters"),
-    ("networkz.json", "/debug/networkz", "the other networks' gateways"),
-    ("mesh.json", "/debug/mesh", "mesh configuration in effect"),
-    ("connections.json", "/debug/connections", "proxies connected to it"),
-    ("push_status.json", "/debug/push_status", "problems seen by the last push"),
-    ("metrics.txt", "/metrics", "its metrics"),
+/// A page that a program in a container answers with.
+struct Page {
+    /// Name of its file in the archive.
+    file: &'static str,
+    /// Path by which it is asked for.
+    path: &'static str,
+    /// What it says.
+    what: &'static str,
+}
+
+/// A program that answers with pages.
+struct Program {
+    container: &'static str,
+    /// The command that asks for a page, which is its last argument.
+    request: [&'static str; 3],
+    pages: &'static [Page],
+}
+
+const ISTIOD: Program =
+    Program { container: "discovery", request: ["pilot-discovery", "request", "GET"], pages: &ISTIOD_PAGES };
+
+const PROXY: Program =
+    Program { container: "istio-proxy", request: ["pilot-agent", "request", "GET"], pages: &PROXY_PAGES };
+
+const ISTIOD_PAGES: [Page; 10] = [
+    Page { file: "syncz.json", path: "/debug/syncz", what: "whether each proxy has acknowledged its configuration" },
+    Page { file: "configz.json", path: "/debug/configz", what: "configuration objects as istiod holds them" },
+    Page { file: "endpointz.json", path: "/debug/endpointz", what: "endpoints by service" },
+    Page { file: "clusterz.json", path: "/debug/clusterz", what: "the clusters it reads, and whether each is synced" },
+    Page { file: "registryz.json", path: "/debug/registryz", what: "services of all clusters" },
+    Page { file: "networkz.json", path: "/debug/networkz", what: "the other networks' gateways" },
+    Page { file: "mesh.json", path: "/debug/mesh", what: "mesh configuration in effect" },
+    Page { file: "connections.json", path: "/debug/connections", what: "proxies connected to it" },
+    Page { file: "push_status.json", path: "/debug/push_status", what: "problems seen by the last push" },
+    Page { file: "metrics.txt", path: "/metrics", what: "its metrics" },
 ];
 
-/// Pages of Envoy, as [`ISTIOD`].
-const PROXY: [(&str, &str, &str); 7] = [
-    ("config_dump.json", "config_dump?include_eds", "the proxy's whole configuration, with endpoints"),
-    ("clusters.txt", "clusters", "the proxy's endpoints and their health"),
-    ("listeners.txt", "listeners", "the proxy's listeners"),
-    ("stats.txt", "stats", "the proxy's statistics"),
-    ("certs.json", "certs", "the proxy's certificates (no keys)"),
-    ("server_info.json", "server_info", "version, state and command line of the proxy"),
-    ("runtime.json", "runtime", "the proxy's runtime flags"),
+const PROXY_PAGES: [Page; 7] = [
+    Page {
+        file: "config_dump.json",
+        path: "config_dump?include_eds",
+        what: "the proxy's whole configuration, with endpoints",
+    },
+    Page { file: "clusters.txt", path: "clusters", what: "the proxy's endpoints and their health" },
+    Page { file: "listeners.txt", path: "listeners", what: "the proxy's listeners" },
+    Page { file: "stats.txt", path: "stats", what: "the proxy's statistics" },
+    Page { file: "certs.json", path: "certs", what: "the proxy's certificates (no keys)" },
+    Page { file: "server_info.json", path: "server_info", what: "version, state and command line of the proxy" },
+    Page { file: "runtime.json", path: "runtime", what: "the proxy's runtime flags" },
 ];
 
 /// Collects the mesh's side of one cluster.
-pub(super) async fn collect(collector: &Collector, client: &Client, target: &Target, directory: &str, pods: &[Pod]) {
+pub(super) async fn collect(collector: &Collector, client: &Client, cluster: &KnownCluster, pods: &[Pod]) {
+    let directory = cluster.name.as_str();
     let istiods = pods.iter().filter(|pod| pod.labels().get("app").is_some_and(|app| app == "istiod"));
     let istiods = istiods.map(|pod| {
-        let request = ["pilot-discovery", "request", "GET"];
         let directory = format!("{directory}/istiod/{}", pod.name_any());
-        pages(collector, client, pod, "discovery", directory, request, &ISTIOD)
+        pages(collector, client, pod, &ISTIOD, directory)
     });
     let proxies = pods.iter().filter(|pod| has_proxy(pod)).map(|pod| {
-        let request = ["pilot-agent", "request", "GET"];
         let directory = format!("{directory}/proxies/{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        pages(collector, client, pod, "istio-proxy", directory, request, &PROXY)
+        pages(collector, client, pod, &PROXY, directory)
     });
     let tools = [
         ("proxy-status.txt", &["proxy-status"][..], "istioctl proxy-status"),
@@ -58,28 +83,20 @@ pub(super) async fn collect(collector: &Collector, client: &Client, target: &Tar
         ("analyze.txt", &["analyze", "--all-namespaces"], "istioctl analyze"),
     ];
     let tools = tools.map(|(file, arguments, what)| {
-        let output = async move { istioctl(target, arguments).await };
+        let output = async move { istioctl(cluster, arguments).await };
         collector.item(format!("{directory}/istioctl/{file}"), what, output)
     });
     tokio::join!(join_all(istiods), join_all(proxies), join_all(tools));
 }
 
-/// Collects what a program in a container answers about each of `pages`.
-async fn pages(
-    collector: &Collector,
-    client: &Client,
-    pod: &Pod,
-    container: &str,
-    directory: String,
-    request: [&str; 3],
-    pages: &[(&str, &str, &str)],
-) {
+/// Collects the pages of a program in a container of `pod` into `directory`.
+async fn pages(collector: &Collector, client: &Client, pod: &Pod, program: &Program, directory: String) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
-    let [program, verb, method] = request;
-    join_all(pages.iter().map(|(file, page, what)| {
+    let [command, verb, method] = program.request;
+    join_all(program.pages.iter().map(|Page { file, path, what }| {
         let (pods, name) = (&pods, &name);
-        let answer = async move { exec(pods, name, container, &[program, verb, method, page]).await };
+        let answer = async move { exec(pods, name, program.container, &[command, verb, method, path]).await };
         collector.item(format!("{directory}/{file}"), what, answer)
     }))
     .await;
@@ -92,13 +109,13 @@ fn has_proxy(pod: &Pod) -> bool {
     proxies.any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
-async fn istioctl(target: &Target, arguments: &[&str]) -> Result<String> {
+async fn istioctl(cluster: &KnownCluster, arguments: &[&str]) -> Result<String> {
     let program = newest_istioctl(&paths::cache()?.join("artifacts")).unwrap_or_else(|| "istioctl".into());
-    let run = run(program).arg("--kubeconfig").arg(&target.kubeconfig).args(["--context", &target.context]);
-    run.args(arguments).stdout().await.context("istioctl, which `up` builds, is needed")
+    let run = run(program).arg("--kubeconfig").arg(&cluster.kubeconfig).args(["--context", &cluster.context]);
+    run.args(arguments).stdout().await.context("istioctl failed; `cargo xtask testbed up` builds it")
 }
 
-/// The `istioctl` that was built or used last: any of them can ask.
+/// The `istioctl` that was built or used last. Any version can ask.
 fn newest_istioctl(artifacts: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(artifacts).ok()?.flatten();
     let directories = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("istio-"));

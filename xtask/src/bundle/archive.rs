@@ -25,7 +25,7 @@ const ERRORS: &str = "errors.txt";
 
 /// Where collectors hand in what they have.
 #[derive(Clone)]
-pub(super) struct Inbox(mpsc::Sender<Entry>);
+pub(crate) struct Inbox(mpsc::Sender<Entry>);
 
 /// One file of the archive, or the lack of one.
 struct Entry {
@@ -36,7 +36,7 @@ struct Entry {
 
 impl Inbox {
     /// Hands in a file, or the reason why it could not be had. `what` explains it in the index.
-    pub(super) async fn put(&self, path: impl Into<String>, what: impl Into<String>, text: Result<String>) {
+    pub(crate) async fn put(&self, path: impl Into<String>, what: impl Into<String>, text: Result<String>) {
         // Fails only when the writer has ended, which then tells why.
         let _ = self.0.send(Entry { path: path.into(), what: what.into(), text }).await;
     }
@@ -44,17 +44,17 @@ impl Inbox {
 
 /// What became of a dump.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// Files in it, without the index and the errors.
-    pub(super) files: usize,
+    pub(crate) files: usize,
     /// What could not be collected.
-    pub(super) errors: usize,
+    pub(crate) errors: usize,
     /// Size of the archive in bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The writer.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     inbox: Inbox,
     writer: JoinHandle<Result<Summary>>,
 }
@@ -64,7 +64,7 @@ impl Archive {
     ///
     /// # Errors
     /// Where the output's directory cannot be made or written to.
-    pub(super) fn create(output: &Path, root: &str, introduction: String) -> Result<Self> {
+    pub(crate) fn create(output: &Path, root: &str, introduction: String) -> Result<Self> {
         let directory = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         // Readable by this user only, and gone where the dump does not end well.
@@ -80,7 +80,7 @@ impl Archive {
     }
 
     /// Where to hand in files.
-    pub(super) fn inbox(&self) -> Inbox {
+    pub(crate) fn inbox(&self) -> Inbox {
         self.inbox.clone()
     }
 
@@ -88,7 +88,7 @@ impl Archive {
     ///
     /// # Errors
     /// Where the archive could not be written.
-    pub(super) async fn finish(self) -> Result<Summary> {
+    pub(crate) async fn finish(self) -> Result<Summary> {
         drop(self.inbox);
         self.writer.await?
     }

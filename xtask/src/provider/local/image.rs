@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use testcontainers::core::Mount;
 
-use super::archive::{self, Image, Layer};
-use super::{Key, Store};
-use crate::local::engine::{Container, Engine, LABEL};
+use super::engine::{Container, Engine, LABEL};
+use crate::artifacts::archive::{self, Image, Layer, LayerFile};
+use crate::artifacts::{Artifacts, Key, Store, images};
 use crate::paths;
+use crate::progress::Progress;
+use crate::versions::Versions;
 
 /// Repository of the node image in the engine.
 pub(crate) const REPOSITORY: &str = "meshproof-node";
 
 /// A node image: the artifact that holds its newest layers, and what is below them.
-pub(crate) struct Node {
+pub(crate) struct NodeImage {
     /// Reference in the engine.
     pub(crate) reference: String,
     /// References of the images below it, from which the next one is made when only the workloads change.
@@ -24,14 +26,44 @@ pub(crate) struct Node {
 }
 
 /// What the image below all others is made of.
-pub(crate) struct Base<'a> {
-    pub(crate) rootfs: &'a Path,
-    pub(crate) kubernetes: &'a Path,
+struct Base<'a> {
+    rootfs: &'a Path,
+    kubernetes: &'a Path,
 }
 
-impl Node {
+impl NodeImage {
+    /// The image of a node with everything in it, loaded into the engine.
+    ///
+    /// # Errors
+    /// Where a part of it is missing, or the engine refuses it.
+    pub(crate) async fn ensure(
+        progress: &Progress,
+        engine: &Engine,
+        store: &Store,
+        artifacts: &Artifacts,
+        versions: &Versions,
+    ) -> Result<Self> {
+        progress.step(None, "node image", Self::build(engine, store, artifacts, versions)).await
+    }
+
+    async fn build(engine: &Engine, store: &Store, artifacts: &Artifacts, versions: &Versions) -> Result<Self> {
+        let Artifacts { node_rootfs, parts, programs, .. } = artifacts;
+        let base = Self::base(store, engine, Base { rootfs: node_rootfs, kubernetes: &parts.kubernetes }).await?;
+        let key = Key::new("platform 3").text(&format!("{parts:?} {:?}", versions.istio));
+        let platform =
+            base.with_images(store, engine, "platform", key, |output| images::platform(parts, versions, output));
+        let platform = platform.await?;
+        let key = programs.all().iter().fold(Key::new("workloads 2"), |key, program| key.text(&program.tag));
+        let workloads = platform.with_images(store, engine, "workloads", key, |output| {
+            programs.all().into_iter().map(|program| images::workload(program, output)).collect()
+        });
+        let workloads = workloads.await?;
+        workloads.load(engine, store).await?;
+        Ok(workloads)
+    }
+
     /// Root file system, Kubernetes' binaries and our scripts; no images yet.
-    pub(crate) async fn base(store: &Store, engine: &Engine, base: Base<'_>) -> Result<Self> {
+    async fn base(store: &Store, engine: &Engine, base: Base<'_>) -> Result<Self> {
         let files = paths::fixture("clusters/node");
         let key = Key::new("node base 1")
             .text(&base.rootfs.to_string_lossy())
@@ -45,13 +77,13 @@ impl Node {
                 Layer::write(
                     output.join("layer.tar"),
                     &[
-                        ("/etc/meshproof/bake", &files.join("bake.sh"), 0o755),
-                        ("/etc/meshproof/containerd.toml", &files.join("containerd.toml"), 0o644),
-                        ("/etc/meshproof/init", &files.join("init.sh"), 0o755),
-                        ("/etc/meshproof/resolv.conf", &empty, 0o644),
-                        ("/usr/local/bin/kubeadm", &base.kubernetes.join("kubeadm"), 0o755),
-                        ("/usr/local/bin/kubectl", &base.kubernetes.join("kubectl"), 0o755),
-                        ("/usr/local/bin/kubelet", &base.kubernetes.join("kubelet"), 0o755),
+                        LayerFile::executable("/etc/meshproof/bake", files.join("bake.sh")),
+                        LayerFile::readable("/etc/meshproof/containerd.toml", files.join("containerd.toml")),
+                        LayerFile::executable("/etc/meshproof/init", files.join("init.sh")),
+                        LayerFile::readable("/etc/meshproof/resolv.conf", empty),
+                        LayerFile::executable("/usr/local/bin/kubeadm", base.kubernetes.join("kubeadm")),
+                        LayerFile::executable("/usr/local/bin/kubectl", base.kubernetes.join("kubectl")),
+                        LayerFile::executable("/usr/local/bin/kubelet", base.kubernetes.join("kubelet")),
                     ],
                 )
                 .map(drop)
@@ -63,8 +95,9 @@ impl Node {
         Ok(node)
     }
 
-    /// This image with more images in its containerd store. `images` writes their layers into the directory it is given.
-    pub(crate) async fn with_images(
+    /// This image with more images in its containerd store. `images` writes their layers into the directory it is
+    /// given.
+    async fn with_images(
         &self,
         store: &Store,
         engine: &Engine,
@@ -128,11 +161,11 @@ impl Node {
     ///
     /// # Errors
     /// Where a layer is gone from the cache or the engine refuses the archive.
-    pub(crate) async fn load(&self, engine: &Engine, store: &Store) -> Result<()> {
+    async fn load(&self, engine: &Engine, store: &Store) -> Result<()> {
         if engine.has_image(&self.reference).await? {
             return Ok(());
         }
-        let scratch = tempfile::Builder::new().prefix(".load-").tempdir_in(&store.directory)?;
+        let scratch = store.scratch(".load-")?;
         let path: PathBuf = scratch.path().join("node.tar");
         let image = Image {
             reference: self.reference.clone(),

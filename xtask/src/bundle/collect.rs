@@ -1,4 +1,4 @@
-//! Collecting one thing after another, a few at a time, whatever happens to each.
+//! Collects items, a few at a time. An item that fails or hangs does not stop the others.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ const BOUND: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 6;
 
 /// Runs what collects the items.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     inbox: Inbox,
     permits: Semaphore,
     bound: Duration,
 }
 
 impl Collector {
-    pub(super) fn new(inbox: Inbox) -> Self {
+    pub(crate) fn new(inbox: Inbox) -> Self {
         Self { inbox, permits: Semaphore::new(AT_ONCE), bound: BOUND }
     }
 
     /// Collects one file: its text, or what went wrong, ends in the archive.
-    pub(super) async fn item(&self, path: impl Into<String>, what: &str, work: impl Future<Output = Result<String>>) {
+    pub(crate) async fn item(&self, path: impl Into<String>, what: &str, work: impl Future<Output = Result<String>>) {
         let text = self.bounded(work).await;
         self.inbox.put(path, what, text).await;
     }
 
-    /// Puts a text that is there already.
-    pub(super) async fn put(&self, path: impl Into<String>, what: &str, text: Result<String>) {
+    /// Adds a text that is known already, or why it is missing.
+    pub(crate) async fn put(&self, path: impl Into<String>, what: &str, text: Result<String>) {
         self.inbox.put(path, what, text).await;
     }
 
     /// Gives `work` its turn and then a bounded time.
-    pub(super) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let _permit = self.permits.acquire().await?;
         match tokio::time::timeout(self.bound, work).await {
             Ok(result) => result,
@@ -46,8 +46,8 @@ impl Collector {
     }
 }
 
-/// What an API server said, without the structure that it said it in.
-pub(super) fn said(error: kube::Error) -> anyhow::Error {
+/// The message of an API server's error, without the response around it.
+pub(crate) fn said(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => anyhow::anyhow!("{} ({})", status.message, status.code),
         other => other.into(),

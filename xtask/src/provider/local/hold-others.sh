@@ -1,15 +1,15 @@
-# Holds still, for as many seconds as each line of standard input says, the kubelet and all pods of this node but those whose UIDs
-# are the arguments: API server, etcd and scheduler are pods as well. Says `held` and how many processes when it is so, and `over`
-# when all go on. Between two lines nothing is held. That lasts for seconds, which nothing here takes for a failure: a node is missed
-# after 40.
+# Stops the kubelet and all pods of this node, except the pods whose UIDs are the arguments. API server, etcd and scheduler are
+# pods as well. Each line of standard input says for how many seconds. Prints `held` and the number of processes when they are
+# stopped, and `over` when they go on. Between two lines nothing is stopped. A few seconds are no failure: a node is missed after
+# 40 s.
 set -u
 # With the cgroup driver of systemd a UID has no dashes.
 spared="$* $(echo "$*" | tr - _)"
 
-# Whether the process in that directory is to be held.
+# Whether the process in this directory is to be stopped.
 is_other() {
     name= cgroup=
-    # It may have ended in between.
+    # The process may have ended by now.
     { read -r name < "$1/comm" && read -r cgroup < "$1/cgroup"; } 2> /dev/null
     [ "$name" = kubelet ] && return
     case $cgroup in *kubepods*) ;; *) return 1 ;; esac
@@ -24,7 +24,7 @@ others() {
     done
 }
 
-# How many of these processes do not run; state, after the name in parentheses, is `T` then.
+# How many of these processes are stopped: their state, after the name in parentheses, is `T`.
 stopped() {
     count=0
     for process; do
@@ -37,7 +37,7 @@ stopped() {
 
 while read -r seconds; do
     others=$(others)
-    # Before they are stopped: whatever becomes of this shell, they go on.
+    # Started before they are stopped, so that they go on even if this shell is killed.
     { sleep "$seconds"; kill -CONT $others; echo over; } 2> /dev/null &
     kill -STOP $others 2> /dev/null
     echo "held $(stopped $others)"

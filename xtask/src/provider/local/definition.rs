@@ -1,21 +1,11 @@
-//! Provider `local`: two real Kubernetes clusters, one container each.
-
-pub(crate) mod addresses;
-mod capabilities;
-pub(crate) mod engine;
-pub(crate) mod node;
-
-pub(crate) use capabilities::socket_exists;
+//! The declaration of the clusters: `fixtures/clusters/local.toml`.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::paths;
 
-/// Name of the provider in the testbed record.
-pub(crate) const NAME: &str = "local";
-
-/// `fixtures/clusters/local.toml`.
+/// The clusters that `up` makes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Definition {
@@ -36,8 +26,17 @@ pub(crate) struct ClusterDefinition {
 }
 
 impl Definition {
+    /// Reads the declaration.
+    ///
+    /// # Errors
+    /// Where it is missing or malformed, with the line at fault.
     pub(crate) fn read() -> Result<Self> {
         let path = paths::fixture("clusters/local.toml");
         toml::from_str(&paths::read(&path)?).with_context(|| format!("{} is malformed", path.display()))
+    }
+
+    /// The names of the clusters.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.cluster.iter().map(|cluster| cluster.name.as_str()).collect()
     }
 }

@@ -17,7 +17,7 @@ const TOKEN: &str = "eyJhbGciOi";
 
 /// `text` without private keys (as PEM, also inside JSON or YAML, and in base64) and without signed tokens. Whatever
 /// else says [`MARK`] says it in lower case afterwards, so that an archive is proved clean by one search.
-pub(super) fn redact(text: &str) -> Cow<'_, str> {
+pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     let mut text = pem_blocks(text);
     for mark in ENCODED_MARKS {
         text = replace_runs(text, mark, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));

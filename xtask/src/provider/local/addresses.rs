@@ -1,0 +1,170 @@
+//! Addresses on the container network. The engine hands out addresses in the order in which containers start. A
+//! cluster's certificates and remote secrets need addresses that never change, so nodes take their own.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
+
+/// File that lists the candidate subnets.
+const DECLARATION: &str = "fixtures/clusters/local.toml";
+
+/// The addresses of one node, as they are written into its container. They are part of the node's specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeAddresses {
+    /// Of the node itself.
+    pub(crate) node: String,
+    /// Of the ingress gateway's service.
+    pub(crate) ingress: String,
+    /// Of the east-west gateway's service.
+    pub(crate) eastwest: String,
+    /// Length of the subnet's prefix.
+    pub(crate) prefix: u8,
+}
+
+/// The two halves of the container network's subnet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Halves {
+    /// Nodes take their addresses from this half.
+    nodes: Ipv4Net,
+    /// The engine assigns addresses of this half.
+    pub(crate) engine: Ipv4Net,
+    prefix: u8,
+}
+
+impl Halves {
+    /// Halves the subnet.
+    ///
+    /// # Errors
+    /// Where the subnet holds a single address.
+    pub(crate) fn of(subnet: Ipv4Net) -> Result<Self> {
+        let prefix = subnet.prefix_len();
+        let mut halves = subnet.subnets(prefix + 1).with_context(|| format!("{subnet} holds a single address"))?;
+        let halves = halves.next().zip(halves.next()).with_context(|| format!("{subnet} has no halves"))?;
+        Ok(Self { nodes: halves.0, engine: halves.1, prefix })
+    }
+
+    /// Addresses of the node with this number, counted from 0.
+    ///
+    /// # Errors
+    /// Where the subnet is too small for so many nodes.
+    pub(crate) fn node(self, number: usize) -> Result<NodeAddresses> {
+        let base = number.checked_add(1).and_then(|count| count.checked_mul(10));
+        let host = |offset: usize| {
+            let host = base.and_then(|base| u32::try_from(base.checked_add(offset)?).ok());
+            let address = host.and_then(|host| u32::from(self.nodes.network()).checked_add(host)).map(Ipv4Addr::from);
+            let address = address.filter(|address| self.nodes.contains(address));
+            let address = address.with_context(|| {
+                format!("{} is too small for node {}: list a larger subnet in {DECLARATION}", self.nodes, number + 1)
+            })?;
+            anyhow::Ok(address.to_string())
+        };
+        Ok(NodeAddresses { node: host(0)?, ingress: host(1)?, eastwest: host(2)?, prefix: self.prefix })
+    }
+}
+
+/// Reads a subnet.
+///
+/// # Errors
+/// Where the text is no subnet such as `10.0.0.0/24`.
+pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
+    let subnet: Ipv4Net = text.parse().with_context(|| format!("`{text}` is not a subnet such as 10.0.0.0/24"))?;
+    ensure!(subnet == subnet.trunc(), "`{text}` is not a subnet: the subnet of that address is {}", subnet.trunc());
+    Ok(subnet)
+}
+
+/// The first of `candidates` that overlaps none of this machine's routes.
+///
+/// # Errors
+/// Where all of them are in use, with the routes at fault.
+pub(crate) fn free(candidates: &[String]) -> Result<Ipv4Net> {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    pick(candidates, &routes)
+}
+
+fn pick(candidates: &[String], routes: &str) -> Result<Ipv4Net> {
+    let used = routes_of(routes);
+    let mut clashes = Vec::new();
+    for candidate in candidates {
+        let subnet = parse(candidate)?;
+        match used.iter().find(|route| overlap(route.subnet, subnet)) {
+            None => return Ok(subnet),
+            Some(Route { subnet, interface }) => clashes.push(format!("{candidate} by {subnet} on {interface}")),
+        }
+    }
+    bail!(
+        "every address range for the container network is in use ({}): add a free one to `networks` in {DECLARATION}",
+        clashes.join(", ")
+    )
+}
+
+/// Of two subnets, either one contains the other or they share no address.
+fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+/// A route of this machine.
+struct Route {
+    subnet: Ipv4Net,
+    interface: String,
+}
+
+/// The routes in the format of `/proc/net/route`, without the default one.
+fn routes_of(text: &str) -> Vec<Route> {
+    let little_endian = |hex: &str| u32::from_str_radix(hex, 16).ok().map(u32::swap_bytes);
+    let lines = text.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let address = Ipv4Addr::from(little_endian(fields.get(1)?)?);
+        let mask = Ipv4Addr::from(little_endian(fields.get(7)?)?);
+        let subnet = Ipv4Net::with_netmask(address, mask).ok()?;
+        Some(Route { subnet, interface: (*fields.first()?).to_owned() })
+    });
+    lines.filter(|route| route.subnet.prefix_len() > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: &str = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                          eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                          vpn0\t0000E70A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+
+    #[test]
+    fn a_range_that_a_route_uses_is_passed_over() {
+        let candidates = ["10.231.0.0/24".to_owned(), "10.232.0.0/24".to_owned()];
+        assert_eq!(pick(&candidates, ROUTES).unwrap().to_string(), "10.232.0.0/24");
+        let error = pick(&candidates[..1], ROUTES).unwrap_err().to_string();
+        assert!(error.contains("10.231.0.0/16 on vpn0"), "{error}");
+    }
+
+    #[test]
+    fn a_route_inside_a_candidate_counts_as_well() {
+        let error = pick(&["10.0.0.0/8".to_owned()], ROUTES).unwrap_err().to_string();
+        assert!(error.contains("10.0.0.0/8 by 10.231.0.0/16"), "{error}");
+    }
+
+    #[test]
+    fn nodes_and_the_engine_take_from_different_halves() {
+        let halves = Halves::of(parse("10.231.0.0/24").unwrap()).unwrap();
+        assert_eq!(halves.engine.to_string(), "10.231.0.128/25");
+        let second = halves.node(1).unwrap();
+        let addresses = (second.node.as_str(), second.ingress.as_str(), second.eastwest.as_str(), second.prefix);
+        assert_eq!(addresses, ("10.231.0.20", "10.231.0.21", "10.231.0.22", 24));
+        let error = halves.node(12).unwrap_err().to_string();
+        assert!(error.contains("10.231.0.0/25 is too small for node 13"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_subnet_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("10.231.0.0/33", "such as"),
+            ("here", "such as"),
+            ("10.231.0.7/24", "the subnet of that address is 10.231.0.0/24"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains(reason), "{error}");
+        }
+        assert!(Halves::of(parse("10.0.0.1/32").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,27 @@
+//! Provider `local`: Kubernetes clusters in containers on this machine.
+
+mod addresses;
+mod capabilities;
+mod definition;
+mod dump;
+mod engine;
+mod hold;
+mod image;
+mod node;
+mod observe;
+mod prerequisites;
+mod removal;
+mod up;
+
+pub(crate) use definition::Definition;
+pub(crate) use dump::{collect, collect_node};
+pub(crate) use engine::Engine;
+pub(crate) use hold::Held;
+pub(crate) use node::{container_of, kubeconfig_of};
+pub(crate) use observe::{state, usage};
+pub(crate) use prerequisites::ensure as ensure_prerequisites;
+pub(crate) use removal::remove;
+pub(crate) use up::Local;
+
+/// Name of the provider in the testbed record.
+pub(crate) const NAME: &str = "local";

@@ -1,0 +1,93 @@
+//! The parts of a testbed: all of them, or what an unfinished `up` left. For commands that matter most when the testbed
+//! is broken.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use meshproof::record::{self, Record};
+
+use crate::paths;
+use crate::provider::{KnownCluster, Provider};
+
+/// Directory in the testbed's own that `up` makes before anything else.
+const SECRETS: &str = "secrets";
+
+/// A testbed, as far as it goes.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    /// Its directory.
+    pub(super) directory: PathBuf,
+    /// Its record, or why there is none that can be used.
+    pub(super) record: Result<Record, String>,
+    /// Who made its clusters.
+    pub(super) provider: Provider,
+    /// Its clusters, in the order of the record or, without one, of the provider's declaration.
+    pub(super) clusters: Vec<KnownCluster>,
+}
+
+impl Inventory {
+    /// Finds the testbed.
+    ///
+    /// # Errors
+    /// Where there is none, in one line that names the command that makes one, or where its provider is unknown.
+    pub(super) fn find() -> Result<Self> {
+        Self::find_in(paths::testbed())
+    }
+
+    fn find_in(directory: PathBuf) -> Result<Self> {
+        match Record::read(&directory) {
+            Ok(record) => {
+                let provider = Provider::of(&record)?;
+                let clusters = record.clusters.iter().map(|cluster| provider.recorded(&directory, cluster)).collect();
+                Ok(Self { directory, record: Ok(record), provider, clusters })
+            }
+            Err(_) if !directory.join(SECRETS).is_dir() => {
+                bail!("no testbed at {}: run `cargo xtask testbed up`", directory.display())
+            }
+            Err(error) => {
+                let reason = match error {
+                    record::Error::NoTestbed { .. } => "`up` has not finished, there is no testbed.json".into(),
+                    other => other.to_string(),
+                };
+                let provider = Provider::OF_UNFINISHED;
+                let clusters = provider.unfinished(&directory)?;
+                Ok(Self { directory, record: Err(reason), provider, clusters })
+            }
+        }
+    }
+
+    /// The cluster `name`.
+    ///
+    /// # Errors
+    /// Where there is none of that name; the error names those that there are.
+    pub(super) fn cluster(&self, name: &str) -> Result<&KnownCluster> {
+        let Some(cluster) = self.clusters.iter().find(|cluster| cluster.name == name) else {
+            let known: Vec<&str> = self.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+            bail!("there is no cluster `{name}` in the testbed; its clusters are {}", known.join(", "));
+        };
+        Ok(cluster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_is_no_testbed_and_the_error_is_one_line_that_names_the_command() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Inventory::find_in(directory.path().to_owned()).unwrap_err().to_string();
+        assert!(error.contains("cargo xtask testbed up") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn an_unfinished_testbed_has_clusters_and_one_that_it_has_not_is_refused_with_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(SECRETS)).unwrap();
+        let inventory = Inventory::find_in(directory.path().to_owned()).unwrap();
+        assert!(inventory.record.is_err());
+        assert_eq!(inventory.cluster("cluster1").unwrap().nodes, ["meshproof-cluster1"]);
+        let error = inventory.cluster("cluster9").unwrap_err().to_string();
+        assert!(error.contains("`cluster9`") && error.contains("cluster1, cluster2"), "{error}");
+    }
+}
