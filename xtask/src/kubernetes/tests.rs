@@ -1,0 +1,92 @@
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use kube::client::Body;
+
+use super::*;
+
+fn deployment(generation: i64, observed: i64, available: i32) -> serde_json::Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d", "namespace": "n", "generation": generation, "resourceVersion": "1"},
+        "spec": {"replicas": 2, "selector": {}, "template": {}},
+        "status": {
+            "observedGeneration": observed, "replicas": 2, "updatedReplicas": 2, "availableReplicas": available,
+        },
+    })
+}
+
+#[test]
+fn a_deployment_is_available_once_every_replica_of_its_newest_generation_is() {
+    let judged = |value| availability(Some(&serde_json::from_value(value).unwrap()));
+    assert_eq!(judged(deployment(2, 2, 2)), Seen::Yes(()));
+    assert_eq!(judged(deployment(2, 2, 1)), Seen::NotYet("1 of 2 available".into()));
+    assert!(matches!(judged(deployment(2, 1, 2)), Seen::NotYet(_)), "the newest template is not seen yet");
+    assert_eq!(availability(None), Seen::NotYet("no such deployment".into()));
+}
+
+/// A cluster whose API server lists `listed`, refuses the first watch, tells the second of `changed`, and the later
+/// ones of nothing.
+fn cluster(listed: serde_json::Value, changed: serde_json::Value) -> Client {
+    let watches = AtomicUsize::new(0);
+    let answer = move |request: http::Request<Body>| {
+        let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let (status, body) = match watch.then(|| watches.fetch_add(1, Ordering::Relaxed)) {
+            None => (
+                200,
+                json!({
+                    "apiVersion": "apps/v1",
+                    "kind": "DeploymentList",
+                    "metadata": {"resourceVersion": "1"},
+                    "items": [listed],
+                }),
+            ),
+            Some(0) => (500, json!({"kind": "Status", "status": "Failure", "message": "no", "code": 500})),
+            Some(1) => (200, json!({"type": "MODIFIED", "object": changed})),
+            Some(_) => return std::future::pending().left_future(),
+        };
+        let body = Body::from(format!("{body}\n").into_bytes());
+        let response = http::Response::builder().status(status).body(body).unwrap();
+        std::future::ready(Ok::<_, Infallible>(response)).right_future()
+    };
+    Client::new(tower::service_fn(answer), "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_seen_by_a_watch_that_begins_again_after_it_was_refused() {
+    let client = cluster(deployment(1, 1, 0), deployment(1, 1, 2));
+    let api: Api<Deployment> = Api::namespaced(client, "n");
+    watch_until(api, "d", "it".into(), Duration::from_secs(10), availability).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_come_in_time_is_reported_with_what_was_seen_last() {
+    let client = cluster(deployment(1, 1, 0), deployment(1, 1, 1));
+    let api: Api<Deployment> = Api::namespaced(client, "n");
+    let waited = watch_until(api, "d", "two replicas".into(), Duration::from_secs(2), availability).await;
+    let error = waited.unwrap_err().to_string();
+    assert!(error.contains("two replicas") && error.contains("1 of 2 available"), "{error}");
+}
+
+fn pod(phase: &str, ready: bool, started: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "pod"},
+        "status": {"phase": phase, "containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "restartCount": 0, "ready": ready,
+            "state": {"running": {"startedAt": started}},
+        }]},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_pod_that_was_ready_before_the_restart_is_not_running_again() {
+    let since = 1_000_000_000; // 2001-09-09T01:46:40Z
+    assert!(runs_since(&pod("Running", true, "2001-09-09T01:46:41Z"), since));
+    assert!(!runs_since(&pod("Running", true, "2001-09-09T01:46:39Z"), since), "started before the restart");
+    assert!(!runs_since(&pod("Running", false, "2001-09-09T01:46:41Z"), since), "not ready");
+    assert!(!runs_since(&Pod::default(), since), "no status");
+    assert!(runs_since(&pod("Succeeded", false, "2001-09-09T01:46:39Z"), since), "it is not meant to run");
+}
