@@ -30,8 +30,6 @@
 //! ```
 
 #[cfg(feature = "suites")]
-pub mod boutique;
-#[cfg(feature = "suites")]
 pub mod cluster;
 #[cfg(feature = "suites")]
 pub mod compare;

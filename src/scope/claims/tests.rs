@@ -28,6 +28,7 @@ fn exchange(outcome: Outcome) -> Exchange {
         local_address: Some("192.168.0.9:55000".into()),
         remote_address: None,
         who,
+        served_by: None,
         tls: None,
         elapsed_us: 1,
     };
@@ -35,7 +36,7 @@ fn exchange(outcome: Outcome) -> Exchange {
 }
 
 fn answer() -> Exchange {
-    exchange(Outcome::Answered { status: Some(200) })
+    exchange(Outcome::http(200))
 }
 
 #[tokio::test]
@@ -264,9 +265,9 @@ async fn a_failure_says_everything_needed_to_go_on() {
       from      naked pinnacle/probe-0 in cluster1
       to        192.168.0.7:8080 over http1
       expected  reset after the request
-      seen      answered with status 200 by pinnacle/probe-0 in cluster1
+      seen      answered with HTTP status 200 by pinnacle/probe-0 in cluster1
       evidence  connection from 192.168.0.9:55000, nonce 0123456789ab
-                control: naked pinnacle/probe-0 in cluster1 → 192.168.0.7:8080 over http1: answered with status 200
+                control: naked pinnacle/probe-0 in cluster1 → 192.168.0.7:8080 over http1: answered with HTTP status 200
       run next  kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle exec probe-0 -c probe -- /probe dial '[{"id":"http1/cluster1","protocol":"http1","host":"192.168.0.7","port":8080,"timeout_ms":8000,"nonce":"0123456789ab"}]'
                 kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle logs probe-0 -c istio-proxy --since=10m
                 istioctl --kubeconfig /testbed/kubeconfig --context cluster1 proxy-config listeners probe-0.pinnacle --port 15006
