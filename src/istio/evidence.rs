@@ -19,7 +19,7 @@ use crate::probe::{Exchange, Vantage};
 /// Proxies flush their logs every second, and log TCP when a connection ends.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
-/// Bound on reading logs once: one that is not handed out must not use up the time of every other look.
+/// Bound on reading logs once: one that is not handed out must not use up the time of the other attempts.
 const READ_BOUND: Duration = Duration::from_secs(5);
 
 /// One line of a proxy's access log.

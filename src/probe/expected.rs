@@ -13,8 +13,8 @@ pub enum Expected {
     Reset,
     /// The connection is ended by the peer, by reset or in an orderly way, before any TLS is spoken.
     EndedBeforeTls,
-    /// The connection is ended by the peer, by reset or in an orderly way, once something has been sent and before an answer: how
-    /// a proxy refuses a caller where no protocol has a word for it.
+    /// The connection is ended by the peer, by reset or in an orderly way, once something has been sent and before an
+    /// answer: how a proxy refuses a caller where no protocol has a word for it.
     EndedBeforeAnswer,
     /// TLS is ended with one of these alerts.
     Alert(&'static [u8]),

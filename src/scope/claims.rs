@@ -18,8 +18,8 @@ pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &
         .with_commands(commands(exchange, Some(destination)))
 }
 
-/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has to be dialled
-/// from the same vantage to the same host and port: otherwise the claim fails.
+/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has
+/// to be dialled from the same vantage to the same host and port: otherwise the claim fails.
 ///
 /// ```compile_fail,E0061
 /// # use meshproof::probe::{Exchange, Expected};
@@ -187,7 +187,8 @@ pub fn refused_by_certificate(
     with_server_of_control(claim, control, destination, trust)
 }
 
-/// Adds to a claim who the server of its control, a raw handshake, proved to be; another than `destination` fails the claim.
+/// Adds to a claim who the server of its control, a raw handshake, proved to be; another than `destination` fails the
+/// claim.
 #[must_use]
 pub fn with_server_of_control(claim: Claim, control: &Exchange, destination: &Workload, trust: &Trust) -> Claim {
     match server(control, destination, trust) {

@@ -1,8 +1,8 @@
 //! The online boutique, across both clusters: a person can shop in it, and every service reaches those that it calls.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`), in either layout. Verdicts are recorded in
-//! `target/meshproof/boutique/report.json`, pictures beside it. Tests that change what others rely on – policies, replicas –
-//! have the application to themselves (`file_serial`); the others share it (`file_parallel`).
+//! `target/meshproof/boutique/report.json`, pictures beside it. Tests that change what others rely on – policies,
+//! replicas – have the application to themselves (`file_serial`); the others share it (`file_parallel`).
 
 mod browser;
 mod load;

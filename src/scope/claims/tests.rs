@@ -86,6 +86,41 @@ async fn an_answer_from_another_pod_is_not_the_one_claimed() {
     assert_eq!(nobody.verdict(), Judgement::Fail);
 }
 
+#[tokio::test]
+async fn a_service_that_is_no_probe_is_known_by_what_it_says_of_itself() {
+    let destination = crate::cluster::tests::workload();
+    let claim = |served_by: Option<&str>| {
+        let mut exchange = answer();
+        (exchange.report.who, exchange.report.served_by) = (None, served_by.map(str::to_owned));
+        answered("a", "r", &exchange, &destination)
+    };
+    assert_eq!(claim(Some("cluster1/probe-0")).verdict(), Judgement::Pass);
+    let other = claim(Some("cluster2/probe-0"));
+    assert_eq!(other.verdict(), Judgement::Fail);
+    assert!(other.to_string().contains("cluster2/probe-0 answered instead of"), "{other}");
+    assert_eq!(claim(None).verdict(), Judgement::Fail, "it does not say");
+}
+
+#[tokio::test]
+async fn the_server_of_a_control_must_be_the_destination() {
+    let (trust, minters) = crate::identity::trust::tests::mesh();
+    let destination = workload_of("cluster1");
+    let issued_by = |cluster: usize| {
+        let minted = minters[cluster].mint(&destination.spiffe_id(trust.domain()), Validity::Now).unwrap();
+        let mut control = answer();
+        control.report.tls = Some(TlsSeen { peer_chain_pem: minted.chain_pem, ..TlsSeen::default() });
+        control
+    };
+    let verdict = |control: &Exchange| {
+        let refused = exchange(Outcome::Reset { phase: Phase::Response });
+        let claim = denied("plaintext", "r", &refused, Expected::Reset, control, None);
+        with_server_of_control(claim, control, &destination, &trust).verdict()
+    };
+    assert_eq!(verdict(&issued_by(0)), Judgement::Pass);
+    assert_eq!(verdict(&issued_by(1)), Judgement::Fail, "another cluster's issuer");
+    assert_eq!(verdict(&answer()), Judgement::Fail, "no handshake");
+}
+
 /// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
 fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange)) -> Claim {
     let both = || vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -127,8 +127,8 @@ pub(crate) async fn needed(shop: Shop<'_>) -> Result<Vec<Call>> {
     calls(shop, wanted.into()).await
 }
 
-/// Calls from inside the pod of the caller. Those that it is configured to call are called where its own environment says,
-/// others by the names of the testbed's layout.
+/// Calls from inside the pod of the caller. Those that it is configured to call are called where its own environment
+/// says, others by the names of the testbed's layout.
 ///
 /// # Errors
 /// `NoPod` where the caller is not there, `Exec` where it does not report on each, in a form that can be

@@ -121,8 +121,8 @@ impl Edge {
         })
     }
 
-    /// That another than the callee answered. Redis, which does not speak HTTP, does not say who it is; the certificate at its end
-    /// does.
+    /// That another than the callee answered. Redis, which does not speak HTTP, does not say who it is; the certificate
+    /// at its end does.
     fn fault_of_callee(&self) -> Option<String> {
         let (exchange, callee) = (&self.call.exchange, &self.callee);
         let by = exchange.report.served_by.as_deref();

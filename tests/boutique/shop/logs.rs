@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use meshproof::Workload;
 use meshproof::cluster::{Error, Result};
 use meshproof::istio::{AccessEntry, Ends, logged, read_until};
-use meshproof::probe::Exchange;
+use meshproof::probe::{Dial, Exchange};
 
 use super::Shop;
 use super::calls::Call;
@@ -86,16 +86,19 @@ impl Logs {
         Some(Ends { source: source.clone(), destination: destination.clone() })
     }
 
-    /// The callee's proxy's account of a call that an authorization policy refused: of a caller of this identity and, where it is
-    /// HTTP, of this request. Behind a gateway, addresses do not tell whose connection it was.
+    /// The callee's proxy's account of a call that an authorization policy refused.
     pub(super) fn denial_of(&self, call: &Call, trust_domain: &str) -> Option<&AccessEntry> {
-        let identity = call.pod.spiffe_id(trust_domain).to_string();
-        let dial = &call.exchange.dial;
-        self.0.get(call.callee())?.iter().find(|entry| {
-            let is_of_request = !dial.protocol.is_http() || entry.is_of_request(&dial.nonce);
-            is_of_request && entry.is_denied_by_policy() && entry.get("downstream_peer_uri_san") == Some(&identity)
-        })
+        denial(self.0.get(call.callee())?, &call.pod.spiffe_id(trust_domain).to_string(), &call.exchange.dial)
     }
+}
+
+/// The line of a dial by this identity that an authorization policy refused. Behind a gateway, addresses do not tell
+/// whose connection it was: the identity does, and the request's id where it is HTTP.
+fn denial<'a>(lines: &'a [AccessEntry], identity: &str, dial: &Dial) -> Option<&'a AccessEntry> {
+    lines.iter().find(|entry| {
+        let is_of_request = !dial.protocol.is_http() || entry.is_of_request(&dial.nonce);
+        is_of_request && entry.is_denied_by_policy() && entry.get("downstream_peer_uri_san") == Some(identity)
+    })
 }
 
 #[cfg(test)]
@@ -143,5 +146,24 @@ mod tests {
         assert!(!found(&logs("10.0.0.1:2001", "0123456789ab"), Protocol::Tcp), "another connection");
         assert!(found(&logs("10.9.9.9:1", "0123456789ab"), Protocol::Grpc));
         assert!(!found(&logs("10.0.0.1:2000", "ba9876543210"), Protocol::Grpc), "another request");
+    }
+
+    #[test]
+    fn a_denial_is_known_by_who_called_and_by_its_request() {
+        let line = |identity: &str, request: &str, details: &str| {
+            entry(json!({
+                "downstream_remote_address": "10.9.9.9:1", "downstream_peer_uri_san": identity, "request_id": request,
+                "response_code_details": details,
+            }))
+        };
+        let (caller, request, denied) = ("spiffe://a", "0123456789ab", "rbac_access_denied_matched_policy[none]");
+        let found = |line: AccessEntry, protocol| denial(&[line], caller, &exchange(protocol).dial).is_some();
+        assert!(found(line(caller, request, denied), Protocol::Grpc));
+        assert!(found(line(caller, "-", denied), Protocol::Tcp));
+        for protocol in [Protocol::Grpc, Protocol::Tcp] {
+            assert!(!found(line("spiffe://b", request, denied), protocol), "another caller");
+            assert!(!found(line(caller, request, "via_upstream"), protocol), "served");
+        }
+        assert!(!found(line(caller, "ba9876543210", denied), Protocol::Grpc), "another request");
     }
 }

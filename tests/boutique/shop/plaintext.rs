@@ -13,9 +13,9 @@ use meshproof::{Error, Result, Scope, Workload};
 use super::calls::{Call, needed};
 use super::{FRONTEND, Shop};
 
-/// Sends each service of the application a request in plaintext, and the same request with a certificate that the mesh issued: both
-/// from the naked probe of its cluster to its own port. Claims that its proxy resets the first, while the second is answered. The
-/// proxies must have the evidence log on.
+/// Sends each service of the application a request in plaintext, and the same request with a certificate that the mesh
+/// issued: both from the naked probe of its cluster to its own port. Claims that its proxy resets the first, while the
+/// second is answered. The proxies must have the evidence log on.
 ///
 /// # Errors
 /// Where a pod is missing, no certificate is issued or a log cannot be read.

@@ -1,4 +1,5 @@
-//! The calls that the application has no need of: each is answered where no policy forbids it, and refused under least privilege.
+//! The calls that the application has no need of: each is answered where no policy forbids it, and refused under least
+//! privilege.
 
 use std::time::Instant;
 
@@ -37,8 +38,8 @@ pub(crate) struct Stranger {
     account: Option<AccessEntry>,
 }
 
-/// Makes the calls of `before`, which were made without policies, once more under them, and finds what the callees' proxies say.
-/// The proxies must have the evidence log on.
+/// Makes the calls of `before`, which were made without policies, once more under them, and finds what the callees'
+/// proxies say. The proxies must have the evidence log on.
 ///
 /// # Errors
 /// As [`strangers`]; where a log cannot be read.

@@ -8,8 +8,8 @@ use meshproof::{Error, Result, Testbed};
 
 use super::{Card, Page, Shopper};
 
-/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and one for
-/// the way.
+/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and
+/// one for the way.
 pub(crate) const PROMISE: Duration = Duration::from_secs(4);
 
 /// A way to use the shop, and the services that it cannot do without.
