@@ -21,16 +21,14 @@
 //!         let plaintext = dial("http1", Protocol::Http1, &meshed.address, 8080);
 //!         let control = handshake("control", (&meshed.address, 8080), None, Some(&certificate), Protocol::Http1);
 //!         let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
-//!         let owed = "a STRICT namespace takes no plaintext";
-//!         scope.claim(claims::denied("plaintext", owed, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));
+//!         let requirement = "a STRICT namespace takes no plaintext";
+//!         scope.claim(claims::denied("plaintext", requirement, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));
 //!         Ok(())
 //!     })
 //!     .await
 //! }
 //! ```
 
-#[cfg(feature = "suites")]
-pub mod boutique;
 #[cfg(feature = "suites")]
 pub mod cluster;
 #[cfg(feature = "suites")]

@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 mod awake;
+mod chromium;
 
 pub use awake::Awake;
+pub use chromium::{CHROME_VARIABLE, chromium};
 
 /// Processor flags that change what is measured: those that the treatments and the TLS libraries choose their code by.
 const FLAGS: [&str; 14] = [

@@ -19,7 +19,7 @@ use crate::probe::{Exchange, Vantage};
 /// Proxies flush their logs every second, and log TCP when a connection ends.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
-/// Bound on reading logs once: one that is not handed out must not use up the time of every other look.
+/// Bound on reading logs once: one that is not handed out must not use up the time of the other attempts.
 const READ_BOUND: Duration = Duration::from_secs(5);
 
 /// One line of a proxy's access log.
@@ -55,6 +55,12 @@ impl AccessEntry {
     /// Whether it is of the request that its sender gave this `x-request-id`.
     pub fn is_of_request(&self, id: &str) -> bool {
         self.get("request_id").is_some_and(|logged| without_trace_reason(logged) == without_trace_reason(id))
+    }
+
+    /// Whether an authorization policy refused what it is of, as Envoy's RBAC filters say.
+    pub fn is_denied_by_policy(&self) -> bool {
+        let details = ["response_code_details", "connection_termination_details"].map(|field| self.get(field));
+        details.into_iter().flatten().any(|details| details.starts_with("rbac_access_denied"))
     }
 
     fn is(&self, field: &str, value: Option<&str>) -> bool {
@@ -199,7 +205,7 @@ pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Resu
 ///
 /// # Errors
 /// Where they could not be read even once.
-pub(crate) async fn read_until<L: Default>(
+pub async fn read_until<L: Default>(
     want: &str,
     within: Duration,
     mut read: impl AsyncFnMut() -> Result<L>,
@@ -232,7 +238,7 @@ async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<Acce
 ///
 /// # Errors
 /// Where the log cannot be read.
-pub(crate) async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
+pub async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
     let log = workload.cluster.logs(workload.proxy_container(), within + Duration::from_secs(1)).await?;
     Ok(log.lines().filter_map(AccessEntry::parse).collect())
 }
@@ -255,6 +261,7 @@ mod tests {
             local_address: Some("192.168.0.9:55000".into()),
             remote_address: None,
             who: Some(who),
+            served_by: None,
             tls: None,
             elapsed_us: 1,
         };
@@ -324,6 +331,19 @@ mod tests {
         assert!(line("192.168.0.9:55000", "NR").turns_away(&refused));
         assert!(!line("192.168.0.9:55000", "-").turns_away(&refused), "served");
         assert!(!line("192.168.0.9:55001", "NR").turns_away(&refused), "another's");
+    }
+
+    #[test]
+    fn a_denial_by_a_policy_is_told_from_every_other_end() {
+        let logged = |field: &str, details: &str| entry(json!({ "downstream_remote_address": "a", field: details }));
+        assert!(logged("response_code_details", "rbac_access_denied_matched_policy[none]").is_denied_by_policy());
+        assert!(
+            logged("connection_termination_details", "rbac_access_denied_matched_policy[none]").is_denied_by_policy()
+        );
+        for other in ["via_upstream", "no_healthy_upstream", "-"] {
+            assert!(!logged("response_code_details", other).is_denied_by_policy(), "{other}");
+        }
+        assert!(!logged("path", "rbac_access_denied").is_denied_by_policy(), "what the caller says");
     }
 
     #[test]

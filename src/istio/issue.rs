@@ -7,6 +7,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use meshproof_probe::dial::grpc;
+use prost::Message;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -20,10 +21,28 @@ use crate::record::{ControlPlane, Istio};
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
 /// How long the certificate is to be valid.
-const LIFETIME: Duration = Duration::from_secs(3_600);
+const LIFETIME_SECONDS: i64 = 3_600;
 
 /// Bound on the whole of it.
 const BOUND: Duration = Duration::from_secs(15);
+
+/// `IstioCertificateRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct CertificateRequest {
+    /// PEM.
+    #[prost(string, tag = "1")]
+    csr: String,
+    #[prost(int64, tag = "3")]
+    validity_seconds: i64,
+}
+
+/// `IstioCertificateResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct CertificateResponse {
+    /// PEM, one certificate each, the leaf first.
+    #[prost(string, repeated, tag = "1")]
+    chain: Vec<String>,
+}
 
 /// A certificate for the identity of `workload`, issued by istiod of the workload's cluster.
 ///
@@ -37,8 +56,7 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
     let asking = async {
         let token = token(workload).await?;
         let stream = connect(cluster, testbed.trust.roots()).await?;
-        // IstioCertificateRequest: csr = 1, validity_duration = 3, in seconds.
-        let message = [grpc::field(1, request.as_bytes()), grpc::varint_field(3, LIFETIME.as_secs())].concat();
+        let message = CertificateRequest { csr: request, validity_seconds: LIFETIME_SECONDS };
         let bearer = format!("Bearer {token}");
         let metadata = [("authorization", bearer.as_str()), ("clusterid", cluster.name())];
         let reply =
@@ -46,13 +64,8 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
         reply.map_err(|error| format!("its certificate service says: {error}"))
     };
     let reply = tokio::time::timeout(BOUND, asking).await;
-    let reply = reply.map_err(|_| failed(format!("not done after {BOUND:?}")))?.map_err(failed)?;
-    // IstioCertificateResponse: cert_chain = 1, repeated, leaf first.
-    let mut chain_pem = String::new();
-    for certificate in grpc::fields(&reply, 1) {
-        chain_pem.push_str(String::from_utf8_lossy(certificate).trim_end());
-        chain_pem.push('\n');
-    }
+    let reply: CertificateResponse = reply.map_err(|_| failed(format!("not done after {BOUND:?}")))?.map_err(failed)?;
+    let chain_pem: String = reply.chain.iter().map(|certificate| format!("{}\n", certificate.trim_end())).collect();
     if chain_pem.is_empty() {
         return Err(failed("its reply holds no certificate".into()));
     }
@@ -94,4 +107,17 @@ async fn connect(
     let name = ServerName::try_from(server_name.clone()).map_err(|error| error.to_string())?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|error| format!("TLS to {}: {error}", istiod.pod))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_have_the_field_numbers_of_istios_certificate_service() {
+        let request = CertificateRequest { csr: "c".into(), validity_seconds: 3_600 };
+        assert_eq!(request.encode_to_vec(), b"\x0a\x01c\x18\x90\x1c");
+        let response = CertificateResponse::decode(b"\x0a\x04leaf\x0a\x0cintermediate".as_slice()).unwrap();
+        assert_eq!(response.chain, ["leaf", "intermediate"]);
+    }
 }

@@ -8,7 +8,7 @@ mod issue;
 
 pub use endpoints::{Endpoint, await_endpoint, endpoints};
 pub use error::{Error, Result};
-pub use evidence::{AccessEntry, Ends, both_ends, turned_away};
-pub(crate) use evidence::{Side, logged, read_until};
+pub(crate) use evidence::Side;
+pub use evidence::{AccessEntry, Ends, both_ends, logged, read_until, turned_away};
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use issue::issue;

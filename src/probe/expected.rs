@@ -13,8 +13,23 @@ pub enum Expected {
     Reset,
     /// The connection is ended by the peer, by reset or in an orderly way, before any TLS is spoken.
     EndedBeforeTls,
+    /// The connection is ended by the peer, by reset or in an orderly way, once something has been sent and before an
+    /// answer: how a proxy refuses a caller where no protocol has a word for it.
+    EndedBeforeAnswer,
     /// TLS is ended with one of these alerts.
     Alert(&'static [u8]),
+    /// Nothing listens there.
+    Refused,
+    /// An HTTP answer has this status, which is not the right one.
+    Http(u16),
+    /// A gRPC answer has this status, which is not the right one.
+    Grpc(u16),
+}
+
+/// gRPC statuses by which a call is refused.
+pub mod grpc {
+    /// `PERMISSION_DENIED`.
+    pub const PERMISSION_DENIED: u16 = 7;
 }
 
 /// Alerts that may refuse a client certificate, by what is wrong with it.
@@ -41,10 +56,15 @@ impl Expected {
         match (self, outcome) {
             (Self::Answered, Outcome::Answered { .. })
             | (Self::Reset, Outcome::Reset { phase: Request | Response })
-            | (Self::EndedBeforeTls, Outcome::Reset { phase: Handshake } | Outcome::Closed { phase: Handshake }) => {
-                true
-            }
+            | (Self::EndedBeforeTls, Outcome::Reset { phase: Handshake } | Outcome::Closed { phase: Handshake })
+            | (
+                Self::EndedBeforeAnswer,
+                Outcome::Reset { phase: Request | Response } | Outcome::Closed { phase: Request | Response },
+            )
+            | (Self::Refused, Outcome::Refused) => true,
             (Self::Alert(codes), Outcome::TlsAlert { code, .. }) => codes.contains(code),
+            (Self::Http(wanted), Outcome::Http { status, .. }) => wanted == *status,
+            (Self::Grpc(wanted), Outcome::Grpc { code, .. }) => wanted == *code,
             _ => false,
         }
     }
@@ -56,6 +76,10 @@ impl fmt::Display for Expected {
             Self::Answered => f.write_str("answered"),
             Self::Reset => f.write_str("reset after the request"),
             Self::EndedBeforeTls => f.write_str("ended by the peer in the TLS handshake, without a TLS answer"),
+            Self::EndedBeforeAnswer => f.write_str("ended by the peer after the request, without an answer"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::Http(status) => write!(f, "HTTP status {status}"),
+            Self::Grpc(code) => write!(f, "gRPC status {code}"),
             Self::Alert(codes) => {
                 let codes: Vec<_> = codes.iter().map(u8::to_string).collect();
                 write!(f, "TLS alert {}", codes.join(" or "))
@@ -77,20 +101,61 @@ mod tests {
             Outcome::Timeout { phase: Phase::Response },
             Outcome::Timeout { phase: Phase::Handshake },
             Outcome::Dns { reason: reason.clone() },
-            Outcome::Refused,
             Outcome::Unreachable { reason: reason.clone() },
             Outcome::Reset { phase: Phase::Connect },
             Outcome::Local { phase: Phase::Connect, reason: reason.clone() },
             Outcome::BadDial { reason: reason.clone() },
             Outcome::TlsFailed { reason: reason.clone() },
             Outcome::Malformed { reason: reason.clone() },
-            Outcome::Http { status: 503, body: reason, server: None },
+            Outcome::Http { status: 503, body: reason.clone(), server: None },
+            Outcome::Grpc { code: 14, message: reason },
         ];
-        for expected in [Expected::Answered, Expected::Reset, Expected::EndedBeforeTls, Expected::Alert(&[40, 116])] {
+        for expected in [
+            Expected::Answered,
+            Expected::Reset,
+            Expected::EndedBeforeTls,
+            Expected::EndedBeforeAnswer,
+            Expected::Alert(&[40, 116]),
+            Expected::Refused,
+            Expected::Http(403),
+            Expected::Grpc(grpc::PERMISSION_DENIED),
+        ] {
             for outcome in &nothing {
                 assert!(!expected.is_met_by(outcome), "{outcome} taken for: {expected}");
             }
         }
+    }
+
+    /// One outcome of each kind that a denial may have.
+    fn denials() -> Vec<Outcome> {
+        let (message, body) = (String::new(), String::new());
+        vec![
+            Outcome::Reset { phase: Phase::Response },
+            Outcome::Closed { phase: Phase::Response },
+            Outcome::Reset { phase: Phase::Handshake },
+            Outcome::TlsAlert { phase: Phase::Handshake, code: 116, name: String::new() },
+            Outcome::Refused,
+            Outcome::Http { status: 403, body, server: None },
+            Outcome::Grpc { code: grpc::PERMISSION_DENIED, message },
+        ]
+    }
+
+    #[test]
+    fn a_denial_is_met_in_its_own_way_only() {
+        let met = |expected: Expected| {
+            let denials = denials().into_iter().enumerate();
+            denials.filter(|(_, outcome)| expected.is_met_by(outcome)).map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        assert_eq!(met(Expected::Reset), [0]);
+        assert_eq!(met(Expected::EndedBeforeAnswer), [0, 1]);
+        assert_eq!(met(Expected::EndedBeforeTls), [2]);
+        assert_eq!(met(Expected::Alert(alert::NO_CERTIFICATE)), [3]);
+        assert_eq!(met(Expected::Refused), [4]);
+        assert_eq!(met(Expected::Http(403)), [5]);
+        assert_eq!(met(Expected::Http(404)), [0; 0]);
+        assert_eq!(met(Expected::Grpc(grpc::PERMISSION_DENIED)), [6]);
+        assert_eq!(met(Expected::Grpc(14)), [0; 0]);
+        assert_eq!(met(Expected::Answered), [0; 0]);
     }
 
     #[test]

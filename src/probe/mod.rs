@@ -8,9 +8,10 @@ use std::fmt;
 use std::time::Instant;
 
 pub use dials::{client_hello, dial, handshake, nonce};
-pub use expected::{Expected, alert};
+pub use expected::{Expected, alert, grpc};
 pub use meshproof_probe::{
-    Dial, DialReport, Inside, Outcome, Phase, Protocol, TlsOptions, TlsSeen, TlsVersion, WhoAmI,
+    Attempt, Dial, DialReport, Inside, Outcome, Phase, Protocol, Request, Status, TlsOptions, TlsSeen, TlsVersion,
+    WhoAmI,
 };
 pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
 

@@ -18,8 +18,8 @@ pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &
         .with_commands(commands(exchange, Some(destination)))
 }
 
-/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has to be dialled
-/// from the same vantage to the same host and port: otherwise the claim fails.
+/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has
+/// to be dialled from the same vantage to the same host and port: otherwise the claim fails.
 ///
 /// ```compile_fail,E0061
 /// # use meshproof::probe::{Exchange, Expected};
@@ -66,7 +66,8 @@ pub fn denied_by_proxy(
     match account {
         Some(account) => {
             let field = |name| account.get(name).unwrap_or("nothing");
-            let (details, reason) = (field("response_code_details"), field("downstream_transport_failure_reason"));
+            let details = ["response_code_details", "connection_termination_details"].map(field).join(", ");
+            let reason = field("downstream_transport_failure_reason");
             claim.with_evidence(format!("the destination's proxy says {details}, {reason}"))
         }
         None => claim.with_fault("the destination's proxy does not say that it turned the connection away"),
@@ -114,9 +115,11 @@ pub fn mutual_tls(
 
 /// What speaks for and against two ends' having authenticated each other.
 #[derive(Debug, Default)]
-pub(crate) struct Authenticated {
-    pub(crate) faults: Vec<String>,
-    pub(crate) evidence: Vec<String>,
+pub struct Authenticated {
+    /// What speaks against it.
+    pub faults: Vec<String>,
+    /// What each end saw of the other.
+    pub evidence: Vec<String>,
 }
 
 /// One end of a call between two proxies: which proxy, what it logged, and whom it should have met in which part.
@@ -131,11 +134,7 @@ struct End<'a> {
 
 /// Whether each proxy was who it should be and authenticated the other: by SPIFFE id, over TLS 1.2 or newer, by a
 /// certificate for the other's part in TLS that chains to a root of the mesh through an issuer of the other's cluster.
-pub(crate) fn authenticated(
-    ends: &Ends,
-    (source, destination): (&Workload, &Workload),
-    trust: &Trust,
-) -> Authenticated {
+pub fn authenticated(ends: &Ends, (source, destination): (&Workload, &Workload), trust: &Trust) -> Authenticated {
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let mut seen = Authenticated::default();
     let at_source = End {
@@ -184,12 +183,18 @@ pub fn refused_by_certificate(
     (control, destination): (&Exchange, &Workload),
     trust: &Trust,
 ) -> Claim {
-    let mut claim = denied(id, requirement, refused, alert, control, Some(destination));
+    let claim = denied(id, requirement, refused, alert, control, Some(destination));
+    with_server_of_control(claim, control, destination, trust)
+}
+
+/// Adds to a claim who the server of its control, a raw handshake, proved to be; another than `destination` fails the
+/// claim.
+#[must_use]
+pub fn with_server_of_control(claim: Claim, control: &Exchange, destination: &Workload, trust: &Trust) -> Claim {
     match server(control, destination, trust) {
-        Ok(seen) => claim = claim.with_evidence(format!("the control's server is {seen}")),
-        Err(fault) => claim = claim.with_fault(format!("the control's server is not the one that was meant: {fault}")),
+        Ok(seen) => claim.with_evidence(format!("the control's server is {seen}")),
+        Err(fault) => claim.with_fault(format!("the control's server is not the one that was meant: {fault}")),
     }
-    claim
 }
 
 /// Who the server of a raw handshake proved to be.
@@ -228,12 +233,15 @@ fn faults_of_answer(exchange: &Exchange, destination: &Workload) -> Vec<String> 
     if !exchange.outcome().is_answered() {
         return Vec::new();
     }
-    match &exchange.report.who {
-        Some(who) if who.pod == destination.pod && who.cluster == destination.cluster.name() => Vec::new(),
-        Some(who) => {
+    let right = (destination.cluster.name(), destination.pod.as_str());
+    match (&exchange.report.who, &exchange.report.served_by) {
+        (Some(who), _) if (who.cluster.as_str(), who.pod.as_str()) == right => Vec::new(),
+        (Some(who), _) => {
             vec![format!("{}/{} in {} answered instead of {destination}", who.namespace, who.pod, who.cluster)]
         }
-        None => vec!["the answer does not say whose it is".into()],
+        (None, Some(by)) if by.split_once('/') == Some(right) => Vec::new(),
+        (None, Some(by)) => vec![format!("{by} answered instead of {destination}")],
+        (None, None) => vec!["the answer does not say whose it is".into()],
     }
 }
 
@@ -275,8 +283,9 @@ fn claim(
 }
 
 fn observed(exchange: &Exchange) -> String {
-    let by = match (exchange.outcome(), &exchange.report.who) {
-        (Outcome::Answered { .. }, Some(who)) => format!(" by {}/{} in {}", who.namespace, who.pod, who.cluster),
+    let by = match (exchange.outcome(), &exchange.report.who, &exchange.report.served_by) {
+        (Outcome::Answered { .. }, Some(who), _) => format!(" by {}/{} in {}", who.namespace, who.pod, who.cluster),
+        (_, None, Some(service)) => format!(" by {service}"),
         _ => String::new(),
     };
     format!("{}{by}", exchange.outcome())

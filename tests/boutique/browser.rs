@@ -1,5 +1,6 @@
 //! The shop in a real browser: Chromium without a screen, driven as a person would, a picture of each page kept.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use chromiumoxide::error::CdpError;
 use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
-use meshproof::boutique::{PageError, chromium, cluster_of};
+use meshproof::host::chromium;
 use meshproof::record;
 use meshproof::report::{self, Claim};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
+use serde::Deserialize;
 use serial_test::file_parallel;
 
-use super::SUITE;
+use crate::SUITE;
+use crate::shop::{FRONTEND, PageError, REQUIRED, Shop};
 
 /// For one page, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[file_parallel(mesh)]
 async fn a_person_shops_in_a_browser() -> Verdict {
     Scope::run(SUITE, "a_person_shops_in_a_browser", async |scope| {
+        scope.requires([REQUIRED])?;
         let url = address(&scope.testbed)?;
         let profile = tempfile::tempdir().map_err(|error| failed(&url, error))?;
         let visit = Visit::open(&url, profile.path()).await?;
@@ -33,15 +37,21 @@ async fn a_person_shops_in_a_browser() -> Verdict {
     .await
 }
 
+/// A field of the checkout's form.
+struct Field {
+    selector: &'static str,
+    text: &'static str,
+}
+
 /// What a person types at the checkout.
-const FORM: [(&str, &str); 7] = [
-    ("#email", "someone@example.com"),
-    ("#street_address", "1600 Amphitheatre Parkway"),
-    ("#zip_code", "94043"),
-    ("#city", "Mountain View"),
-    ("#country", "United States"),
-    ("#credit_card_number", "4432 8015 6152 0454"),
-    ("#credit_card_cvv", "672"),
+const FORM: [Field; 7] = [
+    Field { selector: "#email", text: "someone@example.com" },
+    Field { selector: "#street_address", text: "1600 Amphitheatre Parkway" },
+    Field { selector: "#zip_code", text: "94043" },
+    Field { selector: "#city", text: "Mountain View" },
+    Field { selector: "#country", text: "United States" },
+    Field { selector: "#credit_card_number", text: "4432 8015 6152 0454" },
+    Field { selector: "#credit_card_cvv", text: "672" },
 ];
 
 /// The last year that the form offers: years pass, and the card must not expire.
@@ -61,8 +71,8 @@ async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
     visit.choose("#quantity", "2").await?;
     visit.press(".buy button").await?;
     scope.claim(visit.shows("03-cart", "h1", "[data-product][data-quantity='2']").await?);
-    for (field, text) in FORM {
-        visit.fill(field, text).await?;
+    for field in FORM {
+        visit.fill(field.selector, field.text).await?;
     }
     visit.choose("#credit_card_expiration_month", "1").await?;
     visit.choose("#credit_card_expiration_year", &last_year(visit).await?).await?;
@@ -78,18 +88,50 @@ async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
 
 /// Where a person would open the shop: browsers resolve names under `localhost` to their own machine.
 fn address(testbed: &Testbed) -> Result<String, Error> {
-    let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
+    let cluster = Shop::of(testbed)?.cluster_of(FRONTEND)?;
     let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
     let ingress = cluster.record().ingress_address().ok_or_else(missing)?;
     Ok(format!("http://boutique.localhost:{}", ingress.port))
 }
 
-fn failed(url: &str, error: impl std::fmt::Display) -> PageError {
+fn failed(url: &str, error: impl fmt::Display) -> PageError {
     PageError { url: url.to_owned(), reason: format!("in Chromium: {error}") }
 }
 
 /// For the pictures of a page, once that is there.
 const PICTURES: Duration = Duration::from_secs(10);
+
+/// What a page shows.
+#[derive(Debug, Deserialize)]
+struct OnPage {
+    heading: String,
+    /// How many elements there are of those looked for.
+    found: u32,
+    /// Whether nothing is wider than the window.
+    fits: bool,
+    /// Whether every picture is loaded.
+    pictures: bool,
+}
+
+impl OnPage {
+    fn is_right(&self) -> bool {
+        !self.heading.is_empty() && self.found > 0 && self.fits && self.pictures
+    }
+}
+
+impl fmt::Display for OnPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { heading, found, fits, pictures } = self;
+        write!(f, "“{heading}”, {found} found, pictures loaded: {pictures}, fits: {fits}")
+    }
+}
+
+/// A page, and a picture of it.
+struct Shown {
+    url: String,
+    seen: OnPage,
+    picture: Vec<u8>,
+}
 
 struct Visit {
     url: String,
@@ -183,33 +225,29 @@ impl Visit {
             Ok::<_, CdpError>(if loaded { Seen::Yes(()) } else { Seen::NotYet("some are not".into()) })
         });
         drop(loaded.await);
-        let seen = async {
+        let shown = async {
             let url = self.page.url().await?.unwrap_or_default();
             let script = format!(
-                "JSON.stringify([document.querySelector('{heading}')?.innerText ?? '', \
-                 document.querySelectorAll({selector:?}).length, \
-                 document.documentElement.scrollWidth <= window.innerWidth, \
-                 [...document.images].every(image => image.complete && image.naturalWidth > 0)])"
+                "({{heading: document.querySelector('{heading}')?.innerText ?? '', \
+                 found: document.querySelectorAll({selector:?}).length, \
+                 fits: document.documentElement.scrollWidth <= window.innerWidth, \
+                 pictures: [...document.images].every(image => image.complete && image.naturalWidth > 0)}})"
             );
-            let found: String = self.page.evaluate(script).await?.into_value()?;
+            let seen: OnPage = self.page.evaluate(script).await?.into_value()?;
             let picture = ScreenshotParams::builder().format(CaptureScreenshotFormat::Png).full_page(true).build();
-            Ok::<_, CdpError>((url, found, self.page.screenshot(picture).await?))
+            Ok::<_, CdpError>(Shown { url, seen, picture: self.page.screenshot(picture).await? })
         };
-        let (url, found, picture) = seen.await.map_err(|error| failed(&self.url, error))?;
+        let Shown { url, seen, picture } = shown.await.map_err(|error| failed(&self.url, error))?;
         let directory = report::directory(SUITE).join("screenshots");
         let file = directory.join(format!("{name}.png"));
         let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, picture));
         kept.map_err(|error| report::Error { path: file, reason: error.to_string() })?;
-        let (title, count, fits, pictures): (String, u32, bool, bool) =
-            serde_json::from_str(&found).map_err(|error| failed(&url, error))?;
-        let holds = !title.is_empty() && count > 0 && fits && pictures;
-        let words = |_: &bool| format!("“{title}”, {count} found, pictures loaded: {pictures}, fits: {fits}");
         let requirement = "a person can shop in a browser, on a desk and on a phone";
         Ok(Claim::about(format!("browser/{name}"), requirement)
             .from("Chromium on this machine")
             .to(&url)
             .expects(format!("a heading, `{selector}`, every picture loaded, nothing wider than the window"))
-            .observes(&holds, words, |holds| *holds)
+            .observes(&seen, ToString::to_string, OnPage::is_right)
             .with_evidence(format!("picture: screenshots/{name}.png")))
     }
 }

@@ -1,12 +1,12 @@
 //! The shop under load: every customer is served.
 
-use meshproof::boutique::{self, NAMESPACE};
 use meshproof::report::Claim;
 use meshproof::{Scope, Verdict};
 use serde_json::Value;
 use serial_test::file_serial;
 
-use super::SUITE;
+use crate::SUITE;
+use crate::shop::{LOAD_GENERATOR, REQUIRED, Shop, container_of};
 
 /// Journeys a second, of six pages each, and for how long.
 const RATE: &str = "20";
@@ -16,9 +16,10 @@ const SECONDS: &str = "60";
 #[file_serial(mesh)]
 async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
     Scope::run(SUITE, "a_minute_of_customers", async |scope| {
-        let pod = boutique::workload(&scope.testbed, "loadgenerator").await?;
+        scope.requires([REQUIRED])?;
+        let pod = Shop::of(&scope.testbed)?.pod(LOAD_GENERATOR).await?;
         let command = ["/boutique", "loadgenerator", "--rate", RATE, "--duration", SECONDS];
-        let output = pod.cluster.exec(pod.container("main"), &command, None).await?;
+        let output = pod.cluster.exec(pod.container(container_of(LOAD_GENERATOR)), &command, None).await?;
         let summary: Value = serde_json::from_str(&output).unwrap_or_default();
         let count = |field: &str| summary[field].as_u64();
         let all = RATE.parse::<u64>().ok().zip(SECONDS.parse::<u64>().ok()).map(|(rate, seconds)| rate * seconds);
@@ -40,7 +41,13 @@ async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
                 figure("max")
             )
         };
-        let again = format!("-n {NAMESPACE} exec {} -c main -- {}", pod.pod, command.join(" "));
+        let again = format!(
+            "-n {} exec {} -c {} -- {}",
+            pod.namespace,
+            pod.pod,
+            container_of(LOAD_GENERATOR),
+            command.join(" ")
+        );
         let claim = Claim::about("load/journeys", "a minute of customers is served without a failed journey")
             .from(&pod)
             .to("the frontend, over the mesh")

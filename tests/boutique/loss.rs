@@ -1,13 +1,15 @@
 //! A part of the shop is lost: what does not need it goes on, the rest fails in time and says why; and it comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use meshproof::boutique::{NAMESPACE, PLACES, Visitors, cluster_of};
+use meshproof::record::{self, Requirement, Write};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use rstest::rstest;
 use serial_test::file_serial;
 
-use super::SUITE;
+use crate::SUITE;
+use crate::shop::{REQUIRED, Shop, Visitors};
 
 /// How long a pod may take to stop, on a busy machine.
 const GONE: Duration = Duration::from_secs(60);
@@ -31,9 +33,17 @@ const BACK: Duration = Duration::from_secs(60);
 #[file_serial(mesh)]
 async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -> Verdict {
     Scope::run(SUITE, format!("loss_of_{service}"), async |scope| {
-        let cluster = scope.testbed.cluster(cluster_of(service).unwrap_or_default())?;
-        let part = Part { namespace: NAMESPACE, deployment: service, selector: &format!("app={service}") };
-        lose(scope, cluster, &part, service, &[service]).await
+        scope.requires(LOSABLE)?;
+        let shop = Shop::of(&scope.testbed)?;
+        let part = Part {
+            name: service,
+            cluster: shop.cluster_of(service)?,
+            namespace: shop.namespace(),
+            deployment: service,
+            selector: &format!("app={service}"),
+            lost: &[service],
+        };
+        lose(scope, &part).await
     })
     .await
 }
@@ -41,48 +51,68 @@ async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -
 #[tokio::test]
 #[file_serial(mesh)]
 async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict {
-    Scope::run(SUITE, "loss_of_cluster1", async |scope| {
-        let part =
-            Part { namespace: "istio-system", deployment: "istio-eastwestgateway", selector: "istio=eastwestgateway" };
-        let lost: Vec<&str> = PLACES.iter().filter(|(_, at)| *at == "cluster1").map(|(name, _)| *name).collect();
-        lose(scope, scope.testbed.cluster("cluster1")?, &part, "cluster1", &lost).await
+    Scope::run(SUITE, "loss_of_a_cluster", async |scope| {
+        scope.requires(LOSABLE)?;
+        let shop = Shop::of(&scope.testbed)?;
+        let clusters = shop.clusters_behind_the_frontend();
+        if clusters.is_empty() {
+            return Err(
+                record::Error::not_declared("a part of the boutique in another cluster than the frontend's").into()
+            );
+        }
+        for cluster in clusters {
+            let missing = || record::Error::not_declared(format!("an east-west gateway of {}", cluster.name()));
+            let gateway = cluster.record().gateways.eastwest.as_ref().ok_or_else(missing)?;
+            let part = Part {
+                name: cluster.name(),
+                cluster,
+                namespace: &gateway.namespace,
+                deployment: &gateway.deployment,
+                selector: &gateway.selector,
+                lost: &shop.workloads_in(cluster.name()),
+            };
+            lose(scope, &part).await?;
+        }
+        Ok(())
     })
     .await
 }
 
+/// What it takes to lose a part of the shop.
+const LOSABLE: [Requirement; 2] = [REQUIRED, Requirement::Write(Write::Replicas)];
+
 /// What is scaled to nothing.
 struct Part<'a> {
+    /// Names it in claims.
+    name: &'a str,
+    cluster: &'a Arc<Cluster>,
     namespace: &'a str,
     deployment: &'a str,
     selector: &'a str,
+    /// The workloads that shoppers then miss.
+    lost: &'a [&'a str],
 }
 
 /// Loses a part, judges every visit, gets the part back, and judges every visit again.
-async fn lose(
-    scope: &Scope,
-    cluster: &std::sync::Arc<Cluster>,
-    part: &Part<'_>,
-    what: &str,
-    lost: &[&str],
-) -> Result<(), Error> {
+async fn lose(scope: &Scope, part: &Part<'_>) -> Result<(), Error> {
+    let Part { name, cluster, namespace, deployment, selector, lost } = part;
     let visitors = Visitors::enter(&scope.testbed).await?;
-    let before = scope.scale(cluster, part.namespace, part.deployment, 0).await?;
-    cluster.no_pods(part.namespace, part.selector, GONE).await?;
+    let before = scope.scale(cluster, namespace, deployment, 0).await?;
+    cluster.no_pods(namespace, selector, GONE).await?;
     for visited in visitors.visit().await? {
-        scope.claim(visited.claim(what, lost));
+        scope.claim(visited.claim(name, lost));
     }
-    scope.scale(cluster, part.namespace, part.deployment, before).await?;
+    scope.scale(cluster, namespace, deployment, before).await?;
     // Whole again: bounded, explicit, and then judged once.
-    let whole = eventually(format!("the shop to be whole with {what} back"), BACK, async || {
-        let visitors = Visitors::enter(&scope.testbed).await?;
-        let failing: Vec<_> =
-            visitors.visit().await?.into_iter().filter(|visited| visited.page.status != 200).collect();
-        let names: Vec<&str> = failing.iter().map(|visited| visited.visit.name).collect();
-        Ok::<_, Error>(if names.is_empty() { Seen::Yes(visitors) } else { Seen::NotYet(names.join(", ")) })
+    let whole = eventually(format!("the shop to be whole with {name} back"), BACK, async || {
+        let visited = Visitors::enter(&scope.testbed).await?.visit().await?;
+        let failing = visited.into_iter().filter(|visited| visited.page.status != 200);
+        let names: Vec<&str> = failing.map(|visited| visited.visit.name).collect();
+        Ok::<_, Error>(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
     });
-    drop(whole.await?);
+    whole.await?;
     for visited in Visitors::enter(&scope.testbed).await?.visit().await? {
-        scope.claim(visited.claim(&format!("{what}-is-back"), &[]));
+        scope.claim(visited.claim(&format!("{name}-is-back"), &[]));
     }
     Ok(())
 }

@@ -1,23 +1,25 @@
 //! Who reaches whom behind the shop, as whom, and by which way; and who does not.
 
-use futures::future::try_join_all;
-use meshproof::boutique::{self, PLACES};
-use meshproof::istio::turned_away;
-use meshproof::probe::{self, Protocol, Vantage, dial};
-use meshproof::{Error, Scope, Verdict};
+use meshproof::record::{Requirement, Write};
+use meshproof::{Scope, Verdict};
 use serial_test::file_serial;
 
-use super::SUITE;
+use crate::SUITE;
+use crate::shop::{self, REQUIRED, Shop, Visitors};
+
+/// What it takes to see both ends of the application's calls.
+const BOTH_ENDS: [Requirement; 3] = [REQUIRED, Requirement::AccessLog, Requirement::Write(Write::Objects)];
 
 #[tokio::test]
 #[file_serial(mesh)]
 async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
-        boutique::log_both_ends(scope).await?;
-        for edge in boutique::edges(&scope.testbed).await? {
-            scope.claim(edge.claim(&scope.testbed));
+        scope.requires(BOTH_ENDS)?;
+        shop::log_both_ends(scope).await?;
+        for edge in shop::edges(Shop::of(&scope.testbed)?).await? {
+            scope.claim(edge.claim(&scope.testbed.trust));
         }
-        boutique::remove_placed(scope).await
+        shop::remove_placed(scope).await
     })
     .await
 }
@@ -26,17 +28,24 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
 #[file_serial(mesh)]
 async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() -> Verdict {
     Scope::run(SUITE, "under_least_privilege", async |scope| {
-        boutique::restrict(scope).await?;
-        let controls = boutique::needed(&scope.testbed).await?;
-        for stranger in boutique::strangers(scope).await? {
-            scope.claim(stranger.claim(&controls));
+        scope.requires(BOTH_ENDS)?;
+        let shop = Shop::of(&scope.testbed)?;
+        shop::log_both_ends(scope).await?;
+        // The positive control of each refusal: the same call, while no policy forbids it.
+        let before = shop::strangers(shop).await?;
+        shop::restrict(scope).await?;
+        for stranger in shop::under_policies(shop, before).await? {
+            scope.claim(stranger.claim());
+        }
+        for call in shop::needed(shop).await? {
+            scope.claim(shop::still_answered(&call));
         }
         // And a shopper, who comes in by the gateway, notices nothing.
-        let visitors = boutique::Visitors::enter(&scope.testbed).await?;
+        let visitors = Visitors::enter(&scope.testbed).await?;
         for visited in visitors.visit().await? {
             scope.claim(visited.claim("none-under-least-privilege", &[]));
         }
-        boutique::remove_placed(scope).await
+        shop::remove_placed(scope).await
     })
     .await
 }
@@ -45,23 +54,12 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
 #[file_serial(mesh)]
 async fn no_service_takes_plaintext() -> Verdict {
     Scope::run(SUITE, "no_service_takes_plaintext", async |scope| {
-        // The positive control of each: the application's own call to it, which is answered over mutual TLS.
-        boutique::log_both_ends(scope).await?;
-        let controls = boutique::needed(&scope.testbed).await?;
-        let called = PLACES.map(|(name, _)| name).into_iter().filter(|name| *name != "loadgenerator");
-        let refused = called.map(async |name| {
-            let pod = boutique::workload(&scope.testbed, name).await?;
-            let naked = probe::naked(&pod.cluster).await?;
-            let port = boutique::port_of(&pod).await?;
-            let dials = vec![dial(name, Protocol::Http1, &pod.address, port)];
-            let seen = Vantage::Naked(naked).dial(dials).await?;
-            let accounts = turned_away(&seen, &pod).await?;
-            let claim = boutique::no_plaintext(&seen[0], (&pod, accounts[0].as_ref()), &controls);
+        scope.requires(BOTH_ENDS.into_iter().chain([Requirement::Probes]))?;
+        shop::log_both_ends(scope).await?;
+        for claim in shop::no_plaintext(scope).await? {
             scope.claim(claim);
-            Ok::<_, Error>(())
-        });
-        try_join_all(refused).await?;
-        boutique::remove_placed(scope).await
+        }
+        shop::remove_placed(scope).await
     })
     .await
 }

@@ -22,7 +22,6 @@ const LIBRARY: &[&str] = &[
     "compare",
     "suites",
     "treatment",
-    "boutique",
 ];
 
 /// Modules of xtask. Each uses only those before it.

@@ -28,6 +28,7 @@ fn exchange(outcome: Outcome) -> Exchange {
         local_address: Some("192.168.0.9:55000".into()),
         remote_address: None,
         who,
+        served_by: None,
         tls: None,
         elapsed_us: 1,
     };
@@ -35,7 +36,7 @@ fn exchange(outcome: Outcome) -> Exchange {
 }
 
 fn answer() -> Exchange {
-    exchange(Outcome::Answered { status: Some(200) })
+    exchange(Outcome::http(200))
 }
 
 #[tokio::test]
@@ -83,6 +84,41 @@ async fn an_answer_from_another_pod_is_not_the_one_claimed() {
     assert!(claim.to_string().contains("pinnacle/probe-0 in cluster1 answered instead of"), "{claim}");
     let nobody = answered("a", "r", &exchange(Outcome::Reset { phase: Phase::Response }), &other);
     assert_eq!(nobody.verdict(), Judgement::Fail);
+}
+
+#[tokio::test]
+async fn a_service_that_is_no_probe_is_known_by_what_it_says_of_itself() {
+    let destination = crate::cluster::tests::workload();
+    let claim = |served_by: Option<&str>| {
+        let mut exchange = answer();
+        (exchange.report.who, exchange.report.served_by) = (None, served_by.map(str::to_owned));
+        answered("a", "r", &exchange, &destination)
+    };
+    assert_eq!(claim(Some("cluster1/probe-0")).verdict(), Judgement::Pass);
+    let other = claim(Some("cluster2/probe-0"));
+    assert_eq!(other.verdict(), Judgement::Fail);
+    assert!(other.to_string().contains("cluster2/probe-0 answered instead of"), "{other}");
+    assert_eq!(claim(None).verdict(), Judgement::Fail, "it does not say");
+}
+
+#[tokio::test]
+async fn the_server_of_a_control_must_be_the_destination() {
+    let (trust, minters) = crate::identity::trust::tests::mesh();
+    let destination = workload_of("cluster1");
+    let issued_by = |cluster: usize| {
+        let minted = minters[cluster].mint(&destination.spiffe_id(trust.domain()), Validity::Now).unwrap();
+        let mut control = answer();
+        control.report.tls = Some(TlsSeen { peer_chain_pem: minted.chain_pem, ..TlsSeen::default() });
+        control
+    };
+    let verdict = |control: &Exchange| {
+        let refused = exchange(Outcome::Reset { phase: Phase::Response });
+        let claim = denied("plaintext", "r", &refused, Expected::Reset, control, None);
+        with_server_of_control(claim, control, &destination, &trust).verdict()
+    };
+    assert_eq!(verdict(&issued_by(0)), Judgement::Pass);
+    assert_eq!(verdict(&issued_by(1)), Judgement::Fail, "another cluster's issuer");
+    assert_eq!(verdict(&answer()), Judgement::Fail, "no handshake");
 }
 
 /// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
@@ -264,9 +300,9 @@ async fn a_failure_says_everything_needed_to_go_on() {
       from      naked pinnacle/probe-0 in cluster1
       to        192.168.0.7:8080 over http1
       expected  reset after the request
-      seen      answered with status 200 by pinnacle/probe-0 in cluster1
+      seen      answered with HTTP status 200 by pinnacle/probe-0 in cluster1
       evidence  connection from 192.168.0.9:55000, nonce 0123456789ab
-                control: naked pinnacle/probe-0 in cluster1 → 192.168.0.7:8080 over http1: answered with status 200
+                control: naked pinnacle/probe-0 in cluster1 → 192.168.0.7:8080 over http1: answered with HTTP status 200
       run next  kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle exec probe-0 -c probe -- /probe dial '[{"id":"http1/cluster1","protocol":"http1","host":"192.168.0.7","port":8080,"timeout_ms":8000,"nonce":"0123456789ab"}]'
                 kubectl --kubeconfig /testbed/kubeconfig --context cluster1 -n pinnacle logs probe-0 -c istio-proxy --since=10m
                 istioctl --kubeconfig /testbed/kubeconfig --context cluster1 proxy-config listeners probe-0.pinnacle --port 15006

@@ -80,12 +80,14 @@ struct Output<'a> {
 
 async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, target: &str) -> Result<PathBuf> {
     let compiler = run("rustc").arg("--version").stdout().await.context("no Rust compiler")?;
-    let key = Key::new("workload 1")
+    let mut key = Key::new("workload 2")
         .text(&compiler)
         .file(&paths::root().join("Cargo.toml"))?
-        .file(&paths::root().join("Cargo.lock"))?
-        .directory(&paths::fixture("workloads").join(workload))?
-        .finish();
+        .file(&paths::root().join("Cargo.lock"))?;
+    for directory in sources(workload)? {
+        key = key.directory(&directory)?;
+    }
+    let key = key.finish();
     store
         .get(what.name, &key, |output| async move {
             let target = paths::cache()?.join(target);
@@ -104,6 +106,17 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
         .await
 }
 
+/// The directories that a workload is built from: its own, and those of the workloads among its dependencies.
+fn sources(workload: &str) -> Result<Vec<PathBuf>> {
+    let workloads = paths::fixture("workloads");
+    let manifest = workloads.join(workload).join("Cargo.toml");
+    let parsed: toml::Table = paths::read(&manifest)?.parse().with_context(|| manifest.display().to_string())?;
+    let dependencies = parsed.get("dependencies").and_then(toml::Value::as_table);
+    let others =
+        dependencies.into_iter().flat_map(toml::Table::keys).filter_map(|name| name.strip_prefix("meshproof-"));
+    Ok(std::iter::once(workload).chain(others).map(|name| workloads.join(name)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +132,15 @@ mod tests {
         assert_eq!(image("one"), "meshproof.local/probe:8a732667a3e05d76");
         assert_ne!(image("two"), image("one"));
         assert_eq!(image("one"), image("one"));
+    }
+
+    #[test]
+    fn a_workload_is_built_anew_when_one_that_it_depends_on_changes() {
+        let names = |workload| {
+            let names = sources(workload).unwrap().into_iter();
+            names.map(|directory| directory.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("boutique"), ["boutique", "probe"]);
+        assert_eq!(names("probe"), ["probe"]);
     }
 }

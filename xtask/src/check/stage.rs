@@ -20,16 +20,24 @@ pub(super) enum Stage {
     Dependencies,
     /// The tests that need no testbed and no quiet machine
     UnitTests,
+    /// The unit tests of what suites keep beside them
+    SuiteTests,
 }
 
 /// All stages, the quickest first.
-pub(super) const ALL: [Stage; 5] =
-    [Stage::Format, Stage::Clippy, Stage::ClippyPerf, Stage::Dependencies, Stage::UnitTests];
+pub(super) const ALL: [Stage; 6] =
+    [Stage::Format, Stage::Clippy, Stage::ClippyPerf, Stage::Dependencies, Stage::UnitTests, Stage::SuiteTests];
 
 const CLIPPY: [&str; 4] = ["clippy", "--quiet", "--locked", "--workspace"];
 
 /// Test binaries that need neither a testbed nor a quiet machine.
 const TESTS: [&str; 7] = ["layers", "shop", "bypass", "handshakes", "printing", "field", "commands"];
+
+/// Suites with unit tests of their own, in modules named `tests`. A suite's other tests need a testbed.
+const SUITES: [&str; 1] = ["boutique"];
+
+/// Selects the tests of modules named `tests` in a suite of several files.
+const IN_MODULE_TESTS: &str = "::tests::";
 
 impl Stage {
     /// The stage as `--only` and the summary name it.
@@ -40,6 +48,7 @@ impl Stage {
             Self::ClippyPerf => "clippy-perf",
             Self::Dependencies => "dependencies",
             Self::UnitTests => "unit-tests",
+            Self::SuiteTests => "suite-tests",
         }
     }
 
@@ -51,6 +60,7 @@ impl Stage {
             Self::ClippyPerf => "clippy-perf: the performance suite",
             Self::Dependencies => "dependencies: cargo-deny",
             Self::UnitTests => "unit-tests: tests without a testbed",
+            Self::SuiteTests => "suite-tests: unit tests of the suites",
         }
     }
 
@@ -61,7 +71,7 @@ impl Stage {
             // The workspace compiles BPF programs and BoringSSL.
             Self::Clippy | Self::ClippyPerf => &[Tool::Clippy, Tool::CLANG, Tool::CMAKE, Tool::CXX],
             Self::Dependencies => &[Tool::CargoDeny],
-            Self::UnitTests => &[Tool::CLANG, Tool::CMAKE, Tool::CXX, Tool::IPTABLES, Tool::OPENSSL],
+            Self::UnitTests | Self::SuiteTests => &[Tool::CLANG, Tool::CMAKE, Tool::CXX, Tool::IPTABLES, Tool::OPENSSL],
         }
     }
 
@@ -84,6 +94,12 @@ impl Stage {
                 let mut arguments = vec!["test", "--quiet", "--locked", "--workspace"];
                 arguments.extend(["--features", "meshproof-multibuffer-tls/testing", "--lib", "--bins"]);
                 TESTS.iter().for_each(|test| arguments.extend(["--test", test]));
+                (cargo, arguments)
+            }
+            Self::SuiteTests => {
+                let mut arguments = vec!["test", "--quiet", "--locked"];
+                SUITES.iter().for_each(|suite| arguments.extend(["--test", suite]));
+                arguments.push(IN_MODULE_TESTS);
                 (cargo, arguments)
             }
         })
@@ -127,5 +143,32 @@ mod tests {
             }
         }
         assert!(seen >= TESTS.len(), "{seen} test binaries found");
+    }
+
+    /// Whether a file of this directory, or of one in it, has a module of unit tests.
+    fn has_unit_tests(directory: &std::path::Path) -> bool {
+        let mut paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        paths.any(|path| match path.is_dir() {
+            true => has_unit_tests(&path),
+            false => paths::read(&path).unwrap().lines().any(|line| line.starts_with("mod tests")),
+        })
+    }
+
+    #[test]
+    fn the_unit_tests_of_every_suite_are_run_by_check_and_by_ci() {
+        let ci = paths::read(&paths::root().join(".ci/run")).unwrap();
+        let suites = std::fs::read_dir(paths::root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
+        let with: Vec<String> = suites
+            .filter(|suite| suite.is_dir() && has_unit_tests(suite))
+            .map(|suite| suite.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(with, SUITES);
+        for suite in SUITES {
+            let line = ci.lines().find(|line| line.ends_with(IN_MODULE_TESTS)).unwrap_or_default();
+            assert!(
+                line.contains(&format!("--test {suite} ")),
+                ".ci/run does not run the unit tests of {suite}: {line}"
+            );
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use meshproof::boutique::{CHROME_VARIABLE, chromium};
+use meshproof::host::{CHROME_VARIABLE, chromium};
 use meshproof::{Seen, eventually};
 
 use super::capabilities;

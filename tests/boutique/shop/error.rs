@@ -1,15 +1,15 @@
 //! Errors of the shop's pages.
 
-use crate::scope;
+use meshproof::scope;
 
 /// A page of the shop was not answered, or cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{url}: {reason}: see `cargo xtask testbed status`")]
-pub struct PageError {
+pub(crate) struct PageError {
     /// The page's address.
-    pub url: String,
+    pub(crate) url: String,
     /// What is wrong with it.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl From<PageError> for scope::Error {

@@ -1,19 +1,18 @@
 //! A page of the shop, as a person would read it.
 
+use meshproof::Result;
+use meshproof::report::{Claim, Statement};
 use scraper::{Html, Selector};
 
-use super::HOST;
 use super::PageError;
-use crate::report::{Claim, Statement};
-use crate::scope::Result;
 
 /// An exact amount: billionths of a unit, and the currency's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Price {
+pub(crate) struct Price {
     /// Billionths (the interface's `units` and `nanos` in one number).
-    pub nanos: i128,
+    pub(crate) nanos: i128,
     /// ISO 4217 code.
-    pub currency: String,
+    pub(crate) currency: String,
 }
 
 impl Price {
@@ -36,27 +35,40 @@ impl std::fmt::Display for Price {
     }
 }
 
+/// A line of the cart or the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// The product's number.
+    pub(crate) product: String,
+    /// How many of it.
+    pub(crate) quantity: u32,
+    /// The price of all of them.
+    pub(crate) price: Price,
+}
+
 /// A page, as it was answered.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub(crate) struct Page {
     /// Where it was asked for.
-    pub url: String,
+    pub(crate) url: String,
+    /// By which host name.
+    pub(crate) host: String,
     /// HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `CLUSTER/POD` of the frontend, as it says.
-    pub served_by: String,
+    pub(crate) served_by: String,
     /// Services asked in its course, as `cartservice=CLUSTER/POD`.
-    pub served_via: Vec<String>,
+    pub(crate) served_via: Vec<String>,
     /// The HTML.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Page {
     /// The text of the first element that `selector` finds; `None` where there is none.
     ///
     /// # Errors
-    /// [`PageError`](super::PageError) where the selector is none.
-    pub fn text(&self, selector: &str) -> Result<Option<String>> {
+    /// [`PageError`] where the selector is none.
+    pub(crate) fn text(&self, selector: &str) -> Result<Option<String>> {
         let document = Html::parse_document(&self.body);
         let found = document.select(&self.selector(selector)?).next();
         Ok(found.map(|element| element.text().collect::<String>().trim().to_owned()))
@@ -65,8 +77,8 @@ impl Page {
     /// The exact price in the first element that `selector` finds.
     ///
     /// # Errors
-    /// [`PageError`](super::PageError) where there is none.
-    pub fn price(&self, selector: &str) -> Result<Price> {
+    /// [`PageError`] where there is none.
+    pub(crate) fn price(&self, selector: &str) -> Result<Price> {
         let document = Html::parse_document(&self.body);
         let inside = self.selector(&format!("{selector} data.price"))?;
         let value = document.select(&inside).next().and_then(|element| element.attr("value"));
@@ -76,8 +88,8 @@ impl Page {
     /// The products that the page links to, each once, in the page's order.
     ///
     /// # Errors
-    /// [`PageError`](super::PageError) where there is none.
-    pub fn products(&self) -> Result<Vec<String>> {
+    /// [`PageError`] where there is none.
+    pub(crate) fn products(&self) -> Result<Vec<String>> {
         let document = Html::parse_document(&self.body);
         let mut products: Vec<String> = Vec::new();
         for link in document.select(&self.selector("main a[href^='/product/']")?) {
@@ -89,30 +101,30 @@ impl Page {
         if products.is_empty() { Err(self.lacks("product").into()) } else { Ok(products) }
     }
 
-    /// The lines of the cart or the order: product, quantity, price of all of them.
+    /// The lines of the cart or the order.
     ///
     /// # Errors
-    /// [`PageError`](super::PageError) where a line cannot be read.
-    pub fn lines(&self) -> Result<Vec<(String, i128, Price)>> {
+    /// [`PageError`] where a line cannot be read.
+    pub(crate) fn lines(&self) -> Result<Vec<Line>> {
         let document = Html::parse_document(&self.body);
         let cost = self.selector(".line-price data.price")?;
         let line = self.selector("[data-product][data-quantity]")?;
         let lines = document.select(&line).map(|line| {
-            let id = line.attr("data-product")?.to_owned();
+            let product = line.attr("data-product")?.to_owned();
             let quantity = line.attr("data-quantity")?.parse().ok()?;
             let price = Price::parse(line.select(&cost).next()?.attr("value")?)?;
-            Some((id, quantity, price))
+            Some(Line { product, quantity, price })
         });
         lines.collect::<Option<Vec<_>>>().ok_or_else(|| self.lacks("lines that can be read").into())
     }
 
     /// The error of a page that has not what it should.
-    pub fn lacks(&self, what: impl Into<String>) -> PageError {
+    pub(crate) fn lacks(&self, what: impl Into<String>) -> PageError {
         PageError { url: self.url.clone(), reason: format!("it has no {} (status {})", what.into(), self.status) }
     }
 
     /// Claims that the page shows what it should: `observed` equals `expected`.
-    pub fn claim<T: PartialEq + std::fmt::Debug>(
+    pub(crate) fn claim<T: PartialEq + std::fmt::Debug>(
         &self,
         id: &str,
         requirement: &str,
@@ -123,19 +135,19 @@ impl Page {
     }
 
     /// States a requirement of the page.
-    pub(super) fn about(&self, id: &str, requirement: &str) -> Statement {
+    pub(crate) fn about(&self, id: &str, requirement: &str) -> Statement {
         Claim::about(id, requirement).from("a shopper on this machine").to(&self.url)
     }
 
     /// Adds who served the page, and the command that gets it.
-    pub(super) fn document(&self, claim: Claim) -> Claim {
+    pub(crate) fn document(&self, claim: Claim) -> Claim {
         let claim =
             claim.with_evidence(format!("the page was served by {} with status {}", self.served_by, self.status));
         let claim = match self.served_via.is_empty() {
             true => claim,
             false => claim.with_evidence(format!("behind it: {}", self.served_via.join(", "))),
         };
-        claim.with_commands(vec![format!("curl -H 'Host: {HOST}' {}", self.url)])
+        claim.with_commands(vec![format!("curl -H 'Host: {}' {}", self.host, self.url)])
     }
 
     fn selector(&self, text: &str) -> Result<Selector> {
@@ -150,7 +162,14 @@ mod tests {
 
     fn page(body: &str) -> Page {
         let url = "http://shop/".to_owned();
-        Page { url, status: 200, served_by: String::new(), served_via: Vec::new(), body: body.to_owned() }
+        Page {
+            url,
+            host: String::new(),
+            status: 200,
+            served_by: String::new(),
+            served_via: Vec::new(),
+            body: body.to_owned(),
+        }
     }
 
     #[test]
@@ -171,7 +190,7 @@ mod tests {
         );
         assert_eq!(page.products().unwrap(), ["A", "B"]);
         assert_eq!(page.price("#total").unwrap().nanos, 3_500_000_000);
-        assert_eq!(page.lines().unwrap()[0].1, 2);
+        assert_eq!(page.lines().unwrap()[0].quantity, 2);
         assert_eq!(page.text("#total").unwrap().as_deref(), Some("€3.50"));
     }
 

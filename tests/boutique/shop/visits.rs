@@ -3,23 +3,22 @@
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use meshproof::report::Claim;
+use meshproof::{Error, Result, Testbed};
 
 use super::{Card, Page, Shopper};
-use crate::cluster::Testbed;
-use crate::report::Claim;
-use crate::scope::Result;
 
-/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and one for
-/// the way.
-pub const PROMISE: Duration = Duration::from_secs(4);
+/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and
+/// one for the way.
+pub(crate) const PROMISE: Duration = Duration::from_secs(4);
 
 /// A way to use the shop, and the services that it cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visit {
+pub(crate) struct Visit {
     /// Names it in claims.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Whose loss it does not survive.
-    pub needs: &'static [&'static str],
+    pub(crate) needs: &'static [&'static str],
     make: Make,
 }
 
@@ -35,7 +34,7 @@ enum Make {
 }
 
 /// Every way to use the shop.
-pub const VISITS: [Visit; 7] = [
+pub(crate) const VISITS: [Visit; 7] = [
     Visit { name: "home", needs: &["frontend", "productcatalogservice"], make: Make::Home },
     Visit {
         name: "home-in-euros",
@@ -86,20 +85,28 @@ pub const VISITS: [Visit; 7] = [
 
 /// Shoppers about to make each visit, with something in their carts.
 #[derive(Debug)]
-pub struct Visitors {
+pub(crate) struct Visitors {
+    visitors: Vec<Visitor>,
+}
+
+/// A shopper about to make a visit.
+#[derive(Debug)]
+struct Visitor {
+    visit: Visit,
+    shopper: Shopper,
+    /// What the shopper has put into the cart.
     product: String,
-    shoppers: Vec<(Visit, Shopper)>,
 }
 
 /// A visit, as it went.
 #[derive(Debug)]
-pub struct Visited {
+pub(crate) struct Visited {
     /// Which.
-    pub visit: Visit,
+    pub(crate) visit: Visit,
     /// What was shown.
-    pub page: Page,
+    pub(crate) page: Page,
     /// How long that took.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Visitors {
@@ -107,8 +114,8 @@ impl Visitors {
     ///
     /// # Errors
     /// Where the shop does not answer, or has no product.
-    pub async fn enter(testbed: &Testbed) -> Result<Self> {
-        let shoppers = VISITS.map(async |visit| {
+    pub(crate) async fn enter(testbed: &Testbed) -> Result<Self> {
+        let entering = VISITS.map(async |visit| {
             let shopper = Shopper::new(testbed)?;
             let home = if matches!(visit.make, Make::HomeInEuros | Make::CheckOutInEuros) {
                 shopper.pay_in("EUR").await?
@@ -117,24 +124,23 @@ impl Visitors {
             };
             let product = home.products()?.swap_remove(0);
             shopper.add(&product, 1).await?;
-            Ok::<_, crate::scope::Error>((product, (visit, shopper)))
+            Ok::<_, Error>(Visitor { visit, shopper, product })
         });
-        let (products, shoppers): (Vec<String>, Vec<_>) = try_join_all(shoppers).await?.into_iter().unzip();
-        Ok(Self { product: products.into_iter().next().unwrap_or_default(), shoppers })
+        Ok(Self { visitors: try_join_all(entering).await? })
     }
 
     /// Makes every visit, all at once.
     ///
     /// # Errors
     /// Where a page is not answered at all.
-    pub async fn visit(&self) -> Result<Vec<Visited>> {
-        let making = self.shoppers.iter().map(async |(visit, shopper)| {
+    pub(crate) async fn visit(&self) -> Result<Vec<Visited>> {
+        let making = self.visitors.iter().map(async |Visitor { visit, shopper, product }| {
             let started = Instant::now();
             let page = match visit.make {
                 Make::Home | Make::HomeInEuros => shopper.visit("/").await?,
-                Make::Product => shopper.visit(&format!("/product/{}", self.product)).await?,
+                Make::Product => shopper.visit(&format!("/product/{product}")).await?,
                 Make::Cart => shopper.visit("/cart").await?,
-                Make::Add => shopper.add(&self.product, 1).await?,
+                Make::Add => shopper.add(product, 1).await?,
                 Make::CheckOut | Make::CheckOutInEuros => shopper.check_out(Card::Good).await?,
             };
             Ok(Visited { visit: *visit, page, took: started.elapsed() })
@@ -146,7 +152,7 @@ impl Visitors {
 impl Visited {
     /// Claims that, with `lost` gone, the visit went as ever where it needs none of them, and that it failed in time
     /// otherwise, with a page that says what is missing.
-    pub fn claim(&self, what: &str, lost: &[&str]) -> Claim {
+    pub(crate) fn claim(&self, what: &str, lost: &[&str]) -> Claim {
         let Self { visit, page, took } = self;
         let blamed: Vec<&str> = visit.needs.iter().copied().filter(|need| lost.contains(need)).collect();
         let wanted = if blamed.is_empty() { 200 } else { 503 };
@@ -192,13 +198,15 @@ impl Visited {
 
 #[cfg(test)]
 mod tests {
+    use meshproof::report::Judgement;
+
     use super::*;
-    use crate::report::Judgement;
 
     fn visited(name: &str, status: u16, took: u64, body: &str) -> Visited {
         let visit = VISITS.into_iter().find(|visit| visit.name == name).unwrap();
         let page = Page {
             url: "http://shop/".into(),
+            host: String::new(),
             status,
             served_by: String::new(),
             served_via: Vec::new(),

@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HOST as HOST_HEADER, HeaderMap};
+use meshproof::{Result, Testbed, record};
+use reqwest::header::{HOST, HeaderMap};
 use reqwest::{Client, RequestBuilder};
 
-use super::PageError;
-use super::{HOST, Page, cluster_of};
-use crate::cluster::Testbed;
-use crate::record;
-use crate::scope::Result;
+use super::{FRONTEND, Page, PageError, Shop};
 
 /// Bound on one page; the shop promises three seconds, whatever is missing behind it.
 const BOUND: Duration = Duration::from_secs(15);
 
 /// How a card is, as the payment service must see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Card {
+pub(crate) enum Card {
     /// A VISA card that is valid.
     Good,
     /// Its number's check digit is wrong.
@@ -29,30 +26,33 @@ pub enum Card {
 
 /// A visitor of the shop, through an ingress gateway.
 #[derive(Debug, Clone)]
-pub struct Shopper {
+pub(crate) struct Shopper {
     client: Client,
     address: String,
+    /// The name of the shop at the gateway.
+    host: String,
 }
 
 impl Shopper {
     /// A new one with an empty cookie jar, at the ingress of the frontend's cluster.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where that cluster has no ingress.
-    pub fn new(testbed: &Testbed) -> Result<Self> {
-        let cluster = testbed.cluster(cluster_of("frontend").unwrap_or_default())?;
+    /// [`NotDeclared`](record::Error::NotDeclared) where there is no shop, or no ingress gateway before it.
+    pub(crate) fn new(testbed: &Testbed) -> Result<Self> {
+        let shop = Shop::of(testbed)?;
+        let cluster = shop.cluster_of(FRONTEND)?;
         let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
         let address = cluster.record().ingress_address().ok_or_else(missing)?.to_string();
         let client = Client::builder().cookie_store(true).no_proxy().timeout(BOUND).build();
         let client = client.map_err(|error| PageError { url: address.clone(), reason: error.to_string() })?;
-        Ok(Self { client, address })
+        Ok(Self { client, address, host: shop.host() })
     }
 
     /// Visits a page; redirects are followed.
     ///
     /// # Errors
-    /// [`PageError`](super::PageError) where there is no HTTP answer.
-    pub async fn visit(&self, path: &str) -> Result<Page> {
+    /// [`PageError`] where there is no HTTP answer.
+    pub(crate) async fn visit(&self, path: &str) -> Result<Page> {
         self.send(path, self.client.get(self.url(path))).await
     }
 
@@ -60,7 +60,7 @@ impl Shopper {
     ///
     /// # Errors
     /// As [`Self::visit`].
-    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
+    pub(crate) async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
         self.send(path, self.client.post(self.url(path)).form(fields)).await
     }
 
@@ -68,7 +68,7 @@ impl Shopper {
     ///
     /// # Errors
     /// As [`Self::visit`].
-    pub async fn add(&self, product: &str, quantity: u8) -> Result<Page> {
+    pub(crate) async fn add(&self, product: &str, quantity: u8) -> Result<Page> {
         self.submit("/cart", &[("product_id", product), ("quantity", &quantity.to_string())]).await
     }
 
@@ -76,7 +76,7 @@ impl Shopper {
     ///
     /// # Errors
     /// As [`Self::visit`].
-    pub async fn pay_in(&self, currency: &str) -> Result<Page> {
+    pub(crate) async fn pay_in(&self, currency: &str) -> Result<Page> {
         self.submit("/setCurrency", &[("currency_code", currency), ("return_to", "/")]).await
     }
 
@@ -84,7 +84,7 @@ impl Shopper {
     ///
     /// # Errors
     /// As [`Self::visit`].
-    pub async fn check_out(&self, card: Card) -> Result<Page> {
+    pub(crate) async fn check_out(&self, card: Card) -> Result<Page> {
         let (number, year) = match card {
             Card::Good => ("4432801561520454", "2039"),
             Card::Mistyped => ("4432801561520455", "2039"),
@@ -117,12 +117,12 @@ impl Shopper {
             let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
             PageError { url: url.clone(), reason }
         };
-        let answer = request.header(HOST_HEADER, HOST).send().await.map_err(failed)?;
+        let answer = request.header(HOST, &self.host).send().await.map_err(failed)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = answer.text().await.map_err(failed)?;
         let via = header(&headers, "x-served-via");
         let served_via = via.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect();
-        Ok(Page { status, served_by: header(&headers, "x-served-by"), served_via, body, url })
+        Ok(Page { status, served_by: header(&headers, "x-served-by"), served_via, body, url, host: self.host.clone() })
     }
 }
 

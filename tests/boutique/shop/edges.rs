@@ -1,0 +1,214 @@
+//! The application's calls, each with what the proxies at both ends and the gateway between them say of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use meshproof::cluster::{Error, Result};
+use meshproof::identity::Trust;
+use meshproof::istio::{self, Ends};
+use meshproof::record::HostPort;
+use meshproof::report::{self, Claim};
+use meshproof::scope::claims;
+use meshproof::{Testbed, Workload};
+
+use super::Shop;
+use super::calls::{self, Call};
+use super::logs::{LOGGED, Pods};
+
+/// One call of the application.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    call: Call,
+    /// The pod that should have answered.
+    callee: Workload,
+    /// What both proxies logged; none where an end logged nothing in time.
+    ends: Option<Ends>,
+    /// The gateway that it must have passed, where its ends are in two clusters.
+    gateway: Option<Gateway>,
+}
+
+/// An east-west gateway, and what it says of its connections.
+#[derive(Debug, Clone)]
+struct Gateway {
+    pod: Workload,
+    /// Where the other clusters reach it.
+    address: Option<HostPort>,
+    /// Its connections to each endpoint: Envoy's `/clusters`.
+    clusters: String,
+}
+
+/// Has every caller of the application call each of its callees, once, and gathers the evidence. Both proxies must have
+/// the evidence log on: see [`log_both_ends`](super::log_both_ends).
+///
+/// # Errors
+/// Where a workload is missing, or a log cannot be read. How a call ends is never an error.
+pub(crate) async fn edges(shop: Shop<'_>) -> Result<Vec<Edge>> {
+    logged_within(shop, LOGGED).await
+}
+
+/// As [`edges`], giving the proxies this long to log.
+pub(super) async fn logged_within(shop: Shop<'_>, bound: Duration) -> Result<Vec<Edge>> {
+    let pods = Pods::find(shop).await?;
+    let started = Instant::now();
+    let calls = calls::needed(shop).await?;
+    let logs = pods.logs(started, bound, |logs| {
+        let unlogged = calls.iter().filter(|call| call.is_answered() && logs.ends_of(call).is_none());
+        unlogged.map(ToString::to_string).collect()
+    });
+    let logs = logs.await?;
+    let gateways = gateways(shop.testbed).await?;
+    let edges = calls.into_iter().map(|call| {
+        let callee = pods.of(call.callee())?.clone();
+        let crosses = call.pod.cluster.name() != callee.cluster.name();
+        let gateway = crosses.then(|| gateways.get(callee.cluster.name()).cloned()).flatten();
+        Ok(Edge { ends: logs.ends_of(&call), callee, gateway, call })
+    });
+    edges.collect()
+}
+
+/// The east-west gateway of each cluster.
+async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
+    let reading = testbed.clusters.iter().map(async |cluster| {
+        let pod = istio::eastwest_gateway(cluster).await?;
+        let clusters = pod.proxy_admin("clusters").await?;
+        let address = cluster.record().eastwest_address().cloned();
+        Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, clusters }))
+    });
+    Ok(try_join_all(reading).await?.into_iter().collect())
+}
+
+impl Edge {
+    /// Its name, where it was answered and a proxy logged nothing of it.
+    pub(super) fn unlogged(&self) -> Option<String> {
+        (self.call.is_answered() && self.ends.is_none()).then(|| self.call.to_string())
+    }
+
+    /// Claims that the callee answered from its cluster, that each end authenticated the other, and that the call went
+    /// through the east-west gateway where its ends are in two clusters, and straight where they are in one.
+    pub(crate) fn claim(&self, trust: &Trust) -> Claim {
+        let Self { call, callee, .. } = self;
+        let (source, exchange) = (&call.pod, &call.exchange);
+        let (from, to) = (source.spiffe_id(trust.domain()), callee.spiffe_id(trust.domain()));
+        let way = self.gateway.as_ref().map_or("directly", |_| "through the east-west gateway");
+        let by = exchange.report.served_by.as_deref().filter(|_| call.is_answered());
+        let answered_by = by.and_then(|by| by.split_once('/')).map(|(cluster, _)| cluster.to_owned());
+        let requirement =
+            "every service of the application reaches those that it calls, and each end authenticates the other";
+        let observed = |exchange: &meshproof::probe::Exchange| match by {
+            Some(by) => format!("{} by {by}", exchange.outcome()),
+            None => exchange.outcome().to_string(),
+        };
+        let claim = Claim::about(format!("edge/{}/{}", call.caller, call.callee()), requirement)
+            .from(source)
+            .to(exchange.destination())
+            .expects(format!("answered by {callee}, {way}; {from} and {to} authenticated each other"))
+            .observes(exchange, observed, |exchange| exchange.outcome().is_answered())
+            .with_edge(report::Edge { caller: call.caller.clone(), callee: call.callee().to_owned(), answered_by })
+            .with_commands(self.commands());
+        if !call.is_answered() {
+            return claim;
+        }
+        let Some(ends) = &self.ends else {
+            return claim.with_fault("the proxies' logs do not both show it, so who was authenticated is unknown");
+        };
+        let seen = claims::authenticated(ends, (source, callee), trust);
+        let judged = seen.faults.into_iter().map(Err).chain(seen.evidence.into_iter().map(Ok));
+        let judged = judged.chain(self.fault_of_callee().map(Err)).chain(self.way(ends));
+        judged.fold(claim, |claim, judged| match judged {
+            Ok(line) => claim.with_evidence(line),
+            Err(fault) => claim.with_fault(fault),
+        })
+    }
+
+    /// That another than the callee answered. Redis, which does not speak HTTP, does not say who it is; the certificate
+    /// at its end does.
+    fn fault_of_callee(&self) -> Option<String> {
+        let (exchange, callee) = (&self.call.exchange, &self.callee);
+        let by = exchange.report.served_by.as_deref();
+        let right = match by {
+            Some(by) => by.split_once('/') == Some((callee.cluster.name(), &callee.pod)),
+            None => !exchange.dial.protocol.is_http(),
+        };
+        (!right).then(|| format!("{} answered instead of {callee}", by.unwrap_or("one who does not say who it is")))
+    }
+
+    /// The way the call took, as each of those on it tells.
+    fn way(&self, ends: &Ends) -> Vec<Result<String, String>> {
+        let to = ends.source.get("upstream_host").unwrap_or("nowhere");
+        let from = ends.destination.get("downstream_remote_address").unwrap_or("nowhere");
+        let from_pod = |pod: &Workload| from.rsplit_once(':').is_some_and(|(host, _)| host == pod.address);
+        let judged = |holds: bool, line: String| if holds { Ok(line) } else { Err(line) };
+        let Some(gateway) = &self.gateway else {
+            let straight = to.rsplit_once(':').is_some_and(|(host, _)| host == self.callee.address);
+            return vec![
+                judged(straight, format!("the source's proxy connected to {to}")),
+                judged(from_pod(&self.call.pod), format!("the destination's proxy was connected to from {from}")),
+            ];
+        };
+        let entered = gateway.address.as_ref().is_some_and(|address| address.to_string() == to);
+        let left = from_pod(&gateway.pod);
+        let carried = carried(&gateway.clusters, &self.callee.address, self.call.callee());
+        let name = format!("{} in {}", gateway.pod.pod, gateway.pod.cluster.name());
+        vec![
+            judged(
+                entered,
+                format!(
+                    "the source's proxy connected to {to}; the east-west gateway is at {}",
+                    gateway.address.as_ref().map_or("no declared address".into(), HostPort::to_string)
+                ),
+            ),
+            judged(
+                left,
+                format!(
+                    "the destination's proxy was connected to from {from}; the gateway's pod is at {}",
+                    gateway.pod.address
+                ),
+            ),
+            judged(
+                carried > 0,
+                format!("the gateway {name} has made {carried} connections to {} for it", self.callee.address),
+            ),
+        ]
+    }
+
+    fn commands(&self) -> Vec<String> {
+        let Workload { cluster, namespace, pod, .. } = &self.call.pod;
+        let endpoints = format!("proxy-config endpoints {pod}.{namespace} | grep {}", self.call.callee());
+        vec![
+            self.call.command(),
+            format!("{} {endpoints}", cluster.command("istioctl")),
+            format!("{} -n {namespace} get pods,endpointslices", self.callee.cluster.command("kubectl")),
+        ]
+    }
+}
+
+/// Connections that a gateway has made to `address` for `service`, in the words of Envoy's `/clusters`:
+/// `outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2`.
+fn carried(clusters: &str, address: &str, service: &str) -> u64 {
+    let of = |line: &str| {
+        let mut fields = line.split("::");
+        let (cluster, endpoint) = (fields.next()?, fields.next()?);
+        let (kind, count) = (fields.next()?, fields.next()?);
+        let host = endpoint.rsplit_once(':')?.0;
+        let ours = cluster.split_once("_._.").is_some_and(|(_, name)| name.starts_with(&format!("{service}.")));
+        (ours && host == address && kind == "cx_total").then(|| count.trim().parse::<u64>().ok())?
+    };
+    clusters.lines().filter_map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_carried_is_counted_by_service_and_endpoint() {
+        let clusters = "outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2\n\
+             outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::rq_total::7\n\
+             outbound_.9555_._.adservice.acme.demo::192.168.0.10:9555::cx_total::1\n\
+             outbound_.7000_._.currencyservice.pinnacle.svc.cluster.local::192.168.0.10:7000::cx_total::5\n\
+             xds-grpc::127.0.0.1:0::cx_total::1\nnonsense\n";
+        assert_eq!(carried(clusters, "192.168.0.10", "adservice"), 3);
+        assert_eq!(carried(clusters, "192.168.0.11", "adservice"), 0);
+    }
+}
