@@ -155,7 +155,7 @@ impl Bench {
     /// other by its service's name. kube-proxy learns of it later, and is among what is [held still](super::Quiet).
     ///
     /// # Errors
-    /// [`Error::NotInTime`], with what came of the last attempt.
+    /// [`NotInTime`](crate::cluster::Error::NotInTime), with what came of the last attempt.
     pub async fn answers(&self, arguments: &[String]) -> Result<()> {
         let want = format!("{} to answer {}", self.target(), self.client.1);
         Ok(eventually(want, READY, async || {
@@ -187,7 +187,7 @@ impl Bench {
     /// Makes load as `asked`, and records it as a run.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the driver cannot run or its summary cannot be read.
+    /// [`Exec`](crate::cluster::Error::Exec) where the driver cannot run or its summary cannot be read.
     pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
         self.run_between(asked, async || Ok::<_, Error>(())).await.map(|(run, _)| run)
     }
@@ -235,7 +235,7 @@ impl Bench {
     /// where there is no such proxy.
     ///
     /// # Errors
-    /// [`Error::Exec`] where its statistics cannot be read.
+    /// [`Exec`](crate::cluster::Error::Exec) where its statistics cannot be read.
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
         let pod = match (&self.gateway, &self.server) {
             (Some(gateway), _) => gateway,

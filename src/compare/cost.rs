@@ -23,7 +23,7 @@ impl Cost {
     /// Of a container of a pod.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the control group cannot be read: there has to be a shell in the container.
+    /// [`Exec`](crate::cluster::Error::Exec) where the control group cannot be read: there has to be a shell in the container.
     pub async fn of(pod: &Workload, container: &str) -> Result<Self> {
         let output = pod.cluster.exec(pod.container(container), &["/usr/bin/sh", "-c", SCRIPT], None).await?;
         parse(&output)

@@ -71,7 +71,7 @@ impl Bench {
     /// `virtual_users`, `requests` and `checks`, those that passed.
     ///
     /// # Errors
-    /// [`Error::Exec`] where k6 cannot run, its summary is not as expected, or nothing was answered.
+    /// [`Exec`](crate::cluster::Error::Exec) where k6 cannot run, its summary is not as expected, or nothing was answered.
     pub async fn run_k6<T, E>(
         &self,
         comparison: &str,

@@ -204,7 +204,7 @@ impl Scope {
     /// Checks that the mesh offers everything that this test needs.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared), with everything that is missing.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared), with everything that is missing.
     pub fn requires(&self, requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
         Ok(self.testbed.record.requires(requirements)?)
     }

@@ -43,7 +43,7 @@ impl Flaw {
     /// The certificate for `id`, flawed, as of `cluster`; `None` where the flaw is that there is none.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`](crate::scope::Error::NotDeclared) where the flaw needs the intermediate's key and the testbed
+    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the flaw needs the intermediate's key and the testbed
     /// does not offer it.
     pub fn certificate(self, testbed: &Testbed, cluster: &str, id: &SpiffeId) -> Result<Option<ClientCertificate>> {
         let intermediate = || intermediate_of(testbed, cluster);

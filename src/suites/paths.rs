@@ -88,7 +88,7 @@ impl Path {
     /// A certificate that the mesh issues for a legitimate client at the source.
     ///
     /// # Errors
-    /// [`Error::NotIssued`](crate::scope::Error::NotIssued).
+    /// [`NotIssued`](crate::istio::Error::NotIssued).
     pub async fn issued_certificate(&self, scope: &Scope) -> Result<ClientCertificate> {
         Ok(issue(&scope.testbed, &self.peer).await?)
     }

@@ -9,7 +9,7 @@ use meshproof::report::{self, html::Picture};
 /// Write report.html, junit.xml and summary.md beside each suite's report.json
 #[derive(clap::Args)]
 pub(crate) struct Report {
-    /// Where a report.json is: target/meshproof/<suite>
+    /// Where a report.json is, such as target/meshproof/mtls
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
     /// Append the Markdown to this file as well; the suites share the lines that are not folded
