@@ -55,6 +55,11 @@ pub mod suites;
 pub mod treatment;
 
 #[cfg(feature = "suites")]
+pub use k8s_openapi;
+#[cfg(feature = "suites")]
+pub use kube;
+
+#[cfg(feature = "suites")]
 pub use cluster::{Cluster, Seen, Testbed, Workload, eventually};
 #[cfg(feature = "suites")]
 pub use scope::{Error, Result, Scope, Verdict};
