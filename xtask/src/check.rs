@@ -1,6 +1,7 @@
 //! `cargo xtask check`: what CI checks without a testbed.
 
 mod stage;
+mod step;
 mod tool;
 
 use std::process::ExitCode;
@@ -8,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::command::run;
-use crate::paths;
 use crate::versions::Versions;
 use stage::{ALL, Stage};
 
 /// Exit code where every stage that ran has passed, and one could not run for want of a tool.
 const TOOL_MISSING: u8 = 3;
 
-/// Check what CI checks without a testbed: formatting, lints, dependencies, unit tests, workflows
+/// Check what CI checks without a testbed: formatting, workflows, dependencies, lints, docs, unit tests, packages
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit codes: 0 all stages passed, 1 a stage failed, 3 a tool is missing and cannot be installed."
@@ -31,7 +30,7 @@ pub(crate) struct Check {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ending {
     Passed,
-    /// The command ended with this status.
+    /// A command failed: its status, or what is wrong with its output.
     Failed(String),
     /// The stage needs a tool that is neither here nor can be installed.
     NoTool(String),
@@ -48,7 +47,7 @@ impl Check {
     /// Runs the stages, all of them whatever becomes of one, and prints how each ended.
     ///
     /// # Errors
-    /// Where the pinned versions cannot be read or a stage's command cannot be started.
+    /// Where the pinned versions cannot be read or a stage's command cannot be started. Stages after it do not run.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let versions = Versions::read()?;
         let mut done = Vec::new();
@@ -63,16 +62,19 @@ impl Check {
     }
 }
 
-/// Makes sure that the stage's tools are there, then runs its command.
+/// Makes sure that the stage's tools are there, then runs its commands up to the first that fails.
 async fn execute(stage: Stage, versions: &Versions) -> Result<Ending> {
     for tool in stage.tools() {
         if let Err(error) = tool.ensure(versions).await {
             return Ok(Ending::NoTool(format!("{error:#}")));
         }
     }
-    let (program, arguments) = stage.command(versions)?;
-    let status = run(program).args(arguments).current_dir(paths::root()).status().await?;
-    Ok(if status.success() { Ending::Passed } else { Ending::Failed(status.to_string()) })
+    for step in stage.steps(versions)? {
+        if let Some(failure) = step.run().await? {
+            return Ok(Ending::Failed(failure));
+        }
+    }
+    Ok(Ending::Passed)
 }
 
 /// A line for each stage, then the names of those that did not pass.

@@ -55,6 +55,7 @@ pub(crate) struct Debian {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Tools {
     pub(crate) cargo_deny: String,
+    pub(crate) actionlint: String,
 }
 
 impl Versions {

@@ -1,34 +1,46 @@
-//! The stages of `cargo xtask check`: what each needs and the command it runs.
-
-use std::path::PathBuf;
+//! The stages of `cargo xtask check`: what each needs and the commands it runs.
 
 use anyhow::Result;
 
+use super::step::Step;
 use super::tool::{self, Tool};
 use crate::versions::Versions;
 
-/// A stage; CI runs them in the order of [`ALL`].
+/// A stage; they run in the order of [`ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Stage {
     /// rustfmt over the workspace
     Format,
-    /// clippy over all targets of the workspace
-    Clippy,
-    /// clippy over the performance suite, which is in no other target list
-    ClippyPerf,
+    /// actionlint over GitHub's workflows
+    Workflows,
     /// cargo-deny: licences, sources, banned crates
     Dependencies,
+    /// clippy over all targets of the workspace
+    Clippy,
+    /// rustdoc over the workspace, without a warning
+    Docs,
     /// The tests that need no testbed and no quiet machine
     UnitTests,
     /// The unit tests of what suites keep beside them
     SuiteTests,
+    /// The feature `judge`, which takes neither Kubernetes nor a crypto library
+    JudgeAlone,
+    /// Packages for crates.io, each built from what it holds
+    Packages,
 }
 
 /// All stages, the quickest first.
-pub(super) const ALL: [Stage; 6] =
-    [Stage::Format, Stage::Clippy, Stage::ClippyPerf, Stage::Dependencies, Stage::UnitTests, Stage::SuiteTests];
-
-const CLIPPY: [&str; 4] = ["clippy", "--quiet", "--locked", "--workspace"];
+pub(super) const ALL: [Stage; 9] = [
+    Stage::Format,
+    Stage::Workflows,
+    Stage::Dependencies,
+    Stage::Clippy,
+    Stage::Docs,
+    Stage::UnitTests,
+    Stage::SuiteTests,
+    Stage::JudgeAlone,
+    Stage::Packages,
+];
 
 /// Test binaries that need neither a testbed nor a quiet machine.
 const TESTS: [&str; 7] = ["layers", "shop", "bypass", "handshakes", "printing", "field", "commands"];
@@ -39,16 +51,28 @@ const SUITES: [&str; 1] = ["boutique"];
 /// Selects the tests of modules named `tests` in a suite of several files.
 const IN_MODULE_TESTS: &str = "::tests::";
 
+/// The crates that others may depend on.
+const PACKAGES: [&str; 4] = ["meshproof", "meshproof-load", "meshproof-probe", "meshproof-tcp-bypass"];
+
+/// The judge by itself.
+const JUDGE: [&str; 4] = ["--locked", "--no-default-features", "--features", "judge"];
+
+/// Crates that the judge must do without.
+const NOT_OF_THE_JUDGE: [&str; 3] = ["kube", "k8s-openapi", "aws-lc-rs"];
+
 impl Stage {
     /// The stage as `--only` and the summary name it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
-            Self::Clippy => "clippy",
-            Self::ClippyPerf => "clippy-perf",
+            Self::Workflows => "workflows",
             Self::Dependencies => "dependencies",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
             Self::UnitTests => "unit-tests",
             Self::SuiteTests => "suite-tests",
+            Self::JudgeAlone => "judge-alone",
+            Self::Packages => "packages",
         }
     }
 
@@ -56,51 +80,76 @@ impl Stage {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Format => "format: rustfmt",
-            Self::Clippy => "clippy: the workspace",
-            Self::ClippyPerf => "clippy-perf: the performance suite",
+            Self::Workflows => "workflows: actionlint",
             Self::Dependencies => "dependencies: cargo-deny",
+            Self::Clippy => "clippy: the workspace, and the performance suite",
+            Self::Docs => "docs: rustdoc without warnings",
             Self::UnitTests => "unit-tests: tests without a testbed",
             Self::SuiteTests => "suite-tests: unit tests of the suites",
+            Self::JudgeAlone => "judge-alone: the judge without Kubernetes",
+            Self::Packages => "packages: what crates.io would get, built",
         }
     }
 
-    /// What has to be on this machine before the command can run.
+    /// What has to be on this machine before the commands can run.
     pub(super) fn tools(self) -> &'static [Tool] {
         match self {
             Self::Format => &[Tool::Rustfmt],
-            // The workspace compiles BPF programs and BoringSSL.
-            Self::Clippy | Self::ClippyPerf => &[Tool::Clippy, Tool::CLANG, Tool::CMAKE, Tool::CXX],
+            Self::Workflows => &[Tool::Actionlint],
             Self::Dependencies => &[Tool::CargoDeny],
+            // The workspace compiles BPF programs and BoringSSL.
+            Self::Clippy => &[Tool::Clippy, Tool::CLANG, Tool::CMAKE, Tool::CXX],
+            Self::Docs => &[Tool::CLANG, Tool::CMAKE, Tool::CXX],
             Self::UnitTests | Self::SuiteTests => &[Tool::CLANG, Tool::CMAKE, Tool::CXX, Tool::IPTABLES, Tool::OPENSSL],
+            Self::JudgeAlone => &[],
+            Self::Packages => &[Tool::CLANG, Tool::CMAKE],
         }
     }
 
-    /// The program and its arguments, to be run in the workspace's root.
+    /// What to run, in the workspace's root.
     ///
     /// # Errors
     /// Where there is no cache directory.
-    pub(super) fn command(self, versions: &Versions) -> Result<(PathBuf, Vec<&'static str>)> {
-        let cargo = PathBuf::from("cargo");
-        let deny = ["-D", "warnings"];
+    pub(super) fn steps(self, versions: &Versions) -> Result<Vec<Step>> {
         Ok(match self {
-            Self::Format => (cargo, vec!["fmt", "--all", "--check"]),
-            Self::Clippy => (cargo, [&CLIPPY[..], &["--all-targets", "--"], &deny].concat()),
-            Self::ClippyPerf => (cargo, [&CLIPPY[..3], &["--test", "perf", "--"], &deny].concat()),
+            Self::Format => vec![Step::cargo(&[&["fmt", "--all", "--check"]])],
+            // What else is on this machine must not change the verdict: actionlint calls both where it finds them.
+            Self::Workflows => vec![Step::program(tool::actionlint(versions)?, &["-shellcheck=", "-pyflakes="])],
             Self::Dependencies => {
                 let check = ["--workspace", "--locked", "--log-level", "warn", "check", "bans", "licenses", "sources"];
-                (tool::cargo_deny(versions)?, check.to_vec())
+                vec![Step::program(tool::cargo_deny(versions)?, &check)]
+            }
+            Self::Clippy => {
+                let clippy: &[&str] = &["clippy", "--quiet", "--locked"];
+                let deny: &[&str] = &["--", "-D", "warnings"];
+                let perf: &[&str] = &["--test", "perf"];
+                // `perf` is built by name only, so it is not one of all targets.
+                vec![
+                    Step::cargo(&[clippy, &["--workspace", "--all-targets"], deny]),
+                    Step::cargo(&[clippy, perf, deny]),
+                ]
+            }
+            Self::Docs => {
+                let doc = Step::cargo(&[&["doc", "--quiet", "--locked", "--workspace", "--no-deps"]]);
+                vec![doc.with("RUSTDOCFLAGS", "-D warnings")]
             }
             Self::UnitTests => {
-                let mut arguments = vec!["test", "--quiet", "--locked", "--workspace"];
-                arguments.extend(["--features", "meshproof-multibuffer-tls/testing", "--lib", "--bins"]);
-                TESTS.iter().for_each(|test| arguments.extend(["--test", test]));
-                (cargo, arguments)
+                let features = ["--features", "meshproof-multibuffer-tls/testing", "--lib", "--bins"];
+                let tests: Vec<&str> = TESTS.iter().flat_map(|test| ["--test", test]).collect();
+                vec![Step::cargo(&[&["test", "--quiet", "--locked", "--workspace"], &features, &tests])]
             }
             Self::SuiteTests => {
-                let mut arguments = vec!["test", "--quiet", "--locked"];
-                SUITES.iter().for_each(|suite| arguments.extend(["--test", suite]));
-                arguments.push(IN_MODULE_TESTS);
-                (cargo, arguments)
+                let suites: Vec<&str> = SUITES.iter().flat_map(|suite| ["--test", suite]).collect();
+                vec![Step::cargo(&[&["test", "--quiet", "--locked"], &suites, &[IN_MODULE_TESTS]])]
+            }
+            Self::JudgeAlone => vec![
+                Step::tree_without(&JUDGE, &NOT_OF_THE_JUDGE),
+                Step::cargo(&[&["test", "--quiet"], &JUDGE, &["--lib"]]),
+            ],
+            Self::Packages => {
+                let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["--package", package]).collect();
+                // What is not committed yet is checked too.
+                vec![Step::cargo(&[&["package", "--quiet", "--locked", "--allow-dirty"], &packages])]
             }
         })
     }
@@ -108,6 +157,8 @@ impl Stage {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::paths;
 
@@ -155,20 +206,48 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_tests_of_every_suite_are_run_by_check_and_by_ci() {
-        let ci = paths::read(&paths::root().join(".ci/run")).unwrap();
+    fn the_unit_tests_of_every_suite_are_run_by_check() {
         let suites = std::fs::read_dir(paths::root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
         let with: Vec<String> = suites
             .filter(|suite| suite.is_dir() && has_unit_tests(suite))
             .map(|suite| suite.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
         assert_eq!(with, SUITES);
-        for suite in SUITES {
-            let line = ci.lines().find(|line| line.ends_with(IN_MODULE_TESTS)).unwrap_or_default();
-            assert!(
-                line.contains(&format!("--test {suite} ")),
-                ".ci/run does not run the unit tests of {suite}: {line}"
-            );
+    }
+
+    /// The manifests of the workspace's members, each with its directory.
+    fn manifests() -> Vec<(PathBuf, toml::Table)> {
+        let read = |directory: PathBuf| {
+            let manifest: toml::Table = toml::from_str(&paths::read(&directory.join("Cargo.toml")).unwrap()).unwrap();
+            (directory, manifest)
+        };
+        let root = read(paths::root().to_owned());
+        let members = root.1["workspace"]["members"].as_array().unwrap().iter();
+        let mut all: Vec<_> = members.map(|member| read(paths::root().join(member.as_str().unwrap()))).collect();
+        all.push(root);
+        all
+    }
+
+    #[test]
+    fn the_crates_that_may_be_published_are_those_that_are_packaged() {
+        let packages = manifests().into_iter().map(|(_, manifest)| manifest["package"].as_table().unwrap().clone());
+        let open = packages.filter(|package| package.get("publish") != Some(&false.into()));
+        let mut names: Vec<String> = open.map(|package| package["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, PACKAGES);
+    }
+
+    #[test]
+    fn every_file_that_a_package_includes_exists() {
+        let mut seen = 0;
+        for (directory, manifest) in manifests() {
+            let Some(include) = manifest["package"].get("include") else { continue };
+            let patterns = include.as_array().unwrap().iter().map(|pattern| pattern.as_str().unwrap());
+            for path in patterns.filter_map(|pattern| pattern.strip_prefix('/')) {
+                seen += 1;
+                assert!(directory.join(path).exists(), "{} includes {path}", directory.display());
+            }
         }
+        assert!(seen > 0, "no package includes a file by name");
     }
 }

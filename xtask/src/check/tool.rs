@@ -1,9 +1,10 @@
 //! The tools that `cargo xtask check` needs, and how each is installed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::artifacts::{Store, go};
 use crate::command::run;
 use crate::paths;
 use crate::versions::Versions;
@@ -14,6 +15,7 @@ pub(super) enum Tool {
     Rustfmt,
     Clippy,
     CargoDeny,
+    Actionlint,
     /// A program of the system, which only its package manager installs.
     System {
         program: &'static str,
@@ -46,6 +48,13 @@ impl Tool {
                     ["cargo", "install", "--quiet", "--locked", "--version", version, "--root", &root, "cargo-deny"];
                 installed("cargo-deny", &install).await
             }
+            Self::Actionlint => {
+                let program = actionlint(versions)?;
+                if run(&program).arg("--version").succeeds().await {
+                    return Ok(());
+                }
+                install_actionlint(&program, versions).await
+            }
             // `openssl` takes no `--version`, and the others do not agree on another argument.
             Self::System { program, .. } if crate::command::on_path(program) => Ok(()),
             Self::System { program, package } => {
@@ -61,6 +70,29 @@ impl Tool {
 /// Where there is no cache directory.
 pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
     Ok(root("cargo-deny", &versions.tools.cargo_deny)?.join("bin/cargo-deny"))
+}
+
+/// The pinned actionlint in the cache.
+///
+/// # Errors
+/// Where there is no cache directory.
+pub(super) fn actionlint(versions: &Versions) -> Result<PathBuf> {
+    Ok(root("actionlint", &versions.tools.actionlint)?.join("actionlint"))
+}
+
+/// Builds actionlint with the Go that builds the testbed's components.
+async fn install_actionlint(program: &Path, versions: &Versions) -> Result<()> {
+    println!("installing actionlint");
+    let go =
+        go::bootstrap(&Store::open()?, versions).await.context("actionlint is missing, and so is Go to build it")?;
+    let module = format!("github.com/rhysd/actionlint/cmd/actionlint@v{}", versions.tools.actionlint);
+    let install = run(go)
+        .args(["install", &module])
+        .env("GOBIN", program.parent().context("a program has a directory")?)
+        .env("GOTOOLCHAIN", format!("go{}", versions.go.version))
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", "0");
+    install.ok().await.context("actionlint is missing and could not be installed")
 }
 
 /// The directory of one version of a tool: an older checkout keeps its own.
