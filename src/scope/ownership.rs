@@ -24,7 +24,7 @@ impl Scope {
     /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
     ///
     /// # Errors
-    /// [`Error::Api`](crate::scope::Error::Api); [`NotDeclared`](record::Error::NotDeclared) where the record does not permit it.
+    /// [`Api`](crate::cluster::Error::Api); [`NotDeclared`](crate::record::Error::NotDeclared) where the record does not permit it.
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
         self.requires([Requirement::Write(Write::Namespaces)])?;
         let name = naming::namespace(self.suite, &self.test, purpose, report::run());
@@ -59,7 +59,7 @@ impl Scope {
     /// Makes a change to what others rely on, and waits until it has taken effect. The end of the test reverts it.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared) where the record does not permit the change; where it cannot be made; where its
+    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the record does not permit the change; where it cannot be made; where its
     /// effect is not seen in time.
     #[tracing::instrument(level = "debug", skip_all, fields(%change))]
     pub async fn inject(&self, change: impl Change + 'static) -> Result<Injected> {
@@ -123,7 +123,7 @@ impl Scope {
     /// waits. Returns how many there were before any test changed them.
     ///
     /// # Errors
-    /// [`Error::Cluster`], also where there is no such deployment; [`NotDeclared`](record::Error::NotDeclared).
+    /// [`Error::Cluster`], also where there is no such deployment; [`NotDeclared`](crate::record::Error::NotDeclared).
     pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
         let change = Replicas::new(cluster, namespace, deployment, replicas).await?;
         let before = change.before();

@@ -17,7 +17,7 @@ const READY_BOUND: Duration = Duration::from_secs(90);
 /// Deploys a meshed probe into `namespace`, made as the cluster's own meshed probe, and waits until it is ready.
 ///
 /// # Errors
-/// [`Error::Cluster`](crate::scope::Error::Cluster); [`NotDeclared`](record::Error::NotDeclared) where the record names no probes.
+/// [`Error::Cluster`](crate::scope::Error::Cluster); [`NotDeclared`](crate::record::Error::NotDeclared) where the record names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
     let probes = probe::declared(cluster)?;
     let model = &probes.meshed;
