@@ -61,7 +61,7 @@ impl MultibufferTls {
     /// That of `gateway`.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the testbed has none: it needs a processor with AVX-512 IFMA. [`Error::Exec`] where the
+    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the testbed has none: it needs a processor with AVX-512 IFMA. [`Exec`](crate::cluster::Error::Exec) where the
     /// gateway's Envoy is not one that has what is declared.
     pub async fn of(scope: &Scope, gateway: &Workload) -> Result<Self> {
         let declared = |name| scope.testbed.record.capabilities.has_treatment(name);
@@ -81,7 +81,7 @@ impl MultibufferTls {
     /// connections of the treated arm. It stays: one is as good as another.
     ///
     /// # Errors
-    /// [`Error::NotInTime`] where it is not read; [`Error::Api`]; [`Error::Exec`].
+    /// [`NotInTime`](crate::cluster::Error::NotInTime) where it is not read; [`Api`](crate::cluster::Error::Api); [`Exec`](crate::cluster::Error::Exec).
     pub async fn replace_certificate(&self) -> Result<()> {
         let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
         let reloaded = async || match self.signer {
@@ -109,7 +109,7 @@ impl MultibufferTls {
     /// configuration, anew, and lets go of the connections of the older one.
     ///
     /// # Errors
-    /// [`Error::NotInTime`] where Envoy does not take it; [`Error::Api`]; [`Error::Exec`].
+    /// [`NotInTime`](crate::cluster::Error::NotInTime) where Envoy does not take it; [`Api`](crate::cluster::Error::Api); [`Exec`](crate::cluster::Error::Exec).
     pub async fn change_listener(&self, scope: &Scope) -> Result<()> {
         let updates = async || {
             let counts = self.gateway.proxy_counts("listener_manager.listener_in_place_updated").await?;
@@ -157,7 +157,7 @@ impl MultibufferTls {
     /// to be seen.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the gateway's statistics cannot be read, or what signs is not in it.
+    /// [`Exec`](crate::cluster::Error::Exec) where the gateway's statistics cannot be read, or what signs is not in it.
     pub async fn batches(&self) -> Result<Batches> {
         if self.signer == Signer::PrivateKeyProvider {
             return Ok(private_key_provider::batches(&self.gateway).await?);

@@ -33,7 +33,7 @@ impl TcpBypass {
     /// That of `cluster`.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the testbed has none.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the testbed has none.
     pub fn of(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
         scope.requires([Requirement::Treatment(TCP_BYPASS)])?;
         Ok(Self { cluster: Arc::clone(cluster) })
@@ -42,7 +42,7 @@ impl TcpBypass {
     /// Has it on, or off, on every node, and returns when it is so. It is off again when the test ends.
     ///
     /// # Errors
-    /// [`Error::NotInTime`], with what the agent's container said last where it does not start.
+    /// [`NotInTime`](crate::cluster::Error::NotInTime), with what the agent's container said last where it does not start.
     pub async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
         scope.label_nodes(&self.cluster, TCP_BYPASS_LABEL, on.then_some("on")).await?;
         if !on {
@@ -62,7 +62,7 @@ impl TcpBypass {
     /// pods were there; nothing while it is off. A pod that opts out is told, too.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the agent's answer cannot be read; [`Error::NotInTime`] where the agent does not know a pod: that
+    /// [`Exec`](crate::cluster::Error::Exec) where the agent's answer cannot be read; [`NotInTime`](crate::cluster::Error::NotInTime) where the agent does not know a pod: that
     /// would not be nothing.
     pub async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
         Ok(eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
