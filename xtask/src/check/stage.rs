@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn ci_reports_every_suite_that_cargo_test_runs() {
+        let (_, root) = manifests().pop().unwrap();
+        let tests = root["test"].as_array().unwrap().iter().map(|test| test.as_table().unwrap());
+        let suites = tests.filter(|test| test.get("test") != Some(&false.into()));
+        let mut suites: Vec<String> = suites.map(|test| test["name"].as_str().unwrap().to_owned()).collect();
+        suites.sort();
+        let ci = paths::read(&paths::root().join(".ci/run")).unwrap();
+        let listed = format!("suites=({})", suites.join(" "));
+        assert!(ci.lines().any(|line| line == listed), "{listed} is not a line of .ci/run");
+    }
+
+    #[test]
     fn every_file_that_a_package_includes_exists() {
         let mut seen = 0;
         for (directory, manifest) in manifests() {
