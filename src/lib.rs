@@ -53,8 +53,6 @@ pub mod report;
 pub mod scope;
 #[cfg(feature = "suites")]
 pub mod suites;
-#[cfg(feature = "suites")]
-pub mod treatment;
 
 #[cfg(feature = "suites")]
 pub use cluster::{Cluster, Seen, Testbed, Workload, eventually};

@@ -342,7 +342,7 @@ impl Workload {
     }
 
     /// The error of a `command` whose answer cannot be used, for that reason.
-    pub(crate) fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
+    pub fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Exec {
             cluster: self.cluster.name().into(),
             namespace: self.namespace.clone(),

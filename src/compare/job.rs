@@ -67,9 +67,10 @@ impl Job {
     /// Load by `parallelism` pods in `namespace` of a cluster, with the driver's image that the testbed has there.
     ///
     /// # Errors
-    /// [`Error::Load`] where the plan makes no sense; [`Error::Api`] where the cluster has no load driver to take the image from.
+    /// [`Error::Load`] where the plan makes no sense; [`Error::Api`] where the cluster has no load driver to take the
+    /// image from.
     pub async fn new(cluster: &Arc<Cluster>, namespace: &str, plan: Plan, parallelism: u32) -> Result<Self> {
-        let home = Side::Naked.namespace();
+        let home = Side::Naked.namespace(cluster)?;
         let client = cluster.api::<Deployment>(home).get("client").await;
         let client =
             client.map_err(cluster.failed(format!("find the load driver's image: deployment {home}/client")))?;
@@ -98,8 +99,8 @@ impl Job {
     /// Makes the load, unless `until` comes first, and removes the Job in any case.
     ///
     /// # Errors
-    /// [`Error::Load`] in the words of the pod that is at fault; [`Error::NotInTime`] where pods do not become ready or do not
-    /// end; [`Error::Api`].
+    /// [`Error::Load`] in the words of the pod that is at fault; [`Error::NotInTime`] where pods do not become ready or
+    /// do not end; [`Error::Api`].
     pub async fn run(&self, until: impl Future<Output = ()>) -> Result<Gathered> {
         self.create().await?;
         let working = async {
