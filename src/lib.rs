@@ -51,8 +51,6 @@ pub mod report;
 pub mod scope;
 #[cfg(feature = "suites")]
 pub mod suites;
-#[cfg(feature = "suites")]
-pub mod treatment;
 
 #[cfg(feature = "suites")]
 pub use k8s_openapi;

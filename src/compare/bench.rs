@@ -11,39 +11,45 @@ use kube::api::ListParams;
 use meshproof_load::{Summary, TlsSession};
 
 use super::Cost;
-use super::quiet::{Quiet, Span, held};
-use crate::cluster::{Cluster, EXEC_BOUND, Input, Workload, is_ready};
-use crate::cluster::{Seen, eventually};
+use super::isolation::{Isolation, Span, frozen};
+use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready};
 use crate::compare::{Error, Result};
 use crate::host::Host;
 use crate::judge::Run;
+use crate::judge::attempt::FROZEN_SHARE;
+use crate::record;
 use crate::scope::Scope;
 
 /// Bound on both pods being ready.
 const READY: Duration = Duration::from_secs(120);
 
-/// With a proxy, or without. Each has a twin: equal, but that the TCP bypass leaves it alone. So two arms run at once.
+/// A namespace of the [bench](record::Bench) of a cluster. Each has an identical twin that the TCP bypass leaves alone,
+/// so that two arms exist at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Namespace `meshproof-perf`.
+    /// With proxies.
     Meshed,
-    /// Namespace `meshproof-perf-twin`.
+    /// The twin of [`Side::Meshed`].
     MeshedTwin,
-    /// Namespace `meshproof-perf-naked`.
+    /// Without proxies.
     Naked,
-    /// Namespace `meshproof-perf-naked-twin`.
+    /// The twin of [`Side::Naked`].
     NakedTwin,
 }
 
 impl Side {
-    /// Its namespace.
-    pub fn namespace(self) -> &'static str {
-        match self {
-            Self::Meshed => "meshproof-perf",
-            Self::MeshedTwin => "meshproof-perf-twin",
-            Self::Naked => "meshproof-perf-naked",
-            Self::NakedTwin => "meshproof-perf-naked-twin",
-        }
+    /// Its namespace in a cluster.
+    ///
+    /// # Errors
+    /// [`NotDeclared`](record::Error::NotDeclared) where the cluster has no bench.
+    pub fn namespace(self, cluster: &Cluster) -> Result<&str> {
+        let bench = cluster.record().bench.as_ref().ok_or_else(not_declared)?;
+        Ok(match self {
+            Self::Meshed => &bench.meshed,
+            Self::MeshedTwin => &bench.meshed_twin,
+            Self::Naked => &bench.naked,
+            Self::NakedTwin => &bench.naked_twin,
+        })
     }
 
     /// Whether its pods have proxies.
@@ -52,19 +58,30 @@ impl Side {
     }
 }
 
+fn not_declared() -> record::Error {
+    record::Error::not_declared("namespaces for performance comparisons")
+}
+
+/// A client or a server.
+#[derive(Debug, Clone)]
+struct End {
+    side: Side,
+    pod: Workload,
+}
+
 /// A client and a server, perhaps with a gateway between them.
 #[derive(Debug, Clone)]
 pub struct Bench {
     pub(super) cluster: Arc<Cluster>,
-    client: (Side, Workload),
-    server: (Side, Workload),
+    client: End,
+    server: End,
     gateway: Option<Workload>,
     pub(super) k6: Option<Workload>,
 }
 
-/// What to measure.
+/// One run of the load driver.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RunSpec<'a> {
     /// The comparison that the run belongs to.
     pub comparison: &'a str,
     /// Its place in that.
@@ -73,37 +90,53 @@ pub struct Asked<'a> {
     pub host: &'a Host,
     /// How long to make load, warm-up included.
     pub length: Duration,
-    /// How long what is under way at the end of that may take: the rest of the cluster is held until then as well.
+    /// How long requests under way at the end of that may take: the rest of the cluster stays frozen until then.
     pub drain: Duration,
     /// Of the driver's command line, all but the target and `--duration`.
     pub arguments: &'a [String],
-    /// What holds the rest of the cluster meanwhile. The run's receipt [`QUIET_SHARE`] says for how much of what was measured.
-    pub quiet: Option<&'a Quiet>,
+    /// What freezes the rest of the cluster meanwhile. The run's receipt [`FROZEN_SHARE`] says for how much of the
+    /// measured time.
+    pub isolation: Option<&'a Isolation>,
 }
 
-/// Receipt: the share of the measured time in which all of the cluster but what is measured was [held](Quiet::hold).
-pub const QUIET_SHARE: &str = "quiet_share";
-
-/// The gateway's deployment and service, in [`Side::Meshed`].
+/// The gateway's deployment and service, in the namespace of [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
 
 /// Where the gateway ends TLS.
 pub(super) const GATEWAY_PORT: u16 = 8443;
 
+/// Secret of the certificate that the gateway presents.
+pub const GATEWAY_CREDENTIAL: &str = "echo-credential";
+
+/// Names in that certificate: that of the control arm, and that of the treatment arm.
+pub const SERVER_NAMES: [&str; 2] = ["control.echo.test", "treatment.echo.test"];
+
+/// What the echo server is asked for: an answer of 1 KiB, as the seed's benchmark asks fortio's.
+pub(super) const ECHO: &str = "/echo?size=1024";
+
 impl Bench {
+    /// The first cluster that has a bench.
+    ///
+    /// # Errors
+    /// [`NotDeclared`](record::Error::NotDeclared) where none has.
+    pub fn first_cluster(testbed: &Testbed) -> Result<&Arc<Cluster>> {
+        let has_bench = |cluster: &&Arc<Cluster>| cluster.record().bench.is_some();
+        Ok(testbed.clusters.iter().find(has_bench).ok_or_else(not_declared)?)
+    }
+
     /// Starts both until the test ends, where they do not run yet.
     ///
     /// # Errors
     /// Where the testbed has none, or they do not become ready.
     pub async fn start(scope: &Scope, cluster: &Arc<Cluster>, client: Side, server: Side) -> Result<Self> {
         for (side, name) in [(client, "client"), (server, "server")] {
-            scope.scale(cluster, side.namespace(), name, 1).await?;
+            scope.scale(cluster, side.namespace(cluster)?, name, 1).await?;
         }
         let (client_pod, server_pod) = try_join!(ready(cluster, client, "client"), ready(cluster, server, "server"))?;
         Ok(Self {
             cluster: Arc::clone(cluster),
-            client: (client, client_pod),
-            server: (server, server_pod),
+            client: End { side: client, pod: client_pod },
+            server: End { side: server, pod: server_pod },
             gateway: None,
             k6: None,
         })
@@ -115,7 +148,7 @@ impl Bench {
     /// As [`Self::start`].
     pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
         // The gateway first: it wants a core to itself, and pods that come before could be in its way.
-        scope.scale(cluster, Side::Meshed.namespace(), GATEWAY, 1).await?;
+        scope.scale(cluster, Side::Meshed.namespace(cluster)?, GATEWAY, 1).await?;
         let gateway = ready(cluster, Side::Meshed, GATEWAY).await?;
         let bench = Self::start(scope, cluster, Side::Naked, Side::Naked).await?;
         Ok(Self { gateway: Some(gateway), ..bench })
@@ -128,36 +161,36 @@ impl Bench {
 
     /// The server's pod.
     pub fn server(&self) -> &Workload {
-        &self.server.1
+        &self.server.pod
     }
 
     /// The namespaces that its pods are in.
-    pub fn namespaces(&self) -> Vec<&'static str> {
-        let gateway = self.gateway.as_ref().map(|_| Side::Meshed);
-        let sides = [self.client.0, self.server.0].into_iter().chain(gateway);
-        sides.map(Side::namespace).collect::<BTreeSet<_>>().into_iter().collect()
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let pods = self.pods().into_iter().chain(&self.gateway).chain(&self.k6);
+        pods.map(|pod| pod.namespace.clone()).collect()
     }
 
     /// The client's pod and the server's.
     pub fn pods(&self) -> [&Workload; 2] {
-        [&self.client.1, &self.server.1]
+        [&self.client.pod, &self.server.pod]
     }
 
     /// Where the client reaches the server, or the gateway before it: a service, by name.
     pub fn target(&self) -> String {
-        match self.gateway {
-            Some(_) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", Side::Meshed.namespace()),
-            None => format!("server.{}:8080", self.server.0.namespace()),
+        match &self.gateway {
+            Some(gateway) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", gateway.namespace),
+            None => format!("server.{}:8080", self.server.pod.namespace),
         }
     }
 
-    /// Waits until the client is answered what `arguments` ask for: that both pods are ready does not say that one reaches the
-    /// other by its service's name. kube-proxy learns of it later, and is among what is [held still](super::Quiet).
+    /// Waits until the client is answered what `arguments` ask for: that both pods are ready does not say that one
+    /// reaches the other by its service's name. kube-proxy learns of it later, and is among what is
+    /// [frozen](Isolation::freeze).
     ///
     /// # Errors
     /// [`NotInTime`](crate::cluster::Error::NotInTime), with what came of the last attempt.
     pub async fn answers(&self, arguments: &[String]) -> Result<()> {
-        let want = format!("{} to answer {}", self.target(), self.client.1);
+        let want = format!("{} to answer {}", self.target(), self.client.pod);
         Ok(eventually(want, READY, async || {
             let one = ["--rate=10", "--duration=100ms", "--warmup=0s", "--connections=1", "--timeout=1s", "--drain=1s"];
             let arguments: Vec<&str> = one.into_iter().chain(arguments.iter().map(String::as_str)).collect();
@@ -172,24 +205,25 @@ impl Bench {
     /// Has the driver run in the client's pod, which takes it `length`.
     async fn driven(&self, length: Duration, arguments: &[&str], input: Input<'_>) -> Result<Summary> {
         let target = self.target();
-        // An exit code other than 0 would leave the summary unread. A run that measured nothing, or was saturated, says so there.
+        // An exit code other than 0 would leave the summary unread. A run that measured nothing, or was saturated, says
+        // so there.
         let mut command = vec!["/load", "run", "--json", "--report-only", &target];
         command.extend(arguments);
-        let client = self.client.1.container("client");
+        let client = self.client.pod.container("client");
         let output = self.cluster.exec_within(length + EXEC_BOUND, client, &command, input).await?;
-        let unusable = |reason| self.client.1.unusable(command.join(" "), reason);
+        let unusable = |reason| self.client.pod.unusable(command.join(" "), reason);
         if output.is_empty() {
             return Err(unusable("it succeeded, but none of its output arrived".into()).into());
         }
         Ok(serde_json::from_str(&output).map_err(|error| unusable(format!("its summary cannot be read: {error}")))?)
     }
 
-    /// Makes load as `asked`, and records it as a run.
+    /// Makes load as `spec` says, and returns it as a run.
     ///
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec) where the driver cannot run or its summary cannot be read.
-    pub async fn run(&self, asked: &Asked<'_>) -> Result<Run> {
-        self.run_between(asked, async || Ok::<_, Error>(())).await.map(|(run, _)| run)
+    pub async fn run(&self, spec: &RunSpec<'_>) -> Result<Run> {
+        self.run_between(spec, async || Ok::<_, Error>(())).await.map(|(run, _)| run)
     }
 
     /// As [`Self::run`], with `counts` taken just before and just after, in the time that it takes to ask for costs.
@@ -198,14 +232,14 @@ impl Bench {
     /// As [`Self::run`], and those of `counts`.
     pub async fn run_between<T, E>(
         &self,
-        asked: &Asked<'_>,
+        spec: &RunSpec<'_>,
         counts: impl AsyncFn() -> Result<T, E>,
     ) -> Result<(Run, [T; 2])>
     where
         Error: From<E>,
     {
         let counts = async || Ok::<_, Error>(counts().await?);
-        let Asked { comparison, order, host, length, drain, arguments, quiet } = *asked;
+        let RunSpec { comparison, order, host, length, drain, arguments, isolation } = *spec;
         // The addresses of pods change; what was asked for does not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
@@ -214,33 +248,33 @@ impl Bench {
         let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let (before, counted_before) = try_join!(self.cost(), counts())?;
-        let (summary, held) =
-            held(quiet, length + drain, async |input| self.driven(length, &arguments, input).await).await?;
+        let driver = async |input| self.driven(length, &arguments, input).await;
+        let (summary, span) = frozen(isolation, length + drain, driver).await?;
         let (after, counted_after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
         // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
         costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
-        if quiet.is_some() {
+        if isolation.is_some() {
             let from = summary.started + Duration::from_millis(summary.plan.warmup_ms).as_secs_f64();
             let measured = Span { from, to: from + summary.seconds };
-            run.receipts.insert(QUIET_SHARE.into(), held.map_or(0.0, |held| measured.within(held)));
+            run.receipts.insert(FROZEN_SHARE.into(), span.map_or(0.0, |span| measured.within(span)));
         }
         run.duration = began.elapsed().as_secs_f64();
         Ok((run, [counted_before, counted_after]))
     }
 
-    /// TLS handshakes that the gateway's, or else the server's, proxy has completed as a server with TLS of its own; `None`
-    /// where there is no such proxy.
+    /// TLS handshakes that the gateway's, or else the server's, proxy has completed as a server with TLS of its own;
+    /// `None` where there is no such proxy.
     ///
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec) where its statistics cannot be read.
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
-        let pod = match (&self.gateway, &self.server) {
-            (Some(gateway), _) => gateway,
-            (None, (side, server)) if side.is_meshed() => server,
-            (None, _) => return Ok(None),
+        let pod = match &self.gateway {
+            Some(gateway) => gateway,
+            None if self.server.side.is_meshed() => &self.server.pod,
+            None => return Ok(None),
         };
         let counts = pod.proxy_counts("ssl.handshake").await?;
         // Those of its own listeners; as a client it has clusters.
@@ -250,14 +284,15 @@ impl Bench {
 
     /// What server and proxies have used so far; the driver tells its own cost.
     pub(super) async fn cost(&self) -> Result<Costs> {
-        let mut of = vec![("server", &self.server.1, "server")];
-        of.extend(self.gateway.iter().map(|pod| ("gateway", pod, "istio-proxy")));
-        for (name, (side, pod)) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
-            if side.is_meshed() {
-                of.push((name, pod, "istio-proxy"));
+        let proxy = self.cluster.record().istio.proxy.container.as_str();
+        let mut of = vec![("server", &self.server.pod, "server")];
+        of.extend(self.gateway.iter().map(|pod| ("gateway", pod, proxy)));
+        for (name, end) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
+            if end.side.is_meshed() {
+                of.push((name, &end.pod, proxy));
             }
         }
-        let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::of(pod, container).await?)));
+        let asking = of.into_iter().map(async |(name, pod, container)| Ok((name, Cost::read(pod, container).await?)));
         futures::future::try_join_all(asking).await
     }
 }
@@ -265,7 +300,8 @@ impl Bench {
 /// What the server and each proxy have used.
 pub(super) type Costs = Vec<(&'static str, Cost)>;
 
-/// Adds to `run` what server and proxies have used between two looks, for each of `requests`; the generator says its own, `cpu`.
+/// Adds to `run` what server and proxies used between two readings, for each of `requests`; the generator reports its
+/// own, `cpu`.
 pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, (before, after): (&Costs, &Costs)) {
     let mut memory = 0.0;
     for ((name, before), (_, after)) in before.iter().zip(after) {
@@ -325,7 +361,7 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
 
 /// The one ready pod of a workload.
 pub(super) async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
-    let (namespace, selector) = (side.namespace(), format!("app={name}"));
+    let (namespace, selector) = (side.namespace(cluster)?, format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
     Ok(eventually(want, READY, async || {
         let pods = cluster.api::<Pod>(namespace).list(&ListParams::default().labels(&selector)).await;

@@ -3,8 +3,8 @@
 use crate::cluster::Result;
 use crate::cluster::Workload;
 
-/// Prints CPU time in nanoseconds or microseconds, with a name to tell them apart, and memory in bytes: for control groups
-/// of version 1 and 2. Without page cache, which containers of one image share and the first to come pays for.
+/// Prints CPU time in nanoseconds or microseconds, with a name to tell them apart, and memory in bytes: for control
+/// groups of version 1 and 2. Without page cache, which containers of one image share and the first to come pays for.
 const SCRIPT: &str = "PATH=$PATH:/usr/bin:/bin; cd /sys/fs/cgroup; \
     if [ -r cpuacct/cpuacct.usage ]; \
     then echo ns $(cat cpuacct/cpuacct.usage) $(sed -n 's/^total_rss //p' memory/memory.stat); \
@@ -24,7 +24,7 @@ impl Cost {
     ///
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec) where the control group cannot be read: there has to be a shell in the container.
-    pub async fn of(pod: &Workload, container: &str) -> Result<Self> {
+    pub async fn read(pod: &Workload, container: &str) -> Result<Self> {
         let output = pod.cluster.exec(pod.container(container), &["/usr/bin/sh", "-c", SCRIPT], None).await?;
         parse(&output)
             .ok_or_else(|| pod.unusable("reading its control group", format!("`{}` is no usage", output.trim())))

@@ -23,7 +23,7 @@ pub enum Error {
     Scope(#[from] Box<scope::Error>),
     /// Clusters could not be paused.
     #[error("{which} cannot be paused: {reason}")]
-    Quiesce {
+    Isolation {
         /// The clusters.
         which: String,
         /// Why.

@@ -70,7 +70,7 @@ impl Job {
     /// [`Error::Load`] where the plan makes no sense; [`Api`](crate::cluster::Error::Api) where the cluster has no load
     /// driver to take the image from.
     pub async fn new(cluster: &Arc<Cluster>, namespace: &str, plan: Plan, parallelism: u32) -> Result<Self> {
-        let home = Side::Naked.namespace();
+        let home = Side::Naked.namespace(cluster)?;
         let client = cluster.api::<Deployment>(home).get("client").await;
         let client =
             client.map_err(cluster.failed(format!("find the load driver's image: deployment {home}/client")))?;

@@ -1,8 +1,9 @@
-//! The seed's own load generator for TLS, k6, beside the driver: the same gateway, the same request, a new connection each.
+//! The seed's own load generator for TLS, k6, beside the driver: the same gateway, the same request, a new connection
+//! each.
 //!
-//! k6 knows no intended send time: a user that waits for a slow answer does not ask, and what a stall kept from being asked is in
-//! no latency. Its request duration begins on an open connection, without connecting and without TLS; only the iteration's holds
-//! both. So `p99_us` of such a run is the iteration's, the counterpart of the driver's total.
+//! k6 knows no intended send time: a user that waits for a slow answer does not ask, and what a stall kept from being
+//! asked is in no latency. Its request duration begins on an open connection, without connecting and without TLS; only
+//! the iteration's holds both. So `p99_us` of such a run is the iteration's, the counterpart of the driver's total.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ use serde_json::json;
 
 use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
 use super::cost::Cost;
-use super::quiet::{Quiet, held};
-use crate::cluster::{self, EXEC_BOUND};
+use super::isolation::{Isolation, frozen};
+use crate::cluster::{self, EXEC_BOUND, Workload};
 use crate::compare::{Error, Result};
 use crate::host::Host;
 use crate::judge::Run;
@@ -24,8 +25,8 @@ use crate::scope::Scope;
 /// The seed's script, as far as it is one for any machine.
 const SCRIPT: &str = include_str!("../../fixtures/perf/k6.js");
 
-/// Says that it begins, and runs k6 with the script, its first argument, and further ones; when its input has ended, says how many
-/// processors there are for k6, and what that has printed.
+/// Says that it begins, and runs k6 with the script, its first argument, and further ones; when its input has ended,
+/// says how many processors there are for k6, and what that has printed.
 const RUN: &str = r#"script="$1"; shift; echo begins >&2; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
 while read -r _; do :; done; nproc; printf '%s\n' "$told"; exit $ended"#;
 
@@ -35,9 +36,9 @@ const STARTS: Duration = Duration::from_millis(400);
 /// Name of k6's deployment, of its container, and of its part of a run's costs.
 const NAME: &str = "k6";
 
-/// What k6 is told.
+/// One run of k6.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Users {
+pub struct K6Spec {
     /// Virtual users: each makes one request at a time.
     pub users: u32,
     /// For so many seconds.
@@ -48,7 +49,7 @@ pub struct Users {
     pub name: String,
     /// Path and query.
     pub path: String,
-    /// As [`Asked::drain`](super::Asked::drain).
+    /// As [`RunSpec::drain`](super::RunSpec::drain).
     pub drain: Duration,
 }
 
@@ -58,17 +59,17 @@ impl Bench {
     /// # Errors
     /// As [`Bench::start`].
     pub async fn with_k6(mut self, scope: &Scope) -> Result<Self> {
-        scope.scale(&self.cluster, Side::Naked.namespace(), NAME, 1).await?;
+        scope.scale(&self.cluster, Side::Naked.namespace(&self.cluster)?, NAME, 1).await?;
         self.k6 = Some(ready(&self.cluster, Side::Naked, NAME).await?);
         Ok(self)
     }
 
-    /// As [`Bench::run_between`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. What `quiet` holds meanwhile is
-    /// no receipt: k6 does not say when it began.
+    /// As [`Bench::run_between`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. There is
+    /// no receipt of what `isolation` froze meanwhile: k6 does not say when it began.
     ///
     /// The run has the fields of the seed's summary as metrics: `total_*` is the iteration's duration, `request_*` the
-    /// request's, `handshake_*` that of TLS, `request_tls_*` the sum of the two before, each as `*_mean_us` and `*_p99_us`; and
-    /// `virtual_users`, `requests` and `checks`, those that passed.
+    /// request's, `handshake_*` that of TLS, `request_tls_*` the sum of the two before, each as `*_mean_us` and
+    /// `*_p99_us`; and `virtual_users`, `requests` and `checks`, those that passed.
     ///
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec) where k6 cannot run, its summary is not as expected, or nothing was answered.
@@ -77,34 +78,34 @@ impl Bench {
         comparison: &str,
         order: u32,
         host: &Host,
-        told: &Users,
-        quiet: Option<&Quiet>,
+        spec: &K6Spec,
+        isolation: Option<&Isolation>,
         counts: impl AsyncFn() -> Result<T, E>,
     ) -> Result<(Run, [T; 2])>
     where
         Error: From<E>,
     {
         let counts = async || Ok::<_, Error>(counts().await?);
-        let (Some(k6), Some(_)) = (&self.k6, self.gateway()) else {
+        let (Some(k6), Some(gateway)) = (&self.k6, self.gateway()) else {
             return Err(cluster::Error::NoPod {
                 cluster: self.cluster.name().into(),
-                namespace: Side::Naked.namespace().into(),
+                namespace: Side::Naked.namespace(&self.cluster)?.into(),
                 selector: format!("app={NAME}"),
                 seen: "for neither it nor the gateway was started with this bench".into(),
             }
             .into());
         };
-        let Users { users, seconds, rate, .. } = told;
+        let K6Spec { users, seconds, rate, .. } = spec;
         let plan = json!({ "k6": { "users": users, "seconds": seconds, "rate": rate } });
         let mut run = Run::new(comparison, order, host.clone(), plan);
-        let arguments = told.arguments(&self.gateway_address().await?);
+        let arguments = spec.arguments(&self.gateway_address(gateway).await?);
         let mut command = vec!["/usr/bin/sh", "-c", RUN, "k6", SCRIPT];
         command.extend(arguments.iter().map(String::as_str));
-        let own_cost = async || -> Result<Cost> { Ok(Cost::of(k6, NAME).await?) };
+        let own_cost = async || -> Result<Cost> { Ok(Cost::read(k6, NAME).await?) };
         let began = Instant::now();
         let (before, own_before, counted_before) = try_join!(self.cost(), own_cost(), counts())?;
         let length = Duration::from_secs((*seconds).into());
-        let (output, _) = held(quiet, STARTS + length + told.drain, async |input| -> Result<_> {
+        let (output, _) = frozen(isolation, STARTS + length + spec.drain, async |input| -> Result<_> {
             Ok(self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await?)
         })
         .await?;
@@ -121,16 +122,16 @@ impl Bench {
         Ok((run, [counted_before, counted_after]))
     }
 
-    /// The address of the gateway's service: k6 takes no name for a name.
-    async fn gateway_address(&self) -> Result<String> {
-        let namespace = Side::Meshed.namespace();
+    /// The address of the gateway's service: k6 `hosts` entries need an IP address.
+    async fn gateway_address(&self, gateway: &Workload) -> Result<String> {
+        let namespace = &gateway.namespace;
         let service = self.cluster.api::<Service>(namespace).get(GATEWAY).await;
         let service = service.map_err(self.cluster.failed(format!("read service {namespace}/{GATEWAY}")))?;
         Ok(service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default())
     }
 }
 
-impl Users {
+impl K6Spec {
     /// Arguments of `k6 run`, where the gateway is at `address`.
     fn arguments(&self, address: &str) -> Vec<String> {
         let Self { users, seconds, rate, name, path, drain: _ } = self;

@@ -1,19 +1,31 @@
-//! Load inside a cluster: a client and a server, with proxies or without, and what a run between them costs; and many clients
-//! at once, as the pods of a Job.
+//! Performance comparisons of two configurations of a mesh.
+//!
+//! A [`Bench`] is a client and a server in a cluster, with proxies or without; one for each arm are [`Arms`].
+//! [`interleave`] has the arms of each [`Case`] measured in turn until the judge has decided, records every attempt,
+//! and takes the receipts of a [`Treatment`]. The rest of the clusters is kept from running meanwhile ([`isolation`]).
+//! A [`Job`] makes load from many pods at once.
 
+mod arms;
 mod bench;
 mod cost;
 mod error;
+mod interleave;
+pub mod isolation;
 mod job;
 mod k6;
 mod profile;
-mod quiet;
+mod runner;
+mod treatment;
 
-pub use bench::{Asked, Bench, QUIET_SHARE, Side};
+pub use arms::{Arms, Case, Load, gateway_arguments};
+pub use bench::{Bench, GATEWAY_CREDENTIAL, RunSpec, SERVER_NAMES, Side};
 pub use cost::Cost;
 pub use error::{Error, Result};
+pub use interleave::{Setting, interleave};
+pub use isolation::Isolation;
 pub use job::{Gathered, Job};
-pub use k6::Users;
+pub use k6::K6Spec;
 pub use meshproof_load::{Loop, Plan, Summary};
 pub use profile::{Profile, Profiler};
-pub use quiet::{Quiet, Span};
+pub use runner::{GATEWAY_BUSY, TLS_HANDSHAKES};
+pub use treatment::{Counted, Treatment, Untreated};

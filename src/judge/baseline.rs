@@ -1,8 +1,9 @@
 //! `fixtures/perf/baselines.json`: ratios that were measured before, for bounds that are relative to them.
 //!
-//! What a sidecar costs depends on the machine: a baseline holds for machines of one kind, and a comparison on another has
-//! none, which its bound then says. `cargo xtask judge DIR --record-baseline` writes one from runs of [`Mode::Baseline`]: of fewer pairs
-//! it would be so coarse that a gate that is a multiple of it says little (seen: 1.3 of 12 pairs, where later runs had 2.1 to 2.4).
+//! What a sidecar costs depends on the machine: a baseline holds for machines of one kind, and a comparison on another
+//! has none, which its bound then says. `cargo xtask judge DIR --record-baseline` writes one from runs of
+//! [`Mode::Baseline`]: of fewer pairs it would be so coarse that a gate that is a multiple of it says little (seen: 1.3
+//! of 12 pairs, where later runs had 2.1 to 2.4).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -124,8 +125,8 @@ impl Baselines {
         trial
     }
 
-    /// Takes from what was judged, of the runs in `recording`, what bounds in the file `bounds` are relative to, and writes
-    /// it in place of what machines of that kind had. `measured` says what was. Returns the number of ratios.
+    /// Takes from what was judged, of the runs in `recording`, what bounds in the file `bounds` are relative to, and
+    /// writes it in place of what machines of that kind had. `measured` says what was. Returns the number of ratios.
     ///
     /// # Errors
     /// [`Error::Baseline`] where there is none, runs are of several machines, or the file cannot be written.
@@ -147,6 +148,9 @@ impl Baselines {
                 let Some(seen) = comparisons.iter().find(|seen| seen.id == *id && seen.metric == metric.name) else {
                     continue;
                 };
+                if let Some(undecided) = &seen.undecided {
+                    return Err(failed(format!("{} is no baseline: {undecided}", seen.key())));
+                }
                 let [Some(low), Some(high)] = seen.ci95 else {
                     return Err(failed(format!("{} has too few pairs for an interval", seen.key())));
                 };
@@ -199,8 +203,8 @@ mod tests {
         BOUNDS.replace(absolute, "gate_of_baseline = { at_most = 1.25 }")
     }
 
-    /// Bounds in a directory, and runs to be a baseline whose treated arm takes `effect` times as long, on machines whose kernel is
-    /// `kernel`.
+    /// Bounds in a directory, and runs to be a baseline whose treated arm takes `effect` times as long, on machines
+    /// whose kernel is `kernel`.
     fn recorded(effect: f64, kernel: &str) -> (tempfile::TempDir, Recording) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("bounds.toml"), relative()).unwrap();

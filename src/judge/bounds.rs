@@ -1,8 +1,8 @@
 //! `fixtures/perf/bounds.toml`: what is compared, how long, and what must hold.
 //!
 //! A *gate* fails the test: where the interval is beyond it, and where it still is inconclusive when the budget ends.
-//! It is set where a healthy system is clearly inside it. A *goal* is reported as reached or not and fails nothing, so it
-//! need not be softened. Every number says where it comes from; a file that does not is refused, with the line.
+//! It is set where a healthy system is clearly inside it. A *goal* is reported as reached or not and fails nothing, so
+//! it need not be softened. Every number says where it comes from; a file that does not is refused, with the line.
 
 mod file;
 
@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::counter::Counter;
 use super::limit::{Limit, Verdict};
 use crate::judge::Reference;
 use crate::judge::{Error, Result};
@@ -66,7 +67,7 @@ impl Mode {
 
 /// What a run does. It goes into the record as it is: runs of two plans are not compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct RunPlan {
     /// Which durations.
     pub mode: Mode,
     /// Length of the measured window, in seconds.
@@ -83,7 +84,7 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Pairs before the first look: at least 4, of which the verdict has an interval worth the name.
+    /// Pairs before the first look. At least 4, the fewest that give a usable interval.
     pub min_pairs: usize,
     /// Pairs at the last look.
     pub max_pairs: usize,
@@ -91,17 +92,7 @@ pub struct Budget {
     pub seconds: f64,
 }
 
-/// What a counter must show in every run of an arm.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counter {
-    /// No less than this.
-    pub at_least: Option<f64>,
-    /// No more than this.
-    pub at_most: Option<f64>,
-}
-
-/// What a receipt must show: that the treatment was at work in one arm and not in the other.
+/// What a receipt must show in every run of an arm: that the treatment was at work in one arm and not in the other.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
@@ -118,7 +109,8 @@ pub struct MetricBound {
     pub name: String,
     /// What fails the test; `None` is reported only.
     pub gate: Option<Limit>,
-    /// A gate on the ratio as a multiple of the one in the baseline of such machines: [`Baselines::apply`] makes a gate of it.
+    /// A gate on the ratio as a multiple of the one in the baseline of such machines: [`Baselines::apply`] makes a gate
+    /// of it.
     ///
     /// [`Baselines::apply`]: super::Baselines::apply
     pub gate_of_baseline: Option<Limit>,
@@ -148,18 +140,21 @@ pub struct Trial {
     /// Share of requests that may be answered with an error, or not sent, before a run is refused.
     pub max_failed_share: f64,
     /// What each run does.
-    pub plan: Plan,
+    pub plan: RunPlan,
     /// When to stop at the latest.
     pub budget: Budget,
     /// What proves which arm had the treatment.
     pub receipts: BTreeMap<String, Receipt>,
+    /// What the mean of a receipt must be, over the runs of each arm. A comparison that does not meet it is
+    /// inconclusive; no run is refused for it.
+    pub preconditions: BTreeMap<String, Counter>,
     /// What is judged, in the file's order.
     pub metrics: Vec<MetricBound>,
 }
 
 impl Trial {
-    /// The highest quantile of latency that a verdict hangs on: 0.99 where a metric at p99 has a gate or a goal. The generator
-    /// may be late above it.
+    /// The highest quantile of latency that a verdict hangs on: 0.99 where a metric at p99 has a gate or a goal. The
+    /// generator may be late above it.
     pub fn judged_quantile(&self) -> f64 {
         let judged =
             |metric: &MetricBound| metric.gate.is_some() || metric.gate_of_baseline.is_some() || metric.goal.is_some();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Attainment, Limit, Verdict};
+use crate::judge::{Attainment, Limit, Selection, Undecided, Verdict};
 
 /// The bound that a comparison was judged by, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,12 @@ pub struct Comparison {
     pub reference: Option<Reference>,
     /// Proof of what was compared.
     pub receipts: Receipts,
+    /// Every attempt at a run of each arm, and what was refused.
+    #[serde(default)]
+    pub selection: Selection,
+    /// Why it is inconclusive whatever the interval is, if something else than the interval makes it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided: Option<Undecided>,
     /// Share of processor time stolen by other guests of the machine: the most in any run. `None` where unknown.
     pub steal: Option<f64>,
     /// What else a reader has to know: why it stopped, what was left out.
@@ -101,9 +107,15 @@ impl Comparison {
         self.goal.is_some_and(|goal| goal != Attainment::Reached)
     }
 
-    /// Whether not even the estimate reaches its goal: there is something to explain, where otherwise only pairs are missing.
+    /// Whether not even the estimate reaches its goal: there is something to explain, where otherwise only pairs are
+    /// missing.
     pub fn misses(&self) -> bool {
         self.bound.goal.is_some_and(|goal| goal.attainment([self.ratio; 2]) != Attainment::Reached)
+    }
+
+    /// What would decide an inconclusive one, in words.
+    pub fn remedy(&self) -> String {
+        self.undecided.as_ref().map_or_else(|| needed(self.pairs_needed), ToString::to_string)
     }
 
     /// Names it within a suite.
@@ -141,7 +153,10 @@ impl fmt::Display for Comparison {
             .map_or_else(String::new, |least| format!(", which show a change of {} four times in five", change(least)));
         row("pairs", format!("{}{detectable}", self.pairs))?;
         if self.verdict == Verdict::Inconclusive {
-            row("needed", needed(self.pairs_needed))?;
+            row("needed", self.remedy())?;
+        }
+        if !self.selection.is_unknown() {
+            row("attempts", self.selection.to_string())?;
         }
         self.notes.iter().try_for_each(|note| row("note", note.clone()))
     }
@@ -153,9 +168,9 @@ pub fn change(fraction: f64) -> String {
 }
 
 /// How many more pairs, in words.
-pub fn needed(pairs: Option<usize>) -> String {
+fn needed(pairs: Option<usize>) -> String {
     pairs.map_or_else(
-        || "the bound is as near as makes no difference: no number of pairs would decide".into(),
+        || "the estimate is on the bound: more pairs cannot decide".into(),
         |pairs| format!("about {pairs} more pairs"),
     )
 }

@@ -53,6 +53,14 @@ pub enum Error {
         /// Why.
         reason: Box<str>,
     },
+    /// There is no pair of runs to compare.
+    #[error("{comparison}: nothing was compared: {reason}")]
+    NothingCompared {
+        /// The comparison.
+        comparison: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
     /// A file of baselines cannot be used or written, or the runs make no baseline.
     #[error("{}: {reason}", path.display())]
     Baseline {

@@ -1,7 +1,7 @@
 //! Did it move? Paired runs, an interval, a bound, a verdict.
 //!
-//! The run is the unit, not the request. Runs of two arms alternate in ABBA blocks; each neighbouring two are a pair, and
-//! of every metric the ratio of treatment to control is taken on the log scale. The geometric mean over pairs has a
+//! The run is the unit, not the request. Runs of two arms alternate in ABBA blocks; each neighbouring two are a pair,
+//! and of every metric the ratio of treatment to control is taken on the log scale. The geometric mean over pairs has a
 //! studentized bootstrap interval ([`interval`]), which is looked at after every block and holds however early one
 //! stops ([`sequential`]). Against a bound ([`Limit`]) it is `pass`, `regressed` or `inconclusive`, and inconclusive is
 //! not a pass. How well this holds what it promises is measured: [`simulate`], `docs/explanation/how-it-judges.md`.
@@ -20,7 +20,7 @@
 //! let mut judge = Judge::new(trial);
 //! let comparisons = loop {
 //!     let run = measure(trial, judge.order(), judge.arm()).await?;
-//!     judge.push(run.record(&runs)?)?;
+//!     judge.push(judge.attempted(run).record(&runs)?)?;
 //!     if let Decision::Done(comparisons) = judge.decide() {
 //!         break comparisons;
 //!     }
@@ -30,13 +30,15 @@
 //! ```
 
 mod arm;
+pub mod attempt;
 pub mod baseline;
 pub mod bounds;
 mod comparison;
+mod counter;
 mod error;
+pub mod interim;
 pub mod interval;
 mod limit;
-pub mod look;
 pub mod recorded;
 mod refusal;
 mod run;
@@ -46,16 +48,18 @@ pub mod simulate;
 use std::collections::BTreeMap;
 
 pub use arm::{Arm, arm, turns};
+pub use attempt::{Refusal, Selection, Undecided};
 pub use baseline::Baselines;
-pub use bounds::{Bounds, MODE_VARIABLE, Mode, Plan, Trial};
-pub use comparison::{Bound, Comparison, Receipts, Reference, change, ends, needed};
+pub use bounds::{Bounds, MODE_VARIABLE, Mode, RunPlan, Trial};
+pub use comparison::{Bound, Comparison, Receipts, Reference, change, ends};
+pub use counter::Counter;
 pub use error::{Error, Result};
+pub use interim::Schedule;
 pub use limit::{Attainment, Limit, Verdict};
-pub use look::Schedule;
 pub use run::{Distribution, Metric, Recording, Run, SCHEMA};
 
 use bounds::MetricBound;
-use look::{BLOCK, Look};
+use interim::{BLOCK, InterimAnalysis};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,12 +92,17 @@ pub struct Judge {
     pairs: Vec<Pair>,
     /// The first run of a pair, waiting for the second.
     waiting: Option<Run>,
+    /// Every attempt, refused or not.
+    selection: Selection,
+    /// What refused the attempts at the next run so far: the last reason of each.
+    refused: Vec<Refusal>,
 }
 
 impl Judge {
     /// Of which nothing has been measured yet.
     pub fn new(trial: &Trial) -> Self {
-        Self { trial: trial.clone(), pairs: Vec::new(), waiting: None }
+        let (pairs, selection) = (Vec::new(), Selection::default());
+        Self { trial: trial.clone(), pairs, waiting: None, selection, refused: Vec::new() }
     }
 
     /// The runs of all whole pairs.
@@ -112,15 +121,39 @@ impl Judge {
         arm(self.order())
     }
 
-    /// Takes the next run.
+    /// Which attempt at the next run is due, from 1.
+    pub fn attempt(&self) -> u32 {
+        u32::try_from(self.refused.len() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Whether all attempts at one run were refused, so that no run can follow.
+    pub fn is_abandoned(&self) -> bool {
+        self.attempt() > attempt::MAX_ATTEMPTS
+    }
+
+    /// `run` as the attempt that is due, refused where what was measured refuses it.
+    pub fn attempted(&self, run: Run) -> Run {
+        let refused = if run.is_refused() { run.refused.clone() } else { run.refusals() };
+        Run { attempt: self.attempt(), refused, ..run }
+    }
+
+    /// Takes the next run, or an attempt at it that was refused: then the next attempt at the same run is due.
     ///
     /// # Errors
-    /// [`Error::Refused`], where it cannot be compared with those before it: the generator was
-    /// the bottleneck, receipts are missing, too many requests failed, the host or the plan is another one.
+    /// [`Error::Refused`], where it cannot be compared with those before it: the generator was the bottleneck and the
+    /// attempt is not recorded as refused, receipts are missing, too many requests failed, the host or the plan is
+    /// another one.
     pub fn push(&mut self, run: Run) -> Result<()> {
         let first = self.pairs.first().map(|pair| &pair.control).or(self.waiting.as_ref());
         let last = self.waiting.as_ref().or(self.pairs.last().map(Pair::last));
-        refusal::check(&self.trial, self.order(), first.zip(last), &run)?;
+        let due = refusal::Due { order: self.order(), attempt: self.attempt(), before: first.zip(last) };
+        refusal::check(&self.trial, &due, &run)?;
+        self.selection.count(run.arm, &run.refused);
+        if let Some(refusal) = run.refused.last() {
+            self.refused.push(refusal.clone());
+            return Ok(());
+        }
+        self.refused.clear();
         match self.waiting.take() {
             None => self.waiting = Some(run),
             Some(first) => self.pairs.push(match run.arm {
@@ -134,6 +167,9 @@ impl Judge {
     /// What to do next. It depends on the runs alone, so that recorded ones lead to the same verdict.
     pub fn decide(&self) -> Decision {
         let pairs = self.pairs.len();
+        if self.is_abandoned() {
+            return Decision::Done(self.compare(true, "every attempt at the next run was refused"));
+        }
         if self.waiting.is_some() || !pairs.is_multiple_of(BLOCK) || pairs == 0 {
             return Decision::Continue { pairs_needed: None };
         }
@@ -145,13 +181,14 @@ impl Judge {
             return Decision::Continue { pairs_needed: None };
         }
         let open = self.trial.metrics.iter().filter_map(|bound| {
-            let look = self.schedule().look(&self.logs(&bound.name), false);
-            let gate = bound.gate.filter(|gate| gate.verdict(look.ends()) == Verdict::Inconclusive)?;
-            Some(look.pairs_needed(gate.distance(look.ratio())))
+            let analysis = self.schedule().analyze(&self.logs(&bound.name), false);
+            let gate = bound.gate.filter(|gate| gate.verdict(analysis.ends()) == Verdict::Inconclusive)?;
+            Some(analysis.pairs_needed(gate.distance(analysis.ratio())))
         });
         let open: Vec<Option<usize>> = open.collect();
         // Where nothing has a gate nothing becomes clear: the whole budget goes into the numbers.
-        if open.is_empty() && self.trial.metrics.iter().any(|bound| bound.gate.is_some()) {
+        let gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
+        if open.is_empty() && gated && self.undecided().is_none() {
             return Decision::Done(self.compare(false, "the answer is clear"));
         }
         let needed = open.into_iter().collect::<Option<Vec<_>>>().and_then(|needed| needed.into_iter().max());
@@ -162,6 +199,18 @@ impl Judge {
     /// pair are left out.
     pub fn conclude(&self, reason: &str) -> Vec<Comparison> {
         self.compare(true, reason)
+    }
+
+    /// `comparisons`, if there are any.
+    ///
+    /// # Errors
+    /// [`Error::NothingCompared`].
+    pub fn compared(&self, comparisons: Vec<Comparison>) -> Result<Vec<Comparison>> {
+        if !comparisons.is_empty() {
+            return Ok(comparisons);
+        }
+        let reason = self.undecided().map_or_else(|| "there is no pair of runs".into(), |reason| reason.to_string());
+        Err(Error::NothingCompared { comparison: self.trial.id.as_str().into(), reason: reason.into() })
     }
 
     fn schedule(&self) -> Schedule {
@@ -182,6 +231,30 @@ impl Judge {
         let budget = self.trial.budget.seconds;
         (ended - began + block > budget)
             .then(|| format!("another block would not end within the budget of {budget:.0} s"))
+    }
+
+    /// Why the comparison is inconclusive, whatever its interval is.
+    fn undecided(&self) -> Option<Undecided> {
+        let last = self.refused.last().filter(|_| self.is_abandoned());
+        let abandoned =
+            last.map(|last| Undecided::Abandoned { order: self.order(), arm: self.arm(), last: last.clone() });
+        abandoned.or_else(|| self.selection.excess()).or_else(|| self.unmet())
+    }
+
+    /// The first precondition that an arm does not meet. It is judged on all runs of the arm together, and selects
+    /// none.
+    fn unmet(&self) -> Option<Undecided> {
+        let mean = |arm: Arm, receipt: &str| {
+            let runs = self.runs().filter(|run| run.arm == arm);
+            let values: Vec<f64> = runs.filter_map(|run| run.receipts.get(receipt).copied()).collect();
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        let of_both = |(receipt, required): (&String, &Counter)| {
+            let arms = [Arm::Control, Arm::Treatment].map(|arm| (arm, mean(arm, receipt)));
+            let (arm, mean) = arms.into_iter().find(|(_, mean)| !required.allows(*mean))?;
+            Some(Undecided::Precondition { receipt: receipt.clone(), arm, mean, required: *required })
+        };
+        self.trial.preconditions.iter().find_map(of_both)
     }
 
     fn logs(&self, metric: &str) -> Vec<f64> {
@@ -208,10 +281,10 @@ impl Judge {
         let of = |run: &Run| run.metrics[name].value;
         let schedule = self.schedule();
         // One pair has a ratio and no spread; so few as to be below the first look have one that means little.
-        let look = (logs.len() > 1).then(|| schedule.look(&logs, last));
-        let usual = (logs.len() > 1).then(|| Schedule { tail: 0.025, ..schedule }.look(&logs, last));
-        let interval = look.map_or([None; 2], |look| look.ends().map(known));
-        let judged = look.filter(|_| logs.len() >= schedule.min);
+        let analysis = (logs.len() > 1).then(|| schedule.analyze(&logs, last));
+        let usual = (logs.len() > 1).then(|| Schedule { tail: 0.025, ..schedule }.analyze(&logs, last));
+        let interval = analysis.map_or([None; 2], |analysis| analysis.ends().map(known));
+        let judged = analysis.filter(|_| logs.len() >= schedule.min);
         let mut comparison = Comparison {
             id: self.trial.id.clone(),
             metric: name.to_owned(),
@@ -219,12 +292,12 @@ impl Judge {
             control: mean(self.pairs.iter().map(|pair| of(&pair.control)).collect()),
             treatment: mean(self.pairs.iter().map(|pair| of(&pair.treatment)).collect()),
             ratio: (logs.iter().sum::<f64>() / logs.len() as f64).exp(),
-            ci95: usual.map_or([None; 2], |look| look.ends().map(known)),
+            ci95: usual.map_or([None; 2], |analysis| analysis.ends().map(known)),
             confidence: self.trial.confidence,
             interval,
             pairs: logs.len(),
             ratios: logs.iter().map(|log| log.exp()).collect(),
-            minimum_detectable: look.and_then(|look| known(look.minimum_detectable())),
+            minimum_detectable: analysis.and_then(|analysis| known(analysis.minimum_detectable())),
             pairs_needed: None,
             bound: bound.map_or_else(unbounded, recorded_bound),
             verdict: Verdict::Reported,
@@ -232,11 +305,13 @@ impl Judge {
             goal: None,
             reference: bound.and_then(|bound| bound.reference),
             receipts: self.receipts(),
+            selection: self.selection.clone(),
+            undecided: None,
             steal: self.steal(),
             notes: vec![format!("stopped after {} pairs: {reason}", logs.len())],
         };
         if let Some(bound) = bound {
-            judge(&mut comparison, bound, judged);
+            judge(&mut comparison, bound, judged, self.undecided());
         }
         comparison
     }
@@ -270,9 +345,22 @@ impl Judge {
     }
 }
 
-/// Gives the verdict, once; without a look it is inconclusive.
-fn judge(comparison: &mut Comparison, bound: &MetricBound, look: Option<Look>) {
-    let ends = look.map_or([0.0, f64::INFINITY], |look| look.ends());
+/// Gives the verdict, once; without an analysis it is inconclusive, and so it is where something else leaves it
+/// `undecided`. Then a metric without a gate does not hold either: the number is of no use.
+fn judge(
+    comparison: &mut Comparison,
+    bound: &MetricBound,
+    analysis: Option<InterimAnalysis>,
+    undecided: Option<Undecided>,
+) {
+    if let Some(undecided) = undecided {
+        comparison.goal = bound.goal.map(|_| Attainment::Unclear);
+        comparison.verdict = Verdict::Inconclusive;
+        comparison.holds = false;
+        comparison.undecided = Some(undecided);
+        return;
+    }
+    let ends = analysis.map_or([0.0, f64::INFINITY], |analysis| analysis.ends());
     comparison.goal = bound.goal.map(|goal| goal.attainment(ends));
     if let (true, Some(tried)) = (comparison.falls_short(), &bound.tried) {
         comparison.notes.push(format!("tried for the goal of {}: {tried}", bound.name));
@@ -281,7 +369,7 @@ fn judge(comparison: &mut Comparison, bound: &MetricBound, look: Option<Look>) {
     comparison.verdict = gate.verdict(ends);
     comparison.holds = comparison.verdict == bound.expect;
     if comparison.verdict == Verdict::Inconclusive {
-        comparison.pairs_needed = look.and_then(|look| look.pairs_needed(gate.distance(look.ratio())));
+        comparison.pairs_needed = analysis.and_then(|analysis| analysis.pairs_needed(gate.distance(analysis.ratio())));
     }
 }
 

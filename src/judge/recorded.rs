@@ -25,7 +25,7 @@ pub fn read(directory: &Path) -> Result<Recording> {
         return Err(failed("there are no recorded runs here (NNN-control.json, NNN-treatment.json)".into()));
     }
     for runs in recording.values_mut() {
-        runs.sort_by_key(|run| run.order);
+        runs.sort_by_key(|run| (run.order, run.attempt));
     }
     Ok(recording)
 }
@@ -66,51 +66,74 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 /// Judges the runs of one comparison.
 ///
 /// # Errors
-/// [`Error::Refused`] for a run that proves nothing.
+/// [`Error::Refused`] for a run that proves nothing, [`Error::NothingCompared`] where there is no pair.
 pub fn judge(runs: &[Run], judge: &mut Judge) -> Result<Vec<Comparison>> {
     for (index, run) in runs.iter().enumerate() {
         judge.push(run.clone())?;
-        if let Decision::Done(mut comparisons) = judge.decide() {
+        if let Decision::Done(comparisons) = judge.decide() {
             let left = runs.len() - index - 1;
-            if left > 0 {
-                let note = format!("{left} more runs are recorded: by these bounds they were not needed");
-                comparisons.iter_mut().for_each(|comparison| comparison.notes.push(note.clone()));
-            }
-            return Ok(comparisons);
+            let note = format!("{left} more runs are recorded: by these bounds they were not needed");
+            let notes = (left > 0).then_some(note);
+            return judge.compared(comparisons).map(|comparisons| with_notes(comparisons, notes.as_slice()));
         }
     }
-    Ok(judge.conclude("the recording ends before the budget"))
+    judge.compared(judge.conclude("the recording ends before the budget"))
 }
 
-/// Judges everything recorded by the bounds in the file `bounds`, and the baselines beside it.
+fn with_notes(mut comparisons: Vec<Comparison>, notes: &[String]) -> Vec<Comparison> {
+    comparisons.iter_mut().for_each(|comparison| comparison.notes.extend_from_slice(notes));
+    comparisons
+}
+
+/// What came of one recorded comparison.
+#[derive(Debug)]
+pub struct Judged {
+    /// The comparison.
+    pub id: String,
+    /// Whether something in it is judged by a gate that is relative to a baseline.
+    pub has_baseline: bool,
+    /// Its metrics, or why there is nothing to judge.
+    pub outcome: Result<Vec<Comparison>>,
+}
+
+/// Judges each recorded comparison by the bounds in the file `bounds`, and the baselines beside it, in the order of the
+/// file. One that cannot be judged does not keep others from it.
 ///
 /// # Errors
-/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`judge`], [`Bounds::load`] and
+/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`Bounds::load`] and
 /// [`Baselines::beside`].
-pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
+pub fn judge_each(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Judged>> {
     let [quick, full, baseline] =
         [Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?, Bounds::load(bounds, Mode::Baseline)?];
     let baselines = Baselines::beside(bounds)?;
-    let failed = |reason| Error::Recording { directory: directory.into(), reason };
-    let mut comparisons = Vec::new();
+    let mut judged = Vec::new();
     for (id, runs) in recording {
         let bounds_of_mode = match runs.first().map(Run::mode).unwrap_or_default() {
             Mode::Quick => &quick,
             Mode::Full => &full,
             Mode::Baseline => &baseline,
         };
-        let trial = bounds_of_mode.trial(id).ok_or_else(|| {
-            failed(format!("runs of `{id}` are recorded, for which {} has no bounds", bounds.display()))
+        let trial = bounds_of_mode.trial(id).ok_or_else(|| Error::Recording {
+            directory: directory.into(),
+            reason: format!("runs of `{id}` are recorded, for which {} has no bounds", bounds.display()),
         })?;
+        let has_baseline = trial.metrics.iter().any(|metric| metric.gate_of_baseline.is_some());
         let host = runs.first().map(|run| run.host.clone()).unwrap_or_default();
-        let judged = judge(runs, &mut Judge::new(&baselines.apply(trial, &host)))?;
-        if judged.is_empty() {
-            return Err(failed(format!("`{id}` has {} run, and a pair is two", runs.len())));
-        }
-        comparisons.extend(judged);
+        let outcome = judge(runs, &mut Judge::new(&baselines.apply(trial, &host)));
+        judged.push(Judged { id: id.clone(), has_baseline, outcome });
     }
     // In the file's order, which is the reader's.
     let place = |id: &str| quick.trials().iter().position(|trial| trial.id == id);
-    comparisons.sort_by_key(|comparison| place(&comparison.id));
-    Ok(comparisons)
+    judged.sort_by_key(|judged| place(&judged.id));
+    Ok(judged)
+}
+
+/// As [`judge_each`], where all can be judged.
+///
+/// # Errors
+/// Those of [`judge_each`], and of the first that cannot be judged.
+pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
+    let judged = judge_each(directory, recording, bounds)?;
+    let comparisons: Vec<Vec<Comparison>> = judged.into_iter().map(|one| one.outcome).collect::<Result<_>>()?;
+    Ok(comparisons.into_iter().flatten().collect())
 }

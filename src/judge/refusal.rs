@@ -1,13 +1,25 @@
 //! Runs that prove nothing, and why.
 
-use super::bounds::{Counter, Trial};
+use super::bounds::Trial;
 use super::run::Run;
 use crate::judge::{Error, Result};
 
-/// Refuses `run` where it is not the run in place `order` of `trial`, or cannot be compared with those `before`: the
-/// first of them, and the last.
-pub(super) fn check(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) -> Result<()> {
-    match reason(trial, order, before, run) {
+/// What has to come next.
+pub(super) struct Due<'a> {
+    /// Place of the run.
+    pub(super) order: u32,
+    /// Attempt at it.
+    pub(super) attempt: u32,
+    /// The first run before it, and the last.
+    pub(super) before: Option<(&'a Run, &'a Run)>,
+}
+
+/// Refuses `run`, and the comparison with it, where it is not the run or the attempt that is due, or cannot be compared
+/// with the runs before it.
+pub(super) fn check(trial: &Trial, due: &Due<'_>, run: &Run) -> Result<()> {
+    let reason = misplaced(trial, due, run);
+    let reason = reason.or_else(|| if run.is_refused() { None } else { reason_of_judged(trial, due.before, run) });
+    match reason {
         None => Ok(()),
         Some(reason) => Err(Error::Refused {
             comparison: trial.id.as_str().into(),
@@ -18,7 +30,8 @@ pub(super) fn check(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run
     }
 }
 
-fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) -> Option<String> {
+fn misplaced(trial: &Trial, due: &Due<'_>, run: &Run) -> Option<String> {
+    let order = due.order;
     if run.comparison != trial.id {
         return Some(format!("it belongs to `{}`", run.comparison));
     }
@@ -28,8 +41,17 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
     if run.arm != super::arm(order) {
         return Some(format!("run {order:03} of ABBA, BAAB … is a {} run", super::arm(order)));
     }
-    if let Some(saturated) = &run.saturated {
-        return Some(format!("the load generator was the bottleneck: {saturated}{}", stolen(run)));
+    (run.attempt != due.attempt).then(|| {
+        format!(
+            "it is attempt {}, and attempt {} is due: refused attempts are missing from the recording",
+            run.attempt, due.attempt
+        )
+    })
+}
+
+fn reason_of_judged(trial: &Trial, before: Option<(&Run, &Run)>, run: &Run) -> Option<String> {
+    if let Some(refusal) = run.refusals().first() {
+        return Some(format!("{refusal}{}", stolen(run)));
     }
     let (failed, requests) = (run.errors.saturating_add(run.dropped), run.requests);
     let share = failed as f64 / requests.max(1) as f64;
@@ -42,17 +64,8 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
             trial.max_failed_share * 100.0
         ));
     }
-    for (name, receipt) in &trial.receipts {
-        let Some(&value) = run.receipts.get(name) else {
-            return Some(format!("there is no receipt `{name}`: nothing proves what this arm was"));
-        };
-        let counter = match run.arm {
-            super::Arm::Control => receipt.control,
-            super::Arm::Treatment => receipt.treatment,
-        };
-        if let Some(owed) = broken(counter, value) {
-            return Some(format!("receipt `{name}` is {value}, and of a {} run {owed}", run.arm));
-        }
+    if let Some(reason) = receipts(trial, run) {
+        return Some(reason);
     }
     if let Some(bound) = trial.metrics.iter().find(|bound| !run.metrics.contains_key(&bound.name)) {
         return Some(format!("there is no metric `{}`, which is to be judged", bound.name));
@@ -86,14 +99,27 @@ fn reason(trial: &Trial, order: u32, before: Option<(&Run, &Run)>, run: &Run) ->
     run.metrics.iter().find_map(differs)
 }
 
-/// What a generator that was late may have waited for, where other guests of the machine took more of it than some ticks.
+/// What a generator that was late may have waited for, where other guests of the machine took more of it than some
+/// ticks.
 fn stolen(run: &Run) -> String {
     let share = run.host.steal.filter(|share| *share >= 0.01);
     let said = |share| format!("; meanwhile other guests of the machine took {:.0} % of its processors", share * 100.0);
     share.map(said).unwrap_or_default()
 }
 
-fn broken(counter: Counter, value: f64) -> Option<String> {
-    let low = counter.at_least.filter(|&least| value < least).map(|least| format!("at least {least} is owed"));
-    low.or_else(|| counter.at_most.filter(|&most| value > most).map(|most| format!("at most {most} is allowed")))
+/// The first receipt that is missing, or does not show what the arm was.
+fn receipts(trial: &Trial, run: &Run) -> Option<String> {
+    if let Some(name) = trial.preconditions.keys().find(|name| !run.receipts.contains_key(*name)) {
+        return Some(format!("there is no receipt `{name}`, which is a precondition of the comparison"));
+    }
+    trial.receipts.iter().find_map(|(name, receipt)| {
+        let Some(&value) = run.receipts.get(name) else {
+            return Some(format!("there is no receipt `{name}`: nothing proves what this arm was"));
+        };
+        let required = match run.arm {
+            super::Arm::Control => receipt.control,
+            super::Arm::Treatment => receipt.treatment,
+        };
+        (!required.allows(value)).then(|| format!("receipt `{name}` is {value}; a {} run requires {required}", run.arm))
+    })
 }

@@ -10,6 +10,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
+use crate::judge::attempt::{Cause, FROZEN_SHARE, MIN_FROZEN_SHARE, Refusal};
 use crate::judge::{Arm, Error, Mode, Result, arm};
 
 /// Schema identifier in every run.
@@ -55,6 +56,12 @@ pub struct Run {
     pub order: u32,
     /// The ABBA block, from 0: four runs each.
     pub block: u32,
+    /// Which attempt at this place it is, from 1.
+    #[serde(default = "first")]
+    pub attempt: u32,
+    /// Why this attempt was refused and another one made. Empty for a run that is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
     /// When it began, in seconds since 1970.
     pub started: f64,
     /// How long it took, preparation and warm-up included, in seconds.
@@ -77,12 +84,18 @@ pub struct Run {
     /// Why the load generator was the bottleneck, if it was: such a run proves nothing and is refused.
     #[serde(default)]
     pub saturated: Option<String>,
-    /// What the generator and its peer agreed to in TLS handshakes, where they did: the same in every run of a comparison.
+    /// What the generator and its peer agreed to in TLS handshakes, where they did: the same in every run of a
+    /// comparison.
     #[serde(default)]
     pub tls: Vec<String>,
     /// Counters that prove whether the treatment was at work.
     #[serde(default)]
     pub receipts: BTreeMap<String, f64>,
+}
+
+/// The attempt of runs that do not say which one they are: older recordings have no refused attempts.
+fn first() -> u32 {
+    1
 }
 
 impl Run {
@@ -95,6 +108,8 @@ impl Run {
             arm: arm(order),
             order,
             block: order / 4,
+            attempt: first(),
+            refused: Vec::new(),
             started: since.as_secs_f64(),
             duration: 0.0,
             host,
@@ -156,9 +171,37 @@ impl Run {
         Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| self.fault(path, &field, error))
     }
 
-    /// Its name as a file, below the directory of all runs.
+    /// Its name as a file, below the directory of all runs: `one/003-treatment.json`, or
+    /// `one/003-refused-1-treatment.json`.
     pub fn file(&self) -> String {
-        format!("{}/{:03}-{}.json", self.comparison, self.order, self.arm)
+        let refused = if self.refused.is_empty() { String::new() } else { format!("refused-{}-", self.attempt) };
+        format!("{}/{:03}-{refused}{}.json", self.comparison, self.order, self.arm)
+    }
+
+    /// What refuses it, by what was measured: the same rule for both arms.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let saturated = self.saturated.as_ref().map(|why| Refusal {
+            cause: Cause::GeneratorSaturated,
+            reason: format!("the load generator was the bottleneck: {why}"),
+        });
+        let frozen = self.receipts.get(FROZEN_SHARE).filter(|share| **share < MIN_FROZEN_SHARE);
+        let not_frozen = frozen.map(|share| Refusal {
+            cause: Cause::NotFrozen,
+            reason: format!(
+                "the rest of the cluster was frozen for {share:.2} of the run, less than {MIN_FROZEN_SHARE}"
+            ),
+        });
+        saturated.into_iter().chain(not_frozen).collect()
+    }
+
+    /// Whether it is an attempt that was refused, and not a run that is judged.
+    pub fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Whether it ended before anything was measured.
+    fn is_interrupted(&self) -> bool {
+        self.refused.iter().any(|refusal| refusal.cause == Cause::Interrupted)
     }
 
     /// Writes it below `runs` and gives back what is written there: what is judged is what was recorded, to the last
@@ -228,7 +271,8 @@ impl Run {
         if !(self.duration.is_finite() && self.duration >= 0.0) {
             return fault("duration", "not a duration");
         }
-        if self.requests == 0 {
+        self.validate_attempt(path)?;
+        if self.requests == 0 && !self.is_interrupted() {
             return fault("requests", "a run without requests measured nothing");
         }
         if self.errors.saturating_add(self.dropped) > self.requests {
@@ -256,7 +300,26 @@ impl Run {
         Ok(())
     }
 
-    /// Refuses a quantile of the latency that the histogram beside it does not have, to within the histogram's own resolution.
+    /// Refuses an attempt whose refusal does not follow from what was measured: whoever can refuse a run by hand can
+    /// select.
+    fn validate_attempt(&self, path: &Path) -> Result<()> {
+        let fault = |field: &str, reason: &str| Err(self.fault(path, field, reason));
+        if self.attempt == 0 {
+            return fault("attempt", "attempts are counted from 1");
+        }
+        if self.is_interrupted() {
+            let measured = self.requests > 0 || !self.metrics.is_empty() || !self.histograms.is_empty();
+            return if measured { fault("refused", "an interrupted attempt has no measurement") } else { Ok(()) };
+        }
+        let causes = |refused: &[Refusal]| refused.iter().map(|refusal| refusal.cause).collect::<Vec<_>>();
+        if self.is_refused() && causes(&self.refused) != causes(&self.refusals()) {
+            return fault("refused", "does not follow from what was measured");
+        }
+        Ok(())
+    }
+
+    /// Refuses a quantile of the latency that the histogram beside it does not have, to within the histogram's own
+    /// resolution.
     fn check_quantiles(&self, path: &Path, latency: &Histogram<u64>) -> Result<()> {
         for (name, quantile) in LATENCY_QUANTILES {
             let Some(metric) = self.metrics.get(name) else { continue };
@@ -280,64 +343,4 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-    use crate::judge::tests::run;
-
-    fn recorded(directory: &Path) -> (Run, PathBuf) {
-        let mut histogram = Histogram::new(3).unwrap();
-        (1..=1_000).for_each(|value| histogram.record(value).unwrap());
-        let mut run = run(1, 1_000.0);
-        run.latency(&histogram).unwrap();
-        (run.record(directory).unwrap(), directory.join("one/001-treatment.json"))
-    }
-
-    #[test]
-    fn a_run_is_read_as_it_was_written_with_its_histogram() {
-        let directory = tempfile::tempdir().unwrap();
-        let (run, path) = recorded(directory.path());
-        assert_eq!(Run::read(&path).unwrap(), run);
-        assert_eq!((run.metrics["p99_us"].value, run.metrics["p50_us"].value), (990.0, 500.0));
-        let histogram = run.histogram("latency").unwrap();
-        assert_eq!((histogram.len(), histogram.value_at_quantile(0.99)), (1_000, 990));
-        assert!(!path.with_extension("partial").exists());
-    }
-
-    #[rstest]
-    #[case::schema("meshproof.run/v1", "meshproof.run/v2", "`schema`: `meshproof.run/v2` is not")]
-    #[case::truncated("\"receipts\"", "", "`(file)`")]
-    #[case::no_number("\"value\": 990.0", "\"value\": \"990\"", "`metrics.p99_us.value`: invalid type: string")]
-    #[case::no_ratio("\"value\": 990.0", "\"value\": 0.0", "`metrics.p99_us`: 0 has no ratio")]
-    #[case::another_median(
-        "\"value\": 500.0",
-        "\"value\": 50.0",
-        "`metrics.p50_us`: 50 us is not what `histograms.latency` has there: 500 us"
-    )]
-    #[case::another_tail("\"value\": 990.0", "\"value\": 991.0", "`metrics.p99_us`: 991 us is not what")]
-    #[case::unknown("\"errors\"", "\"mistakes\"", "unknown field `mistakes`")]
-    #[case::histogram("\"hdr\": \"HIST", "\"hdr\": \"HISX", "`histograms.latency`: ")]
-    #[case::block("\"block\": 0", "\"block\": 7", "`block`: run 1 belongs to block 0")]
-    #[case::place(
-        "\"order\": 1",
-        "\"order\": 2",
-        "`order`: by what is in it, this file is named one/002-treatment.json"
-    )]
-    #[case::outside(
-        "\"comparison\": \"one\"",
-        "\"comparison\": \"../one\"",
-        "`comparison`: `../one` names no directory"
-    )]
-    #[case::nothing("\"requests\": 10000", "\"requests\": 0", "`requests`: a run without requests measured nothing")]
-    #[case::too_many("\"errors\": 0", "\"errors\": 10001", "`errors`: with those dropped, more than there were")]
-    fn a_damaged_run_is_refused_by_file_and_field(#[case] good: &str, #[case] bad: &str, #[case] reason: &str) {
-        let directory = tempfile::tempdir().unwrap();
-        let (_, path) = recorded(directory.path());
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(good), "{text}");
-        std::fs::write(&path, text.replacen(good, bad, 1)).unwrap();
-        let error = Run::read(&path).unwrap_err().to_string();
-        assert!(error.contains("one/001-treatment.json") && error.contains(reason), "{error}");
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The judge, run by run.
 
+mod attempts;
+
 use rstest::rstest;
 
 use super::simulate::{NOISES, verdict};
@@ -195,7 +197,7 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
     assert!(seen[0].notes[0].contains("within the budget of 130 s"), "{:?}", seen[0].notes);
     // The look that time makes the last is given all of the error that is left.
     let ratios: Vec<f64> = seen[0].ratios.iter().map(|ratio| ratio.ln()).collect();
-    let not_the_last = Schedule::new(4, 10, 0.95).look(&ratios, false).ends();
+    let not_the_last = Schedule::new(4, 10, 0.95).analyze(&ratios, false).ends();
     assert!(seen[0].interval[1].unwrap() < not_the_last[1], "{:?}", seen[0].interval);
     // Too short for a first look: nothing is clear, whatever it looks like.
     trial.budget.seconds = 20.0;
@@ -240,8 +242,8 @@ fn a_comparison_that_must_fail_holds_where_it_does_and_only_there() {
 )]
 #[case::errors(1, |run: &mut Run| run.errors = 11, "11 errors and 0 requests not sent, of 10000: 0.110 %")]
 #[case::dropped(1, |run: &mut Run| run.dropped = 11, "0 errors and 11 requests not sent")]
-#[case::treatment_unused(1, |run: &mut Run| { run.receipts.insert("redirected".into(), 0.0); }, "at least 1 is owed")]
-#[case::control_treated(3, |run: &mut Run| { run.receipts.insert("redirected".into(), 2.0); }, "at most 0 is allowed")]
+#[case::treatment_unused(1, |run: &mut Run| { run.receipts.insert("redirected".into(), 0.0); }, "a treatment run requires at least 1")]
+#[case::control_treated(3, |run: &mut Run| { run.receipts.insert("redirected".into(), 2.0); }, "a control run requires at most 0")]
 #[case::no_receipt(1, |run: &mut Run| run.receipts.clear(), "there is no receipt `redirected`")]
 #[case::no_metric(1, |run: &mut Run| run.metrics.clear(), "there is no metric `p99_us`")]
 #[case::other_host(1, |run: &mut Run| run.host.kernel = "6.1".into(), "another host than the runs before it: kernel (`` and `6.1`)")]
@@ -321,7 +323,7 @@ fn a_directory_without_runs_and_runs_without_bounds_are_refused() {
     assert!(error.contains("runs of `one` are recorded, for which"), "{error}");
     std::fs::write(&bounds, BOUNDS).unwrap();
     let error = recorded::judge_all(directory.path(), &recording, &bounds).unwrap_err().to_string();
-    assert!(error.contains("`one` has 1 run, and a pair is two"), "{error}");
+    assert!(error.contains("one: nothing was compared: there is no pair of runs"), "{error}");
 }
 
 /// Real noise: which run of a recorded A/A pair was the treatment is chance, and so is the order of the pairs.

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use super::{Claim, Judgement, Report};
-use crate::judge::{Comparison, Verdict, needed};
+use crate::judge::{Comparison, Verdict};
 use crate::report::table::{self, Table};
 
 /// Lines of a run's page that are in the open; the rest is folded.
 pub const OPEN_LINES: usize = 60;
 
-/// Open lines beside the rows of failures: the title, the counts, the head of the claims' table, a line for each fold, and
-/// what is blank between them.
+/// Open lines beside the rows of failures: the title, the counts, the head of the claims' table, a line for each fold,
+/// and what is blank between them.
 const FRAME: usize = 12;
 
 /// `report` as Markdown, with at most `open` lines that are not folded and never less than one failure among them:
@@ -77,7 +77,7 @@ fn bullets(lost: &[&Comparison]) -> String {
     for comparison in lost {
         let _ = write!(text, "- **{}**: {}", plain(&comparison.key()), table::outcome(comparison));
         if comparison.verdict == Verdict::Inconclusive {
-            let _ = write!(text, " ({})", needed(comparison.pairs_needed));
+            let _ = write!(text, " ({})", plain(&comparison.remedy()));
         }
         text.push('\n');
     }
@@ -113,6 +113,7 @@ fn measured(report: &Report) -> String {
     if !report.comparisons.is_empty() {
         table::beside_others(&report.comparisons).iter().for_each(&mut section);
         section(&table::comparisons(&report.comparisons));
+        table::attempts(&report.comparisons).iter().for_each(&mut section);
     }
     report.tables.iter().for_each(&mut section);
     let host = &report.host;

@@ -1,9 +1,11 @@
 //! Comparisons as tables: the same cells on a terminal, in Markdown and in HTML.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::attempt::{Attempts, Cause};
 use crate::judge::{Arm, Attainment, Comparison, Limit, Run, Verdict, change, ends};
 
 /// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
@@ -132,8 +134,36 @@ pub fn comparisons(all: &[Comparison]) -> Table {
     table
 }
 
-/// What a user of HTTPS waited for, in the fields of the summary of the seed's k6: means over the runs of each arm. `None` where
-/// no TLS was spoken. A request of k6's ends with the last byte, and one of the driver with the first.
+/// How the judged runs of each comparison were selected, a row each; `None` where no comparison says so, as in older
+/// reports.
+pub fn attempts(all: &[Comparison]) -> Option<Table> {
+    let header = ["comparison", "runs made", "control: refused", "treatment: refused", "why"];
+    let title = "Attempts (a refused run is recorded and made again; what was measured of the mesh refuses none)";
+    let mut table = Table::new(title, &header);
+    // Metrics of one comparison share their runs.
+    for family in all.chunk_by(|one, other| one.id == other.id) {
+        let Some(selection) = family.first().map(|first| &first.selection).filter(|known| !known.is_unknown()) else {
+            continue;
+        };
+        let mut causes: BTreeMap<Cause, u32> = BTreeMap::new();
+        for (cause, count) in selection.arms().into_iter().flat_map(|(_, attempts)| &attempts.causes) {
+            *causes.entry(*cause).or_default() += count;
+        }
+        let why: Vec<String> = causes.iter().map(|(cause, count)| format!("{}: {count}", cause.words())).collect();
+        let refused = |attempts: &Attempts| format!("{} of {}", attempts.refused, attempts.made);
+        table.rows.push(vec![
+            family[0].id.clone(),
+            (selection.control.made + selection.treatment.made).to_string(),
+            refused(&selection.control),
+            refused(&selection.treatment),
+            if why.is_empty() { "–".into() } else { why.join(", ") },
+        ]);
+    }
+    (!table.rows.is_empty()).then_some(table)
+}
+
+/// What a user of HTTPS waited for, in the fields of the summary of the seed's k6: means over the runs of each arm.
+/// `None` where no TLS was spoken. A request of k6's ends with the last byte, and one of the driver with the first.
 pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> + Clone) -> Option<Table> {
     let arms = [Arm::Control, Arm::Treatment];
     let mean = |arm: Arm, metric: &str| {
@@ -221,7 +251,29 @@ pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::tests::run;
+    use crate::judge::tests::{run, trial};
+    use crate::judge::{Judge, Selection};
+
+    #[test]
+    fn attempts_are_told_once_for_a_comparison_with_what_refused_them_and_older_reports_tell_none() {
+        let mut judge = Judge::new(&trial());
+        for order in 0..4 {
+            if order == 2 {
+                let late = Run { saturated: Some("late".into()), ..run(order, 1_000.0) };
+                judge.push(judge.attempted(late)).unwrap();
+            }
+            judge.push(judge.attempted(run(order, 1_000.0))).unwrap();
+        }
+        let mut comparisons = judge.conclude("enough");
+        assert_eq!(comparisons.len(), 2, "two metrics of one comparison");
+        let table = attempts(&comparisons).expect("attempts were made");
+        assert_eq!(
+            table.rows,
+            [["one", "5", "0 of 2", "1 of 3", "generator saturated: 1"].map(str::to_owned).to_vec()]
+        );
+        comparisons.iter_mut().for_each(|comparison| comparison.selection = Selection::default());
+        assert_eq!(attempts(&comparisons), None);
+    }
 
     #[test]
     fn what_users_waited_for_is_told_of_both_arms_and_only_where_tls_was_spoken() {

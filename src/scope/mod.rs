@@ -19,7 +19,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
@@ -175,6 +175,11 @@ impl Scope {
     /// States comparisons, as judged. One whose gate does not hold fails the test at its end.
     pub fn compare(&self, comparisons: Vec<Comparison>) {
         self.comparisons.lock().unwrap_or_else(PoisonError::into_inner).extend(comparisons);
+    }
+
+    /// Where the suite's report is written.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The meshed probe of a cluster.

@@ -6,7 +6,7 @@ use std::path::Path;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Methods that change what other tests rely on, and types that pause it.
-const CHANGING: &[&str] = &[".inject", ".place", ".scale", ".label_nodes", "Quiet"];
+const CHANGING: &[&str] = &[".inject", ".place", ".scale", ".label_nodes", "Isolation", "interleave"];
 
 /// The lock of a test that has the mesh to itself, and of one that shares it.
 const ALONE: &str = "file_serial(mesh)";

@@ -3,41 +3,39 @@
 use std::time::{Duration, Instant};
 
 use futures::try_join;
-use meshproof::compare::{Asked, Bench};
+use meshproof::compare::{Arms, Bench, Case, Load, RunSpec, SERVER_NAMES, gateway_arguments};
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
 use meshproof::report::Claim;
-use meshproof::treatment::MultibufferTls;
 use meshproof::{Error, Scope, Seen, Verdict, eventually};
 use serial_test::file_serial;
 
-use super::arms::{Asking, Benches, Row, by_name, interleave};
-use super::receipts::Applied;
-use super::{CLUSTER, timed};
+use super::treatment::MultibufferTls;
+use super::{interleave, timed};
 
-/// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS ends
-/// the connection. `more` are further arguments of the driver, in both.
+/// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS
+/// ends the connection. `more` are further arguments of the driver, in both.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     let (bench, module) = gateway(scope).await?;
-    let row = Row::of(id, &Benches::same(bench)).asking(|arm| Asking::Driver(asking(arm, more)));
-    interleave(scope, vec![vec![row]], Applied::MultibufferTls(&module)).await
+    let case = Case::new(id, &Arms::same(bench)).with_load(|arm| Load::Driver(arguments(arm, more)));
+    interleave(scope, vec![vec![case]], &module).await
 }
 
 async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
-    let bench = Bench::start_gateway(scope, scope.testbed.cluster(CLUSTER)?).await?;
-    let module = MultibufferTls::of(scope, bench.gateway().expect("it was started with one")).await?;
+    let bench = Bench::start_gateway(scope, Bench::first_cluster(&scope.testbed)?).await?;
+    let module = MultibufferTls::find(scope, bench.gateway().expect("it was started with one")).await?;
     Ok((bench, module))
 }
 
-/// What the gateway is asked for by, in an arm.
-fn name(arm: Arm) -> &'static str {
-    let [control, treatment] = MultibufferTls::NAMES;
+/// What the gateway is asked for, in an arm.
+fn server_name(arm: Arm) -> &'static str {
+    let [control, treatment] = SERVER_NAMES;
     if arm == Arm::Control { control } else { treatment }
 }
 
-/// What the driver asks for in an arm, and `more`.
-fn asking(arm: Arm, more: &[&str]) -> Vec<String> {
-    let mut arguments = by_name(name(arm));
+/// The driver's arguments in an arm, and `more`.
+fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
+    let mut arguments = gateway_arguments(server_name(arm));
     arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     arguments
 }
@@ -70,8 +68,9 @@ async fn cryptomb_k6() -> Verdict {
     timed("cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
         let bench = bench.with_k6(scope).await?;
-        let row = Row::of("cryptomb_k6", &Benches::same(bench)).asking(|arm| Asking::K6(name(arm)));
-        interleave(scope, vec![vec![row]], Applied::MultibufferTls(&module)).await
+        let load = |arm| Load::K6 { server_name: server_name(arm).to_owned() };
+        let case = Case::new("cryptomb_k6", &Arms::same(bench)).with_load(load);
+        interleave(scope, vec![vec![case]], &module).await
     })
     .await
 }
@@ -82,29 +81,30 @@ async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
     timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
 
-/// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener changed.
+/// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener
+/// changed.
 #[tokio::test]
 #[file_serial(mesh)]
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     timed("cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;
-        bench.answers(&asking(Arm::Treatment, &[])).await?;
+        bench.answers(&arguments(Arm::Treatment, &[])).await?;
         let host = Host::this();
         let load = async |name: &str, more: &[&str]| {
             let common = ["--connections=8", "--rate=100", "--warmup=1s"];
-            let arguments = asking(Arm::Treatment, &[&common, more].concat());
+            let arguments = arguments(Arm::Treatment, &[&common, more].concat());
             let comparison = format!("cryptomb_changes/{name}");
             let (host, arguments) = (&host, arguments.as_slice());
             let length = UNDER_CHANGES;
             bench
-                .run(&Asked {
+                .run(&RunSpec {
                     comparison: &comparison,
                     order: 1,
                     host,
                     length,
                     drain: Duration::ZERO,
                     arguments,
-                    quiet: None,
+                    isolation: None,
                 })
                 .await
                 .map_err(Error::from)
@@ -136,8 +136,8 @@ const UNDER_WAY: Duration = Duration::from_secs(15);
 /// How long the load under which changes are made lasts.
 const UNDER_CHANGES: Duration = Duration::from_secs(40);
 
-/// Time that older connections have to end in after the listener has changed, twice what the gateway is configured with: the
-/// load has to go on for so long.
+/// Time that older connections have to end in after the listener has changed, twice what the gateway is configured
+/// with: the load has to go on for so long.
 const DRAINED: Duration = Duration::from_secs(10);
 
 fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
@@ -145,7 +145,7 @@ fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
     let mut claim =
         Claim::about(format!("cryptomb_changes/{id}"), "no request is lost while certificate and listener change")
             .from("the load driver")
-            .to(format!("{} at the gateway", MultibufferTls::NAMES[1]))
+            .to(format!("{} at the gateway", SERVER_NAMES[1]))
             .expects("every request is answered")
             .observes(
                 run,
@@ -163,7 +163,7 @@ fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
 fn certificate_replaced(run: &Run) -> Claim {
     Claim::about("cryptomb_changes/certificate", "a certificate that is replaced is used for new connections")
         .from("the load driver")
-        .to(format!("{} at the gateway", MultibufferTls::NAMES[1]))
+        .to(format!("{} at the gateway", SERVER_NAMES[1]))
         .expects("two certificates, one after the other")
         .observes(
             &run.tls,

@@ -1,40 +1,38 @@
-//! Whether p99 moved: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and the controls that show that this suite can tell.
+//! Whether p99 moved: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and the controls that show that this
+//! suite can tell.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`). Runs of two arms alternate, and bounds are in
-//! `fixtures/perf/bounds.toml`; docs/explanation/how-it-judges.md says how far a verdict can be believed. Every run is in
-//! `target/meshproof/perf/runs`, verdicts in `target/meshproof/perf/report.json`; `cargo xtask report target/meshproof/perf`
-//! draws them. `MESHPROOF_PERF=full` takes the seed's durations.
+//! `fixtures/perf/bounds.toml`; docs/explanation/how-it-judges.md says how far a verdict can be believed. Every run is
+//! in `target/meshproof/perf/runs`, verdicts in `target/meshproof/perf/report.json`; `cargo xtask report
+//! target/meshproof/perf` draws them. `MESHPROOF_PERF=full` takes the seed's durations.
 
-mod arms;
 mod cryptomb;
-mod receipts;
+mod treatment;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::try_join;
-use meshproof::compare::{Bench, Side};
+use meshproof::compare::{self, Arms, Bench, Case, Load, Setting, Side, Treatment, Untreated};
 use meshproof::judge::{Arm, Mode};
-use meshproof::treatment::TcpBypass;
+use meshproof::record::{Requirement, Write};
 use meshproof::{Cluster, Error, Scope, Verdict};
+use serde_json::json;
 use serial_test::file_serial;
 
-use arms::{Asking, Benches, Row, interleave};
-use receipts::Applied;
+use treatment::TcpBypass;
 
 const SUITE: &str = "perf";
-
-/// The cluster where everything is timed; the others are paused.
-const CLUSTER: &str = "cluster1";
 
 #[tokio::test]
 #[file_serial(mesh)]
 async fn bypass_p99() -> Verdict {
     timed("bypass_p99", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
-        let bypass = TcpBypass::of(scope, cluster)?;
-        let benches = under(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
-        let rows = ["16", "32", "64", "128"].map(|row| vec![Row::of(&format!("bypass_p99/{row}"), &benches)]);
-        interleave(scope, rows.into(), Applied::Bypass(&bypass)).await
+        let cluster = Bench::first_cluster(&scope.testbed)?;
+        let bypass = TcpBypass::find(scope, cluster)?;
+        let arms = under(scope, cluster, &bypass, Side::MeshedTwin, Side::Meshed).await?;
+        let groups = ["16", "32", "64", "128"].map(|row| vec![Case::new(format!("bypass_p99/{row}"), &arms)]);
+        interleave(scope, groups.into(), &bypass).await
     })
     .await
 }
@@ -43,10 +41,10 @@ async fn bypass_p99() -> Verdict {
 #[file_serial(mesh)]
 async fn aa_two_equal_arms_do_not_differ() -> Verdict {
     timed("aa", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
-        let bypass = TcpBypass::of(scope, cluster)?;
-        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
-        interleave(scope, vec![vec![Row::of("aa", &benches)]], Applied::Bypass(&bypass)).await
+        let cluster = Bench::first_cluster(&scope.testbed)?;
+        let bypass = TcpBypass::find(scope, cluster)?;
+        let arms = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        interleave(scope, vec![vec![Case::new("aa", &arms)]], &bypass).await
     })
     .await
 }
@@ -55,10 +53,10 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
 #[file_serial(mesh)]
 async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     timed("bypass_naked", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
-        let bypass = TcpBypass::of(scope, cluster)?;
-        let benches = under(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
-        interleave(scope, vec![vec![Row::of("bypass_naked", &benches)]], Applied::Bypass(&bypass)).await
+        let cluster = Bench::first_cluster(&scope.testbed)?;
+        let bypass = TcpBypass::find(scope, cluster)?;
+        let arms = under(scope, cluster, &bypass, Side::NakedTwin, Side::Naked).await?;
+        interleave(scope, vec![vec![Case::new("bypass_naked", &arms)]], &bypass).await
     })
     .await
 }
@@ -67,13 +65,13 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
 #[file_serial(mesh)]
 async fn delay_2ms_is_seen() -> Verdict {
     timed("delay_2ms", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
+        let cluster = Bench::first_cluster(&scope.testbed)?;
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
         // The echo server waits before it answers, if it is asked to.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
-        let asking = |arm| Asking::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]);
-        let row = Row::of("delay_2ms", &Benches::same(bench)).asking(asking);
-        interleave(scope, vec![vec![row]], Applied::Nothing).await
+        let load = |arm| Load::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]);
+        let case = Case::new("delay_2ms", &Arms::same(bench)).with_load(load);
+        interleave(scope, vec![vec![case]], &Untreated).await
     })
     .await
 }
@@ -82,21 +80,22 @@ async fn delay_2ms_is_seen() -> Verdict {
 #[file_serial(mesh)]
 async fn sidecar_overhead() -> Verdict {
     timed("sidecar_overhead", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
+        let cluster = Bench::first_cluster(&scope.testbed)?;
+        scope.requires([Requirement::Write(Write::Objects)])?;
         // A client without a proxy is let in for this.
-        arms::mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
+        mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
         let control = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
-        let mut rows = Vec::new();
+        let mut cases = Vec::new();
         for (row, client, server) in [
             ("client", Side::Meshed, Side::Naked),
             ("server", Side::Naked, Side::Meshed),
             ("both", Side::Meshed, Side::Meshed),
         ] {
             let treatment = Bench::start(scope, cluster, client, server).await?;
-            let benches = Benches { control: control.clone(), treatment };
-            rows.push(Row::of(&format!("sidecar_overhead/{row}"), &benches));
+            let arms = Arms { control: control.clone(), treatment };
+            cases.push(Case::new(format!("sidecar_overhead/{row}"), &arms));
         }
-        interleave(scope, vec![rows], Applied::Nothing).await
+        interleave(scope, vec![cases], &Untreated).await
     })
     .await
 }
@@ -105,11 +104,12 @@ async fn sidecar_overhead() -> Verdict {
 #[file_serial(mesh)]
 async fn mtls_overhead() -> Verdict {
     timed("mtls_overhead", async |scope| {
-        let cluster = scope.testbed.cluster(CLUSTER)?;
+        let cluster = Bench::first_cluster(&scope.testbed)?;
+        scope.requires([Requirement::Write(Write::Objects)])?;
         // Before there are pods: their proxies begin with it, and without a connection of another mode.
-        arms::mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
-        let benches = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
-        interleave(scope, vec![vec![Row::of("mtls_overhead", &benches)]], Applied::Nothing).await
+        mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
+        let arms = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        interleave(scope, vec![vec![Case::new("mtls_overhead", &arms)]], &Untreated).await
     })
     .await
 }
@@ -118,6 +118,7 @@ async fn mtls_overhead() -> Verdict {
 async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
     Scope::run(SUITE, test, async |scope| {
         Mode::selected()?;
+        scope.requires([Requirement::Bench, Requirement::Write(Write::Replicas)])?;
         body(scope).await
     })
     .await
@@ -130,14 +131,32 @@ async fn under(
     bypass: &TcpBypass,
     control: Side,
     treatment: Side,
-) -> Result<Benches, Error> {
+) -> Result<Arms, Error> {
     bypass.switch(scope, true).await?;
     both(scope, cluster, control, treatment).await
 }
 
 /// A client and a server for each arm.
-async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: Side) -> Result<Benches, Error> {
+async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: Side) -> Result<Arms, Error> {
     let start = async |side| Bench::start(scope, cluster, side, side).await;
     let (control, treatment) = try_join!(start(control), start(treatment))?;
-    Ok(Benches { control, treatment })
+    Ok(Arms { control, treatment })
+}
+
+/// As [`compare::interleave`], under the bounds of this suite.
+async fn interleave(scope: &Scope, groups: Vec<Vec<Case>>, treatment: &impl Treatment) -> Result<(), Error> {
+    let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
+    let setting = Setting { bounds: &bounds, mode: Mode::selected()? };
+    compare::interleave(scope, &setting, groups, treatment).await
+}
+
+/// Sets the mode of mutual TLS at the server of `side` until the test ends. Its clients learn of it from the control
+/// plane.
+async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, side: Side, mode: &str) -> Result<(), Error> {
+    let server = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": { "name": "server", "namespace": side.namespace(cluster)? },
+        "spec": { "selector": { "matchLabels": { "app": "server" } }, "mtls": { "mode": mode } },
+    });
+    scope.place(cluster, server).await
 }

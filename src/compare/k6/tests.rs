@@ -75,7 +75,7 @@ fn a_k6_that_used_its_processors_up_was_the_bottleneck() {
 
 #[test]
 fn the_gateway_is_asked_for_by_name_at_its_address() {
-    let told = Users {
+    let told = K6Spec {
         users: 8,
         seconds: 4,
         rate: None,

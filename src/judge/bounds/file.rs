@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Budget, MetricBound, Mode, Plan, Receipt, SCHEMA, Trial};
-use crate::judge::Reference;
+use super::{Budget, MetricBound, Mode, Receipt, RunPlan, SCHEMA, Trial};
 use crate::judge::limit::{Limit, Verdict};
+use crate::judge::{Counter, Reference};
 
 /// Byte offset of what is wrong, and what is.
 type Fault = (usize, String);
 
-/// Fewest pairs of a first look: the bootstrap of fewer draws from almost nothing.
+/// Fewest pairs that give a usable interval.
 const FEWEST_PAIRS: usize = 4;
 
 #[derive(Deserialize)]
@@ -56,6 +56,8 @@ struct Entry {
     settings: Settings,
     #[serde(default)]
     receipts: BTreeMap<String, Spanned<Receipt>>,
+    #[serde(default)]
+    preconditions: BTreeMap<String, Spanned<Counter>>,
     metric: Vec<Spanned<Metric>>,
     /// One comparison each, `id/name`; none is one comparison, `id`.
     #[serde(default)]
@@ -105,69 +107,75 @@ impl File {
             Mode::Baseline => self.baseline,
         };
         let mut trials: Vec<Trial> = Vec::new();
-        for entry in self.comparison {
-            let at = entry.span().start;
-            let entry = entry.into_inner();
-            let own = entry.settings.clone();
-            let metrics = metrics(&entry)?;
+        for entry in &self.comparison {
+            let (at, entry) = (entry.span().start, entry.get_ref());
+            let metrics = metrics(entry)?;
             // Nothing is recorded of what no bound is relative to.
             let recorded = mode != Mode::Baseline || metrics.iter().any(|metric| metric.gate_of_baseline.is_some());
             let over = if recorded { of_mode.clone() } else { Settings::default() };
+            let settings = [&over, &entry.settings, &self.defaults];
             let rows: Vec<Option<&Row>> =
                 if entry.rows.is_empty() { vec![None] } else { entry.rows.iter().map(Some).collect() };
             for row in rows {
-                let id = row.map_or_else(
-                    || entry.id.get_ref().clone(),
-                    |row| format!("{}/{}", entry.id.get_ref(), row.name.get_ref()),
-                );
-                let id_at = row.map_or(&entry.id, |row| &row.name);
-                if id.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
-                    return fault(id_at, format!("`{id}` is no id: runs are kept in a directory of that name"));
+                let trial = trial(mode, &Place { at, entry, row }, settings, &metrics)?;
+                if trials.iter().any(|other| other.id == trial.id) {
+                    let id_at = row.map_or(&entry.id, |row| &row.name);
+                    return fault(id_at, format!("`{}` is there twice", trial.id));
                 }
-                if trials.iter().any(|trial| trial.id == id) {
-                    return fault(id_at, format!("`{id}` is there twice"));
-                }
-                // A mode's settings go over what a comparison says for itself.
-                let row_plan = row.map(|row| row.plan.clone()).unwrap_or_default();
-                let layers = [&over.plan, &row_plan, &own.plan, &self.defaults.plan];
-                let plan = plan(mode, layers).map_err(|(offset, reason)| (offset.unwrap_or(at), reason))?;
-                let settings = [&over, &own, &self.defaults];
-                trials.push(Trial {
-                    id,
-                    control: row.and_then(|row| row.control.clone()).unwrap_or_else(|| entry.control.clone()),
-                    treatment: row.and_then(|row| row.treatment.clone()).unwrap_or_else(|| entry.treatment.clone()),
-                    confidence: setting(
-                        settings,
-                        at,
-                        "confidence",
-                        |s| s.confidence.as_ref(),
-                        |&confidence| {
-                            (!(0.8..0.999).contains(&confidence))
-                                .then(|| format!("{confidence} is not from 0.8 to 0.999"))
-                        },
-                    )?,
-                    max_failed_share: setting(
-                        settings,
-                        at,
-                        "max_failed_share",
-                        |s| s.max_failed_share.as_ref(),
-                        |&share| {
-                            (!(0.0..=0.05).contains(&share)).then(|| {
-                                format!(
-                                    "{share} is not from 0 to 0.05: p99 of answers alone would hide what is missing"
-                                )
-                            })
-                        },
-                    )?,
-                    budget: setting(settings, at, "budget", |s| s.budget.as_ref(), budget)?,
-                    plan,
-                    receipts: receipts(&entry)?,
-                    metrics: with_seed(&metrics, row)?,
-                });
+                trials.push(trial);
             }
         }
         Ok(trials)
     }
+}
+
+/// A comparison in the file: an entry, or one of its rows.
+struct Place<'a> {
+    at: usize,
+    entry: &'a Entry,
+    row: Option<&'a Row>,
+}
+
+impl Place<'_> {
+    fn id(&self) -> Result<String, Fault> {
+        let Self { entry, row, .. } = self;
+        let family = entry.id.get_ref();
+        let id = row.map_or_else(|| family.clone(), |row| format!("{family}/{}", row.name.get_ref()));
+        if id.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            let id_at = row.map_or(&entry.id, |row| &row.name);
+            return fault(id_at, format!("`{id}` is no id: runs are kept in a directory of that name"));
+        }
+        Ok(id)
+    }
+}
+
+fn trial(mode: Mode, place: &Place<'_>, settings: [&Settings; 3], metrics: &[MetricBound]) -> Result<Trial, Fault> {
+    let id = place.id()?;
+    let Place { at, entry, row } = *place;
+    let [over, own, defaults] = settings;
+    // A mode's settings go over what a comparison says for itself.
+    let row_plan = row.map(|row| row.plan.clone()).unwrap_or_default();
+    let layers = [&over.plan, &row_plan, &own.plan, &defaults.plan];
+    let plan = plan(mode, layers).map_err(|(offset, reason)| (offset.unwrap_or(at), reason))?;
+    let confidence = |&confidence: &f64| {
+        (!(0.8..0.999).contains(&confidence)).then(|| format!("{confidence} is not from 0.8 to 0.999"))
+    };
+    let max_failed_share = |&share: &f64| {
+        (!(0.0..=0.05).contains(&share))
+            .then(|| format!("{share} is not from 0 to 0.05: p99 of answers alone would hide what is missing"))
+    };
+    Ok(Trial {
+        id,
+        control: row.and_then(|row| row.control.clone()).unwrap_or_else(|| entry.control.clone()),
+        treatment: row.and_then(|row| row.treatment.clone()).unwrap_or_else(|| entry.treatment.clone()),
+        confidence: setting(settings, at, "confidence", |s| s.confidence.as_ref(), confidence)?,
+        max_failed_share: setting(settings, at, "max_failed_share", |s| s.max_failed_share.as_ref(), max_failed_share)?,
+        budget: setting(settings, at, "budget", |s| s.budget.as_ref(), budget)?,
+        plan,
+        receipts: receipts(entry)?,
+        preconditions: preconditions(entry)?,
+        metrics: with_seed(metrics, row)?,
+    })
 }
 
 fn fault<T, W>(at: &Spanned<W>, reason: impl Into<String>) -> Result<T, Fault> {
@@ -202,10 +210,10 @@ fn budget(budget: &Budget) -> Option<String> {
     if max_pairs < min_pairs {
         return Some(format!("max_pairs {max_pairs} is below min_pairs {min_pairs}"));
     }
-    (!(seconds.is_finite() && seconds > 0.0)).then(|| format!("{seconds} seconds are no time"))
+    (!(seconds.is_finite() && seconds > 0.0)).then(|| format!("{seconds} seconds: it must be greater than 0"))
 }
 
-fn plan(mode: Mode, layers: [&PartialPlan; 4]) -> Result<Plan, (Option<usize>, String)> {
+fn plan(mode: Mode, layers: [&PartialPlan; 4]) -> Result<RunPlan, (Option<usize>, String)> {
     let positive = |name: &str, value: Option<&Spanned<f64>>, least: f64| match value {
         None => Err((None, format!("no `plan.{name}` here, nor in `defaults`"))),
         Some(value) if value.get_ref().is_finite() && *value.get_ref() >= least => Ok(*value.get_ref()),
@@ -219,7 +227,7 @@ fn plan(mode: Mode, layers: [&PartialPlan; 4]) -> Result<Plan, (Option<usize>, S
         Some(value) => *value.get_ref(),
     };
     let rate = layers.into_iter().find_map(|plan| plan.rate.as_ref());
-    Ok(Plan {
+    Ok(RunPlan {
         mode,
         run_s: positive("run_s", layers.into_iter().find_map(|plan| plan.run_s.as_ref()), 0.1)?,
         warmup_s: positive("warmup_s", layers.into_iter().find_map(|plan| plan.warmup_s.as_ref()), 0.0)?,
@@ -232,7 +240,7 @@ fn receipts(entry: &Entry) -> Result<BTreeMap<String, Receipt>, Fault> {
     let mut receipts = BTreeMap::new();
     for (name, receipt) in &entry.receipts {
         let Receipt { control, treatment } = receipt.get_ref();
-        if [control, treatment].iter().all(|counter| counter.at_least.is_none() && counter.at_most.is_none()) {
+        if control.is_empty() && treatment.is_empty() {
             return fault(receipt, format!("receipt `{name}` asks for nothing, so it proves nothing"));
         }
         receipts.insert(name.clone(), *receipt.get_ref());
@@ -240,92 +248,111 @@ fn receipts(entry: &Entry) -> Result<BTreeMap<String, Receipt>, Fault> {
     Ok(receipts)
 }
 
+fn preconditions(entry: &Entry) -> Result<BTreeMap<String, Counter>, Fault> {
+    let precondition = |(name, required): (&String, &Spanned<Counter>)| match required.get_ref() {
+        counter if counter.is_empty() => fault(required, format!("precondition `{name}` asks for nothing")),
+        counter => Ok((name.clone(), *counter)),
+    };
+    entry.preconditions.iter().map(precondition).collect()
+}
+
 fn metrics(entry: &Entry) -> Result<Vec<MetricBound>, Fault> {
     let mut names = BTreeSet::new();
-    entry
-        .metric
-        .iter()
-        .map(|metric| {
-            let at = metric.span().start;
-            let metric = metric.get_ref();
-            let name = metric.name.get_ref().clone();
-            if !names.insert(name.clone()) {
-                return fault(&metric.name, format!("metric `{name}` is there twice"));
-            }
-            for limit in [&metric.gate, &metric.gate_of_baseline, &metric.goal].into_iter().flatten() {
-                check(limit)?;
-            }
-            if let Some(relative) = &metric.gate_of_baseline {
-                if metric.gate.is_some() || metric.goal.is_some() || metric.expect.is_some() {
-                    return fault(relative, "a gate of the baseline stands alone, without `gate`, `goal` and `expect`");
-                }
-                if !matches!(relative.get_ref(), Limit::AtMost(_) | Limit::AtLeast(_)) {
-                    return fault(relative, "a gate of the baseline is `at_most` or `at_least`");
-                }
-            }
-            let gate = metric.gate.as_ref().or(metric.gate_of_baseline.as_ref());
-            let source = match (gate, &metric.report_only, &metric.source) {
-                (Some(gate), Some(_), _) => return fault(gate, "a metric has a gate or is `report_only`, not both"),
-                (None, None, _) => {
-                    return Err((at, format!("metric `{name}` has no gate: say in `report_only` why there is none")));
-                }
-                (_, _, None) if gate.is_some() || metric.goal.is_some() => {
-                    return Err((at, format!("metric `{name}` has no `source`: a number without one cannot be defended")));
-                }
-                (_, _, Some(source)) if source.get_ref().trim().is_empty() => {
-                    return fault(source, "an empty source is none");
-                }
-                (_, Some(reason), _) if reason.get_ref().trim().is_empty() => {
-                    return fault(reason, "an empty reason is none");
-                }
-                (_, reason, source) => {
-                    [reason, source].into_iter().flatten().map(|text| text.get_ref().trim()).collect::<Vec<_>>().join("; ")
-                }
-            };
-            if let (Some(gate), Some(goal)) = (&metric.gate, &metric.goal) {
-                match goal.get_ref().as_strict_as(*gate.get_ref()) {
-                    Some(true) => {}
-                    Some(false) => {
-                        return fault(gate, format!(
-                            "the gate {} is stricter than the goal {}: a system could fail the test and reach what is aimed at",
-                            gate.get_ref(), goal.get_ref()
-                        ));
-                    }
-                    None => return fault(goal, "the goal bounds another side than the gate"),
-                }
-            }
-            let tried = match (&metric.tried, &metric.goal) {
-                (Some(tried), _) if tried.get_ref().trim().is_empty() => return fault(tried, "if nothing was tried, leave it out"),
-                (Some(tried), None) => return fault(tried, "there is no goal that it was tried for"),
-                (tried, _) => tried.as_ref().map(|tried| tried.get_ref().trim().to_owned()),
-            };
-            let expect = match &metric.expect {
-                None if metric.gate.is_some() => Verdict::Pass,
-                None => Verdict::Reported,
-                Some(expect) => match (expect.get_ref(), &metric.gate) {
-                    (verdict @ (Verdict::Pass | Verdict::Regressed), Some(_)) => *verdict,
-                    (_, None) => return fault(expect, "there is no gate that it could be the verdict on"),
-                    (other, _) => return fault(expect, format!("nothing is proved by expecting `{other}`")),
-                },
-            };
-            Ok(MetricBound {
-                name,
-                gate: metric.gate.as_ref().map(|gate| *gate.get_ref()),
-                gate_of_baseline: metric.gate_of_baseline.as_ref().map(|gate| *gate.get_ref()),
-                goal: metric.goal.as_ref().map(|goal| *goal.get_ref()),
-                tried,
-                expect,
-                source,
-                reference: None,
-            })
+    let metric = |metric: &Spanned<Metric>| {
+        let (at, metric) = (metric.span().start, metric.get_ref());
+        let name = metric.name.get_ref().clone();
+        if !names.insert(name.clone()) {
+            return fault(&metric.name, format!("metric `{name}` is there twice"));
+        }
+        for limit in [&metric.gate, &metric.gate_of_baseline, &metric.goal].into_iter().flatten() {
+            check(limit)?;
+        }
+        metric.check_limits()?;
+        Ok(MetricBound {
+            source: metric.source(at)?,
+            tried: metric.tried()?,
+            expect: metric.expect()?,
+            name,
+            gate: metric.gate.as_ref().map(|gate| *gate.get_ref()),
+            gate_of_baseline: metric.gate_of_baseline.as_ref().map(|gate| *gate.get_ref()),
+            goal: metric.goal.as_ref().map(|goal| *goal.get_ref()),
+            reference: None,
         })
-        .collect()
+    };
+    entry.metric.iter().map(metric).collect()
+}
+
+impl Metric {
+    /// Refuses limits that contradict each other.
+    fn check_limits(&self) -> Result<(), Fault> {
+        if let Some(relative) = &self.gate_of_baseline {
+            if self.gate.is_some() || self.goal.is_some() || self.expect.is_some() {
+                return fault(relative, "a gate of the baseline stands alone, without `gate`, `goal` and `expect`");
+            }
+            if !matches!(relative.get_ref(), Limit::AtMost(_) | Limit::AtLeast(_)) {
+                return fault(relative, "a gate of the baseline is `at_most` or `at_least`");
+            }
+        }
+        let (Some(gate), Some(goal)) = (&self.gate, &self.goal) else { return Ok(()) };
+        match goal.get_ref().as_strict_as(*gate.get_ref()) {
+            Some(true) => Ok(()),
+            Some(false) => fault(
+                gate,
+                format!(
+                    "the gate {} is stricter than the goal {}: a system could fail the test and reach what is aimed at",
+                    gate.get_ref(),
+                    goal.get_ref()
+                ),
+            ),
+            None => fault(goal, "the goal bounds another side than the gate"),
+        }
+    }
+
+    /// Where the numbers come from, or why there is no gate.
+    fn source(&self, at: usize) -> Result<String, Fault> {
+        let name = self.name.get_ref();
+        let gate = self.gate.as_ref().or(self.gate_of_baseline.as_ref());
+        match (gate, &self.report_only, &self.source) {
+            (Some(gate), Some(_), _) => fault(gate, "a metric has a gate or is `report_only`, not both"),
+            (None, None, _) => {
+                Err((at, format!("metric `{name}` has no gate: say in `report_only` why there is none")))
+            }
+            (_, _, None) if gate.is_some() || self.goal.is_some() => {
+                Err((at, format!("metric `{name}` has no `source`: a number without one cannot be defended")))
+            }
+            (_, _, Some(source)) if source.get_ref().trim().is_empty() => fault(source, "an empty source is none"),
+            (_, Some(reason), _) if reason.get_ref().trim().is_empty() => fault(reason, "an empty reason is none"),
+            (_, reason, source) => {
+                let texts = [reason, source].into_iter().flatten().map(|text| text.get_ref().trim());
+                Ok(texts.collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    fn tried(&self) -> Result<Option<String>, Fault> {
+        match (&self.tried, &self.goal) {
+            (Some(tried), _) if tried.get_ref().trim().is_empty() => fault(tried, "if nothing was tried, leave it out"),
+            (Some(tried), None) => fault(tried, "there is no goal that it was tried for"),
+            (tried, _) => Ok(tried.as_ref().map(|tried| tried.get_ref().trim().to_owned())),
+        }
+    }
+
+    fn expect(&self) -> Result<Verdict, Fault> {
+        let Some(expect) = &self.expect else {
+            return Ok(if self.gate.is_some() { Verdict::Pass } else { Verdict::Reported });
+        };
+        match (expect.get_ref(), &self.gate) {
+            (verdict @ (Verdict::Pass | Verdict::Regressed), Some(_)) => Ok(*verdict),
+            (_, None) => fault(expect, "there is no gate that it could be the verdict on"),
+            (other, _) => fault(expect, format!("nothing is proved by expecting `{other}`")),
+        }
+    }
 }
 
 fn check(limit: &Spanned<Limit>) -> Result<(), Fault> {
     let ratio = limit.get_ref().ratio();
     if !(ratio.is_finite() && ratio > 0.0) {
-        return fault(limit, format!("{ratio} is no ratio"));
+        return fault(limit, format!("{ratio}: a ratio must be greater than 0"));
     }
     if matches!(limit.get_ref(), Limit::Within(_) | Limit::SameWithin(_)) {
         if ratio <= 1.0 {

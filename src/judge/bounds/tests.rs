@@ -52,7 +52,7 @@ fn the_file_that_ships_is_in_order_in_every_mode() {
     let (recorded, judged) = (of(&baseline, "sidecar_overhead/both"), of(&quick, "sidecar_overhead/both"));
     assert!(recorded.budget.min_pairs > 2 * judged.budget.max_pairs, "{:?}", recorded.budget);
     assert_eq!(
-        Plan { mode: Mode::Quick, ..recorded.plan },
+        RunPlan { mode: Mode::Quick, ..recorded.plan },
         judged.plan,
         "a baseline is of runs like those that it is for"
     );
@@ -62,8 +62,8 @@ fn the_file_that_ships_is_in_order_in_every_mode() {
     let mut comparisons = std::collections::BTreeSet::new();
     let trials = quick.trials().iter().filter(|trial| comparisons.insert(trial.id.split('/').next()));
     let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
-    // The suite has 20 minutes. Starting pods, and what is changed under load, took three more in one where all passed; but no
-    // run was ever seen that spends all budgets: half of the comparisons are decided in a half of theirs.
+    // The suite has 20 minutes. Starting pods, and what is changed under load, took three more in one where all passed;
+    // but no run was ever seen that spends all budgets: half of the comparisons are decided in a half of theirs.
     assert!(seconds <= 18.0 * 60.0, "the trials' budgets together are {seconds} s, more than 18 minutes");
 }
 
@@ -118,7 +118,7 @@ fn a_row_has_its_own_plan_and_the_seed_beside_it() {
 #[case::tried_nothing("source =", "tried = \" \"\nsource =", 19, "leave it out")]
 #[case::tried_for_nothing("goal = { at_most = 0.9 }", "tried = \"all\"", 18, "no goal that it was tried for")]
 #[case::sides("goal = { at_most = 0.9 }", "goal = { at_least = 0.9 }", 18, "bounds another side")]
-#[case::no_ratio("gate = { at_most = 1.0 }", "gate = { at_most = -1.0 }", 17, "-1 is no ratio")]
+#[case::no_ratio("gate = { at_most = 1.0 }", "gate = { at_most = -1.0 }", 17, "-1: a ratio must be greater than 0")]
 #[case::nothing_within("gate = { at_most = 1.0 }", "gate = { within = 0.9 }", 17, "the factor is above 1")]
 #[case::anything_within("gate = { at_most = 1.0 }", "gate = { within = 9.0 }", 17, "the factor is at most 2")]
 #[case::too_few_pairs("min_pairs = 4", "min_pairs = 2", 6, "too few to look at")]

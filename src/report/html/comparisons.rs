@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::parts::{Tone, table};
 use super::{percentiles, ratios};
-use crate::judge::{Comparison, Recording, Run, Verdict, change, needed};
-use crate::report::table::{beside_others, comparisons as all, outcome};
+use crate::judge::{Comparison, Recording, Run, Verdict, change};
+use crate::report::table::{attempts, beside_others, comparisons as all, outcome};
 
 pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
     // Most of what is measured has no bound: it must not hide what has.
@@ -28,6 +28,7 @@ pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
                     (table(&all(&others)))
                 }
             }
+            @if let Some(selection) = attempts(comparisons) { (table(&selection)) }
             @for family in comparisons.chunk_by(|one, other| one.id == other.id) { (one(family, runs)) }
         }
     }
@@ -44,16 +45,21 @@ fn notes(metrics: &[Comparison]) -> Vec<&String> {
     notes
 }
 
+/// The runs of so many pairs, without the attempts that were refused.
+fn judged(runs: &[Run], pairs: usize) -> Vec<&Run> {
+    runs.iter().filter(|run| !run.is_refused()).take(2 * pairs).collect()
+}
+
 /// All metrics of one comparison.
 fn one(metrics: &[Comparison], runs: &Recording) -> Markup {
     let Some(first) = metrics.first() else { return html! {} };
-    let measured: Vec<&Run> =
-        runs.get(&first.id).map(|runs| runs.iter().take(2 * first.pairs).collect()).unwrap_or_default();
+    let measured: Vec<&Run> = runs.get(&first.id).map(|runs| judged(runs, first.pairs)).unwrap_or_default();
     html! {
         h3 { code { (first.id) } }
         p.note {
             @for note in notes(metrics) { (note) ". " }
             @if let Some(steal) = first.steal { "Other guests of the machine took at most " (format!("{:.1} %", steal * 100.0)) " of its processors. " }
+            @if !first.selection.is_unknown() { "Attempts: " (first.selection) ". " }
             @if measured.first().is_some_and(|run| run.host.awake) { "Idle processors were kept awake. " }
             (receipts(first))
         }
@@ -86,7 +92,7 @@ fn caption(comparison: &Comparison) -> String {
         text.push_str(&format!("; a true change of {} would be seen four times in five", change(least)));
     }
     if comparison.verdict == Verdict::Inconclusive {
-        text.push_str(&format!("; to decide: {}", needed(comparison.pairs_needed)));
+        text.push_str(&format!("; to decide: {}", comparison.remedy()));
     }
     if let (Some(goal), Some(seen)) = (comparison.bound.goal, comparison.goal) {
         text.push_str(&format!("; goal {goal}: {seen}"));

@@ -1,7 +1,8 @@
 //! How often the judge is wrong, and how small a change it detects.
 
+use meshproof::judge::attempt::MAX_REFUSED_SHARE;
 use meshproof::judge::interval::Method;
-use meshproof::judge::simulate::{NOISES, misses, outcomes};
+use meshproof::judge::simulate::{Made, NOISES, Outcomes, Refusing, misses, outcomes, selected_outcomes};
 use meshproof::judge::{Limit, Schedule};
 use meshproof::report::Table;
 
@@ -17,6 +18,30 @@ pub(super) fn print(comparisons: u32) {
     for (min, max) in [(4, 10), (6, 20)] {
         println!("{}", table(Schedule::new(min, max, 0.95), comparisons));
     }
+    println!("{}", refused(comparisons));
+}
+
+/// What refusing attempts does to two equal arms, where the slowest are refused.
+fn refused(comparisons: u32) -> Table {
+    let title = "Two equal arms of which the slowest attempts are refused, 4 to 10 pairs: wrong verdicts (5 % is declared), and the ratio \
+                 that is estimated for one of 1";
+    let header = ["noise", "none", "5 % of each", "20 % of each", "ratio", "20 % of one", "ratio"];
+    let mut table = Table::new(title, &header);
+    let schedule = Schedule::new(4, 10, 0.95);
+    let made = Made { effect: 1.0, comparisons, seed: SEED };
+    for noise in &NOISES {
+        let seen = |control: f64, treatment: f64| {
+            let refusing = Refusing { control, treatment, dependence: 1.0 };
+            selected_outcomes(schedule, Limit::AtMost(1.0), noise, &refusing, &made)
+        };
+        let wrong = |seen: Outcomes| percent(seen.share(seen.pass + seen.regressed).0);
+        let ratio = |seen: Outcomes| format!("{:.3}", seen.bias(1.0));
+        let (each, one) = (seen(MAX_REFUSED_SHARE, MAX_REFUSED_SHARE), seen(0.0, MAX_REFUSED_SHARE));
+        let mut row = vec![noise.name.to_owned(), wrong(seen(0.0, 0.0)), wrong(seen(0.05, 0.05))];
+        row.extend([wrong(each), ratio(each), wrong(one), ratio(one)]);
+        table.rows.push(row);
+    }
+    table
 }
 
 fn methods(comparisons: u32) -> Table {

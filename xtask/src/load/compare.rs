@@ -5,9 +5,9 @@
 //! own. Where the server's core is the bottleneck, rates do not tell the generators apart. Their CPU time does: it says
 //! how many requests each could make with its core.
 
+mod claims;
 mod generator;
 mod outcome;
-mod owed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use meshproof::compare::Quiet;
+use meshproof::compare::Isolation;
+use meshproof::compare::isolation::Extent;
 use meshproof::record::Record;
 use meshproof::report::{self, Claim};
 use meshproof_load::serve::Report;
@@ -80,7 +81,7 @@ impl Compare {
         }
         let versions = Versions::read()?;
         let programs = Programs::find(&versions).await?;
-        let still = hold_testbed()?;
+        let still = pause_testbed()?;
         let mut measured = Measured::default();
         for scenario in Scenario::ALL {
             let generators = scenario.generators();
@@ -97,7 +98,7 @@ impl Compare {
             println!("\n{}", measured.table(&self, scenario));
         }
         drop(still);
-        let claims = owed::claims(&self, &measured);
+        let claims = claims::claims(&self, &measured);
         claims.iter().for_each(|claim| println!("{claim}"));
         let directory = paths::root().join("target/meshproof").join(SUITE);
         let known = BTreeMap::from([
@@ -167,9 +168,9 @@ impl Compare {
 }
 
 /// Pauses the testbed, if there is one: its clusters would run on the cores of server and generator.
-fn hold_testbed() -> Result<Option<Quiet>> {
+fn pause_testbed() -> Result<Option<Isolation>> {
     match Record::read(&paths::testbed()) {
-        Ok(record) => Ok(Quiet::all(&record)?),
+        Ok(record) => Ok(Isolation::begin(&record, Extent::AllClusters)?),
         Err(meshproof::record::Error::NoTestbed { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -16,9 +16,10 @@ pub(crate) struct Job {
     /// Pods; each makes all the load that the arguments ask for
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     parallelism: u32,
-    /// Namespace of the pods; one with injection gives each a proxy
-    #[arg(long, default_value = compare::Side::Naked.namespace())]
-    namespace: String,
+    /// Namespace of the pods; one with injection gives each a proxy. Where not given, the one for performance
+    /// comparisons without proxies
+    #[arg(long)]
+    namespace: Option<String>,
     /// Image of the load driver; the testbed's own where not given
     #[arg(long)]
     image: Option<String>,
@@ -33,7 +34,12 @@ impl Job {
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;
         let testbed = Testbed::connect().await?;
-        let job = compare::Job::new(testbed.cluster(&self.cluster)?, &self.namespace, plan, self.parallelism).await?;
+        let cluster = testbed.cluster(&self.cluster)?;
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace,
+            None => compare::Side::Naked.namespace(cluster)?,
+        };
+        let job = compare::Job::new(cluster, namespace, plan, self.parallelism).await?;
         let job = match self.image {
             Some(image) => job.with_image(image),
             None => job,

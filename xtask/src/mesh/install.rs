@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use meshproof::treatment::MultibufferTls;
+use meshproof::compare::{GATEWAY_CREDENTIAL, SERVER_NAMES};
 use meshproof::{Seen, identity};
 use serde_json::json;
 
@@ -159,13 +159,13 @@ impl<'a> Member<'a> {
     /// The certificate of the gateway whose TLS is timed: RSA-2048, as in the seed. Made once.
     async fn echo_credential(&self) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.target.client.clone(), PERF);
-        if secrets.get_opt(MultibufferTls::CREDENTIAL).await?.is_some() {
+        if secrets.get_opt(GATEWAY_CREDENTIAL).await?.is_some() {
             return Ok(());
         }
-        let (certificate, key) = identity::self_signed_rsa(&MultibufferTls::NAMES)?;
+        let (certificate, key) = identity::self_signed_rsa(&SERVER_NAMES)?;
         let file = |name: &str, pem: String| (name.to_owned(), ByteString(pem.into_bytes()));
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(MultibufferTls::CREDENTIAL.into()), ..Default::default() },
+            metadata: ObjectMeta { name: Some(GATEWAY_CREDENTIAL.into()), ..Default::default() },
             type_: Some("kubernetes.io/tls".into()),
             data: Some([file("tls.crt", certificate), file("tls.key", key)].into()),
             ..Default::default()
@@ -174,7 +174,7 @@ impl<'a> Member<'a> {
         secrets
             .create(&PostParams::default(), &secret)
             .await
-            .with_context(|| format!("cannot write secret {}", MultibufferTls::CREDENTIAL))?;
+            .with_context(|| format!("cannot write secret {}", GATEWAY_CREDENTIAL))?;
         Ok(())
     }
 

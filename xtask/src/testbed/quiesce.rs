@@ -1,15 +1,14 @@
 //! `testbed quiesce`: pauses all clusters, or all but one and part of that one, until standard input ends. That happens
 //! in whatever way the process at its other end stops.
 
-use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use meshproof::compare::Quiet;
+use meshproof::compare::isolation::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
 use meshproof::{Seen, eventually};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,18 +24,19 @@ const BACK: Duration = Duration::from_secs(120);
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Cluster that keeps running, without its scheduler, controller manager and kube-proxy [default: none]
-    #[arg(long, value_name = "CLUSTER")]
+    #[arg(long = Extent::KEEP, value_name = "CLUSTER")]
     keep: Option<String>,
-    /// In the kept cluster, hold everything except the pods of these namespaces, but only when told to
+    /// In the kept cluster, freeze everything except the pods of these namespaces, but only when told to
     ///
-    /// Each line of standard input says for how many seconds, at most 15. `held N`, with the number of processes, and
-    /// `over` are printed when it is so.
-    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', requires = "keep")]
+    /// Each line of standard input says for how long, such as `{"seconds":2}`, at most 15. What was done is printed as
+    /// lines of JSON.
+    #[arg(long = Extent::SPARE, value_name = "NAMESPACE", value_delimiter = ',', requires = "keep")]
     spare: Vec<String>,
 }
 
 impl Arguments {
-    /// Pauses, prints `quiet`, and waits for the end of standard input or for a signal. Then everything goes on.
+    /// Pauses, prints that it has, and waits for the end of standard input or for a signal. Then everything goes on. The
+    /// protocol is that of [`meshproof::compare::isolation`].
     ///
     /// # Errors
     /// Where something cannot be held, or does not go on.
@@ -54,7 +54,7 @@ impl Arguments {
             inventory.clusters.iter().filter(|cluster| self.keep.as_ref() != Some(&cluster.name)).collect();
         let quiet = async {
             let mut held = begin(&machines, &paused, kept, &hold).await?;
-            say("quiet");
+            say(&Event::Paused);
             let told_to_hold = held.as_mut().filter(|_| !self.spare.is_empty());
             tokio::select! {
                 told = until_told(told_to_hold) => told,
@@ -112,31 +112,27 @@ async fn uids(kept: &KnownCluster, namespaces: &[String]) -> Result<Vec<String>>
 async fn until_told(mut held: Option<&mut Held>) -> Result<()> {
     let (tell, mut told) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        // A line that cannot be read is the end.
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if tell.send(line).is_err() {
+        let mut input = std::io::stdin().lock();
+        while let Some(freeze) = receive::<Freeze>(&mut input).transpose() {
+            if tell.send(freeze).is_err() {
                 return;
             }
         }
     });
-    while let Some(line) = told.recv().await {
-        let Some(held) = held.as_mut() else { continue };
-        let longest = Quiet::LONGEST.as_secs_f64();
-        let seconds = line.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= longest);
-        let seconds = seconds.with_context(|| {
-            format!("`{line}` on standard input is not a number of seconds above 0 and up to {longest}")
-        })?;
-        held.hold_for(seconds, |processes| say(&format!("held {processes}"))).await?;
-        say("over");
+    while let Some(freeze) = told.recv().await {
+        let Freeze { seconds } = freeze?;
+        let longest = LONGEST_FREEZE.as_secs_f64();
+        ensure!(seconds > 0.0 && seconds <= longest, "{seconds} s is not above 0 and up to {longest} s");
+        let Some(held) = held.as_mut() else { bail!("there is nothing to freeze: give --keep and --spare") };
+        held.hold_for(seconds, |processes| say(&Event::Frozen { processes })).await?;
+        say(&Event::Thawed);
     }
     Ok(())
 }
 
-/// Prints a line for the process that asked. Where that process has ended, standard input ends as well, and that is
-/// seen.
-fn say(line: &str) {
-    let mut output = std::io::stdout().lock();
-    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+/// Tells the process that asked. Where that process has ended, standard input ends as well, and that is seen.
+fn say(event: &Event) {
+    let _ = send(event, std::io::stdout().lock());
 }
 
 async fn ready_again(cluster: &KnownCluster) -> Result<()> {
@@ -151,4 +147,31 @@ async fn ready_again(cluster: &KnownCluster) -> Result<()> {
     })
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_arguments_are_those_that_an_extent_has() {
+        let parse = |extent: &Extent| {
+            let words = ["quiesce".to_owned()].into_iter().chain(extent.arguments());
+            let Arguments { keep, spare } = Line::try_parse_from(words).unwrap().arguments;
+            (keep, spare)
+        };
+        let (except, namespaces) = ("one".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(parse(&Extent::AllClusters), (None, vec![]));
+        assert_eq!(parse(&Extent::OtherClusters { except: except.clone() }), (Some(except.clone()), vec![]));
+        let extent = Extent::AllButNamespaces { except: except.clone(), namespaces: namespaces.clone() };
+        assert_eq!(parse(&extent), (Some(except), namespaces));
+    }
 }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meshproof::cluster;
+use meshproof::compare::{Bench, Counted, Treatment};
+use meshproof::judge::Run;
+use meshproof::record::treatment::TCP_BYPASS;
+use meshproof::record::{Requirement, Write};
+use meshproof::{Cluster, Error, Result, Scope, Seen, Workload, eventually};
 use meshproof_tcp_bypass::{Counters, Traffic};
 
-use super::{TCP_BYPASS, TCP_BYPASS_LABEL};
-use crate::cluster::{self, Cluster, Workload};
-use crate::cluster::{Seen, eventually};
-use crate::record::Requirement;
-use crate::scope::Scope;
-use crate::scope::{Error, Result};
-
 const SELECTOR: &str = "app=tcp-bypass";
+
+/// Label of the nodes where the bypass runs (`fixtures/perf/tcp-bypass.yaml`).
+const NODE_LABEL: &str = "meshproof.dev/tcp-bypass";
 
 /// Bound on the agent's coming and going: what was redirected is read to its end first.
 const SWITCHED: Duration = Duration::from_secs(60);
@@ -22,29 +24,29 @@ const FOUND: Duration = Duration::from_secs(5);
 
 /// The bypass of one cluster.
 #[derive(Debug, Clone)]
-pub struct TcpBypass {
+pub(crate) struct TcpBypass {
     cluster: Arc<Cluster>,
 }
 
 impl TcpBypass {
     /// Where its agents are.
-    pub const NAMESPACE: &str = "meshproof-bypass";
+    const NAMESPACE: &str = "meshproof-bypass";
 
     /// That of `cluster`.
     ///
     /// # Errors
-    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the testbed has none.
-    pub fn of(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
-        scope.requires([Requirement::Treatment(TCP_BYPASS)])?;
+    /// [`Error::NotDeclared`] where the testbed has none.
+    pub(crate) fn find(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
+        scope.requires([Requirement::Treatment(TCP_BYPASS), Requirement::Write(Write::NodeLabels)])?;
         Ok(Self { cluster: Arc::clone(cluster) })
     }
 
     /// Has it on, or off, on every node, and returns when it is so. It is off again when the test ends.
     ///
     /// # Errors
-    /// [`NotInTime`](crate::cluster::Error::NotInTime), with what the agent's container said last where it does not start.
-    pub async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
-        scope.label_nodes(&self.cluster, TCP_BYPASS_LABEL, on.then_some("on")).await?;
+    /// [`Error::NotInTime`], with what the agent's container said last where it does not start.
+    pub(crate) async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
+        scope.label_nodes(&self.cluster, NODE_LABEL, on.then_some("on")).await?;
         if !on {
             return Ok(self.cluster.no_pods(Self::NAMESPACE, SELECTOR, SWITCHED).await?);
         }
@@ -58,13 +60,13 @@ impl TcpBypass {
         .await?)
     }
 
-    /// What it has done since it was switched on, and of that, what sockets of these pods have sent past TCP since, or since the
-    /// pods were there; nothing while it is off. A pod that opts out is told, too.
+    /// What it has done since it was switched on, and of that, what sockets of these pods have sent past TCP since, or
+    /// since the pods were there; nothing while it is off. A pod that opts out is told, too.
     ///
     /// # Errors
-    /// [`Exec`](crate::cluster::Error::Exec) where the agent's answer cannot be read; [`NotInTime`](crate::cluster::Error::NotInTime) where the agent does not know a pod: that
-    /// would not be nothing.
-    pub async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
+    /// [`Error::Exec`] where the agent's answer cannot be read; [`Error::NotInTime`] where the agent does not know a
+    /// pod: that would not be nothing.
+    async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
         Ok(eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
             let Some(counters) = self.ask().await? else { return Ok::<_, Error>(Seen::Yes(Default::default())) };
             Ok(match sum(&counters, pods) {
@@ -90,6 +92,39 @@ impl TcpBypass {
 
     async fn agent(&self) -> cluster::Result<Workload> {
         Workload::find(&self.cluster, Self::NAMESPACE, SELECTOR).await
+    }
+}
+
+/// What the bypass has counted.
+#[derive(Debug, Default)]
+pub(crate) struct Redirected {
+    /// By all pods of the cluster.
+    all: Counters,
+    /// By the pods of one arm.
+    arm: Traffic,
+}
+
+impl Treatment for TcpBypass {
+    type Counters = Redirected;
+
+    async fn count(&self, bench: &Bench) -> Result<Redirected> {
+        let (all, arm) = self.counters(&bench.pods()).await?;
+        Ok(Redirected { all, arm })
+    }
+
+    fn receipts(&self, counted: &Counted<Redirected>, run: &mut Run) {
+        let Counted { before, after } = counted;
+        let since = |after: u64, before: u64| after.saturating_sub(before) as f64;
+        let messages = since(after.arm.messages, before.arm.messages);
+        let per_request = messages / run.requests.max(1) as f64;
+        run.receipts.insert("redirected_messages".into(), messages);
+        run.receipts.insert("redirected_messages_per_request".into(), per_request);
+        let failures = since(after.all.failures.total(), before.all.failures.total());
+        run.receipts.insert("bypass_failures".into(), failures);
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        vec![Self::NAMESPACE.to_owned()]
     }
 }
 

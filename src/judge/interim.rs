@@ -1,4 +1,5 @@
-//! One look at one metric's pairs: the interval that holds at this look, and what it says of a bound.
+//! The interim analysis of one metric: the interval that holds at this look, and what it says of a bound. A *look* is
+//! the field's word for an analysis before all pairs are measured.
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
@@ -48,10 +49,10 @@ impl Schedule {
         levels[index]
     }
 
-    /// Looks at `logs`, one log ratio a pair: at least two.
-    pub fn look(&self, logs: &[f64], last: bool) -> Look {
+    /// Analyzes `logs`, one log ratio a pair: at least two.
+    pub fn analyze(&self, logs: &[f64], last: bool) -> InterimAnalysis {
         let level = self.level(logs.len(), last);
-        Look {
+        InterimAnalysis {
             pairs: logs.len(),
             level,
             final_level: self.level(self.max.max(logs.len()), true),
@@ -60,9 +61,9 @@ impl Schedule {
     }
 }
 
-/// What was seen.
+/// What the pairs so far say.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Look {
+pub struct InterimAnalysis {
     /// Pairs there are.
     pub pairs: usize,
     /// Nominal error, a side, of the interval.
@@ -73,7 +74,7 @@ pub struct Look {
     pub interval: Interval,
 }
 
-impl Look {
+impl InterimAnalysis {
     /// Ratio of treatment to control: the geometric mean over pairs.
     pub fn ratio(&self) -> f64 {
         self.interval.estimate.exp()
@@ -136,18 +137,18 @@ mod tests {
     #[test]
     fn an_early_look_is_wider_than_a_last_one() {
         let schedule = Schedule::new(4, 12, 0.95);
-        let (early, last) = (schedule.look(&LOGS, false), schedule.look(&LOGS, true));
+        let (early, last) = (schedule.analyze(&LOGS, false), schedule.analyze(&LOGS, true));
         assert!(early.ends()[1] > last.ends()[1], "{early:?} {last:?}");
         assert!(last.level < schedule.tail, "what earlier looks spent is gone");
     }
 
     #[test]
     fn a_nearer_bound_needs_more_pairs_and_one_on_the_estimate_cannot_be_had() {
-        let look = Schedule::new(4, 8, 0.95).look(&LOGS, true);
-        let (near, far) = (look.pairs_needed(0.01).unwrap(), look.pairs_needed(0.03).unwrap());
+        let analysis = Schedule::new(4, 8, 0.95).analyze(&LOGS, true);
+        let (near, far) = (analysis.pairs_needed(0.01).unwrap(), analysis.pairs_needed(0.03).unwrap());
         assert!(near > 4 * far, "{near} {far}");
-        assert_eq!(look.pairs_needed(0.0005), None);
-        let detectable = look.minimum_detectable();
-        assert!(detectable > look.ends()[1] - look.ratio() && detectable < 0.15, "{detectable}");
+        assert_eq!(analysis.pairs_needed(0.0005), None);
+        let detectable = analysis.minimum_detectable();
+        assert!(detectable > analysis.ends()[1] - analysis.ratio() && detectable < 0.15, "{detectable}");
     }
 }

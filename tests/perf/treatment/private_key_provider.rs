@@ -1,14 +1,14 @@
-//! Istio's `privateKeyProvider`: `cryptomb`, an extension of Envoy that only builds with contrib extensions have. It makes batches of
-//! up to eight signatures for Envoy's own TLS, and all that it tells is a histogram of their sizes.
+//! Istio's `privateKeyProvider`: `cryptomb`, an extension of Envoy that only builds with contrib extensions have. It
+//! makes batches of up to eight signatures for Envoy's own TLS, and all that it tells is a histogram of their sizes.
 
 use std::time::Duration;
 
+use meshproof::Workload;
+use meshproof::cluster::Result;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::multibuffer_tls::Batches;
-use crate::cluster::Result;
-use crate::cluster::Workload;
+use super::batches::Batches;
 
 /// Name under which Envoy has the extension.
 const EXTENSION: &str = "cryptomb";
@@ -19,8 +19,8 @@ const SIZES: &str = "cryptomb.rsa_queue_sizes";
 /// Signatures in a full batch.
 const LANES: u64 = 8;
 
-/// Until what a worker has put into a histogram can be read: the gateway's `statsFlushInterval` (fixtures/perf/echo-gateway.yaml), and
-/// what gathering takes.
+/// Until what a worker has put into a histogram can be read: the gateway's `statsFlushInterval`
+/// (fixtures/perf/echo-gateway.yaml), and what gathering takes.
 const GATHERED: Duration = Duration::from_millis(1_200);
 
 /// Refuses a gateway whose Envoy does not have the extension.
@@ -146,8 +146,8 @@ impl Statistics {
 mod tests {
     use super::*;
 
-    /// What a stock Envoy 1.40 said of a histogram of batches, while the module's counters had 85 batches of 320 signatures in all, of
-    /// which 12 were full.
+    /// What a stock Envoy 1.40 said of a histogram of batches, while the module's counters had 85 batches of 320
+    /// signatures in all, of which 12 were full.
     const STATISTICS: &str = r#"{"stats":[{"histograms":{"supported_percentiles":[0,50,100],"details":[
         {"name":"dynamicmodulescustom.multibuffer_tls.batch_size","totals":[
             {"lower_bound":2,"width":0.1,"count":34},{"lower_bound":3,"width":0.1,"count":18},

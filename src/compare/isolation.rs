@@ -1,0 +1,270 @@
+//! Isolation of what is measured: clusters that are not under test are paused, and of the one that is, what does not
+//! take part.
+
+mod protocol;
+
+use std::io::BufReader;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use crate::cluster::Input;
+use crate::compare::{Error, Result};
+use crate::record::{Record, fault};
+
+pub use protocol::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
+
+/// Keeps clusters paused until it is dropped. The command that pauses them is a process of its own, which lets them go
+/// on when this process ends, however that is.
+#[derive(Debug)]
+pub struct Isolation {
+    process: Child,
+    pipes: Arc<Mutex<Pipes>>,
+    extent: Extent,
+}
+
+/// The command's standard input and output.
+#[derive(Debug)]
+struct Pipes {
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Pipes {
+    fn next(&mut self) -> std::io::Result<Event> {
+        receive(&mut self.output)?.ok_or_else(|| std::io::Error::other("the command ended"))
+    }
+
+    /// Has the command freeze; when that began and ended.
+    fn freeze(&mut self, length: Duration) -> std::io::Result<Span> {
+        let input = self.input.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        send(&Freeze { seconds: length.as_secs_f64() }, input)?;
+        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let event = self.next()?;
+        let from = now();
+        match event {
+            Event::Frozen { processes } if processes > 0 => {}
+            other => return Err(std::io::Error::other(format!("nothing was frozen: the command said {other:?}"))),
+        }
+        match self.next()? {
+            Event::Thawed => Ok(Span { from, to: now() }),
+            other => Err(std::io::Error::other(format!("the freeze did not end: the command said {other:?}"))),
+        }
+    }
+}
+
+/// From when to when, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Its beginning.
+    pub from: f64,
+    /// Its end.
+    pub to: f64,
+}
+
+impl Span {
+    /// The share of this that lies in `other`, from 0 to 1.
+    #[must_use]
+    pub fn within(self, other: Self) -> f64 {
+        let common = self.to.min(other.to) - self.from.max(other.from);
+        let share = common / (self.to - self.from);
+        // Nothing has no share in anything.
+        if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+impl Isolation {
+    /// Pauses `extent`; `None` where the record does not declare the fault [`PAUSE_CLUSTER`](fault::PAUSE_CLUSTER).
+    ///
+    /// # Errors
+    /// [`Error::Isolation`].
+    pub fn begin(record: &Record, extent: Extent) -> Result<Option<Self>> {
+        let Some(mut command) = command(record) else { return Ok(None) };
+        let mut begin = || -> std::io::Result<(Child, Pipes)> {
+            let mut process = command.args(extent.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            let output = process.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+            let mut pipes = Pipes { input: process.stdin.take(), output: BufReader::new(output) };
+            let reason = match pipes.next() {
+                Ok(Event::Paused) => return Ok((process, pipes)),
+                Ok(other) => format!("the command said {other:?}, and not that it has paused them"),
+                Err(error) => error.to_string(),
+            };
+            // The end of its input lets everything go on.
+            drop(pipes);
+            let _ = process.wait();
+            Err(std::io::Error::other(reason))
+        };
+        let (process, pipes) = begin().map_err(|error| failed(&extent, &error))?;
+        Ok(Some(Self { process, pipes: Arc::new(Mutex::new(pipes)), extent }))
+    }
+
+    /// Freezes for `length` what [`Extent::AllButNamespaces`] does not spare: nothing can be asked of the cluster until
+    /// then, and what commands in pods print is seen after it. Returns the time during which it was so.
+    ///
+    /// # Errors
+    /// [`Error::Isolation`], also for more than [`LONGEST_FREEZE`], and where there was nothing to freeze.
+    pub async fn freeze(&self, length: Duration) -> Result<Span> {
+        if length > LONGEST_FREEZE {
+            let reason = format!("{length:?} is longer than the {LONGEST_FREEZE:?} that a node may be silent for");
+            return Err(failed(&self.extent, &std::io::Error::other(reason)));
+        }
+        let pipes = Arc::clone(&self.pipes);
+        let frozen = tokio::task::spawn_blocking(move || lock(&pipes).freeze(length)).await;
+        frozen.map_err(std::io::Error::other).flatten().map_err(|error| failed(&self.extent, &error))
+    }
+}
+
+impl Drop for Isolation {
+    fn drop(&mut self) {
+        // The end of its input tells the command to let the clusters go on.
+        drop(lock(&self.pipes).input.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The command that pauses clusters, where the record declares it.
+fn command(record: &Record) -> Option<Command> {
+    let declared = record.capabilities.fault(fault::PAUSE_CLUSTER)?;
+    let mut command = Command::new(&declared.program);
+    command.args(&declared.arguments);
+    Some(command)
+}
+
+fn failed(extent: &Extent, error: &std::io::Error) -> Error {
+    let which = match extent {
+        Extent::AllClusters => "the clusters".into(),
+        Extent::OtherClusters { except } | Extent::AllButNamespaces { except, .. } => {
+            format!("all clusters but {except}")
+        }
+    };
+    Error::Isolation { which, reason: error.to_string() }
+}
+
+/// Runs `generator`, and freezes the rest of the cluster for `length` once the generator prints its start line. Before
+/// that, DNS and the API server have to answer the generator. The generator has to keep its output until its input
+/// ends, which is when all go on: what a command prints while the kubelet is frozen can be lost.
+pub(super) async fn frozen<T>(
+    isolation: Option<&Isolation>,
+    length: Duration,
+    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
+) -> Result<(T, Option<Span>)> {
+    let freeze = async || match isolation {
+        Some(isolation) => isolation.freeze(length).await.map(Some),
+        None => Ok(None),
+    };
+    with_input_until(freeze, generator).await
+}
+
+/// Runs `generator`, and `freeze` once the generator has begun. The generator's input ends when `freeze` has ended. A
+/// generator that ends without having begun is not frozen for.
+async fn with_input_until<T, F>(
+    freeze: impl AsyncFnOnce() -> Result<Option<F>>,
+    generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
+) -> Result<(T, Option<F>)> {
+    let (keep_open, over) = oneshot::channel();
+    let (begun, has_begun) = oneshot::channel();
+    let freeze = async move {
+        let frozen = if has_begun.await.is_ok() { freeze().await } else { Ok(None) };
+        drop(keep_open);
+        frozen
+    };
+    futures::try_join!(generator(Input::Until { over, begun }), freeze)
+}
+
+fn lock(pipes: &Mutex<Pipes>) -> std::sync::MutexGuard<'_, Pipes> {
+    pipes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_freeze_begins_when_the_generator_has_begun_and_the_input_ends_after_the_freeze() {
+        let (has_begun, is_over) = (Cell::new(false), Cell::new(false));
+        let freeze = async || {
+            assert!(has_begun.get(), "it has not begun");
+            // The other one is asked in between.
+            tokio::task::yield_now().await;
+            is_over.set(true);
+            Ok(Some(()))
+        };
+        let generator = async |input| {
+            let Input::Until { over, begun } = input else { return Ok(false) };
+            tokio::task::yield_now().await;
+            has_begun.set(true);
+            let _ = begun.send(());
+            let _ = over.await;
+            Ok(is_over.get())
+        };
+        assert_eq!(with_input_until(freeze, generator).await.unwrap(), (true, Some(())));
+    }
+
+    #[tokio::test]
+    async fn a_generator_that_ends_without_having_begun_is_not_frozen_for() {
+        let silent = async |input| {
+            drop(input);
+            Ok(())
+        };
+        let freeze = async || -> Result<Option<()>> { panic!("nothing has begun") };
+        assert_eq!(with_input_until(freeze, silent).await.unwrap(), ((), None));
+    }
+
+    /// An isolation by a shell that speaks the protocol: `answers` to each request.
+    fn isolation(first: &str, answers: &str) -> Result<Option<Isolation>> {
+        let mut record = crate::record::tests::record(vec![crate::cluster::tests::workload().cluster.record().clone()]);
+        let script = format!("{first}; while read -r _; do {answers}; done");
+        let arguments = vec!["-c".into(), script, "sh".into()];
+        let command = crate::record::Command { program: "sh".into(), arguments };
+        record.capabilities.faults = [(fault::PAUSE_CLUSTER.to_owned(), command)].into();
+        Isolation::begin(&record, Extent::OtherClusters { except: "one".into() })
+    }
+
+    const PAUSED: &str = r#"echo '{"event":"paused"}'"#;
+    const FROZEN: &str = r#"echo '{"event":"frozen","processes":3}'"#;
+    const THAWED: &str = r#"echo '{"event":"thawed"}'"#;
+
+    #[tokio::test]
+    async fn a_freeze_lasts_from_its_beginning_to_its_end() {
+        let isolation = isolation(PAUSED, &format!("{FROZEN}; sleep 0.2; {THAWED}")).unwrap().unwrap();
+        let span = isolation.freeze(Duration::from_millis(200)).await.unwrap();
+        assert!(span.to - span.from > 0.15, "{span:?}");
+        let error = isolation.freeze(LONGEST_FREEZE * 2).await.unwrap_err().to_string();
+        assert!(error.contains("all clusters but one cannot be paused: 30s is longer than"), "{error}");
+    }
+
+    #[rstest]
+    #[case::nothing(r#"echo '{"event":"frozen","processes":0}'; "#, "nothing was frozen")]
+    #[case::no_end(r#"echo '{"event":"frozen","processes":1}'; echo '{"event":"paused"}'; "#, "the freeze did not end")]
+    #[case::an_end("exit;", "the command ended")]
+    #[tokio::test]
+    async fn a_freeze_that_did_not_happen_is_an_error(#[case] answers: &str, #[case] reason: &str) {
+        let isolation = isolation(PAUSED, &format!("{answers} :")).unwrap().unwrap();
+        let error = isolation.freeze(Duration::from_millis(1)).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+
+    #[rstest]
+    #[case::that_ends("exit", "the command ended")]
+    #[case::that_says_something_else("echo quiet", "`quiet` was not expected here")]
+    fn a_command_that_does_not_pause_is_an_error(#[case] first: &str, #[case] reason: &str) {
+        let error = isolation(first, ":").unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+
+    #[rstest]
+    #[case::all((1.0, 4.0), 1.0)]
+    #[case::its_first_quarter((0.0, 1.5), 0.25)]
+    #[case::its_second_half((2.0, 9.0), 0.5)]
+    #[case::nothing((4.0, 5.0), 0.0)]
+    fn a_share_is_of_what_is_common(#[case] (from, to): (f64, f64), #[case] share: f64) {
+        assert_eq!(Span { from: 1.0, to: 3.0 }.within(Span { from, to }), share);
+        assert_eq!(Span { from: 1.0, to: 1.0 }.within(Span { from, to }), 0.0, "of nothing");
+    }
+}
