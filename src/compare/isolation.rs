@@ -253,7 +253,8 @@ mod tests {
     #[rstest]
     #[case::that_ends("exit", "the command ended")]
     #[case::that_says_something_else("echo quiet", "`quiet` was not expected here")]
-    fn a_command_that_does_not_pause_is_an_error(#[case] first: &str, #[case] reason: &str) {
+    #[tokio::test]
+    async fn a_command_that_does_not_pause_is_an_error(#[case] first: &str, #[case] reason: &str) {
         let error = isolation(first, ":").unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
