@@ -9,17 +9,18 @@
 //!
 #![cfg_attr(feature = "suites", doc = "```no_run")]
 #![cfg_attr(not(feature = "suites"), doc = "```ignore")]
-//! use meshproof::probe::{Expected, Protocol, Vantage, dial, handshake};
+//! use meshproof::probe::{self, Expected, Protocol, Vantage, dial, handshake};
 //! use meshproof::scope::claims;
 //! use meshproof::{Scope, Verdict, istio};
 //!
 //! #[tokio::main] // `#[tokio::test]` in a suite
 //! async fn plaintext_is_reset() -> Verdict {
 //!     Scope::run("example", "plaintext_is_reset", async |scope| {
-//!         let (naked, meshed) = (scope.naked("cluster1").await?, scope.meshed("cluster1").await?);
-//!         let certificate = istio::issue(&scope.testbed, &meshed).await?;
-//!         let plaintext = dial("http1", Protocol::Http1, &meshed.address, 8080);
-//!         let control = handshake("control", (&meshed.address, 8080), None, Some(&certificate), Protocol::Http1);
+//!         let cluster = &scope.testbed.clusters[0];
+//!         let (naked, meshed) = (probe::naked(cluster).await?, probe::meshed(cluster).await?);
+//!         let (certificate, port) = (istio::issue(&scope.testbed, &meshed).await?, probe::port(cluster, Protocol::Http1)?);
+//!         let plaintext = dial("http1", Protocol::Http1, &meshed.address, port);
+//!         let control = handshake("control", (&meshed.address, port), None, Some(&certificate), Protocol::Http1);
 //!         let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
 //!         let requirement = "a STRICT namespace takes no plaintext";
 //!         scope.claim(claims::denied("plaintext", requirement, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));

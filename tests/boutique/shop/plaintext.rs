@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use meshproof::cluster;
 use meshproof::identity::ClientCertificate;
 use meshproof::istio::{issue, turned_away};
-use meshproof::probe::{Dial, Expected, Vantage, dial, handshake};
+use meshproof::probe::{self, Dial, Expected, Vantage, dial, handshake};
 use meshproof::report::Claim;
 use meshproof::scope::claims;
 use meshproof::{Error, Result, Scope, Workload};
@@ -31,7 +31,7 @@ pub(crate) async fn no_plaintext(scope: &Scope) -> Result<Vec<Claim>> {
 /// As [`no_plaintext`], of the callee of `call`, which is asked what `call` asked.
 async fn judge(scope: &Scope, call: &Call, certificate: &ClientCertificate) -> Result<Claim> {
     let pod = Shop::of(&scope.testbed)?.pod(call.callee()).await?;
-    let naked = scope.naked(pod.cluster.name()).await?;
+    let naked = probe::naked(&pod.cluster).await?;
     let port = port_of(&pod).await?;
     let Dial { protocol, request, .. } = &call.exchange.dial;
     let plaintext = Dial { request: request.clone(), ..dial(call.callee(), *protocol, &pod.address, port) };
