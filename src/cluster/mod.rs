@@ -39,8 +39,7 @@ pub(crate) enum Input<'a> {
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// Nothing, and that this is all not before the other end of `over` is dropped. Once the command says something on its standard
-    /// error, `begun` is told.
+    /// Nothing. Standard input stays open until the sender of `over` is dropped. `begun` is told of the first text on standard error.
     Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
 }
 
@@ -113,8 +112,7 @@ impl Cluster {
         let (ready, unready): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
         if ready.is_empty() {
             let names: Vec<_> = unready.iter().map(|pod| format!("{} ({})", pod.name_any(), phase(pod))).collect();
-            let seen =
-                if names.is_empty() { "nor any that is not".into() } else { format!("only {}", names.join(", ")) };
+            let seen = if names.is_empty() { "no pods match".into() } else { format!("only {}", names.join(", ")) };
             let (namespace, selector) = (namespace.into(), selector.into());
             return Err(Error::NoPod { cluster: self.record.name.clone(), namespace, selector, seen });
         }
