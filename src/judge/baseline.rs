@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{Bounds, MODE_VARIABLE, Mode, Trial};
+use super::bounds::Bounds;
 use super::limit::Verdict;
+use super::trial::{MODE_VARIABLE, Mode, Trial};
 use super::{Comparison, Recording, Run};
 use crate::host::Host;
 use crate::judge::{Error, Result};

@@ -44,21 +44,22 @@ mod refusal;
 mod run;
 pub mod sequential;
 pub mod simulate;
+mod trial;
 
 use std::collections::BTreeMap;
 
 pub use arm::{Arm, arm, turns};
 pub use attempt::{Refusal, Selection, Undecided};
 pub use baseline::Baselines;
-pub use bounds::{Bounds, MODE_VARIABLE, Mode, RunPlan, Trial};
+pub use bounds::Bounds;
 pub use comparison::{Bound, Comparison, Receipts, Reference, change, ends};
 pub use counter::Counter;
 pub use error::{Error, Result};
 pub use interim::Schedule;
 pub use limit::{Attainment, Limit, Verdict};
 pub use run::{Distribution, Metric, Recording, Run, SCHEMA};
+pub use trial::{Budget, MODE_VARIABLE, MetricBound, Mode, Receipt, RunPlan, Trial};
 
-use bounds::MetricBound;
 use interim::{BLOCK, InterimAnalysis};
 
 /// What to do next.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::baseline::Baselines;
-use super::bounds::{Bounds, Mode};
+use super::bounds::Bounds;
+use super::trial::Mode;
 use super::{Comparison, Decision, Error, Judge, Recording, Result, Run};
 
 /// Reads all runs below `directory`: the one that a suite records in, or `runs` in it.

@@ -1,7 +1,7 @@
 //! Runs that prove nothing, and why.
 
-use super::bounds::Trial;
 use super::run::Run;
+use super::trial::Trial;
 use crate::judge::{Error, Result};
 
 /// What has to come next.

@@ -40,11 +40,7 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: &[Exception] = &[Exception {
-    from: "src/judge/bounds/file.rs",
-    to: "src/judge/bounds.rs",
-    reason: "the file makes the trials that bounds.rs declares",
-}];
+const EXCEPTIONS: &[Exception] = &[];
 
 /// Test targets that judge the live mesh.
 const LIVE: &[&str] = &["mtls.rs", "ownership.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Budget, MetricBound, Mode, Receipt, RunPlan, SCHEMA, Trial};
 use crate::judge::limit::{Limit, Verdict};
+use crate::judge::trial::{Budget, MetricBound, Mode, Receipt, RunPlan, SCHEMA, Trial};
 use crate::judge::{Counter, Reference};
 
 /// Byte offset of what is wrong, and what is.

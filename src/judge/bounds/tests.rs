@@ -3,6 +3,8 @@
 use rstest::rstest;
 
 use super::*;
+use crate::judge::limit::Verdict;
+use crate::judge::trial::RunPlan;
 
 const PATH: &str = "fixtures/perf/bounds.toml";
 
