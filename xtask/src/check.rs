@@ -47,7 +47,7 @@ impl Check {
     /// Runs the stages, all of them whatever becomes of one, and prints how each ended.
     ///
     /// # Errors
-    /// Where the pinned versions cannot be read or a stage's command cannot be started. Stages after it do not run.
+    /// Fails if the pinned versions cannot be read or a stage's command cannot be started. Stages after it do not run.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let versions = Versions::read()?;
         let mut done = Vec::new();

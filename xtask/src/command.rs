@@ -52,7 +52,7 @@ impl Run {
     /// Runs to the end and returns standard output.
     ///
     /// # Errors
-    /// Where the program cannot be started or ends with anything but success; the error has the whole command line
+    /// Fails if the program cannot be started or ends with anything but success; the error has the whole command line
     /// and the last lines it printed.
     pub(crate) async fn stdout(self) -> Result<String> {
         let line = self.line.clone();
@@ -76,7 +76,7 @@ impl Run {
     /// Runs to the end with the caller's output, for commands that a person watches.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Fails if the program cannot be started.
     pub(crate) async fn status(mut self) -> Result<ExitStatus> {
         progress::count_command();
         tracing::debug!(command = self.line, "running");

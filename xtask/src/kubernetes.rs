@@ -51,7 +51,7 @@ pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()>
 /// such object.
 ///
 /// # Errors
-/// Where that does not come in time, with what was seen last. A watch that fails begins again.
+/// Fails if that does not come in time, with what was seen last. A watch that fails begins again.
 pub(crate) async fn watch_until<K>(
     api: Api<K>,
     name: &str,
@@ -180,7 +180,7 @@ pub(crate) async fn revive(client: &Client, namespace: &str, name: &str) -> Resu
 /// Writes all objects of a YAML document, by server-side apply.
 ///
 /// # Errors
-/// Where the text is not YAML, or the API server refuses an object; the error names it.
+/// Fails if the text is not YAML, or the API server refuses an object; the error names it.
 pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
     apply_objects(client, &parse(yaml)?).await
 }
@@ -188,7 +188,7 @@ pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
 /// The objects of a YAML document.
 ///
 /// # Errors
-/// Where the text is not YAML, or not a list of objects.
+/// Fails if the text is not YAML, or not a list of objects.
 pub(crate) fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
     serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")
 }
@@ -246,7 +246,7 @@ pub(crate) struct Kind {
 /// Removes the objects of these kinds that have the labels and are not among `keep`.
 ///
 /// # Errors
-/// Where they cannot be listed or one cannot be removed; naming it.
+/// Fails if they cannot be listed or one cannot be removed. The error names it.
 pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &[Id]) -> Result<()> {
     for Kind { version, name: kind } in kinds {
         let (group, version) = version.split_once('/').unwrap_or(("", version));

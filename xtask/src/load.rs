@@ -19,7 +19,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// # Errors
-    /// Where an argument makes no sense, a program is missing, or the system refuses.
+    /// Fails if an argument makes no sense, a program is missing, or the system refuses.
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Driver(command) => Ok(command.run().await?),

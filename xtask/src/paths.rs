@@ -20,7 +20,7 @@ pub(crate) fn fixture(relative: &str) -> PathBuf {
 /// `$XDG_CACHE_HOME/meshproof`, else `~/.cache/meshproof`.
 ///
 /// # Errors
-/// Where none of the three variables is set.
+/// Fails if none of the three variables is set.
 pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("MESHPROOF_CACHE")

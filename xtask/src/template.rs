@@ -12,7 +12,7 @@ pub(crate) type Values = BTreeMap<&'static str, String>;
 /// Reads the fixture at `relative` and fills it in.
 ///
 /// # Errors
-/// Where it cannot be read or names a value that there is none for.
+/// Fails if it cannot be read or names a value that there is none for.
 pub(crate) fn fixture(relative: &str, values: &Values) -> Result<String> {
     fill(&paths::read(&paths::fixture(relative))?, values).with_context(|| format!("fixtures/{relative}"))
 }

@@ -37,7 +37,7 @@ impl Artifacts {
 /// Builds or finds everything that a testbed is made of.
 ///
 /// # Errors
-/// Where something cannot be fetched or does not compile; the error names the step and has the command's output.
+/// Fails if something cannot be fetched or does not compile; the error names the step and has the command's output.
 pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions) -> Result<Artifacts> {
     // Downloads run beside the compilers. Compilers run one at a time: each uses every core.
     let (fetched, built) = tokio::try_join!(fetch(progress, store, versions), build(progress, store, versions))?;

@@ -111,7 +111,7 @@ impl Image {
 /// Writes `images` into one archive at `path`; a layer that several share is written once.
 ///
 /// # Errors
-/// Where a layer cannot be read or the archive not be written.
+/// Fails if a layer cannot be read or the archive not be written.
 pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
     let output = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut builder = tar::Builder::new(BufWriter::with_capacity(1 << 20, output));

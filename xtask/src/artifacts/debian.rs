@@ -15,7 +15,7 @@ const LEFT_OUT: [&str; 5] =
 /// versions that went into it (`packages.txt`).
 ///
 /// # Errors
-/// Where mmdebstrap is missing or the archive cannot be reached.
+/// Fails if mmdebstrap is missing or the archive cannot be reached.
 pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[String]) -> Result<PathBuf> {
     let key = Key::new("rootfs 1").text(suite).text(&packages.join(" ")).finish();
     store

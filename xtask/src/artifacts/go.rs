@@ -56,7 +56,7 @@ const OLDEST_BOOTSTRAP: (u32, u32) = (1, 21);
 /// A Go that can fetch the pinned one: this machine's, or Debian's in the cache.
 ///
 /// # Errors
-/// Where there is none on the machine and none can be fetched.
+/// Fails if there is none on the machine and none can be fetched.
 pub(crate) async fn bootstrap(store: &Store, versions: &Versions) -> Result<PathBuf> {
     let local = run("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").stdout().await;
     if local.is_ok_and(|version| release(version.trim()) >= Some(OLDEST_BOOTSTRAP)) {
@@ -75,7 +75,7 @@ fn release(version: &str) -> Option<(u32, u32)> {
 /// Builds every tool of `component`, and returns the directory that holds them.
 ///
 /// # Errors
-/// Where Go is missing, a module cannot be fetched, or it does not compile.
+/// Fails if Go is missing, a module cannot be fetched, or it does not compile.
 pub(crate) async fn build(
     store: &Store,
     versions: &Versions,

@@ -29,7 +29,7 @@ pub(crate) const MULTIBUFFER_TLS: &str = "libmultibuffer_tls.so";
 /// The images of Kubernetes and Istio; layers are written into `directory`.
 ///
 /// # Errors
-/// Where a part is missing or a layer cannot be written.
+/// Fails if a part is missing or a layer cannot be written.
 pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> Result<Vec<Image>> {
     let base = Layer::of(parts.pod_rootfs.join("rootfs.tar"))?;
     let recipes = kubernetes(parts, versions).into_iter().chain(mesh(parts, versions)).chain(tools(parts, versions));
@@ -160,7 +160,7 @@ fn tools(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
 /// The image of one of our own programs: its static binary and nothing else.
 ///
 /// # Errors
-/// Where the layer cannot be written.
+/// Fails if the layer cannot be written.
 pub(crate) fn workload(program: &Program, directory: &Path) -> Result<Image> {
     let path = format!("/{}", program.name);
     let layer = Layer::write(

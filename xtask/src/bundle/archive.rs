@@ -63,7 +63,7 @@ impl Archive {
     /// Begins an archive that will be at `output` once finished; everything in it is below one directory, `root`.
     ///
     /// # Errors
-    /// Where the output's directory cannot be made or written to.
+    /// Fails if the output's directory cannot be made or written to.
     pub(crate) fn create(output: &Path, root: &str, introduction: String) -> Result<Self> {
         let directory = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
@@ -87,7 +87,7 @@ impl Archive {
     /// Writes what was handed in, the index and the errors. Every other [`Inbox`] must be gone by now.
     ///
     /// # Errors
-    /// Where the archive could not be written.
+    /// Fails if the archive could not be written.
     pub(crate) async fn finish(self) -> Result<Summary> {
         drop(self.inbox);
         self.writer.await?

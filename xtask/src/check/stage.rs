@@ -109,7 +109,7 @@ impl Stage {
     /// What to run, in the workspace's root.
     ///
     /// # Errors
-    /// Where there is no cache directory.
+    /// Fails if there is no cache directory.
     pub(super) fn steps(self, versions: &Versions) -> Result<Vec<Step>> {
         Ok(match self {
             Self::Format => vec![Step::cargo(&[&["fmt", "--all", "--check"]])],

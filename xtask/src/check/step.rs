@@ -42,7 +42,7 @@ impl Step {
     /// Runs the step; returns why it failed, or nothing where it passed.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Fails if the program cannot be started.
     pub(super) async fn run(self) -> Result<Option<String>> {
         let mut command = run(self.program).args(self.arguments).current_dir(paths::root());
         if let Some((name, value)) = self.variable {

@@ -33,7 +33,7 @@ impl Tool {
     /// Installs the tool where it is missing and needs no root.
     ///
     /// # Errors
-    /// Where the tool is missing and could not be installed: its name and the command that installs it.
+    /// Fails if the tool is missing and could not be installed: its name and the command that installs it.
     pub(super) async fn ensure(self, versions: &Versions) -> Result<()> {
         match self {
             Self::Rustfmt => component("rustfmt", "fmt").await,
@@ -67,7 +67,7 @@ impl Tool {
 /// The pinned cargo-deny in the cache.
 ///
 /// # Errors
-/// Where there is no cache directory.
+/// Fails if there is no cache directory.
 pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
     Ok(root("cargo-deny", &versions.tools.cargo_deny)?.join("bin/cargo-deny"))
 }
@@ -75,7 +75,7 @@ pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
 /// The pinned actionlint in the cache.
 ///
 /// # Errors
-/// Where there is no cache directory.
+/// Fails if there is no cache directory.
 pub(super) fn actionlint(versions: &Versions) -> Result<PathBuf> {
     Ok(root("actionlint", &versions.tools.actionlint)?.join("actionlint"))
 }

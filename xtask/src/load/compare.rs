@@ -68,7 +68,7 @@ struct Programs {
 
 impl Compare {
     /// # Errors
-    /// Where a program is missing, one of the runs fails, or the driver does not do what it owes.
+    /// Fails if a program is missing, one of the runs fails, or the driver does not do what it owes.
     pub(crate) async fn run(self) -> Result<()> {
         if !run("taskset").arg("--version").succeeds().await {
             bail!("taskset is not installed: apt-get install util-linux");

@@ -29,7 +29,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// # Errors
-    /// Where there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any
+    /// Fails if there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any
     /// case.
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;

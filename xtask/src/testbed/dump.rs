@@ -39,7 +39,7 @@ impl Arguments {
     /// Writes the archive, and its path on standard output.
     ///
     /// # Errors
-    /// Where there is no testbed, or the archive cannot be written; never because something could not be collected.
+    /// Fails if there is no testbed, or the archive cannot be written; never because something could not be collected.
     pub(crate) async fn run(self) -> Result<()> {
         let inventory = Inventory::find()?;
         let progress = Progress::new();

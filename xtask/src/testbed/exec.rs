@@ -11,7 +11,7 @@ const LIMIT: u64 = 64 << 20;
 /// Runs `command` in a container and returns its standard output. Unbounded in time: the caller bounds it.
 ///
 /// # Errors
-/// Where it cannot be started or fails; the error has what it wrote to standard error.
+/// Fails if it cannot be started or fails; the error has what it wrote to standard error.
 pub(super) async fn exec(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<String> {
     let line = || format!("`{}` in {pod}/{container}", command.join(" "));
     let parameters = AttachParams::default().container(container).stderr(true);

@@ -29,7 +29,7 @@ impl Inventory {
     /// Finds the testbed.
     ///
     /// # Errors
-    /// Where there is none, in one line that names the command that makes one, or where its provider is unknown.
+    /// Fails if there is none, in one line that names the command that makes one, or where its provider is unknown.
     pub(super) fn find() -> Result<Self> {
         Self::find_in(paths::testbed())
     }
@@ -59,7 +59,7 @@ impl Inventory {
     /// The cluster `name`.
     ///
     /// # Errors
-    /// Where there is none of that name; the error names those that there are.
+    /// Fails if there is none of that name; the error names those that there are.
     pub(super) fn cluster(&self, name: &str) -> Result<&KnownCluster> {
         let Some(cluster) = self.clusters.iter().find(|cluster| cluster.name == name) else {
             let known: Vec<&str> = self.clusters.iter().map(|cluster| cluster.name.as_str()).collect();

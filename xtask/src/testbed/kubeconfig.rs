@@ -37,7 +37,7 @@ impl Arguments {
 /// Merges the clusters' kubeconfigs into one, with the first cluster as the current context.
 ///
 /// # Errors
-/// Where one cannot be read, or the merged file cannot be written.
+/// Fails if one cannot be read, or the merged file cannot be written.
 pub(crate) fn write(directory: &Path, members: &[Member<'_>]) -> Result<PathBuf> {
     let mut merged = Kubeconfig::default();
     for member in members {

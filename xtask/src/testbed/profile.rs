@@ -31,7 +31,7 @@ const EASTWEST_PORT: u16 = 15443;
 /// The record of a mesh that has been installed.
 ///
 /// # Errors
-/// Where a certificate cannot be read, or istiod does not tell its version.
+/// Fails if a certificate cannot be read, or istiod does not tell its version.
 pub(super) async fn record(
     provider: Provider,
     spread: &Spread,

@@ -39,7 +39,7 @@ impl Arguments {
     /// protocol is that of [`meshproof::compare::isolation`].
     ///
     /// # Errors
-    /// Where something cannot be held, or does not go on.
+    /// Fails if something cannot be held, or does not go on.
     pub(crate) async fn run(self) -> Result<()> {
         let inventory = Inventory::find()?;
         let kept = self.keep.as_deref().map(|name| inventory.cluster(name)).transpose()?;
@@ -92,7 +92,7 @@ async fn begin(
 /// The UIDs of all pods of these namespaces.
 ///
 /// # Errors
-/// Where there are no such pods: nothing would be left to measure.
+/// Fails if there are no such pods: nothing would be left to measure.
 async fn uids(kept: &KnownCluster, namespaces: &[String]) -> Result<Vec<String>> {
     let pods: Api<Pod> = Api::all(kubernetes::client(&kept.kubeconfig, &kept.context).await?);
     let pods = pods.list(&ListParams::default()).await?.items;

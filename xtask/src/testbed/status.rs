@@ -28,7 +28,7 @@ impl Arguments {
     /// Prints the status on standard output.
     ///
     /// # Errors
-    /// Where there is no testbed or it is not healthy, so that a script can go by the exit code.
+    /// Fails if there is no testbed or it is not healthy, so that a script can go by the exit code.
     pub(crate) async fn run(self) -> Result<()> {
         let status = match Inventory::find() {
             Ok(inventory) => observe::testbed(&inventory).await,

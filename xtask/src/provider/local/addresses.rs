@@ -36,7 +36,7 @@ impl Halves {
     /// Halves the subnet.
     ///
     /// # Errors
-    /// Where the subnet holds a single address.
+    /// Fails if the subnet holds a single address.
     pub(crate) fn of(subnet: Ipv4Net) -> Result<Self> {
         let prefix = subnet.prefix_len();
         let mut halves = subnet.subnets(prefix + 1).with_context(|| format!("{subnet} holds a single address"))?;
@@ -47,7 +47,7 @@ impl Halves {
     /// Addresses of the node with this number, counted from 0.
     ///
     /// # Errors
-    /// Where the subnet is too small for so many nodes.
+    /// Fails if the subnet is too small for so many nodes.
     pub(crate) fn node(self, number: usize) -> Result<NodeAddresses> {
         let base = number.checked_add(1).and_then(|count| count.checked_mul(10));
         let host = |offset: usize| {
@@ -66,7 +66,7 @@ impl Halves {
 /// Reads a subnet.
 ///
 /// # Errors
-/// Where the text is no subnet such as `10.0.0.0/24`.
+/// Fails if the text is no subnet such as `10.0.0.0/24`.
 pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
     let subnet: Ipv4Net = text.parse().with_context(|| format!("`{text}` is not a subnet such as 10.0.0.0/24"))?;
     ensure!(subnet == subnet.trunc(), "`{text}` is not a subnet: the subnet of that address is {}", subnet.trunc());
@@ -76,7 +76,7 @@ pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
 /// The first of `candidates` that overlaps none of this machine's routes.
 ///
 /// # Errors
-/// Where all of them are in use, with the routes at fault.
+/// Fails if all of them are in use, with the routes at fault.
 pub(crate) fn free(candidates: &[String]) -> Result<Ipv4Net> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     pick(candidates, &routes)

@@ -20,7 +20,7 @@ impl Held {
     /// Starts the commands; those of [`Hold::ControlPlane`] hold when this returns.
     ///
     /// # Errors
-    /// Where a node has nothing to hold, or a command cannot be started.
+    /// Fails if a node has nothing to hold, or a command cannot be started.
     pub(crate) async fn begin(engine: &Engine, nodes: &[String], hold: &Hold) -> Result<Self> {
         let command = command(hold);
         let mut held = Self { nodes: Vec::new() };
@@ -38,7 +38,7 @@ impl Held {
     /// Has every node hold for so many seconds. Calls `held` with the number of processes, and returns when all go on.
     ///
     /// # Errors
-    /// Where a command has ended or says something else.
+    /// Fails if a command has ended or says something else.
     pub(crate) async fn hold_for(&mut self, seconds: f64, held: impl FnOnce(u64)) -> Result<()> {
         for node in &mut self.nodes {
             node.send(&seconds.to_string()).await?;

@@ -35,7 +35,7 @@ impl NodeImage {
     /// The image of a node with everything in it, loaded into the engine.
     ///
     /// # Errors
-    /// Where a part of it is missing, or the engine refuses it.
+    /// Fails if a part of it is missing, or the engine refuses it.
     pub(crate) async fn ensure(
         progress: &Progress,
         engine: &Engine,
@@ -160,7 +160,7 @@ impl NodeImage {
     /// Makes sure that the engine has this image.
     ///
     /// # Errors
-    /// Where a layer is gone from the cache or the engine refuses the archive.
+    /// Fails if a layer is gone from the cache or the engine refuses the archive.
     async fn load(&self, engine: &Engine, store: &Store) -> Result<()> {
         if engine.has_image(&self.reference).await? {
             return Ok(());

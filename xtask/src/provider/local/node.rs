@@ -98,7 +98,7 @@ impl Node {
     /// another specification.
     ///
     /// # Errors
-    /// Where a step fails; the error names the step and the cluster.
+    /// Fails if a step fails; the error names the step and the cluster.
     pub(crate) async fn up(&self, progress: &Progress) -> Result<Target> {
         let client = self.client(progress).await?;
         let ingress = self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?;

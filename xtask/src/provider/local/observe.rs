@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_millis(800);
 /// What the container `name` does, and what is wrong with that.
 ///
 /// # Errors
-/// Where the engine does not say.
+/// Fails if the engine does not say.
 pub(crate) async fn state(engine: &Engine, name: &str) -> Result<NodeState> {
     let Some(details) = engine.inspect(name).await? else {
         let problem = Some(format!("container {name} does not exist"));
@@ -47,7 +47,7 @@ fn told(name: &str, state: ContainerState) -> NodeState {
 /// What the container `name` uses.
 ///
 /// # Errors
-/// Where the engine does not say.
+/// Fails if the engine does not say.
 #[expect(clippy::disallowed_methods, reason = "the time that passes is what a rate is measured over")]
 pub(crate) async fn usage(engine: &Engine, name: &str) -> Result<Usage> {
     let before = statistics(engine, name).await?;

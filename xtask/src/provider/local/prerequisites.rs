@@ -142,7 +142,7 @@ async fn browser(progress: &Progress, install: bool) -> Result<()> {
 /// The engine; where it is installed and does not run, `start` allows starting it.
 ///
 /// # Errors
-/// Where it does not answer and cannot be started.
+/// Fails if it does not answer and cannot be started.
 pub(crate) async fn engine(progress: &Progress, start: bool) -> Result<Engine> {
     match Engine::connect().await {
         Ok(engine) => Ok(engine),

@@ -14,7 +14,7 @@ const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 /// Removes every container, volume and network that carries our label.
 ///
 /// # Errors
-/// Where the engine cannot be started or does not remove them in time.
+/// Fails if the engine cannot be started or does not remove them in time.
 pub(crate) async fn remove(progress: &Progress) -> Result<()> {
     if !prerequisites::has_engine() {
         return Ok(());

@@ -31,7 +31,7 @@ impl Local {
     /// Reads the declaration and connects to the engine.
     ///
     /// # Errors
-    /// Where the declaration is malformed or no engine answers.
+    /// Fails if the declaration is malformed or no engine answers.
     pub(crate) async fn connect() -> Result<Self> {
         let definition = Definition::read()?;
         Ok(Self { engine: Engine::connect().await?, definition })
@@ -45,7 +45,7 @@ impl Local {
     /// Takes over what is there: lets paused containers go on.
     ///
     /// # Errors
-    /// Where the containers are those of a testbed that another checkout brought up; then nothing was touched.
+    /// Fails if the containers are those of a testbed that another checkout brought up; then nothing was touched.
     pub(crate) async fn take_over(&self, directory: &Path) -> Result<()> {
         if !directory.join(OWNER).exists() {
             let containers = self.engine.containers().await?;
@@ -77,7 +77,7 @@ impl Local {
     /// The nodes, each of which can then be brought [up](Node::up), and their network.
     ///
     /// # Errors
-    /// Where no network can be made, or a fixture cannot be filled in.
+    /// Fails if no network can be made, or a fixture cannot be filled in.
     pub(crate) async fn nodes(
         &self,
         progress: &Progress,
@@ -100,7 +100,7 @@ impl Local {
     /// Removes the images of nodes that neither `image` nor a container needs.
     ///
     /// # Errors
-    /// Where the images cannot be listed.
+    /// Fails if the images cannot be listed.
     pub(crate) async fn remove_other_images(&self, image: &NodeImage) -> Result<()> {
         let keep: Vec<&str> = image.below.iter().chain([&image.reference]).map(String::as_str).collect();
         self.engine.remove_other_images(image::REPOSITORY, &keep).await

@@ -25,7 +25,7 @@ impl Attached {
     /// Writes a line to its standard input.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// Fails if it has ended.
     pub(crate) async fn send(&mut self, line: &str) -> Result<()> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.context("the command in the container has ended")
     }
@@ -33,7 +33,7 @@ impl Attached {
     /// The next line of its output.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// Fails if it has ended.
     pub(crate) async fn receive(&mut self) -> Result<String> {
         loop {
             if let Some((line, rest)) = self.unread.split_once('\n') {
@@ -51,7 +51,7 @@ impl Engine {
     /// Runs a command in a container and returns what it printed on both streams.
     ///
     /// # Errors
-    /// Where it cannot be run or fails; the error has the command and the end of its output.
+    /// Fails if it cannot be run or fails; the error has the command and the end of its output.
     pub(crate) async fn exec(&self, name: &str, command: &[&str]) -> Result<String> {
         progress::count_command();
         let config = ExecConfig {
@@ -88,7 +88,7 @@ impl Engine {
     /// Starts a command in a container, attached to its standard input and output.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// Fails if it cannot be started.
     pub(crate) async fn attach(&self, name: &str, command: &[String]) -> Result<Attached> {
         let config = ExecConfig {
             cmd: Some(command.to_vec()),

@@ -56,7 +56,7 @@ impl Engine {
     /// Connects, and checks that the engine answers.
     ///
     /// # Errors
-    /// Where none answers.
+    /// Fails if none answers.
     pub(crate) async fn connect() -> Result<Self> {
         let docker = docker_client_instance().await.context("no container engine: cannot make a client for it")?;
         docker.ping().await.context("the container engine does not answer")?;
