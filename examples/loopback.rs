@@ -73,7 +73,7 @@ fn measure(trial: &Trial, order: u32) -> Result<Run, Box<dyn Error>> {
     Ok(run)
 }
 
-/// Starts a server that echoes on each connection until the client closes the connection.
+/// Starts a server that accepts one connection and echoes until the client closes the connection.
 fn serve(delay: Option<Duration>, delayed: Arc<AtomicU64>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
