@@ -1,4 +1,4 @@
-//! `fixtures/versions.toml`: every pinned component.
+//! `fixtures/versions.toml`: the versions of all pinned components.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
