@@ -62,7 +62,7 @@ impl Versions {
     /// Reads `fixtures/versions.toml`.
     ///
     /// # Errors
-    /// Fails if it is missing or malformed, with the line at fault.
+    /// Fails if the file is missing or malformed. The error has the line at fault.
     pub(crate) fn read() -> Result<Self> {
         let path = paths::fixture("versions.toml");
         toml::from_str(&paths::read(&path)?).with_context(|| format!("{} is malformed", path.display()))

@@ -18,7 +18,7 @@ pub(crate) struct Artifacts {
     pub(crate) parts: Parts,
     /// The project's own programs that run as pods.
     pub(crate) programs: Programs,
-    /// Whether Istio's `privateKeyProvider` can be `cryptomb`. This needs an Envoy with that extension.
+    /// Whether Istio's `privateKeyProvider` can be `cryptomb`: yes if Envoy has that extension.
     pub(crate) cryptomb: bool,
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[S
         .await
 }
 
-/// Debian's Go package, unpacked but not installed. This Go can fetch the pinned Go by its checksum.
+/// Debian's Go package, unpacked but not installed. Debian's Go can fetch the pinned Go by its checksum.
 ///
 /// # Errors
 /// Fails as [`rootfs`] does.

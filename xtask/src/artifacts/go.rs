@@ -30,7 +30,7 @@ impl Component {
         }
     }
 
-    /// Linker arguments. They set the versions of Kubernetes and Istio.
+    /// Linker arguments, which set the versions of Kubernetes and Istio.
     fn linker_flags(self, versions: &Versions) -> String {
         let stripped = "-s -w";
         match self {

@@ -152,7 +152,7 @@ fn tools(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
     // fortio needs the base's shell: a suite uses the shell to read the container's resource usage.
     let fortio = fortio.on_base().entrypoint(&[at, "server"]).user("1337:1337");
     let k6 = Recipe::of_program("k6", versions.k6.version.clone(), "/usr/local/bin/k6", parts.k6.join("k6"));
-    // The container sleeps until a suite runs k6 in it. That needs a shell.
+    // The container sleeps until a suite runs k6 in it, through the base's shell.
     let k6 = k6.on_base().entrypoint(&["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"]).user("65532:65532");
     vec![redis, fortio, k6]
 }

@@ -64,7 +64,7 @@ impl Key {
         Ok(self)
     }
 
-    /// The hash in hexadecimal, shortened to 16 digits. That is enough to distinguish the artifacts of one cache.
+    /// The hash in hexadecimal, shortened to 16 digits, enough to distinguish the artifacts of one cache.
     pub(crate) fn finish(self) -> String {
         self.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }

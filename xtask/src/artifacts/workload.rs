@@ -21,7 +21,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The program `name`. Its binary has the same name and is in `directory`.
+    /// The program `name`. The program's binary has the same name and is in `directory`.
     ///
     /// # Errors
     /// Fails if the binary cannot be read.

@@ -106,7 +106,7 @@ impl Stage {
         }
     }
 
-    /// The commands of the stage. Their working directory is the workspace's root.
+    /// The commands of the stage, to be run in the workspace's root.
     ///
     /// # Errors
     /// Fails if there is no cache directory.

@@ -3,7 +3,7 @@
 //! The server and the generator have one core each. The server counts the requests, and the kernel measures the
 //! generator's CPU time, so no program reports its own performance. The latencies are those that each generator
 //! reports, next to the server's own latencies. If the server's core is the bottleneck, all generators have the same
-//! rate. Their CPU time differs, and shows how many requests each generator could make with its core.
+//! rate. The CPU time of the generators differs, and shows how many requests each generator could make with its core.
 
 mod claims;
 mod generator;

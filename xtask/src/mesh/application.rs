@@ -57,7 +57,8 @@ impl Spread {
 /// Deploys the application. If the other layout was deployed before, replaces that layout.
 ///
 /// # Errors
-/// Fails if an object cannot be written or a workload does not become available. The error names it.
+/// Fails if an object cannot be written or a workload does not become available. The error names the object or the
+/// workload.
 pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()> {
     match spread {
         Spread::Services => {

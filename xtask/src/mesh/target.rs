@@ -18,7 +18,7 @@ pub(crate) struct Target {
     pub(crate) kubeconfig: PathBuf,
     /// Context in that file.
     pub(crate) context: String,
-    /// Directory for the cluster's secrets. Only this user can read it.
+    /// Directory for the cluster's secrets, readable by this user only.
     pub(crate) secrets: PathBuf,
     /// URL of the API server for the other clusters.
     pub(crate) api_server: String,

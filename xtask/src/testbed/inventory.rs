@@ -9,7 +9,7 @@ use meshproof::record::{self, Record};
 use crate::paths;
 use crate::provider::{KnownCluster, Provider};
 
-/// Directory in the testbed's directory. `up` makes it first.
+/// Directory in the testbed's directory, which `up` makes first.
 const SECRETS: &str = "secrets";
 
 /// A testbed, complete or unfinished.

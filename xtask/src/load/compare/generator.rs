@@ -115,7 +115,7 @@ impl Generator {
             std::iter::once(program).chain(arguments.split(' ').map(str::to_owned)).collect()
         };
         let mut words = match self {
-            // At full speed the driver reports saturation. That is not a failure here.
+            // At full speed the driver reports saturation, which is not a failure here.
             Self::Meshproof => command(
                 path(&programs.load),
                 format!(

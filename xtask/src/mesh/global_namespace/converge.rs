@@ -68,7 +68,7 @@ pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) 
 /// Removes the derived objects of all declarations.
 ///
 /// # Errors
-/// Fails if an object cannot be removed. The error names it.
+/// Fails if an object cannot be removed. The error names the object.
 pub(crate) async fn withdraw(members: &[Member<'_>]) -> Result<()> {
     try_join_all(members.iter().map(remove)).await.map(drop)
 }

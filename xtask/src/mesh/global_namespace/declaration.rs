@@ -1,4 +1,4 @@
-//! The declaration: a YAML file in the form of a Kubernetes object. It is checked before any change.
+//! The declaration: a YAML file in the form of a Kubernetes object, checked before any change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -42,7 +42,7 @@ struct Port {
 /// Merges the members' services, listed by cluster, into the services of the global namespace.
 ///
 /// # Errors
-/// Fails if two members disagree about a service, or other clusters cannot call a service. The error names it.
+/// Fails if two members disagree about a service, or other clusters cannot call one. The error names the service.
 pub(super) fn services(declaration: &Declaration, found: &[(String, Vec<Service>)]) -> Result<Vec<GlobalService>> {
     let mut services: BTreeMap<String, GlobalService> = BTreeMap::new();
     for (cluster, found) in found {

@@ -7,6 +7,6 @@ mod derive;
 pub(crate) use converge::{converge, withdraw};
 pub(crate) use declaration::Declaration;
 
-/// Label on every derived object. Its value is the name of the global namespace. `converge` finds obsolete objects by
+/// Label on every derived object, with the global namespace's name as its value. `converge` finds obsolete objects by
 /// this label.
 pub(crate) const LABEL: &str = "meshproof.dev/global-namespace";

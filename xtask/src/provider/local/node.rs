@@ -22,7 +22,7 @@ use crate::{kubernetes, paths};
 /// Label with the hash of all inputs of a node. If the hash differs, `up` makes the node anew.
 const SPECIFICATION: &str = "meshproof.dev/specification";
 
-/// Marker file in a node. It exists once kubeadm has finished.
+/// Marker file in a node, which exists once kubeadm has finished.
 const INITIALISED: &str = "/var/lib/meshproof-initialised";
 
 /// Port of the API server.
@@ -202,7 +202,7 @@ impl Node {
             "--config=/etc/meshproof/kubeadm.yaml",
             // The testbed's CoreDNS has one replica and forwards no queries: `fixtures/clusters/coredns.yaml`.
             "--skip-phases=addon/coredns",
-            // The checks look for systemd, swap and the kernel's configuration. A container has none of them.
+            // The checks look for systemd, swap and the kernel's configuration, none of which a container has.
             "--ignore-preflight-errors=all",
         ];
         self.engine.exec(&name, &kubeadm).await?;

@@ -190,7 +190,7 @@ async fn components(client: &Client) -> Result<Vec<Component>> {
     Ok(COMPONENTS.iter().map(component).collect())
 }
 
-/// Counts the pods, without those in a test's own namespace. Such pods come and go, and may be broken on purpose.
+/// Counts the pods, without those in a test's own namespace: a test's pods come and go, and may be broken on purpose.
 async fn pods(client: &Client) -> Result<Pods> {
     let (namespaces, pods) = (Api::<Namespace>::all(client.clone()), Api::<Pod>::all(client.clone()));
     let of_runs = ListParams::default().labels(RUN_LABEL);
