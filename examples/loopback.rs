@@ -1,4 +1,5 @@
-//! Records real comparisons without a mesh: a TCP echo over loopback, against itself and against one that answers later.
+//! Records real comparisons without a mesh. A TCP echo server over loopback is compared with an identical server, and
+//! with a server that delays each answer.
 //!
 //! ```console
 //! $ cargo run --release --example loopback -- target/meshproof/loopback
@@ -20,7 +21,7 @@ use meshproof::report::table;
 
 const BOUNDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/perf/recorded/bounds.toml");
 
-/// What the treatment arm of `loopback/delay` waits before it answers.
+/// The delay before each answer in the treatment arm of `loopback/delay`.
 const DELAY: Duration = Duration::from_micros(100);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -72,7 +73,7 @@ fn measure(trial: &Trial, order: u32) -> Result<Run, Box<dyn Error>> {
     Ok(run)
 }
 
-/// Echoes on one connection until it is closed.
+/// Starts a server that accepts one connection and echoes until the client closes the connection.
 fn serve(delay: Option<Duration>, delayed: Arc<AtomicU64>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

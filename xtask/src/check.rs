@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::versions::Versions;
 use stage::{ALL, Stage};
 
-/// Exit code where every stage that ran has passed, and one could not run for want of a tool.
+/// Exit code if every stage that ran has passed, but a stage could not run because a tool is missing.
 const TOOL_MISSING: u8 = 3;
 
 /// Check what CI checks without a testbed: formatting, workflows, dependencies, lints, docs, unit tests, packages
@@ -26,17 +26,17 @@ pub(crate) struct Check {
     only: Vec<Stage>,
 }
 
-/// How a stage ended.
+/// Result of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ending {
     Passed,
-    /// A command failed: its status, or what is wrong with its output.
+    /// A command failed. The text is its exit status, or the fault in its output.
     Failed(String),
-    /// The stage needs a tool that is neither here nor can be installed.
+    /// The stage needs a tool that is missing and cannot be installed.
     NoTool(String),
 }
 
-/// A stage that has ended.
+/// A finished stage.
 struct Done {
     stage: Stage,
     ending: Ending,
@@ -44,10 +44,11 @@ struct Done {
 }
 
 impl Check {
-    /// Runs the stages, all of them whatever becomes of one, and prints how each ended.
+    /// Runs all stages, even after a failed stage, and prints the result of each.
     ///
     /// # Errors
-    /// Where the pinned versions cannot be read or a stage's command cannot be started. Stages after it do not run.
+    /// Fails if the pinned versions cannot be read or a stage's command cannot be started. Later stages do not run
+    /// then.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let versions = Versions::read()?;
         let mut done = Vec::new();
@@ -62,7 +63,7 @@ impl Check {
     }
 }
 
-/// Makes sure that the stage's tools are there, then runs its commands up to the first that fails.
+/// Installs the stage's tools if necessary, then runs its commands until one fails.
 async fn execute(stage: Stage, versions: &Versions) -> Result<Ending> {
     for tool in stage.tools() {
         if let Err(error) = tool.ensure(versions).await {
@@ -77,7 +78,7 @@ async fn execute(stage: Stage, versions: &Versions) -> Result<Ending> {
     Ok(Ending::Passed)
 }
 
-/// A line for each stage, then the names of those that did not pass.
+/// One line per stage, then the names of the stages that did not pass.
 fn summary(done: &[Done]) -> String {
     let mut text = String::new();
     for Done { stage, ending, took } in done {
@@ -99,7 +100,7 @@ fn summary(done: &[Done]) -> String {
     text
 }
 
-/// A failed stage counts more than a missing tool: it says something about the code.
+/// A failed stage has priority over a missing tool, because the failure concerns the code.
 fn exit_code(done: &[Done]) -> u8 {
     let any = |kind: fn(&Ending) -> bool| done.iter().any(|one| kind(&one.ending));
     if any(|ending| matches!(ending, Ending::Failed(_))) {

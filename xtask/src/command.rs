@@ -1,4 +1,4 @@
-//! Running other programs: output captured, failures told with the command line and what it printed.
+//! Runs other programs and captures their output. The error of a failed program has the command line and the output.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress;
 
-/// How many of the last lines a failed command's error shows.
+/// Number of last output lines in the error of a failed command.
 const LINES_SHOWN: usize = 30;
 
-/// A program to run, built up like [`tokio::process::Command`].
+/// A program to run, with a builder like that of [`tokio::process::Command`].
 pub(crate) struct Run {
     inner: tokio::process::Command,
     line: String,
 }
 
-/// Starts describing a run of `program`.
+/// Starts the description of a run of `program`.
 pub(crate) fn run(program: impl AsRef<std::ffi::OsStr>) -> Run {
     let line = program.as_ref().to_string_lossy().into_owned();
     let mut inner = tokio::process::Command::new(program);
@@ -49,11 +49,11 @@ impl Run {
         self
     }
 
-    /// Runs to the end and returns standard output.
+    /// Runs the program to its end and returns standard output.
     ///
     /// # Errors
-    /// Where the program cannot be started or ends with anything but success; the error has the whole command line
-    /// and the last lines it printed.
+    /// Fails if the program cannot be started or does not end with success. The error has the whole command line and
+    /// the last lines of output.
     pub(crate) async fn stdout(self) -> Result<String> {
         let line = self.line.clone();
         let (status, stdout, stderr) = self.finish().await?;
@@ -63,7 +63,7 @@ impl Run {
         Ok(stdout)
     }
 
-    /// Runs to the end; the output matters only if it fails.
+    /// Runs the program to its end. Uses the output only for the error.
     pub(crate) async fn ok(self) -> Result<()> {
         self.stdout().await.map(drop)
     }
@@ -73,10 +73,10 @@ impl Run {
         matches!(self.finish().await, Ok((status, ..)) if status.success())
     }
 
-    /// Runs to the end with the caller's output, for commands that a person watches.
+    /// Runs the program to its end with the caller's standard output and error, for commands that a person watches.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Fails if the program cannot be started.
     pub(crate) async fn status(mut self) -> Result<ExitStatus> {
         progress::count_command();
         tracing::debug!(command = self.line, "running");
@@ -94,7 +94,7 @@ impl Run {
     }
 }
 
-/// Whether `program` is in a directory of the search path, or where only root's search path leads.
+/// Whether `program` is in a directory of the search path, or of root's search path.
 pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -102,7 +102,7 @@ pub(crate) fn on_path(program: &str) -> bool {
         .any(|directory| directory.join(program).is_file())
 }
 
-/// The last lines of `text`, indented, blank ones left out.
+/// The last lines of `text`, indented, without blank lines.
 pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let skipped = lines.len().saturating_sub(LINES_SHOWN);

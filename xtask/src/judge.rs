@@ -1,4 +1,4 @@
-//! `cargo xtask judge`: recorded runs under today's bounds, with no cluster.
+//! `cargo xtask judge`: judges recorded runs under the current bounds, without a cluster.
 
 mod power;
 
@@ -77,7 +77,7 @@ impl Judge {
     }
 }
 
-/// Records what is judged by baselines, whatever became of other comparisons in the same directory.
+/// Records the comparisons that have baselines. Other comparisons in the same directory have no influence.
 fn record_baseline(directory: &Path, bounds: &Path, mut recording: Recording, judged: &[Judged]) -> Result<usize> {
     let mut comparisons = Vec::new();
     for one in judged.iter().filter(|one| one.has_baseline) {
@@ -91,7 +91,8 @@ fn record_baseline(directory: &Path, bounds: &Path, mut recording: Recording, ju
     Ok(baselines.record(bounds, &recording, &comparisons, measured(directory)?)?)
 }
 
-/// What was measured by a suite that recorded in `directory`: its revision, and the versions of mesh and clusters.
+/// The versions that a suite measured in `directory`: the suite's revision, and the versions of the mesh and the
+/// clusters.
 fn measured(directory: &Path) -> Result<BTreeMap<String, String>> {
     let report = report::read(directory).context("a baseline says what was measured, which a suite's report knows")?;
     let mut measured = report.versions;

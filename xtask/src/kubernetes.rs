@@ -1,4 +1,4 @@
-//! Writing objects to a cluster, and waiting until it has done what they ask.
+//! Writes objects to a cluster, and waits until the cluster matches them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,7 +25,7 @@ use crate::progress;
 
 const FIELD_MANAGER: &str = "meshproof";
 
-/// Records, in the cluster itself, what has been done to it.
+/// ConfigMap in the cluster that records the finished work on the cluster.
 const STATE: &str = "meshproof-state";
 
 /// A client for `context` of the kubeconfig at `path`.
@@ -37,7 +37,7 @@ pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Waits until the API server says that it is ready.
+/// Waits until the API server reports that it is ready.
 pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()> {
     let ready = eventually("the API server to be ready", bound, async || -> Result<Seen<()>> {
         let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -47,11 +47,11 @@ pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()>
     Ok(ready.await?)
 }
 
-/// Watches the object `name` until `judge` has seen what is wanted of it. `judge` is given `None` where there is no
-/// such object.
+/// Watches the object `name` until `judge` accepts the object. `judge` gets `None` if the object does not exist.
 ///
 /// # Errors
-/// Where that does not come in time, with what was seen last. A watch that fails begins again.
+/// Fails if `judge` does not accept the object in time. The error has the last observation. A failed watch is
+/// restarted.
 pub(crate) async fn watch_until<K>(
     api: Api<K>,
     name: &str,
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// Waits until every replica of a deployment is of the newest template and available.
+/// Waits until every replica of a deployment has the newest template and is available.
 pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: &str, bound: Duration) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let want = format!("every replica of deployment {namespace}/{name} to be available");
@@ -104,7 +104,7 @@ fn availability(deployment: Option<&Deployment>) -> Seen<()> {
     Seen::NotYet(format!("{available} of {wanted} available"))
 }
 
-/// As [`wait_for_deployment`], for every one of a namespace.
+/// As [`wait_for_deployment`], for every deployment of a namespace.
 pub(crate) async fn wait_for_deployments(client: &Client, namespace: &str, bound: Duration) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let deployments = deployments.list(&ListParams::default()).await.context("cannot list the deployments")?;
@@ -113,7 +113,7 @@ pub(crate) async fn wait_for_deployments(client: &Client, namespace: &str, bound
     futures::future::try_join_all(waits).await.map(drop)
 }
 
-/// The states of a namespace's containers that keep them from being ready.
+/// The container states that keep a namespace's pods from becoming ready.
 async fn why_not_available(client: &Client, namespace: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let Ok(pods) = pods.list(&ListParams::default()).await else {
@@ -135,8 +135,8 @@ async fn why_not_available(client: &Client, namespace: &str) -> String {
     states.collect::<Vec<_>>().join("; ")
 }
 
-/// Waits until every container of every pod runs, is ready, and was started no earlier than `since` (seconds after the
-/// epoch). After a node has restarted, what the API server says of its pods is at first what was true before.
+/// Waits until every container of every pod runs, is ready, and has a start time of at least `since` (seconds after the
+/// epoch). After a restart of a node, the API server first reports the old state of the node's pods.
 pub(crate) async fn wait_for_pods_since(client: &Client, since: i64, bound: Duration) -> Result<()> {
     let pods: Api<Pod> = Api::all(client.clone());
     let waited = eventually("every pod to run again", bound, async || -> Result<Seen<()>> {
@@ -164,7 +164,7 @@ fn runs_since(pod: &Pod, since: i64) -> bool {
             .all(|container| container.ready && container.state.as_ref().and_then(runs).unwrap_or(false))
 }
 
-/// Gives a deployment that was left without replicas one again.
+/// Scales a deployment from no replicas to one.
 pub(crate) async fn revive(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let found = deployments.get(name).await.with_context(|| format!("cannot read deployment {namespace}/{name}"))?;
@@ -180,7 +180,7 @@ pub(crate) async fn revive(client: &Client, namespace: &str, name: &str) -> Resu
 /// Writes all objects of a YAML document, by server-side apply.
 ///
 /// # Errors
-/// Where the text is not YAML, or the API server refuses an object; the error names it.
+/// Fails if the text is not YAML, or the API server refuses an object. The error names the object.
 pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
     apply_objects(client, &parse(yaml)?).await
 }
@@ -188,15 +188,15 @@ pub(crate) async fn apply(client: &Client, yaml: &str) -> Result<Vec<Id>> {
 /// The objects of a YAML document.
 ///
 /// # Errors
-/// Where the text is not YAML, or not a list of objects.
+/// Fails if the text is not YAML, or not a list of objects.
 pub(crate) fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
     serde_saphyr::from_multiple(yaml).context("not a list of Kubernetes objects")
 }
 
-/// As [`apply`], for objects that need not be read first.
+/// As [`apply`], for objects that are already parsed.
 ///
 /// # Errors
-/// As [`apply`].
+/// Fails as [`apply`] does.
 pub(crate) async fn apply_objects(client: &Client, objects: &[DynamicObject]) -> Result<Vec<Id>> {
     let mut kinds = BTreeMap::new();
     let mut applied = Vec::new();
@@ -227,7 +227,7 @@ pub(crate) async fn apply_objects(client: &Client, objects: &[DynamicObject]) ->
     Ok(applied)
 }
 
-/// What tells an object of a cluster from all others of the kinds used here.
+/// Identifies an object among all objects of a cluster of the kinds in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Id {
     kind: String,
@@ -237,16 +237,16 @@ pub(crate) struct Id {
 
 /// A kind of namespaced objects.
 pub(crate) struct Kind {
-    /// Group and version, for example `networking.istio.io/v1`; only the version for the core group.
+    /// Group and version, for example `networking.istio.io/v1`. Only the version for the core group.
     pub(crate) version: &'static str,
     /// Name, for example `Gateway`.
     pub(crate) name: &'static str,
 }
 
-/// Removes the objects of these kinds that have the labels and are not among `keep`.
+/// Removes the objects of these kinds that have the labels and are not in `keep`.
 ///
 /// # Errors
-/// Where they cannot be listed or one cannot be removed; naming it.
+/// Fails if the objects cannot be listed or an object cannot be removed. The error names the object.
 pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &[Id]) -> Result<()> {
     for Kind { version, name: kind } in kinds {
         let (group, version) = version.split_once('/').unwrap_or(("", version));
@@ -263,7 +263,7 @@ pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &
             progress::count_command();
             tracing::debug!(kind, namespace = id.namespace, name = id.name, "removing");
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
-            // Not the default of every kind: the pods of a Job would outlive it.
+            // Background deletion is not the default of every kind: the pods of a Job would outlive the Job.
             match api.delete(&id.name, &DeleteParams::background()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 removed => {
@@ -275,10 +275,10 @@ pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &
     Ok(())
 }
 
-/// Does `work` unless the cluster's own record says that it has been done with these very inputs.
+/// Does `work`, unless the cluster's own record shows that the work is done for the same inputs.
 ///
 /// # Errors
-/// Those of `work`; then nothing is recorded, and the next run does it again.
+/// Fails if `work` fails. Nothing is recorded then, and the next run repeats the work.
 pub(crate) async fn once(
     client: &Client,
     name: &str,
@@ -300,7 +300,7 @@ pub(crate) async fn once(
         "metadata": {"name": STATE, "namespace": "kube-system"},
         "data": {name: hash},
     });
-    // A field manager for each entry: server-side apply would otherwise take the other entries away.
+    // Each entry has its own field manager. With a shared manager, server-side apply would remove the other entries.
     let parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{name}")).force();
     maps.patch(STATE, &parameters, &Patch::Apply(patch)).await.context("cannot record the cluster's state")?;
     Ok(())

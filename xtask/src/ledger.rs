@@ -1,4 +1,5 @@
-//! `ledger.json` (`meshproof.ledger/v1`): what bringing the testbed up took, beside the seed's manual procedure.
+//! `ledger.json` (`meshproof.ledger/v1`): the cost of bringing up the testbed, compared with the seed's manual
+//! procedure.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ const SCHEMA: &str = "meshproof.ledger/v1";
 /// File name inside the testbed directory.
 pub(crate) const FILE_NAME: &str = "ledger.json";
 
-/// A manual procedure of the seed's: Table 1.
+/// A manual procedure of the seed, from its Table 1.
 struct Manual {
     system: &'static str,
     steps: u32,
@@ -19,7 +20,7 @@ struct Manual {
 }
 
 impl Manual {
-    /// The procedure that ends in `layout`.
+    /// The procedure that produces `layout`.
     fn of(layout: &str) -> Self {
         match layout {
             "global-namespace" => Self { system: "global namespace, two clusters", steps: 30, seconds: 6 * 60 + 15 },
@@ -32,12 +33,12 @@ impl Manual {
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) cluster: Option<String>,
-    /// Seconds after the command began.
+    /// Start of the step, in seconds after the start of the command.
     pub(crate) start_s: f64,
     pub(crate) seconds: f64,
-    /// Programs run and objects written.
+    /// Number of programs run and objects written.
     pub(crate) commands: u32,
-    /// Whether the result was already there.
+    /// Whether the result already existed.
     pub(crate) cached: bool,
 }
 
@@ -50,9 +51,9 @@ pub(crate) struct Ledger {
     /// Whether every artifact was in the cache.
     pub(crate) warm: bool,
     pub(crate) total_seconds: f64,
-    /// From the start of the command to the first answered cross-cluster call over mTLS.
+    /// Seconds from the start of the command to the first answered cross-cluster call over mTLS.
     pub(crate) first_cross_cluster_success_seconds: f64,
-    /// Steps of the seed's manual procedure that this one command stands for.
+    /// Number of steps of the seed's manual procedure that this one command replaces.
     pub(crate) manual_equivalent_steps: u32,
 }
 
@@ -81,7 +82,7 @@ impl Ledger {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The ledger in `directory`, if there is a readable one.
+    /// The ledger in `directory`, if readable.
     pub(crate) fn read(directory: &Path) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(directory.join(FILE_NAME)).ok()?).ok()
     }

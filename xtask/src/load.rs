@@ -1,4 +1,5 @@
-//! `cargo xtask load`: the load driver on its own, as a Job in a cluster, and beside other generators.
+//! `cargo xtask load`: the load driver as a separate program, as a Job in a cluster, and compared with other
+//! generators.
 
 mod compare;
 mod job;
@@ -19,7 +20,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// # Errors
-    /// Where an argument makes no sense, a program is missing, or the system refuses.
+    /// Fails if an argument is invalid, a program is missing, or the operating system refuses a request.
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Driver(command) => Ok(command.run().await?),

@@ -1,4 +1,4 @@
-//! One command at a time changes the testbed. A second `up` or `down` is refused and told who holds the lock.
+//! Only one command at a time may change the testbed. A second `up` or `down` fails and names the holder of the lock.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::paths;
 
-/// Held for as long as the testbed is being changed. The kernel releases it when the process ends, however it ends.
+/// Held while the testbed is being changed. The kernel releases the lock when the process ends for any reason.
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock for `purpose`, or fails at once with the holder's process, command and directory.
+    /// Takes the lock for `purpose`. Fails at once if the lock is held. The error has the holder's process, command and
+    /// directory.
     pub(crate) fn take(purpose: &str) -> Result<Self> {
         let directory = paths::cache()?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: provisions the testbed that meshproof's suites judge.
+//! `cargo xtask`: makes the testbed that meshproof's suites judge.
 
 mod artifacts;
 mod bundle;
@@ -44,7 +44,7 @@ enum Command {
     Load(load::Command),
 }
 
-/// What is logged where `RUST_LOG` says nothing: warnings of our own crates.
+/// Default log filter without `RUST_LOG`: warnings of the project's own crates.
 const LOGGED: &str = "xtask=warn,meshproof=warn,meshproof_load=warn";
 
 #[tokio::main]
@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        // The driver says by its exit code whether anything was measured.
+        // The driver's exit code shows whether anything was measured.
         match error.downcast_ref::<meshproof_load::cli::CommandError>() {
             Some(error) => error.into(),
             None => ExitCode::FAILURE,
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
     })
 }
 
-/// Sends diagnostics to standard error. `RUST_LOG` chooses them, for example `RUST_LOG=xtask=debug`.
+/// Sends diagnostics to standard error. `RUST_LOG` selects the diagnostics, for example `RUST_LOG=xtask=debug`.
 fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()

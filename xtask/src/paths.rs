@@ -1,4 +1,4 @@
-//! Where things are: the workspace, the user's cache, the testbed's own directory.
+//! Paths of the workspace, the user's cache and the testbed's directory.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace")
 }
 
-/// A file or directory below `fixtures/`.
+/// Path of a file or directory below `fixtures/`.
 pub(crate) fn fixture(relative: &str) -> PathBuf {
     root().join("fixtures").join(relative)
 }
 
-/// The directory that artifacts are kept in, shared by all checkouts: `$MESHPROOF_CACHE`, else
-/// `$XDG_CACHE_HOME/meshproof`, else `~/.cache/meshproof`.
+/// The artifact cache directory, shared by all checkouts: `$MESHPROOF_CACHE`, otherwise `$XDG_CACHE_HOME/meshproof`,
+/// otherwise `~/.cache/meshproof`.
 ///
 /// # Errors
-/// Where none of the three variables is set.
+/// Fails if none of `$MESHPROOF_CACHE`, `$XDG_CACHE_HOME` and `$HOME` is set.
 pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("MESHPROOF_CACHE")
@@ -29,7 +29,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .context("no place for artifacts: set HOME, XDG_CACHE_HOME or MESHPROOF_CACHE")
 }
 
-/// The directory of the testbed's record, ledger, kubeconfig and secrets: `$MESHPROOF_TESTBED`, else
+/// The directory of the testbed's record, ledger, kubeconfig and secrets: `$MESHPROOF_TESTBED`, otherwise
 /// `target/testbed`.
 pub(crate) fn testbed() -> PathBuf {
     std::env::var_os("MESHPROOF_TESTBED")
@@ -37,7 +37,7 @@ pub(crate) fn testbed() -> PathBuf {
         .map_or_else(|| root().join("target/testbed"), PathBuf::from)
 }
 
-/// Writes `contents` so that only this user can read it, in one step: a reader sees the old file or the new one.
+/// Writes `contents` atomically to a file that only this user can read. A reader sees either the old or the new file.
 pub(crate) fn write_secret(path: &Path, contents: &str) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("."));
@@ -50,7 +50,7 @@ pub(crate) fn write_secret(path: &Path, contents: &str) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Reads a text file, naming it where that fails.
+/// Reads a text file. The error names the file.
 pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

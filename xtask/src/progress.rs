@@ -1,5 +1,5 @@
-//! Progress of `up`: a line for each running step on a terminal, a line for each finished step elsewhere. The ledger
-//! records the same steps.
+//! Progress of `up`. On a terminal, shows a line for each running step. Elsewhere, prints a line for each finished
+//! step. The ledger records the same steps.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::ledger::Step;
 
-/// Scope of steps that belong to no one cluster.
+/// Scope of steps that do not belong to a single cluster.
 const ALL: &str = "testbed";
 
 tokio::task_local! {
@@ -23,23 +23,23 @@ tokio::task_local! {
 #[derive(Clone, Copy, Default)]
 struct Counters {
     commands: u32,
-    /// Parts whose result was already there.
+    /// Parts whose result already existed.
     found: u32,
     /// Parts that had to be made.
     made: u32,
 }
 
-/// Counts one command or API write towards the step that is running.
+/// Counts one command or API write for the running step.
 pub(crate) fn count_command() {
     update(|counters| counters.commands += 1);
 }
 
-/// Records that the running step found its result, or part of it, in place.
+/// Records that the running step found its result, or part of the result.
 pub(crate) fn mark_cached() {
     update(|counters| counters.found += 1);
 }
 
-/// Records that the running step had to make part of its result. It then does not count as cached.
+/// Records that the running step had to make part of its result. The step does not count as cached then.
 pub(crate) fn mark_made() {
     update(|counters| counters.made += 1);
 }
@@ -70,14 +70,14 @@ impl Progress {
         self.started.elapsed()
     }
 
-    /// All steps finished so far, in the order in which they started.
+    /// All finished steps, in the order in which they started.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let mut steps = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         steps.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
         steps
     }
 
-    /// Prints a line of its own.
+    /// Prints a separate line.
     pub(crate) fn say(&self, line: impl AsRef<str>) {
         match &self.terminal {
             Some(terminal) => {
@@ -87,10 +87,10 @@ impl Progress {
         }
     }
 
-    /// Runs one step of the work for `cluster` (or for all) and records it.
+    /// Runs and records one step of the work for `cluster`, or for all clusters.
     ///
     /// # Errors
-    /// Those of `work`, with the step's name before them.
+    /// Fails if `work` fails. The error starts with the step's name.
     pub(crate) async fn step<T>(
         &self,
         cluster: Option<&str>,

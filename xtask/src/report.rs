@@ -1,4 +1,4 @@
-//! `cargo xtask report`: HTML, JUnit and Markdown from what a suite recorded.
+//! `cargo xtask report`: writes HTML, JUnit and Markdown from a suite's record.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reports every suite. One that cannot be reported does not stop the others.
+    /// Writes the reports of every suite. A failure in one suite does not stop the others.
     pub(crate) fn run(self) -> Result<()> {
         let share = report::OPEN_LINES / self.directories.len().max(1);
         let reports = self.directories.iter().map(|directory| self.one(directory, share));
@@ -46,7 +46,7 @@ fn files(directory: &Path, record: &report::Report) -> Result<()> {
     write(&directory.join("summary.md"), &report::markdown(record, report::OPEN_LINES))
 }
 
-/// Writes a file in one step, and says so.
+/// Writes a file atomically, and prints its path.
 fn write(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
@@ -55,14 +55,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Other steps of a job have their summaries in the same file.
+/// Appends, because other steps of a CI job write their summaries into the same file.
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     std::fs::File::options().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// The pictures of a directory that end in `extension`, by name, which is their caption too; none where there is no
-/// directory.
+/// The pictures in a directory with the extension `extension`, sorted by name. The name is also the caption. Empty if
+/// the directory does not exist.
 fn pictures(directory: &Path, extension: &str, media_type: &'static str) -> Result<Vec<Picture>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

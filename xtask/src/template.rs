@@ -1,4 +1,4 @@
-//! Filling `${NAME}` into fixtures.
+//! Fills in `${NAME}` in fixtures.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::paths;
 
-/// Values by name.
+/// Values, by name.
 pub(crate) type Values = BTreeMap<&'static str, String>;
 
-/// Reads the fixture at `relative` and fills it in.
+/// Reads the fixture at `relative` and fills in the values.
 ///
 /// # Errors
-/// Where it cannot be read or names a value that there is none for.
+/// Fails if the fixture cannot be read or names a value that is not in `values`.
 pub(crate) fn fixture(relative: &str, values: &Values) -> Result<String> {
     fill(&paths::read(&paths::fixture(relative))?, values).with_context(|| format!("fixtures/{relative}"))
 }
@@ -20,7 +20,7 @@ pub(crate) fn fixture(relative: &str, values: &Values) -> Result<String> {
 fn fill(text: &str, values: &Values) -> Result<String> {
     let mut filled = String::with_capacity(text.len());
     for (number, line) in text.lines().enumerate() {
-        // Prose may speak of `${…}`.
+        // A comment may contain `${…}`.
         if line.trim_start().starts_with('#') {
             filled.push_str(line);
         } else {

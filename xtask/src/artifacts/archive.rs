@@ -1,5 +1,5 @@
-//! Container images written by hand: a layer is a tar file, an image a list of layers and a configuration. The archive
-//! format is that of `docker save`, which both the engine and containerd read.
+//! Writes container images without an engine. A layer is a tar file. An image is a list of layers and a configuration.
+//! The archive has the format of `docker save`, which both the engine and containerd read.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -19,7 +19,7 @@ pub(crate) struct Layer {
 
 /// A file of a layer.
 pub(crate) struct LayerFile {
-    /// Absolute path in the image.
+    /// Absolute path of the file in the image.
     at: String,
     /// File on this machine.
     source: PathBuf,
@@ -27,19 +27,20 @@ pub(crate) struct LayerFile {
 }
 
 impl LayerFile {
-    /// A file that everybody may read, at `at` in the image.
+    /// A file at `at` in the image that every user can read.
     pub(crate) fn readable(at: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         Self { at: at.into(), source: source.into(), mode: 0o644 }
     }
 
-    /// A program that everybody may run, at `at` in the image.
+    /// A program at `at` in the image that every user can run.
     pub(crate) fn executable(at: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         Self { at: at.into(), source: source.into(), mode: 0o755 }
     }
 }
 
 impl Layer {
-    /// Takes the tar file at `path` as a layer. Its digest is kept beside it, because hashing a gigabyte takes seconds.
+    /// Uses the tar file at `path` as a layer. Stores the layer's digest beside the file, because hashing a gigabyte
+    /// takes seconds.
     pub(crate) fn of(path: PathBuf) -> Result<Self> {
         let noted = path.with_extension("tar.sha256");
         if let Ok(digest) = std::fs::read_to_string(&noted) {
@@ -62,7 +63,7 @@ impl Layer {
         Ok(Self { path, digest })
     }
 
-    /// Writes a layer of single files; the same input gives the same bytes.
+    /// Writes a layer that consists of single files. The same input produces the same bytes.
     pub(crate) fn write(path: PathBuf, files: &[LayerFile]) -> Result<Self> {
         let output = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut builder = tar::Builder::new(BufWriter::new(output));
@@ -86,7 +87,7 @@ pub(crate) struct Image {
     pub(crate) reference: String,
     pub(crate) layers: Vec<Layer>,
     pub(crate) entrypoint: Vec<String>,
-    /// Numeric user and group, `""` for root.
+    /// Numeric user and group. `""` for root.
     pub(crate) user: String,
 }
 
@@ -108,10 +109,10 @@ impl Image {
     }
 }
 
-/// Writes `images` into one archive at `path`; a layer that several share is written once.
+/// Writes `images` into one archive at `path`. A layer that several images share is written once.
 ///
 /// # Errors
-/// Where a layer cannot be read or the archive not be written.
+/// Fails if a layer cannot be read or the archive cannot be written.
 pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
     let output = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut builder = tar::Builder::new(BufWriter::with_capacity(1 << 20, output));

@@ -1,4 +1,4 @@
-//! Root file systems made of Debian packages.
+//! Builds root file systems from Debian packages.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::command::run;
 const LEFT_OUT: [&str; 5] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*"];
 
-/// A root file system of `suite` with `packages`, as `rootfs.tar` in the returned directory, beside the list of the
-/// versions that went into it (`packages.txt`).
+/// Builds a root file system of `suite` with `packages`. The returned directory has the file system (`rootfs.tar`) and
+/// the list of the installed versions (`packages.txt`).
 ///
 /// # Errors
-/// Where mmdebstrap is missing or the archive cannot be reached.
+/// Fails if mmdebstrap is missing or the package archive cannot be reached.
 pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[String]) -> Result<PathBuf> {
     let key = Key::new("rootfs 1").text(suite).text(&packages.join(" ")).finish();
     store
@@ -41,10 +41,10 @@ pub(crate) async fn rootfs(store: &Store, suite: &str, name: &str, packages: &[S
         .await
 }
 
-/// Go as Debian packages it, unpacked and not installed: enough of a Go to fetch the pinned one by its checksum.
+/// Debian's Go package, unpacked but not installed. Debian's Go can fetch the pinned Go by its checksum.
 ///
 /// # Errors
-/// As [`rootfs`].
+/// Fails as [`rootfs`] does.
 pub(crate) async fn go(store: &Store, suite: &str) -> Result<PathBuf> {
     const PACKAGE: &str = "golang-1.24-go";
     let key = Key::new("go bootstrap 1").text(suite).text(PACKAGE).finish();

@@ -1,4 +1,4 @@
-//! Components built from pinned Go modules: `fixtures/toolchain/*/go.mod`.
+//! Builds components from pinned Go modules: `fixtures/toolchain/*/go.mod`.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ impl Component {
         }
     }
 
-    /// The linker's arguments. Kubernetes and Istio learn their versions from them.
+    /// Linker arguments, which set the versions of Kubernetes and Istio.
     fn linker_flags(self, versions: &Versions) -> String {
         let stripped = "-s -w";
         match self {
@@ -50,13 +50,13 @@ impl Component {
     }
 }
 
-/// The oldest Go that fetches another one when a module asks for it.
+/// The oldest Go version that fetches another Go version if a module requires it.
 const OLDEST_BOOTSTRAP: (u32, u32) = (1, 21);
 
-/// A Go that can fetch the pinned one: this machine's, or Debian's in the cache.
+/// A Go that can fetch the pinned Go: the Go of this machine, or Debian's in the cache.
 ///
 /// # Errors
-/// Where there is none on the machine and none can be fetched.
+/// Fails if this machine has no such Go and Debian's cannot be fetched.
 pub(crate) async fn bootstrap(store: &Store, versions: &Versions) -> Result<PathBuf> {
     let local = run("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").stdout().await;
     if local.is_ok_and(|version| release(version.trim()) >= Some(OLDEST_BOOTSTRAP)) {
@@ -72,10 +72,10 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Builds every tool of `component`, and returns the directory that holds them.
+/// Builds every tool of `component`, and returns the directory of the tools.
 ///
 /// # Errors
-/// Where Go is missing, a module cannot be fetched, or it does not compile.
+/// Fails if Go is missing, a module cannot be fetched, or the component does not compile.
 pub(crate) async fn build(
     store: &Store,
     versions: &Versions,
@@ -101,12 +101,12 @@ pub(crate) async fn build(
                 .arg("tool")
                 .ok()
                 .await?;
-            // Go names the binary after the package: `server`.
+            // Go names the etcd binary after its package: `server`.
             if component == Component::Etcd {
                 std::fs::rename(output.join("server"), output.join("etcd"))?;
             }
             if component == Component::Istio {
-                // The Envoy bootstrap that the agent fills in; it is a file of the module, not of a binary.
+                // The agent fills in this Envoy bootstrap. The file belongs to the module and is not in a binary.
                 let module = go(&["list", "-m", "-f", "{{.Dir}}", "istio.io/istio"]).stdout().await?;
                 let template = PathBuf::from(module.trim()).join("tools/packaging/common/envoy_bootstrap.json");
                 std::fs::write(output.join("envoy_bootstrap_tmpl.json"), paths::read(&template)?)?;

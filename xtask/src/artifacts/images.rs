@@ -1,4 +1,4 @@
-//! The images that run inside the clusters, made of the artifacts.
+//! Makes the images that run inside the clusters from the artifacts.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::archive::{Image, Layer, LayerFile};
 use super::workload::Program;
 use crate::versions::Versions;
 
-/// Directories of the artifacts that the platform's images are made of.
+/// Directories of the artifacts in the platform's images.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) pod_rootfs: PathBuf,
@@ -23,33 +23,33 @@ pub(crate) struct Parts {
     pub(crate) multibuffer_tls: PathBuf,
 }
 
-/// File of the module that the proxies' image carries, by the name under which Envoy looks for `multibuffer_tls`.
+/// File of the dynamic module in the proxies' image. Envoy looks for `multibuffer_tls` under this name.
 pub(crate) const MULTIBUFFER_TLS: &str = "libmultibuffer_tls.so";
 
-/// The images of Kubernetes and Istio; layers are written into `directory`.
+/// The images of Kubernetes and Istio. Writes their layers into `directory`.
 ///
 /// # Errors
-/// Where a part is missing or a layer cannot be written.
+/// Fails if a part is missing or a layer cannot be written.
 pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> Result<Vec<Image>> {
     let base = Layer::of(parts.pod_rootfs.join("rootfs.tar"))?;
     let recipes = kubernetes(parts, versions).into_iter().chain(mesh(parts, versions)).chain(tools(parts, versions));
     recipes.map(|recipe| recipe.make(&base, directory)).collect()
 }
 
-/// How one image is made.
+/// How to make one image.
 struct Recipe {
     name: &'static str,
     tag: String,
-    /// Whether the pods' root file system is below the files: a shell, iptables, redis.
+    /// Whether the image is based on the pods' root file system, which has a shell, iptables and redis.
     on_base: bool,
     files: Vec<LayerFile>,
     entrypoint: Vec<&'static str>,
-    /// Numeric user and group, `""` for root.
+    /// Numeric user and group. `""` for root.
     user: &'static str,
 }
 
 impl Recipe {
-    /// An image of one program and nothing else, which is also what it runs.
+    /// An image that contains only one program and runs the program.
     fn of_program(name: &'static str, tag: String, at: &'static str, program: PathBuf) -> Self {
         let files = vec![LayerFile::executable(at, program)];
         Self { name, tag, on_base: false, files, entrypoint: vec![at], user: "" }
@@ -102,7 +102,7 @@ fn kubernetes(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
         component("kube-apiserver", "/usr/local/bin/kube-apiserver"),
         component("kube-controller-manager", "/usr/local/bin/kube-controller-manager"),
         component("kube-scheduler", "/usr/local/bin/kube-scheduler"),
-        // It needs iptables.
+        // kube-proxy needs iptables.
         component("kube-proxy", "/usr/local/bin/kube-proxy").on_base(),
         Recipe::of_program("etcd", etcd, "/usr/local/bin/etcd", parts.etcd.join("etcd")),
         Recipe::of_program("coredns", coredns, "/coredns", parts.coredns.join("coredns")),
@@ -137,7 +137,7 @@ fn mesh(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
     vec![pilot.on_base().user("1337:1337"), proxy]
 }
 
-/// The images of what others make and the workloads or suites need.
+/// The images of third-party programs for workloads or suites.
 fn tools(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
     let redis = Recipe {
         name: "redis",
@@ -149,18 +149,18 @@ fn tools(parts: &Parts, versions: &Versions) -> Vec<Recipe> {
     };
     let at = "/usr/bin/fortio";
     let fortio = Recipe::of_program("fortio", versions.fortio.version.clone(), at, parts.fortio.join("fortio"));
-    // On the base for its shell, by which a suite reads what the container has used.
+    // fortio needs the base's shell: a suite uses the shell to read the container's resource usage.
     let fortio = fortio.on_base().entrypoint(&[at, "server"]).user("1337:1337");
     let k6 = Recipe::of_program("k6", versions.k6.version.clone(), "/usr/local/bin/k6", parts.k6.join("k6"));
-    // It waits until a suite runs k6 in it, which needs a shell.
+    // The container sleeps until a suite runs k6 in it, through the base's shell.
     let k6 = k6.on_base().entrypoint(&["/usr/bin/tini", "--", "/usr/bin/sleep", "infinity"]).user("65532:65532");
     vec![redis, fortio, k6]
 }
 
-/// The image of one of our own programs: its static binary and nothing else.
+/// The image of one of the project's own programs. The image contains only the static binary.
 ///
 /// # Errors
-/// Where the layer cannot be written.
+/// Fails if the layer cannot be written.
 pub(crate) fn workload(program: &Program, directory: &Path) -> Result<Image> {
     let path = format!("/{}", program.name);
     let layer = Layer::write(

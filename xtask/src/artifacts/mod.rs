@@ -1,5 +1,5 @@
-//! Everything that is built once and kept: binaries, root file systems, images. Each artifact lives in the user's cache
-//! directory under the hash of what made it, so that a fresh clone builds nothing again.
+//! Artifacts: binaries, root file systems and images that are built once and kept. Each artifact is in the user's cache
+//! directory under the hash of its inputs, so a fresh clone does not build it again.
 
 mod all;
 pub(crate) mod archive;
@@ -22,17 +22,18 @@ use sha2::{Digest, Sha256};
 
 use crate::{paths, progress};
 
-/// Repository of every image made here. It resolves nowhere, on purpose: an image that is not on the node must fail.
+/// Repository of every image of the testbed. The name deliberately does not resolve: a pull of an image that is missing
+/// on the node must fail.
 pub(crate) const REPOSITORY: &str = "meshproof.local";
 
-/// How long an artifact that no run uses is kept, for other branches that need it.
+/// How long an unused artifact is kept, because other branches may need it.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Hash of everything that an artifact is made from.
+/// Hash of all inputs of an artifact.
 pub(crate) struct Key(Sha256);
 
 impl Key {
-    /// Begins with the recipe's name. Change the name when the recipe changes and its inputs do not.
+    /// Starts with the recipe's name. Change the name if the recipe changes but its inputs do not.
     pub(crate) fn new(recipe: &str) -> Self {
         Self(Sha256::new()).text(recipe)
     }
@@ -51,7 +52,7 @@ impl Key {
         Ok(key)
     }
 
-    /// All files below `directory`, in the order of their names.
+    /// Adds all files below `directory`, sorted by name.
     pub(crate) fn directory(mut self, directory: &Path) -> Result<Self> {
         let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
         let mut entries: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -63,7 +64,7 @@ impl Key {
         Ok(self)
     }
 
-    /// The hash in hexadecimal, shortened to 16 digits: enough to tell a laptop's artifacts apart.
+    /// The hash in hexadecimal, shortened to 16 digits, enough to distinguish the artifacts of one cache.
     pub(crate) fn finish(self) -> String {
         self.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -82,24 +83,24 @@ impl Store {
         Ok(Self { directory, built: AtomicBool::new(false) })
     }
 
-    /// Where the artifact is, or will be once built.
+    /// Path of the artifact, even if the artifact is not built yet.
     pub(crate) fn path(&self, name: &str, key: &str) -> PathBuf {
         self.directory.join(format!("{name}-{key}"))
     }
 
-    /// A directory beside the artifacts for what takes much room for a moment; removed when dropped.
+    /// A directory beside the artifacts for large temporary files. Removed when dropped.
     pub(crate) fn scratch(&self, prefix: &str) -> Result<tempfile::TempDir> {
         let made = tempfile::Builder::new().prefix(prefix).tempdir_in(&self.directory);
         made.with_context(|| format!("cannot make a directory in {}", self.directory.display()))
     }
 
-    /// Whether anything had to be built since the store was opened.
+    /// Whether any artifact was built since the store was opened.
     pub(crate) fn has_built(&self) -> bool {
         self.built.load(Ordering::Relaxed)
     }
 
-    /// The artifact's directory; `build` fills it where there is none yet. A later run does not take what a failed or
-    /// killed build left for the artifact. Two runs that want the same artifact wait for each other.
+    /// Returns the artifact's directory. If the directory does not exist, `build` fills it. A later run does not use
+    /// the output of a failed or killed build. Two runs that need the same artifact wait for each other.
     pub(crate) async fn get<F: Future<Output = Result<()>>>(
         &self,
         name: &str,
@@ -109,7 +110,7 @@ impl Store {
         let finished = self.path(name, key);
         if finished.exists() {
             progress::mark_cached();
-            // The time of last use, by which `sweep` finds stale artifacts.
+            // Record the time of the last use. `sweep` finds stale artifacts by this time.
             let _ = File::open(&finished).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(finished);
         }
@@ -124,7 +125,7 @@ impl Store {
             }
             std::fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
             if let Err(error) = build(partial.clone()).await {
-                // What it left may be gigabytes; the error has what matters of it.
+                // A failed build may leave gigabytes. The error has the relevant output.
                 let _ = std::fs::remove_dir_all(&partial);
                 return Err(error);
             }

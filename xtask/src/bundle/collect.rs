@@ -7,13 +7,13 @@ use tokio::sync::Semaphore;
 
 use super::archive::Inbox;
 
-/// Bound on one item.
+/// Time limit for one item.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// Items collected at a time. Most wait for a program in a container, and two cores run them all.
+/// Number of items that are collected at a time. Most items wait for a program in a container, and all share two cores.
 const AT_ONCE: usize = 6;
 
-/// Runs what collects the items.
+/// Runs the work that collects items.
 pub(crate) struct Collector {
     inbox: Inbox,
     permits: Semaphore,
@@ -25,18 +25,18 @@ impl Collector {
         Self { inbox, permits: Semaphore::new(AT_ONCE), bound: BOUND }
     }
 
-    /// Collects one file: its text, or what went wrong, ends in the archive.
+    /// Collects one file. The archive gets the file's text or the error.
     pub(crate) async fn item(&self, path: impl Into<String>, what: &str, work: impl Future<Output = Result<String>>) {
         let text = self.bounded(work).await;
         self.inbox.put(path, what, text).await;
     }
 
-    /// Adds a text that is known already, or why it is missing.
+    /// Adds a text that is already available, or the reason why the text is missing.
     pub(crate) async fn put(&self, path: impl Into<String>, what: &str, text: Result<String>) {
         self.inbox.put(path, what, text).await;
     }
 
-    /// Gives `work` its turn and then a bounded time.
+    /// Waits for a free slot, then runs `work` with a time limit.
     pub(crate) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let _permit = self.permits.acquire().await?;
         match tokio::time::timeout(self.bound, work).await {
@@ -46,7 +46,7 @@ impl Collector {
     }
 }
 
-/// The message of an API server's error, without the response around it.
+/// The message in an API server's error, without the rest of the response.
 pub(crate) fn said(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => anyhow::anyhow!("{} ({})", status.message, status.code),

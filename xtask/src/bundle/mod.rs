@@ -1,7 +1,7 @@
-//! A bundle: one archive of whatever can be collected. What cannot be is listed in its `errors.txt`, and the rest goes
-//! on.
+//! A bundle: one archive of all data that can be collected. A failed item is listed in `errors.txt` and does not stop
+//! the others.
 //!
-//! Every text passes [`redact`], so that no secret goes in.
+//! Every text passes through [`redact`], so the archive has no secrets.
 
 mod archive;
 mod collect;

@@ -1,22 +1,21 @@
-//! Takes secrets out of text: everything that goes into the archive passes through here.
+//! Removes secrets from text. Every text of the archive passes through [`redact`].
 
 use std::borrow::Cow;
 
-/// Stands where a secret was.
+/// Replacement for a secret.
 const REDACTED: &str = "[redacted]";
 
 /// Words in the first line of a private key's PEM block.
 const MARK: &str = "PRIVATE KEY";
 
-/// [`MARK`] in base64, by its distance from a multiple of three bytes; without the characters that also depend on
-/// what is before or after it.
+/// [`MARK`] in base64 at each of the three byte offsets, without the characters that also depend on adjacent bytes.
 const ENCODED_MARKS: [&str; 3] = ["UFJJVkFURSBLRV", "BSSVZBVEUgS0VZ", "QUklWQVRFIEtFW"];
 
-/// How every signed token begins: `{"alg":` in base64.
+/// Prefix of every signed token: `{"alg":` in base64.
 const TOKEN: &str = "eyJhbGciOi";
 
-/// `text` without private keys (as PEM, also inside JSON or YAML, and in base64) and without signed tokens. Whatever
-/// else says [`MARK`] says it in lower case afterwards, so that an archive is proved clean by one search.
+/// Returns `text` without private keys (as PEM, also inside JSON or YAML, and in base64) and without signed tokens.
+/// Every remaining [`MARK`] becomes lower case, so one search proves that an archive has no private key.
 pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     let mut text = pem_blocks(text);
     for mark in ENCODED_MARKS {
@@ -29,13 +28,14 @@ pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// Replaces each private key's block; one without an end, as in a log that was cut, reaches to the end of the text.
+/// Replaces each private key's PEM block. A block without an end, as in a truncated log, extends to the end of the
+/// text.
 fn pem_blocks(text: &str) -> Cow<'_, str> {
     let mut clean = String::new();
     let mut rest = text;
     while let Some(mark) = rest.find(MARK) {
         let after = mark + MARK.len();
-        // The mark belongs to a first line of any length: `-----BEGIN EC PRIVATE KEY-----`.
+        // The mark is part of a first line of any length: `-----BEGIN EC PRIVATE KEY-----`.
         let begin = rest[..mark].rfind("-----BEGIN ").filter(|&begin| !rest[begin + 11..mark].contains('-'));
         let Some(begin) = begin else {
             clean.push_str(&rest[..after]);
@@ -55,7 +55,7 @@ fn pem_blocks(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Replaces each unbroken run of characters of a kind that has `mark` in it.
+/// Replaces each unbroken run of characters of one kind that contains `mark`.
 fn replace_runs<'a>(text: Cow<'a, str>, mark: &str, of_kind: impl Fn(u8) -> bool) -> Cow<'a, str> {
     if !text.contains(mark) {
         return text;
@@ -64,7 +64,7 @@ fn replace_runs<'a>(text: Cow<'a, str>, mark: &str, of_kind: impl Fn(u8) -> bool
     let mut rest: &str = &text;
     while let Some(found) = rest.find(mark) {
         let bytes = rest.as_bytes();
-        // The characters of a run are ASCII, so its ends are boundaries of characters.
+        // The characters of a run are ASCII, so both ends of the run are character boundaries.
         let begin = bytes[..found].iter().rposition(|&byte| !of_kind(byte)).map_or(0, |before| before + 1);
         let end = bytes[found..].iter().position(|&byte| !of_kind(byte)).map_or(rest.len(), |length| found + length);
         clean.push_str(&rest[..begin]);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_key_in_base64_goes_wherever_it_begins() {
-        // `-----BEGIN PRIVATE KEY-----\nMHcC` after nothing, one and two characters.
+        // `-----BEGIN PRIVATE KEY-----\nMHcC` after zero, one and two characters.
         for encoded in [
             "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1IY0M=",
             "IC0tLS0tQkVHSU4gUFJJVkFURSBLRVktLS0tLQpNSGND",

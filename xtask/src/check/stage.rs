@@ -1,4 +1,4 @@
-//! The stages of `cargo xtask check`: what each needs and the commands it runs.
+//! The stages of `cargo xtask check`: their tools and their commands.
 
 use anyhow::Result;
 
@@ -29,7 +29,7 @@ pub(super) enum Stage {
     Packages,
 }
 
-/// All stages, the quickest first.
+/// All stages, the fastest first.
 pub(super) const ALL: [Stage; 9] = [
     Stage::Format,
     Stage::Workflows,
@@ -42,26 +42,26 @@ pub(super) const ALL: [Stage; 9] = [
     Stage::Packages,
 ];
 
-/// Test binaries that need neither a testbed nor a quiet machine.
+/// Test binaries that need neither a testbed nor an idle machine.
 const TESTS: [&str; 7] = ["layers", "shop", "bypass", "handshakes", "printing", "field", "commands"];
 
-/// Suites with unit tests of their own, in modules named `tests`. A suite's other tests need a testbed.
+/// Suites with their own unit tests, in modules named `tests`. The other tests of these suites need a testbed.
 const SUITES: [&str; 2] = ["boutique", "perf"];
 
-/// Selects the tests of modules named `tests` in a suite of several files.
+/// Selects the tests in modules named `tests` of a suite with several files.
 const IN_MODULE_TESTS: &str = "::tests::";
 
-/// The crates that others may depend on.
+/// The crates that are published for other projects.
 const PACKAGES: [&str; 4] = ["meshproof", "meshproof-load", "meshproof-probe", "meshproof-tcp-bypass"];
 
-/// The judge by itself.
+/// Arguments that select the judge alone.
 const JUDGE: [&str; 4] = ["--locked", "--no-default-features", "--features", "judge"];
 
-/// Crates that the judge must do without.
+/// Crates that the judge must not depend on.
 const NOT_OF_THE_JUDGE: [&str; 3] = ["kube", "k8s-openapi", "aws-lc-rs"];
 
 impl Stage {
-    /// The stage as `--only` and the summary name it.
+    /// The stage's name in `--only` and in the summary.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
@@ -76,7 +76,7 @@ impl Stage {
         }
     }
 
-    /// What the stage looks at, for its heading.
+    /// The subject of the stage, for its heading.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Format => "format: rustfmt",
@@ -91,7 +91,7 @@ impl Stage {
         }
     }
 
-    /// What has to be on this machine before the commands can run.
+    /// Tools that the commands need on this machine.
     pub(super) fn tools(self) -> &'static [Tool] {
         match self {
             Self::Format => &[Tool::Rustfmt],
@@ -106,14 +106,15 @@ impl Stage {
         }
     }
 
-    /// What to run, in the workspace's root.
+    /// The commands of the stage, to be run in the workspace's root.
     ///
     /// # Errors
-    /// Where there is no cache directory.
+    /// Fails if there is no cache directory.
     pub(super) fn steps(self, versions: &Versions) -> Result<Vec<Step>> {
         Ok(match self {
             Self::Format => vec![Step::cargo(&[&["fmt", "--all", "--check"]])],
-            // What else is on this machine must not change the verdict: actionlint calls both where it finds them.
+            // Switch off shellcheck and pyflakes. actionlint runs both if installed, and the verdict must not depend on
+            // the machine.
             Self::Workflows => vec![Step::program(tool::actionlint(versions)?, &["-shellcheck=", "-pyflakes="])],
             Self::Dependencies => {
                 let check = ["--workspace", "--locked", "--log-level", "warn", "check", "bans", "licenses", "sources"];
@@ -123,7 +124,7 @@ impl Stage {
                 let clippy: &[&str] = &["clippy", "--quiet", "--locked"];
                 let deny: &[&str] = &["--", "-D", "warnings"];
                 let perf: &[&str] = &["--test", "perf"];
-                // `perf` is built by name only, so it is not one of all targets.
+                // `--all-targets` does not include `perf`, which is built by name only.
                 vec![
                     Step::cargo(&[clippy, &["--workspace", "--all-targets"], deny]),
                     Step::cargo(&[clippy, perf, deny]),
@@ -148,7 +149,7 @@ impl Stage {
             ],
             Self::Packages => {
                 let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["--package", package]).collect();
-                // What is not committed yet is checked too.
+                // The stage also checks uncommitted changes.
                 vec![Step::cargo(&[&["package", "--quiet", "--locked", "--allow-dirty"], &packages])]
             }
         })
@@ -196,7 +197,7 @@ mod tests {
         assert!(seen >= TESTS.len(), "{seen} test binaries found");
     }
 
-    /// Whether a file of this directory, or of one in it, has a module of unit tests.
+    /// Whether a file in this directory, or in a directory below, has a module of unit tests.
     fn has_unit_tests(directory: &std::path::Path) -> bool {
         let mut paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         paths.any(|path| match path.is_dir() {
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(with, SUITES);
     }
 
-    /// The manifests of the workspace's members, each with its directory.
+    /// The manifests of the workspace's members, with their directories.
     fn manifests() -> Vec<(PathBuf, toml::Table)> {
         let read = |directory: PathBuf| {
             let manifest: toml::Table = toml::from_str(&paths::read(&directory.join("Cargo.toml")).unwrap()).unwrap();

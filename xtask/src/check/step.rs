@@ -1,4 +1,4 @@
-//! One command of a stage, and how it ends.
+//! One command of a stage, and its result.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(super) struct Step {
     program: PathBuf,
     arguments: Vec<String>,
     variable: Option<(&'static str, &'static str)>,
-    /// Crates that the output, which is a tree of them, must not name.
+    /// Crates that must not appear in the output. The output is a dependency tree.
     absent: &'static [&'static str],
 }
 
@@ -23,7 +23,7 @@ impl Step {
         Self { program, arguments, variable: None, absent: &[] }
     }
 
-    /// A command of cargo's, its arguments in parts.
+    /// A cargo command. `arguments` are concatenated.
     pub(super) fn cargo(arguments: &[&[&str]]) -> Self {
         Self::program("cargo".into(), &arguments.concat())
     }
@@ -33,16 +33,16 @@ impl Step {
         Self { variable: Some((name, value)), ..self }
     }
 
-    /// Fails where one of `absent` is in the tree of dependencies, those of tests included.
+    /// A step that fails if one of `absent` is in the dependency tree, including dependencies of tests.
     pub(super) fn tree_without(selection: &[&str], absent: &'static [&'static str]) -> Self {
         let tree = Self::cargo(&[&["tree", "--edges", "normal,dev", "--prefix", "none"], selection]);
         Self { absent, ..tree }
     }
 
-    /// Runs the step; returns why it failed, or nothing where it passed.
+    /// Runs the step. Returns the reason of a failure, or `None` after success.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Fails if the program cannot be started.
     pub(super) async fn run(self) -> Result<Option<String>> {
         let mut command = run(self.program).args(self.arguments).current_dir(paths::root());
         if let Some((name, value)) = self.variable {
@@ -59,7 +59,7 @@ impl Step {
     }
 }
 
-/// Those of `crates` that `tree` names, one crate a line.
+/// The `crates` that appear in `tree`. The tree has one crate per line.
 fn present(tree: &str, crates: &[&'static str]) -> Vec<&'static str> {
     let named = |name: &&&str| tree.lines().any(|line| line.split_whitespace().next() == Some(**name));
     crates.iter().filter(named).copied().collect()

@@ -1,4 +1,4 @@
-//! The tools that `cargo xtask check` needs, and how each is installed.
+//! The tools of `cargo xtask check`, and their installation.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub(super) enum Tool {
     Clippy,
     CargoDeny,
     Actionlint,
-    /// A program of the system, which only its package manager installs.
+    /// A system program that only the system's package manager installs.
     System {
         program: &'static str,
         package: &'static str,
@@ -30,10 +30,11 @@ impl Tool {
     pub(super) const IPTABLES: Self = Self::System { program: "iptables", package: "iptables" };
     pub(super) const OPENSSL: Self = Self::System { program: "openssl", package: "openssl" };
 
-    /// Installs the tool where it is missing and needs no root.
+    /// Installs the tool if it is missing and its installation does not need root.
     ///
     /// # Errors
-    /// Where the tool is missing and could not be installed: its name and the command that installs it.
+    /// Fails if the tool is missing and cannot be installed. The error has the tool's name and the installation
+    /// command.
     pub(super) async fn ensure(self, versions: &Versions) -> Result<()> {
         match self {
             Self::Rustfmt => component("rustfmt", "fmt").await,
@@ -55,7 +56,7 @@ impl Tool {
                 }
                 install_actionlint(&program, versions).await
             }
-            // `openssl` takes no `--version`, and the others do not agree on another argument.
+            // Search the path only. No argument works for all: `openssl`, for example, has no `--version`.
             Self::System { program, .. } if crate::command::on_path(program) => Ok(()),
             Self::System { program, package } => {
                 bail!("{program} is missing; install it: `apt-get install {package}`")
@@ -67,7 +68,7 @@ impl Tool {
 /// The pinned cargo-deny in the cache.
 ///
 /// # Errors
-/// Where there is no cache directory.
+/// Fails if there is no cache directory.
 pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
     Ok(root("cargo-deny", &versions.tools.cargo_deny)?.join("bin/cargo-deny"))
 }
@@ -75,12 +76,12 @@ pub(super) fn cargo_deny(versions: &Versions) -> Result<PathBuf> {
 /// The pinned actionlint in the cache.
 ///
 /// # Errors
-/// Where there is no cache directory.
+/// Fails if there is no cache directory.
 pub(super) fn actionlint(versions: &Versions) -> Result<PathBuf> {
     Ok(root("actionlint", &versions.tools.actionlint)?.join("actionlint"))
 }
 
-/// Builds actionlint with the Go that builds the testbed's components.
+/// Builds actionlint with the Go toolchain of the testbed's components.
 async fn install_actionlint(program: &Path, versions: &Versions) -> Result<()> {
     println!("installing actionlint");
     let go =
@@ -95,12 +96,12 @@ async fn install_actionlint(program: &Path, versions: &Versions) -> Result<()> {
     install.ok().await.context("actionlint is missing and could not be installed")
 }
 
-/// The directory of one version of a tool: an older checkout keeps its own.
+/// The directory for one version of a tool. Each version has its own, so an older checkout keeps its version.
 fn root(tool: &str, version: &str) -> Result<PathBuf> {
     Ok(paths::cache()?.join("tools").join(format!("{tool}-{version}")))
 }
 
-/// Makes sure of a component of the Rust toolchain; `subcommand` is what cargo calls it.
+/// Installs a component of the Rust toolchain if necessary. `subcommand` is cargo's name for the component.
 async fn component(name: &str, subcommand: &str) -> Result<()> {
     if run("cargo").args([subcommand, "--version"]).succeeds().await {
         return Ok(());
@@ -108,7 +109,7 @@ async fn component(name: &str, subcommand: &str) -> Result<()> {
     installed(name, &["rustup", "component", "add", name]).await
 }
 
-/// Runs the command that installs `tool`.
+/// Runs the installation command of `tool`.
 async fn installed(tool: &str, command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().context("an install command begins with a program")?;
     println!("installing {tool}");

@@ -1,4 +1,4 @@
-//! How often the judge is wrong, and how small a change it detects.
+//! Measures how often the judge is wrong, and how small a change it detects.
 
 use meshproof::judge::attempt::MAX_REFUSED_SHARE;
 use meshproof::judge::interval::Method;
@@ -6,10 +6,10 @@ use meshproof::judge::simulate::{Made, NOISES, Outcomes, Refusing, misses, outco
 use meshproof::judge::{Limit, Schedule};
 use meshproof::report::Table;
 
-/// The truth of the comparisons whose power is measured.
+/// True effects of the comparisons whose power is measured.
 const EFFECTS: [f64; 3] = [1.05, 1.10, 1.20];
 
-/// A fixed seed, so that the tables are the same on every run.
+/// A fixed seed, so every run prints the same tables.
 const SEED: u64 = 4_127;
 
 pub(super) fn print(comparisons: u32) {
@@ -21,7 +21,7 @@ pub(super) fn print(comparisons: u32) {
     println!("{}", refused(comparisons));
 }
 
-/// What refusing attempts does to two equal arms, where the slowest are refused.
+/// The effect of refused attempts on two equal arms, if the slowest attempts are refused.
 fn refused(comparisons: u32) -> Table {
     let title = "Two equal arms of which the slowest attempts are refused, 4 to 10 pairs: wrong verdicts (5 % is declared), and the ratio \
                  that is estimated for one of 1";

@@ -27,8 +27,8 @@ fn a_deployment_is_available_once_every_replica_of_its_newest_generation_is() {
     assert_eq!(availability(None), Seen::NotYet("no such deployment".into()));
 }
 
-/// A cluster whose API server lists `listed`, refuses the first watch, tells the second of `changed`, and the later
-/// ones of nothing.
+/// A cluster whose API server lists `listed`, refuses the first watch, and reports `changed` to the second watch. Later
+/// watches get no event.
 fn cluster(listed: serde_json::Value, changed: serde_json::Value) -> Client {
     let watches = AtomicUsize::new(0);
     let answer = move |request: http::Request<Body>| {

@@ -1,9 +1,9 @@
-//! Compares load generators: they take turns on the same server, in the same run.
+//! Compares load generators. In one run, the generators take turns on the same server.
 //!
-//! Server and generator have a core each. The server counts the requests, and the kernel the generator's CPU time, so
-//! that no program reports its own performance. Latencies are those that each generator reports, beside the server's
-//! own. Where the server's core is the bottleneck, rates do not tell the generators apart. Their CPU time does: it says
-//! how many requests each could make with its core.
+//! The server and the generator have one core each. The server counts the requests, and the kernel measures the
+//! generator's CPU time, so no program reports its own performance. The latencies are those that each generator
+//! reports, next to the server's own latencies. If the server's core is the bottleneck, all generators have the same
+//! rate. The CPU time of the generators differs, and shows how many requests each generator could make with its core.
 
 mod claims;
 mod generator;
@@ -36,10 +36,10 @@ use outcome::{Latencies, Measured, Outcome};
 const SERVER_CORE: &str = "0";
 const GENERATOR_CORE: &str = "1";
 
-/// How long a server may take to start or to end, and a generator beyond its duration.
+/// Time limit for a server to start or to end, and for a generator to end after its duration.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Suite that the report is of.
+/// Name of the suite in the report.
 const SUITE: &str = "load";
 
 /// Arguments of the comparison.
@@ -59,7 +59,7 @@ pub(crate) struct Compare {
     rate: u32,
 }
 
-/// Where the programs are.
+/// Paths of the programs.
 struct Programs {
     load: PathBuf,
     fortio: PathBuf,
@@ -68,7 +68,7 @@ struct Programs {
 
 impl Compare {
     /// # Errors
-    /// Where a program is missing, one of the runs fails, or the driver does not do what it owes.
+    /// Fails if a program is missing, a run fails, or the driver does not meet a claim.
     pub(crate) async fn run(self) -> Result<()> {
         if !run("taskset").arg("--version").succeeds().await {
             bail!("taskset is not installed: apt-get install util-linux");
@@ -86,7 +86,7 @@ impl Compare {
         for scenario in Scenario::ALL {
             let generators = scenario.generators();
             for round in 0..self.rounds {
-                // Back and forth, so that a drift of the machine affects all alike.
+                // Alternate the direction, so a drift of the machine affects all generators equally.
                 let forth = (0..generators.len()).collect::<Vec<_>>();
                 let order: Vec<_> = if round % 2 == 0 { forth } else { forth.into_iter().rev().collect() };
                 for generator in order.into_iter().map(|index| generators[index]) {
@@ -131,12 +131,12 @@ impl Compare {
         let Listening { listening } = serde_json::from_str(&line)?;
         let scratch = tempfile::tempdir()?;
         let command = generator.command(programs, self, scenario, &listening, scratch.path())?;
-        // The shell's `time` gives the CPU time of what it ran, children included.
+        // The shell's `time` reports the CPU time of the command, including its children.
         let script = r#"TIMEFORMAT="%U %S"; time "$@" 2>/dev/null"#;
         let running = tokio::process::Command::new("bash")
             .args(["-c", script, "time", "taskset", "-c", GENERATOR_CORE])
             .args(&command)
-            // k6 would otherwise speak HTTP/2 where the others do not.
+            // Without this setting k6 speaks HTTP/2, and the other generators do not.
             .env("GODEBUG", "http2client=0")
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -167,7 +167,7 @@ impl Compare {
     }
 }
 
-/// Pauses the testbed, if there is one: its clusters would run on the cores of server and generator.
+/// Pauses the testbed, if one exists: its clusters would run on the cores of the server and the generator.
 fn pause_testbed() -> Result<Option<Isolation>> {
     match Record::read(&paths::testbed()) {
         Ok(record) => Ok(Isolation::begin(&record, Extent::AllClusters)?),

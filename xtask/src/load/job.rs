@@ -1,4 +1,4 @@
-//! The load driver as a Job of a testbed's cluster: many pods, one summary.
+//! Runs the load driver as a Job in a testbed's cluster: many pods, one summary.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -29,8 +29,8 @@ pub(crate) struct Job {
 
 impl Job {
     /// # Errors
-    /// Where there is no such testbed or cluster, a pod fails, or the run was not sound. The Job is removed in any
-    /// case.
+    /// Fails if the testbed or the cluster does not exist, a pod fails, or the run is not sound. The Job is removed in
+    /// any case.
     pub(crate) async fn run(self) -> Result<()> {
         let plan = self.run.plan()?;
         let testbed = Testbed::connect().await?;
@@ -44,7 +44,7 @@ impl Job {
             Some(image) => job.with_image(image),
             None => job,
         };
-        // Listened for before there is anything to remove.
+        // Install the signal handlers before the Job exists.
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
         let stopped = async {

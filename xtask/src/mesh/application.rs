@@ -1,4 +1,4 @@
-//! The boutique on the mesh, in either layout.
+//! Deploys the boutique on the mesh, in either layout.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ use crate::{paths, template};
 /// Namespace of the application.
 pub(crate) const NAMESPACE: &str = "pinnacle";
 
-/// Kinds of the objects that the layout `istio` writes and `global-namespace` removes: placeholders, and a way in.
+/// Kinds of the objects that the layout `istio` writes and `global-namespace` removes: placeholder services and the
+/// objects for ingress.
 const KINDS: [Kind; 3] = [
     Kind { version: "v1", name: "Service" },
     Kind { version: "networking.istio.io/v1", name: "Gateway" },
@@ -26,14 +27,15 @@ const OURS: &str = "app.kubernetes.io/part-of=boutique,!meshproof.dev/global-nam
 
 /// How the application is spread over the clusters.
 pub(crate) enum Spread {
-    /// By Kubernetes names: every cluster has the services of all, those without workloads of its own as placeholders.
+    /// By Kubernetes names. Every cluster has the services of all clusters. A service without local workloads is a
+    /// placeholder.
     Services,
-    /// By the names of a global namespace: a cluster has its own services, all else is derived.
+    /// By the names of a global namespace. A cluster has its own services only. All other objects are derived.
     GlobalNamespace(Declaration),
 }
 
 impl Spread {
-    /// Its name in the record and on the command line.
+    /// The layout's name in the record and on the command line.
     pub(crate) fn layout(&self) -> &'static str {
         match self {
             Self::Services => "istio",
@@ -41,7 +43,7 @@ impl Spread {
         }
     }
 
-    /// What follows a service's name where workloads of `cluster` call it.
+    /// The suffix that workloads of `cluster` append to a service's name.
     fn suffix(&self, cluster: &str) -> String {
         match self {
             Self::GlobalNamespace(declaration) if declaration.has(cluster, NAMESPACE) => {
@@ -52,10 +54,11 @@ impl Spread {
     }
 }
 
-/// Deploys the application, converging from the other layout where that was deployed before.
+/// Deploys the application. If the other layout was deployed before, replaces that layout.
 ///
 /// # Errors
-/// Naming the object that cannot be written, or the workload that does not become available.
+/// Fails if an object cannot be written or a workload does not become available. The error names the object or the
+/// workload.
 pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()> {
     match spread {
         Spread::Services => {
@@ -73,7 +76,7 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
             global_namespace::withdraw(members).await
         }
         Spread::GlobalNamespace(declaration) => {
-            // Placeholders are removed first: deriving takes every service that it finds for one with workloads.
+            // Remove the placeholders first: `converge` assumes that every service in a cluster has workloads there.
             let own = members.iter().map(|member| {
                 member.step("services of the boutique", async {
                     let written = services(member, std::slice::from_ref(member)).await?;
@@ -88,7 +91,7 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
     }
 }
 
-/// Writes into the cluster of `member` the services of all the `homes`.
+/// Writes the services of all `homes` into the cluster of `member`.
 async fn services(member: &Member<'_>, homes: &[Member<'_>]) -> Result<Vec<kubernetes::Id>> {
     let mut written = Vec::new();
     for home in homes {
@@ -104,10 +107,10 @@ async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
     kubernetes::wait_for_deployments(&member.target.client, NAMESPACE, BOUND).await
 }
 
-/// Each workload, and the cluster where it runs.
+/// Maps each workload to the cluster where the workload runs.
 ///
 /// # Errors
-/// Where a fixture cannot be read.
+/// Fails if a fixture cannot be read.
 pub(crate) fn places(members: &[Member<'_>]) -> Result<BTreeMap<String, String>> {
     let mut places = BTreeMap::new();
     for member in members {

@@ -1,4 +1,4 @@
-//! The mesh's certificate authorities: one root, an intermediate for each cluster (Istio's plug-in certificates).
+//! The mesh's certificate authorities: one root, and one intermediate per cluster (Istio's plug-in certificates).
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::paths;
 
-/// How long the authorities are valid; a testbed lives for hours.
+/// Validity of the authorities. A testbed lives for hours.
 const VALIDITY: Duration = Duration::days(365);
 
-/// Files of one cluster's authority, named as Istio's `cacerts` secret wants them.
+/// Files of one cluster's authority, with the names that Istio's `cacerts` secret requires.
 pub(crate) const FILES: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"];
 
 /// The authorities on disk: `secrets/root/` and `secrets/<cluster>/`.
@@ -23,7 +23,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Uses the authorities in `directory`; makes those that are missing. Where the root is missing all are made: an
+    /// Uses the authorities in `directory` and makes missing ones. If the root is missing, makes all of them: an
     /// intermediate is valid under its own root only.
     pub(crate) fn ensure(directory: PathBuf, clusters: &[&str]) -> Result<Self> {
         let root_directory = directory.join("root");
@@ -77,13 +77,13 @@ fn parameters(kind: &str, cluster: Option<&str>) -> CertificateParams {
         name.push(DnType::LocalityName, cluster);
     }
     parameters.distinguished_name = name;
-    // An intermediate signs workloads only.
+    // An intermediate signs workload certificates only.
     let constraint = if cluster.is_some() { BasicConstraints::Constrained(0) } else { BasicConstraints::Unconstrained };
     parameters.is_ca = IsCa::Ca(constraint);
     parameters.key_usages =
         vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     parameters.use_authority_key_identifier_extension = cluster.is_some();
-    // Nodes' clocks may be a little behind.
+    // A node's clock may be a little behind.
     parameters.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
     parameters.not_after = OffsetDateTime::now_utc() + VALIDITY;
     parameters

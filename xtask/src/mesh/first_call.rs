@@ -1,4 +1,4 @@
-//! What "up" means: a workload of each cluster has been answered by one of each other, over mutual TLS.
+//! The check that a testbed is up: a workload of each cluster gets an answer from each other cluster over mutual TLS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use futures::future::try_join_all;
 use meshproof::probe::{self, Outcome, Protocol, Vantage};
 use meshproof::{Cluster, Seen, Testbed, eventually};
 
-/// Bound on the first answer once everything is installed: time for endpoints and certificates to reach the proxies.
+/// Time limit for the first answer after the installation: endpoints and certificates must reach the proxies.
 const BOUND: Duration = Duration::from_secs(90);
 
-/// Calls from each cluster to each other one until all have been answered, and returns when the first was.
+/// Calls from each cluster to every other cluster until all calls are answered. Returns the time of the first answer.
 ///
 /// # Errors
-/// Where a cluster does not answer in time, with what its proxy said last.
+/// Fails if a cluster does not answer in time. The error has the proxy's last response.
 pub(crate) async fn each_way(directory: &Path) -> Result<Instant> {
     let testbed = Testbed::connect_in(directory).await?;
     let pairs = testbed
@@ -36,7 +36,7 @@ async fn call(from: &Arc<Cluster>, to: &Cluster) -> Result<Instant> {
             return Ok(Seen::NotYet("no report".into()));
         };
         let who = exchange.report.who.as_ref();
-        // The header is written by the other side's proxy, and only for a peer that it has authenticated.
+        // The other side's proxy writes the header, and only for a peer that the proxy has authenticated.
         let authenticated = who.is_some_and(|who| who.cluster == to.name() && who.forwarded_client_cert.is_some());
         if authenticated && matches!(exchange.outcome(), Outcome::Answered { .. }) {
             return Ok(Seen::Yes(Instant::now()));

@@ -1,4 +1,4 @@
-//! Installing and joining the control planes.
+//! Installs the control planes and joins the clusters.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,24 +29,24 @@ pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
 /// Namespace of the control plane and the gateways.
 pub(crate) const SYSTEM: &str = "istio-system";
 
-/// Namespace of what is timed, where it has proxies.
+/// Namespace of the timed workloads with proxies.
 pub(crate) const PERF: &str = "meshproof-perf";
 
-/// As [`PERF`], for the twin that opts out of the bypass.
+/// As [`PERF`], for the twin workloads that opt out of the bypass.
 pub(crate) const PERF_TWIN: &str = "meshproof-perf-twin";
 
-/// Namespace of what is timed without proxies.
+/// Namespace of the timed workloads without proxies.
 pub(crate) const PERF_NAKED: &str = "meshproof-perf-naked";
 
-/// As [`PERF_NAKED`], for the twin that opts out of the bypass.
+/// As [`PERF_NAKED`], for the twin workloads that opt out of the bypass.
 pub(crate) const PERF_NAKED_TWIN: &str = "meshproof-perf-naked-twin";
 
-/// A namespace with workloads that are timed: values of `fixtures/perf/workloads.yaml`.
+/// A namespace with timed workloads. The fields are values for `fixtures/perf/workloads.yaml`.
 struct Bench {
     namespace: &'static str,
     /// Whether the workloads have proxies: `enabled` or `disabled`.
     injection: &'static str,
-    /// Whether the TCP bypass may serve them: `on` or `off`.
+    /// Whether the TCP bypass may serve the workloads: `on` or `off`.
     bypass: &'static str,
 }
 
@@ -57,7 +57,7 @@ const BENCHES: [Bench; 4] = [
     Bench { namespace: PERF_NAKED_TWIN, injection: "disabled", bypass: "off" },
 ];
 
-/// A deployment that dials and is dialed.
+/// A deployment that both dials and accepts connections.
 struct Probe {
     namespace: &'static str,
     deployment: &'static str,
@@ -69,20 +69,20 @@ const PROBES: [Probe; 3] = [
     Probe { namespace: "meshproof-naked", deployment: "probe" },
 ];
 
-/// Istio's `privateKeyProvider` where Envoy has `cryptomb`: how long a signature waits for others at most, and no
-/// falling back.
+/// Istio's `privateKeyProvider` if Envoy has `cryptomb`. A signature waits for others for at most `pollDelay`. Fallback
+/// is off.
 const CRYPTOMB: &str = "{cryptomb: {pollDelay: 1ms, fallback: false}}";
 
-/// Bound on one deployment becoming available, on a busy two-core machine.
+/// Time limit for one deployment to become available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
 
-/// The mesh's side of one cluster.
+/// The mesh in one cluster.
 pub(crate) struct Member<'a> {
     pub(crate) target: Target,
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
     pub(super) values: Values,
-    /// Fixture of the treated arm at the echo gateway.
+    /// Fixture for the treatment arm at the echo gateway.
     multibuffer_tls: &'static str,
 }
 
@@ -123,13 +123,13 @@ impl<'a> Member<'a> {
     }
 
     pub(super) async fn apply_fixture(&self, relative: &str) -> Result<()> {
-        // Written on every run: that costs milliseconds and undoes changes by hand.
+        // Every run writes the objects: a write costs milliseconds and reverts manual changes.
         let yaml = template::fixture(relative, &self.values)?;
         kubernetes::apply(&self.target.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))?;
         Ok(())
     }
 
-    /// DNS, namespaces and the plug-in certificates: all that the control plane expects to find.
+    /// Writes what the control plane needs: DNS, namespaces and the plug-in certificates.
     pub(crate) async fn prepare(&self, authority: &Authority) -> Result<()> {
         self.step("DNS, namespaces, plug-in certificates", async {
             self.apply_fixture("mesh/namespaces.yaml").await?;
@@ -156,7 +156,7 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// The certificate of the gateway whose TLS is timed: RSA-2048, as in the seed. Made once.
+    /// Writes the certificate of the gateway whose TLS is timed: RSA-2048, as in the seed. Generated once.
     async fn echo_credential(&self) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.target.client.clone(), PERF);
         if secrets.get_opt(GATEWAY_CREDENTIAL).await?.is_some() {
@@ -178,7 +178,7 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// `istioctl install` of one IstioOperator file.
+    /// Runs `istioctl install` with one IstioOperator file.
     async fn install(&self, relative: &str) -> Result<()> {
         let operator = template::fixture(relative, &self.values)?;
         let name = relative.rsplit('/').next().unwrap_or(relative);
@@ -198,7 +198,7 @@ impl<'a> Member<'a> {
         run(&self.istioctl).arg("--kubeconfig").arg(kubeconfig).args(["--context", context]).args(arguments)
     }
 
-    /// istiod.
+    /// Installs istiod.
     pub(crate) async fn control_plane(&self) -> Result<()> {
         self.step("istiod", async {
             self.install("mesh/control-plane.yaml").await?;
@@ -207,8 +207,8 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Reverts what killed tests left. Comes after istiod, which injects the proxies of the pods that come back, and
-    /// before anything waits for deployments.
+    /// Reverts changes that killed tests left. Call this after istiod is up, because istiod injects the proxies of the
+    /// restored pods, and before any wait for deployments.
     pub(crate) async fn sweep(&self) -> Result<()> {
         self.step("leftovers of tests", async {
             let swept = meshproof::scope::sweep(&self.target.client, &self.target.name).await?;
@@ -218,7 +218,7 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Both gateways, with the addresses that a load balancer would give them.
+    /// Installs both gateways, with the addresses that a load balancer would assign.
     pub(crate) async fn gateways(&self) -> Result<()> {
         self.step("ingress and east-west gateway", async {
             let gateways = &self.target.gateways;
@@ -236,7 +236,7 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Gives the service an address, as a cloud's load balancer does. A node of the cluster holds the address.
+    /// Assigns an address to the service, as a cloud's load balancer does. A node of the cluster holds the address.
     async fn assign(&self, service: &str, address: &str) -> Result<()> {
         let services: Api<Service> = Api::namespaced(self.target.client.clone(), SYSTEM);
         let exists = |found: Option<&Service>| match found {
@@ -253,7 +253,7 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// Policies and probes; istiod must be there to inject the proxies.
+    /// Installs policies and probes. istiod must run already, because istiod injects the proxies.
     pub(crate) async fn workloads(&self) -> Result<()> {
         self.step("policies and probes", async {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
@@ -279,12 +279,12 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Lets `peer`'s istiod read this cluster's services: a remote secret of this cluster, written to the other.
+    /// Lets `peer`'s istiod read this cluster's services: writes a remote secret of this cluster into the peer.
     pub(crate) async fn join(&self, peer: &Member<'_>) -> Result<()> {
         peer.step(&format!("remote secret of {}", self.target.name), async {
             let server = &self.target.api_server;
             let name = format!("remote-secret-{}", self.target.name);
-            // A new certificate of the API server needs a new secret.
+            // A new certificate authority of the API server needs a new secret.
             let identity = self.target.identity()?;
             kubernetes::once(&peer.target.client, &name, &format!("{server} {identity}"), async {
                 let secret = self
@@ -298,7 +298,7 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Version that istiod reports of itself.
+    /// The version that istiod reports.
     pub(crate) async fn version(&self) -> Result<String> {
         let text = self.istioctl(&["version", "--short=false", "--output=json"]).stdout().await?;
         let json: serde_json::Value = serde_json::from_str(&text).with_context(|| {

@@ -1,4 +1,4 @@
-//! Istio on the clusters: multi-primary on different networks, one shared root; and the application on it.
+//! Istio on the clusters (multi-primary on different networks, one shared root), and the application on the mesh.
 
 pub(crate) mod application;
 pub(crate) mod authority;

@@ -1,5 +1,5 @@
-//! A cluster that the mesh is installed on. A provider makes it; the mesh knows nothing else of where a cluster came
-//! from.
+//! A cluster that the mesh is installed on. A provider makes the cluster. The mesh knows nothing else about the
+//! provider.
 
 use std::path::PathBuf;
 
@@ -18,38 +18,38 @@ pub(crate) struct Target {
     pub(crate) kubeconfig: PathBuf,
     /// Context in that file.
     pub(crate) context: String,
-    /// Directory for what only this user may read of the cluster.
+    /// Directory for the cluster's secrets, readable by this user only.
     pub(crate) secrets: PathBuf,
-    /// URL at which the other clusters reach the API server.
+    /// URL of the API server for the other clusters.
     pub(crate) api_server: String,
     /// Domain of the cluster's services.
     pub(crate) domain: String,
     /// Address of the cluster's DNS service.
     pub(crate) dns_address: String,
-    /// Where the nodes have their control groups of version 2, below `/sys/fs/cgroup`.
+    /// Where the nodes mount cgroup v2, below `/sys/fs/cgroup`.
     pub(crate) cgroup2: String,
     pub(crate) gateways: Gateways,
 }
 
-/// Where a cluster's gateways are reached.
+/// Addresses and ports of a cluster's gateways.
 pub(crate) struct Gateways {
-    /// Address for the ingress gateway's service, which no load balancer gives one.
+    /// Address for the ingress gateway's service, in place of one from a load balancer.
     pub(crate) ingress: String,
     /// Node port of the ingress gateway for HTTP.
     pub(crate) ingress_http_node_port: u16,
     /// Node port of the ingress gateway for HTTPS.
     pub(crate) ingress_https_node_port: u16,
-    /// Where this machine reaches the HTTP port of the ingress gateway.
+    /// Address of the ingress gateway's HTTP port for this machine.
     pub(crate) ingress_from_here: HostPort,
-    /// Address for the east-west gateway's service, at which the other clusters reach it.
+    /// Address for the east-west gateway's service. The other clusters use this address.
     pub(crate) eastwest: String,
 }
 
 impl Target {
-    /// What tells one incarnation of a cluster from the next: the authority of its API server.
+    /// Identifies one incarnation of the cluster: the certificate authority of its API server.
     ///
     /// # Errors
-    /// Where the kubeconfig is unreadable, or its context has no authority.
+    /// Fails if the kubeconfig is unreadable, or its context has no certificate authority.
     pub(crate) fn identity(&self) -> Result<String> {
         let Self { kubeconfig: path, context, .. } = self;
         let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;

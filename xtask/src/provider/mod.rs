@@ -1,5 +1,4 @@
-//! Providers: what makes the clusters of a testbed. Commands ask [`Provider`], so that none of them depends on a
-//! provider.
+//! Providers make the clusters of a testbed. Commands use [`Provider`] and do not depend on a particular provider.
 
 pub(crate) mod local;
 pub(crate) mod node;
@@ -13,36 +12,36 @@ use crate::bundle::Collector;
 use crate::progress::Progress;
 use node::{Hold, NodeState, Usage};
 
-/// A provider, by its name in the record.
+/// A provider, identified by its name in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     /// Clusters in containers on this machine.
     Local,
 }
 
-/// A cluster of a testbed, which need not be there.
+/// A cluster of a testbed. The cluster may not exist.
 #[derive(Debug)]
 pub(crate) struct KnownCluster {
     /// Name in the mesh.
     pub(crate) name: String,
-    /// Kubeconfig file, which need not exist.
+    /// Kubeconfig file. The file may not exist.
     pub(crate) kubeconfig: PathBuf,
     /// Context in that file.
     pub(crate) context: String,
-    /// Names of the nodes that the provider can reach below Kubernetes; none where it can reach no node in this way.
+    /// Names of the nodes that the provider can reach without Kubernetes. Empty if the provider can reach no node.
     pub(crate) nodes: Vec<String>,
-    /// Where this machine reaches the ingress gateway, where that is recorded.
+    /// Address of the ingress gateway for this machine, if recorded.
     pub(crate) ingress: Option<HostPort>,
 }
 
 impl Provider {
-    /// The provider of a testbed without a usable record: an `up` has not finished.
+    /// The provider of a testbed without a usable record, left by an unfinished `up`.
     pub(crate) const OF_UNFINISHED: Self = Self::Local;
 
     /// The provider that a record names.
     ///
     /// # Errors
-    /// Where the record names another one than those of this version.
+    /// Fails if the record names a provider that this version does not have.
     pub(crate) fn of(record: &Record) -> Result<Self> {
         match record.provider.as_str() {
             local::NAME => Ok(Self::Local),
@@ -53,14 +52,14 @@ impl Provider {
         }
     }
 
-    /// Its name in the record.
+    /// The provider's name in the record.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Local => local::NAME,
         }
     }
 
-    /// What runs the nodes, for messages.
+    /// The name of the system that runs the nodes, for messages.
     pub(crate) fn machines_name(self) -> &'static str {
         match self {
             Self::Local => "the container engine",
@@ -78,11 +77,11 @@ impl Provider {
         }
     }
 
-    /// The clusters that an unfinished testbed in `directory` may have. The kubeconfig of each comes long before the
+    /// The clusters that an unfinished testbed in `directory` may have. `up` writes each kubeconfig long before the
     /// record.
     ///
     /// # Errors
-    /// Where the declaration of the clusters is malformed.
+    /// Fails if the declaration of the clusters is malformed.
     pub(crate) fn unfinished(self, directory: &Path) -> Result<Vec<KnownCluster>> {
         match self {
             Self::Local => {
@@ -105,20 +104,20 @@ impl Provider {
         }
     }
 
-    /// Connects to what runs the nodes.
+    /// Connects to the system that runs the nodes.
     ///
     /// # Errors
-    /// Where it does not answer.
+    /// Fails if the system does not answer.
     pub(crate) async fn connect(self) -> Result<Machines> {
         match self {
             Self::Local => Ok(Machines::Local(local::Engine::connect().await?)),
         }
     }
 
-    /// Removes from this machine the clusters that the provider made.
+    /// Removes the provider's clusters from this machine.
     ///
     /// # Errors
-    /// Where something cannot be removed; naming it.
+    /// Fails if an object cannot be removed. The error names the object.
     pub(crate) async fn remove(self, progress: &Progress) -> Result<()> {
         match self {
             Self::Local => local::remove(progress).await,
@@ -126,73 +125,73 @@ impl Provider {
     }
 }
 
-/// A connection to what runs the nodes of a provider.
+/// A connection to the system that runs a provider's nodes.
 pub(crate) enum Machines {
     /// The container engine.
     Local(local::Engine),
 }
 
 impl Machines {
-    /// What the node does.
+    /// The node's state.
     ///
     /// # Errors
-    /// Where that cannot be learnt.
+    /// Fails if the state cannot be read.
     pub(crate) async fn state(&self, node: &str) -> Result<NodeState> {
         match self {
             Self::Local(engine) => local::state(engine, node).await,
         }
     }
 
-    /// What the node uses. Takes most of a second.
+    /// The node's resource usage. Takes most of a second.
     ///
     /// # Errors
-    /// Where that cannot be learnt.
+    /// Fails if the usage cannot be read.
     pub(crate) async fn usage(&self, node: &str) -> Result<Usage> {
         match self {
             Self::Local(engine) => local::usage(engine, node).await,
         }
     }
 
-    /// Collects what there is to know of the machines as a whole.
+    /// Collects information about the machines as a whole.
     pub(crate) async fn collect(&self, collector: &Collector) {
         match self {
             Self::Local(engine) => local::collect(collector, engine).await,
         }
     }
 
-    /// Collects into `directory` everything about the node, below Kubernetes. Where the API server does not answer, the
-    /// logs of the pods are taken from the node's disk.
+    /// Collects all information about the node that needs no Kubernetes into `directory`. If the API server does not
+    /// answer, copies the pods' logs from the node's disk.
     pub(crate) async fn collect_node(&self, collector: &Collector, node: &str, directory: &str, api_answers: bool) {
         match self {
             Self::Local(engine) => local::collect_node(collector, engine, node, directory, api_answers).await,
         }
     }
 
-    /// Pauses the node with all that runs on it. A node that is paused stays so.
+    /// Pauses the node and all its processes. The node stays paused until it is resumed.
     ///
     /// # Errors
-    /// Where it cannot be paused.
+    /// Fails if the node cannot be paused.
     pub(crate) async fn pause(&self, node: &str) -> Result<()> {
         match self {
             Self::Local(engine) => engine.pause(node).await,
         }
     }
 
-    /// Lets every paused node go on, including those that an ended command left paused.
+    /// Resumes every paused node, including nodes that an earlier command left paused.
     ///
     /// # Errors
-    /// Where one does not go on; naming it.
+    /// Fails if a node cannot be resumed. The error names the node.
     pub(crate) async fn resume_all(&self) -> Result<()> {
         match self {
             Self::Local(engine) => engine.resume_all().await,
         }
     }
 
-    /// Begins to hold still what `hold` says on these nodes of one cluster. All of it goes on when what is returned is
-    /// dropped, or when this process ends in whatever way.
+    /// Freezes the processes that `hold` selects on these nodes of one cluster; for [`Hold::AllBut`], only prepares to.
+    /// All processes resume when the returned value is dropped, or when this process ends for any reason.
     ///
     /// # Errors
-    /// Where a node does not begin.
+    /// Fails if a node cannot begin to freeze processes.
     pub(crate) async fn hold(&self, nodes: &[String], hold: &Hold) -> Result<Held> {
         match self {
             Self::Local(engine) => Ok(Held::Local(local::Held::begin(engine, nodes, hold).await?)),
@@ -200,18 +199,18 @@ impl Machines {
     }
 }
 
-/// Nodes on which something is held still, or can be.
+/// Nodes on which processes are frozen, or can be frozen.
 pub(crate) enum Held {
     /// By a command in each container.
     Local(local::Held),
 }
 
 impl Held {
-    /// For [`Hold::AllBut`]: holds for so many seconds. Calls `held` with the number of processes once all are held,
-    /// and returns when all go on.
+    /// For [`Hold::AllBut`]: freezes the processes for `seconds`. Calls `held` with the number of processes once all
+    /// are frozen, and returns when all run again.
     ///
     /// # Errors
-    /// Where a node does not do as it is told.
+    /// Fails if a node does not follow the instruction.
     pub(crate) async fn hold_for(&mut self, seconds: f64, held: impl FnOnce(u64)) -> Result<()> {
         match self {
             Self::Local(nodes) => nodes.hold_for(seconds, held).await,

@@ -1,8 +1,8 @@
-//! What a provider says of a node: a machine, or what stands for one, that a cluster runs on.
+//! What a provider reports about a node: a machine that a cluster runs on, or a container in its place.
 
 use serde::Serialize;
 
-/// What a node does.
+/// State of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
@@ -10,7 +10,7 @@ pub(crate) enum State {
     Paused,
     Stopped,
     Missing,
-    /// The provider could not tell.
+    /// The provider could not determine the state.
     Unknown,
 }
 
@@ -25,35 +25,35 @@ impl State {
         }
     }
 
-    /// Whether nothing on the node can answer.
+    /// Whether no process on the node can answer.
     pub(crate) fn is_down(self) -> bool {
         matches!(self, Self::Paused | Self::Stopped | Self::Missing)
     }
 }
 
-/// What a node does, and what is wrong with that.
+/// State of a node, and any problem with the state.
 #[derive(Debug)]
 pub(crate) struct NodeState {
     pub(crate) state: State,
-    /// More about a state other than running, for example the exit code.
+    /// Details of a state other than running, for example the exit code.
     pub(crate) detail: Option<String>,
-    /// What is wrong, in one line, with what to do about it.
+    /// The problem, in one line, with a remedy.
     pub(crate) problem: Option<String>,
 }
 
-/// What a node uses.
+/// Resource usage of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// Memory in MiB, less the page cache that can be dropped at once.
+    /// Memory in MiB, without the page cache that can be dropped at once.
     pub(crate) memory_mib: Option<u64>,
-    /// Use of the processors over most of a second; 100 is one of them.
+    /// CPU usage over most of a second. 100 is one processor.
     pub(crate) cpu_percent: Option<f64>,
 }
 
-/// What is held still on the nodes of a cluster that goes on.
+/// The processes to freeze on the nodes of a running cluster.
 pub(crate) enum Hold {
-    /// Scheduler, controller manager and kube-proxy, from the beginning.
+    /// Scheduler, controller manager and kube-proxy, from the start.
     ControlPlane,
-    /// The kubelet and all pods but those with these UIDs, each time when asked for.
+    /// The kubelet and all pods except those with these UIDs, on each request.
     AllBut(Vec<String>),
 }

@@ -1,4 +1,4 @@
-//! `testbed down`: removes what `up` made, and only that.
+//! `testbed down`: removes what `up` made, and nothing else.
 
 use anyhow::Result;
 use clap::Args;
@@ -25,12 +25,12 @@ impl Arguments {
         if self.all || directory.exists() {
             let provider = match Record::read(&directory) {
                 Ok(record) => Provider::of(&record)?,
-                // What an `up` that did not finish left, or a record of an older version.
+                // The testbed is from an unfinished `up`, or its record has an older version.
                 Err(_) => Provider::OF_UNFINISHED,
             };
             provider.remove(&progress).await?;
         }
-        // The whole directory goes: record, ledger, kubeconfig, and the keys of a mesh that no longer exists.
+        // Remove the whole directory: record, ledger, kubeconfig, and the keys of the removed mesh.
         authority::remove(&directory)?;
         progress.say("The testbed is gone; its artifacts stay in the cache.");
         Ok(())

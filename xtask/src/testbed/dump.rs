@@ -1,7 +1,8 @@
-//! `testbed dump`: logs, configuration and state of the testbed, in one archive. Made for broken testbeds: whatever
-//! cannot be collected is listed in the archive's `errors.txt`, and the rest is collected.
+//! `testbed dump`: writes logs, configuration and state of the testbed into one archive. The command works on broken
+//! testbeds: a failed item is listed in the archive's `errors.txt`, and the other items are collected.
 //!
-//! No secret goes in: `Secret` objects and kubeconfigs are never read, and every text is redacted by [`crate::bundle`].
+//! The archive has no secrets: `Secret` objects and kubeconfigs are never read, and [`crate::bundle`] redacts every
+//! text.
 
 mod machine;
 mod mesh;
@@ -25,7 +26,7 @@ use crate::progress::Progress;
 use crate::provider::{KnownCluster, Machines, Provider};
 use crate::{kubernetes, paths};
 
-/// Bound on the first answer of what runs the nodes.
+/// Time limit for the first answer of the system that runs the nodes.
 const MACHINES_BOUND: Duration = Duration::from_secs(4);
 
 #[derive(Args)]
@@ -36,10 +37,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Writes the archive, and its path on standard output.
+    /// Writes the archive, and prints its path on standard output.
     ///
     /// # Errors
-    /// Where there is no testbed, or the archive cannot be written; never because something could not be collected.
+    /// Fails if there is no testbed, or the archive cannot be written. An item that cannot be collected is not an
+    /// error.
     pub(crate) async fn run(self) -> Result<()> {
         let inventory = Inventory::find()?;
         let progress = Progress::new();
@@ -76,7 +78,7 @@ impl Arguments {
     }
 }
 
-/// What runs the nodes, if it answers; else the archive says why not.
+/// Connects to the system that runs the nodes. If the system does not answer, the archive has the reason.
 async fn connect_machines(provider: Provider, collector: &Collector) -> Option<Machines> {
     let connected = tokio::time::timeout(MACHINES_BOUND, provider.connect()).await;
     match connected.context("no answer").and_then(|connected| connected) {
@@ -89,7 +91,7 @@ async fn connect_machines(provider: Provider, collector: &Collector) -> Option<M
     }
 }
 
-/// Collects all of one cluster.
+/// Collects all data of one cluster.
 async fn cluster(
     progress: &Progress,
     collector: &Collector,
@@ -127,7 +129,7 @@ async fn cluster(
     tokio::try_join!(kubernetes, nodes).map(drop)
 }
 
-/// Collects what the API server of a cluster has, and its proxies.
+/// Collects data from a cluster's API server and proxies.
 async fn kubernetes(progress: &Progress, collector: &Collector, client: &Client, known: &KnownCluster) -> Result<()> {
     let name = known.name.as_str();
     let listed = collector.bounded(async {
@@ -155,14 +157,14 @@ async fn kubernetes(progress: &Progress, collector: &Collector, client: &Client,
     .map(drop)
 }
 
-/// A client for a cluster whose API server answers. It need not be ready: it may still list its objects.
+/// A client for a cluster whose API server answers. An API server that is not ready may still list objects.
 async fn connect(known: &KnownCluster) -> Result<Client> {
     let client = kubernetes::client(&known.kubeconfig, &known.context).await?;
     client.apiserver_version().await.map_err(said)?;
     Ok(client)
 }
 
-/// The moment in a form that is fit for a file name, to the second.
+/// Formats the time for a file name, to the second.
 fn stamp(at: OffsetDateTime) -> String {
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();

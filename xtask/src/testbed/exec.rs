@@ -1,17 +1,17 @@
-//! Running a command in a pod's container.
+//! Runs a command in a pod's container.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Most that is read of either stream, in bytes.
+/// Maximum size that is read from either stream, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// Runs `command` in a container and returns its standard output. Unbounded in time: the caller bounds it.
+/// Runs `command` in a container and returns its standard output. There is no time limit. The caller must set one.
 ///
 /// # Errors
-/// Where it cannot be started or fails; the error has what it wrote to standard error.
+/// Fails if the command cannot be started or fails. The error has the command's standard error.
 pub(super) async fn exec(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<String> {
     let line = || format!("`{}` in {pod}/{container}", command.join(" "));
     let parameters = AttachParams::default().container(container).stderr(true);

@@ -1,5 +1,5 @@
-//! The parts of a testbed: all of them, or what an unfinished `up` left. For commands that matter most when the testbed
-//! is broken.
+//! A testbed as it is now, complete or left unfinished by `up`. For commands that matter most when the testbed is
+//! broken.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use meshproof::record::{self, Record};
 use crate::paths;
 use crate::provider::{KnownCluster, Provider};
 
-/// Directory in the testbed's own that `up` makes before anything else.
+/// Directory in the testbed's directory, which `up` makes first.
 const SECRETS: &str = "secrets";
 
-/// A testbed, as far as it goes.
+/// A testbed, complete or unfinished.
 #[derive(Debug)]
 pub(super) struct Inventory {
-    /// Its directory.
+    /// Directory of the testbed.
     pub(super) directory: PathBuf,
-    /// Its record, or why there is none that can be used.
+    /// Record of the testbed, or the reason why there is no usable record.
     pub(super) record: Result<Record, String>,
-    /// Who made its clusters.
+    /// Provider of the clusters.
     pub(super) provider: Provider,
-    /// Its clusters, in the order of the record or, without one, of the provider's declaration.
+    /// Clusters, in the order of the record. Without a record, in the order of the provider's declaration.
     pub(super) clusters: Vec<KnownCluster>,
 }
 
@@ -29,7 +29,8 @@ impl Inventory {
     /// Finds the testbed.
     ///
     /// # Errors
-    /// Where there is none, in one line that names the command that makes one, or where its provider is unknown.
+    /// Fails if there is no testbed or its provider is unknown. If there is no testbed, the error is one line that
+    /// names the command for making one.
     pub(super) fn find() -> Result<Self> {
         Self::find_in(paths::testbed())
     }
@@ -59,7 +60,7 @@ impl Inventory {
     /// The cluster `name`.
     ///
     /// # Errors
-    /// Where there is none of that name; the error names those that there are.
+    /// Fails if there is no cluster `name`. The error lists the existing clusters.
     pub(super) fn cluster(&self, name: &str) -> Result<&KnownCluster> {
         let Some(cluster) = self.clusters.iter().find(|cluster| cluster.name == name) else {
             let known: Vec<&str> = self.clusters.iter().map(|cluster| cluster.name.as_str()).collect();

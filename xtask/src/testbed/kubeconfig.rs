@@ -1,4 +1,4 @@
-//! `testbed kubeconfig`: one file, a context for each cluster.
+//! `testbed kubeconfig`: one file with a context for each cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -34,10 +34,10 @@ impl Arguments {
     }
 }
 
-/// Merges the clusters' kubeconfigs into one, with the first cluster as the current context.
+/// Merges the clusters' kubeconfigs into one file. The first cluster is the current context.
 ///
 /// # Errors
-/// Where one cannot be read, or the merged file cannot be written.
+/// Fails if a kubeconfig cannot be read, or the merged file cannot be written.
 pub(crate) fn write(directory: &Path, members: &[Member<'_>]) -> Result<PathBuf> {
     let mut merged = Kubeconfig::default();
     for member in members {

@@ -1,4 +1,4 @@
-//! What `up` writes into the record about the mesh that it has made.
+//! The part of the record in which `up` describes the mesh.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ use crate::provider::Provider;
 /// Namespace of the naked probes and of the Lease.
 const NAKED: &str = "meshproof-naked";
 
-/// Port on which an ingress gateway's pods take HTTP.
+/// HTTP port of an ingress gateway's pods.
 const INGRESS_PORT: u16 = 8080;
 
-/// Port on which an east-west gateway takes mutual TLS for services.
+/// Port of an east-west gateway for mutual TLS to services.
 const EASTWEST_PORT: u16 = 15443;
 
-/// The record of a mesh that has been installed.
+/// The record of an installed mesh.
 ///
 /// # Errors
-/// Where a certificate cannot be read, or istiod does not tell its version.
+/// Fails if a certificate cannot be read, or istiod does not report its version.
 pub(super) async fn record(
     provider: Provider,
     spread: &Spread,
@@ -97,7 +97,7 @@ fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Res
     })
 }
 
-/// As `fixtures/mesh/control-plane.yaml` installs it.
+/// Istio as `fixtures/mesh/control-plane.yaml` installs it.
 fn istio() -> Istio {
     Istio {
         namespace: SYSTEM.into(),
@@ -113,7 +113,7 @@ fn istio() -> Istio {
     }
 }
 
-/// As `fixtures/mesh/gateways.yaml` installs it.
+/// A gateway as `fixtures/mesh/gateways.yaml` installs it.
 fn gateway(name: &str, port: u16, address: HostPort) -> Gateway {
     Gateway {
         namespace: SYSTEM.into(),
@@ -124,7 +124,7 @@ fn gateway(name: &str, port: u16, address: HostPort) -> Gateway {
     }
 }
 
-/// As `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
+/// Probes as `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
 fn probes(target: &Target) -> Probes {
     let Target { name: cluster, domain, .. } = target;
     let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
@@ -171,7 +171,7 @@ fn capabilities(artifacts: &Artifacts) -> Capabilities {
     }
 }
 
-/// Those that this machine and this Envoy can have: the nodes share the machine's kernel and its processor.
+/// The treatments that this machine and this Envoy support. The nodes share the machine's kernel and processor.
 fn treatments(artifacts: &Artifacts) -> Vec<String> {
     let mut treatments = vec![treatment::TCP_BYPASS.into()];
     if std::arch::is_x86_feature_detected!("avx512ifma") {

@@ -1,5 +1,5 @@
-//! `testbed quiesce`: pauses all clusters, or all but one and part of that one, until standard input ends. That happens
-//! in whatever way the process at its other end stops.
+//! `testbed quiesce`: pauses all clusters, or all clusters but one and part of that one, until standard input ends.
+//! Standard input ends when the process at the other end stops for any reason.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::kubernetes;
 use crate::provider::node::Hold;
 use crate::provider::{Held, KnownCluster, Machines};
 
-/// How long the nodes of a resumed cluster may take to be ready: their leases have expired in the meantime.
+/// Time limit for the nodes of a resumed cluster to become ready: their leases expire during the pause.
 const BACK: Duration = Duration::from_secs(120);
 
 #[derive(Args)]
@@ -35,11 +35,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Pauses, prints that it has, and waits for the end of standard input or for a signal. Then everything goes on. The
-    /// protocol is that of [`meshproof::compare::isolation`].
+    /// Pauses the clusters, prints that they are paused, and waits for the end of standard input or for a signal. Then
+    /// resumes the clusters. [`meshproof::compare::isolation`] defines the protocol.
     ///
     /// # Errors
-    /// Where something cannot be held, or does not go on.
+    /// Fails if a cluster or a process cannot be paused or does not resume.
     pub(crate) async fn run(self) -> Result<()> {
         let inventory = Inventory::find()?;
         let kept = self.keep.as_deref().map(|name| inventory.cluster(name)).transpose()?;
@@ -68,12 +68,12 @@ impl Arguments {
         for cluster in paused {
             ready_again(cluster).await?;
         }
-        // The thread that reads standard input would keep the process alive.
+        // Exit explicitly: the thread that reads standard input would keep the process alive.
         std::process::exit(0)
     }
 }
 
-/// Pauses the clusters `paused`, and begins to hold what `hold` says of the cluster `kept`.
+/// Pauses the clusters `paused`, and begins to freeze the processes that `hold` selects in the cluster `kept`.
 async fn begin(
     machines: &Machines,
     paused: &[&KnownCluster],
@@ -89,10 +89,10 @@ async fn begin(
     }
 }
 
-/// The UIDs of all pods of these namespaces.
+/// The UIDs of all pods in these namespaces.
 ///
 /// # Errors
-/// Where there are no such pods: nothing would be left to measure.
+/// Fails if the namespaces have no pods, because there would be nothing to measure.
 async fn uids(kept: &KnownCluster, namespaces: &[String]) -> Result<Vec<String>> {
     let pods: Api<Pod> = Api::all(kubernetes::client(&kept.kubeconfig, &kept.context).await?);
     let pods = pods.list(&ListParams::default()).await?.items;
@@ -108,7 +108,8 @@ async fn uids(kept: &KnownCluster, namespaces: &[String]) -> Result<Vec<String>>
     Ok(uids)
 }
 
-/// Returns at the end of standard input. Until then each of its lines has `held` hold for so many seconds.
+/// Returns at the end of standard input. Before that, each line of standard input makes `held` freeze its processes for
+/// the line's number of seconds.
 async fn until_told(mut held: Option<&mut Held>) -> Result<()> {
     let (tell, mut told) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -130,7 +131,8 @@ async fn until_told(mut held: Option<&mut Held>) -> Result<()> {
     Ok(())
 }
 
-/// Tells the process that asked. Where that process has ended, standard input ends as well, and that is seen.
+/// Sends an event to the calling process. Ignores errors: if the calling process ends, standard input ends too, and
+/// [`until_told`] returns.
 fn say(event: &Event) {
     let _ = send(event, std::io::stdout().lock());
 }

@@ -1,5 +1,5 @@
-//! `testbed status`: the state of the testbed, as a table or as JSON. Every question is bounded in time, because people
-//! ask when something is down.
+//! `testbed status`: the state of the testbed, as a table or as JSON. Every query has a time limit, because users run
+//! this command when a component is down.
 
 mod health;
 mod observe;
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// The table, for a dump.
+/// The status table, for a dump.
 pub(super) async fn text(inventory: &Inventory) -> String {
     table::render(&observe::testbed(inventory).await)
 }
@@ -28,7 +28,7 @@ impl Arguments {
     /// Prints the status on standard output.
     ///
     /// # Errors
-    /// Where there is no testbed or it is not healthy, so that a script can go by the exit code.
+    /// Fails if there is no testbed or the testbed is not healthy, so a script can use the exit code.
     pub(crate) async fn run(self) -> Result<()> {
         let status = match Inventory::find() {
             Ok(inventory) => observe::testbed(&inventory).await,

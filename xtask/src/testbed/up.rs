@@ -1,4 +1,4 @@
-//! `testbed up`: from whatever is there to a mesh that has answered across clusters.
+//! `testbed up`: brings the testbed from any state to a mesh that answers across clusters.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ impl Arguments {
         Ok(())
     }
 
-    /// The layout that was asked for. A declaration is read and checked before anything is changed.
+    /// The requested layout. A declaration is read and checked before any change.
     fn spread(&self) -> Result<Spread> {
         match (self.layout, &self.declaration) {
             (Layout::Istio, None) => Ok(Spread::Services),
@@ -87,7 +87,7 @@ impl Arguments {
         let provider = Local::connect().await?;
         provider.take_over(&directory).await?;
         let store = Store::open()?;
-        // From here on suites find no testbed, until there is one that has answered.
+        // From here on, suites find no testbed until a new mesh has answered.
         Record::remove(&directory)?;
 
         let authority = Authority::ensure(directory.join("secrets"), &provider.clusters())?;
@@ -104,7 +104,7 @@ impl Arguments {
         let members = members.await?;
         let kubeconfig = kubeconfig::write(&directory, &members)?;
         link_tools(&directory, &[artifacts.kubectl(), artifacts.istioctl()])?;
-        // From here on no cluster waits for another: one needs only the API server of the other.
+        // From here on, no cluster waits for another: a cluster needs only the API server of the other.
         let installing = members.iter().map(|member| async {
             member.control_plane().await?;
             member.sweep().await?;
@@ -118,7 +118,7 @@ impl Arguments {
         record.write(&directory)?;
         let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(&directory)).await;
         if called.is_err() {
-            // A record promises that the mesh answers.
+            // A record promises that the mesh answers, and this mesh does not.
             Record::remove(&directory)?;
         }
         let first = progress.elapsed() - called?.elapsed();
@@ -136,8 +136,8 @@ impl Arguments {
     }
 }
 
-/// Links command-line tools of the clusters' versions into `bin`, for people and for the commands that a failed claim
-/// names.
+/// Links the command-line tools of the clusters' versions into `bin`, for users and for the commands that a failed
+/// claim names.
 fn link_tools(directory: &Path, tools: &[PathBuf]) -> Result<()> {
     let bin = directory.join("bin");
     std::fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;

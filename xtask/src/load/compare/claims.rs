@@ -1,4 +1,4 @@
-//! What the load driver must do as well as the other generators, as claims.
+//! Claims that the load driver is at least as good as the other generators.
 
 use meshproof::report::Claim;
 
@@ -6,10 +6,10 @@ use super::Compare;
 use super::generator::{Generator, STALL_MS, Scenario};
 use super::outcome::{Latencies, Measured, Outcome};
 
-/// Share of a known latency that a reported one may be off by, and milliseconds that it always may.
+/// Tolerance for a reported latency: a share of the known latency, or this number of milliseconds if that is larger.
 const EXACT: (f64, f64) = (0.02, 0.05);
 
-/// A line: what is owed, and the two numbers that decide it, in words too.
+/// One claim: the requirement, and the two numbers that decide the claim, also in words.
 struct Line {
     id: &'static str,
     owed: String,
@@ -18,7 +18,7 @@ struct Line {
     holds: bool,
 }
 
-/// All lines, as claims. What could not be measured does not hold.
+/// All requirements, as claims. A claim without a measurement does not hold.
 pub(super) fn claims(compare: &Compare, measured: &Measured) -> Vec<Claim> {
     let mut lines = exact(measured);
     lines.push(stall(compare, measured));
@@ -39,7 +39,7 @@ fn claim(compare: &Compare, line: Line) -> Claim {
     claim.with_evidence(format!("medians of {} runs of {} s each", compare.rounds, compare.seconds))
 }
 
-/// Quantiles against what the server recorded of itself in the same run.
+/// Compares quantiles with the server's own record of the same run.
 fn exact(measured: &Measured) -> Vec<Line> {
     type Quantile = fn(&Latencies) -> Option<f64>;
     let quantiles: [(&str, &str, Quantile); 3] = [
@@ -64,10 +64,11 @@ fn exact(measured: &Measured) -> Vec<Line> {
     quantiles.into_iter().map(line).collect()
 }
 
-/// Of rate × seconds requests, those of the stall wait for what is left of it: the slowest 1 % are the first of them.
+/// Of rate × seconds requests, those during the stall wait for the rest of the stall. The first of them are the slowest
+/// 1 %.
 fn stall(compare: &Compare, measured: &Measured) -> Line {
     let expected = STALL_MS - 10.0 * f64::from(compare.seconds);
-    // When the stall begins between two requests is not known: one interval.
+    // The start of the stall between two requests is unknown: allow one interval.
     let tolerance = expected * EXACT.0 + 1e3 / f64::from(compare.rate);
     let p99 = |generator| measured.median(Scenario::Stall, generator, |outcome| Some(outcome.reported.p99_ms));
     let own = p99(Generator::Meshproof);
@@ -82,7 +83,7 @@ fn stall(compare: &Compare, measured: &Measured) -> Line {
     }
 }
 
-/// What a core of the generator's is enough for: the server's core is what all of them wait for.
+/// The rate that one core of the generator supports. The measured rates depend on the server's core, the bottleneck.
 fn new_connections(measured: &Measured) -> Vec<Line> {
     [("new-tls/k6", Generator::K6, 2.0), ("new-tls/wrk", Generator::Wrk, 1.0)]
         .into_iter()
@@ -142,7 +143,7 @@ mod tests {
 
     const COMPARE: Compare = Compare { seconds: 3, rounds: 1, connections: 16, rate: 1000 };
 
-    /// Runs in which the driver just does what it owes.
+    /// Runs in which the driver just meets every claim.
     fn measured(change: impl Fn(Scenario, Generator, &mut Outcome)) -> Measured {
         let mut measured = Measured::default();
         for scenario in Scenario::ALL {

@@ -9,18 +9,18 @@ use serde_json::Value;
 use super::outcome::Latencies;
 use super::{Compare, Programs};
 
-/// How long the server stalls, once in a run.
+/// Duration of the server's single stall in a run.
 pub(super) const STALL_MS: f64 = 200.0;
 
-/// What is compared.
+/// A scenario of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scenario {
-    /// As many requests as possible on kept connections of HTTP/1.1.
+    /// As many requests as possible on kept-alive HTTP/1.1 connections.
     Kept,
-    /// As many TLS connections as possible, of one request each.
+    /// As many TLS connections as possible, with one request each.
     NewTls,
-    /// A rate far below what any generator can make, on a server of known latency: each quantile is in a tier of its
-    /// own.
+    /// A rate far below every generator's maximum, on a server of known latency. Each quantile is in a separate latency
+    /// tier.
     Known,
     /// The same rate on a server that answers at once, except during one stall.
     Stall,
@@ -61,13 +61,13 @@ impl Scenario {
         }
     }
 
-    /// Arguments of the server, for a run of so many seconds.
+    /// Arguments of the server for a run of `seconds`.
     pub(super) fn server(self, seconds: u32) -> Vec<String> {
         let words = match self {
             Self::Kept => String::new(),
             Self::NewTls => "--tls".into(),
             Self::Known => "--delay 10ms --slow 50:20ms --slow 200:40ms".into(),
-            // A second stall would come after the end.
+            // A second stall would start after the end of the run.
             Self::Stall => format!("--stall {STALL_MS}ms --stall-every {}ms", seconds * 600),
         };
         words.split_whitespace().map(str::to_owned).collect()
@@ -80,7 +80,7 @@ impl Scenario {
     pub(super) fn generators(self) -> &'static [Generator] {
         match self {
             Self::Kept | Self::NewTls => &[Generator::Meshproof, Generator::Fortio, Generator::Wrk, Generator::K6],
-            // wrk knows no rate.
+            // wrk cannot run at a fixed rate.
             Self::Known | Self::Stall => &[Generator::Meshproof, Generator::Fortio, Generator::K6],
         }
     }
@@ -96,7 +96,7 @@ impl Generator {
         }
     }
 
-    /// The command line for `scenario` on the server at `address`.
+    /// The command line for `scenario` against the server at `address`.
     pub(super) fn command(
         self,
         programs: &Programs,
@@ -115,14 +115,14 @@ impl Generator {
             std::iter::once(program).chain(arguments.split(' ').map(str::to_owned)).collect()
         };
         let mut words = match self {
-            // At full speed the driver reports saturation, which is no failure here.
+            // At full speed the driver reports saturation, which is not a failure here.
             Self::Meshproof => command(
                 path(&programs.load),
                 format!(
                     "run {address} --connections {connections} --duration {seconds}s --warmup 0s --json --report-only"
                 ),
             ),
-            // fortio's "uniform" spreads the requests of the connections, as the other generators do.
+            // fortio's "uniform" spreads the requests of the connections in time, as the other generators do.
             Self::Fortio => command(
                 path(&programs.fortio),
                 format!(
@@ -156,7 +156,7 @@ impl Generator {
         Ok(words)
     }
 
-    /// The latencies from its standard output, or from the file that it left in `scratch`.
+    /// Reads the latencies from the generator's standard output, or from its file in `scratch`.
     pub(super) fn read(self, output: &str, scratch: &Path) -> Result<Latencies> {
         let missing = || format!("the output of {} holds no percentiles: {output}", self.name());
         match self {
@@ -192,7 +192,7 @@ impl Generator {
     }
 }
 
-/// A duration as wrk prints it, such as `1.20ms`.
+/// Parses a duration as wrk prints it, such as `1.20ms`.
 fn wrk_milliseconds(text: &str) -> Option<f64> {
     let units = [("us", 1e-3), ("ms", 1.0), ("s", 1000.0), ("m", 60_000.0)];
     units.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.trim().parse::<f64>().ok()? * factor))

@@ -1,4 +1,4 @@
-//! What the runs of a comparison came to, by scenario and generator.
+//! The results of a comparison's runs, by scenario and generator.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use super::generator::{Generator, Scenario};
 pub(super) struct Latencies {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// wrk has none.
+    /// `None` for wrk, which does not report p99.9.
     pub(super) p99_9_ms: Option<f64>,
 }
 
 impl Latencies {
-    /// The quantiles of `latency`; none where it is empty.
+    /// The quantiles of `latency`. `None` if `latency` is empty.
     pub(super) fn read(latency: &meshproof_load::Latency) -> Option<Self> {
         let milliseconds = |quantile| latency.quantile(quantile).map(|nanos| nanos as f64 / 1e6);
         let p99_9_ms = milliseconds(0.999);
@@ -28,18 +28,18 @@ impl Latencies {
 /// One run of one generator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outcome {
-    /// Requests a second, by the server's count.
+    /// Requests per second, counted by the server.
     pub(super) rate: f64,
-    /// The generator's CPU time for each, in microseconds.
+    /// The generator's CPU time per request, in microseconds.
     pub(super) cpu_us: f64,
-    /// As the generator reports them.
+    /// Latencies that the generator reports.
     pub(super) reported: Latencies,
-    /// The server's own.
+    /// Latencies that the server recorded.
     pub(super) truth: Latencies,
 }
 
 impl Outcome {
-    /// Requests a second for which one core would be enough.
+    /// Requests per second that one core supports.
     pub(super) fn of_a_core(&self) -> f64 {
         1e6 / self.cpu_us
     }
@@ -54,7 +54,7 @@ impl Measured {
         self.0.entry((scenario, generator)).or_default().push(outcome);
     }
 
-    /// The median of `value` over the runs of a generator; none where it has none.
+    /// The median of `value` over the runs of a generator. `None` if there is no value.
     pub(super) fn median(
         &self,
         scenario: Scenario,
@@ -65,7 +65,7 @@ impl Measured {
         median(&sorted(outcomes.iter().map(value).collect::<Option<_>>()?))
     }
 
-    /// Medians, with the smallest and the largest in brackets.
+    /// Medians, with the smallest and the largest value in brackets.
     pub(super) fn table(&self, compare: &Compare, scenario: Scenario) -> Table {
         let title = format!(
             "{}; {} connections, {} × {} s, one core each for server and generator",

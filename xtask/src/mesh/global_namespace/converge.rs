@@ -1,5 +1,5 @@
-//! Brings the clusters to what the declaration says: writes the objects that follow from it, removes those that no
-//! longer do.
+//! Makes the clusters match the declaration: writes the derived objects, and removes derived objects that are no longer
+//! needed.
 
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
@@ -14,7 +14,7 @@ use crate::kubernetes::{self, Kind};
 use crate::mesh::install::{BOUND, Member};
 use crate::progress;
 
-/// Every kind that is ever derived.
+/// All kinds of derived objects.
 const KINDS: [Kind; 5] = [
     Kind { version: "networking.istio.io/v1", name: "ServiceEntry" },
     Kind { version: "networking.istio.io/v1", name: "VirtualService" },
@@ -23,18 +23,18 @@ const KINDS: [Kind; 5] = [
     Kind { version: "security.istio.io/v1", name: "PeerAuthentication" },
 ];
 
-/// Where CoreDNS and its further zones are; see `fixtures/clusters/coredns.yaml`.
+/// Namespace of CoreDNS and its additional zones; see `fixtures/clusters/coredns.yaml`.
 const DNS_NAMESPACE: &str = "kube-system";
 const ZONES: &str = "coredns-custom";
 
-/// Annotation that restarts CoreDNS when its zones change. Without a restart CoreDNS reads them only after the kubelet
-/// has updated the volume, up to a minute later.
+/// Annotation that restarts CoreDNS when its zones change. Without a restart, CoreDNS reads new zones only after the
+/// kubelet has updated the volume, up to a minute later.
 const ZONES_ANNOTATION: &str = "meshproof.dev/dns-zones";
 
-/// Writes into every member cluster what follows from the declaration, and removes from every cluster what does not.
+/// Writes the derived objects into every member cluster, and removes all other derived objects from every cluster.
 ///
 /// # Errors
-/// Before anything is written, where the members' services cannot form one global namespace; then nothing is changed.
+/// Fails before any write if the members' services cannot form one global namespace. Nothing is changed in that case.
 pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) -> Result<()> {
     let found = members.iter().map(async |member| {
         let services: Api<Service> = Api::all(member.target.client.clone());
@@ -65,10 +65,10 @@ pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) 
     try_join_all(writing).await.map(drop)
 }
 
-/// Removes what any declaration ever had derived.
+/// Removes the derived objects of all declarations.
 ///
 /// # Errors
-/// Where something cannot be removed; naming it.
+/// Fails if an object cannot be removed. The error names the object.
 pub(crate) async fn withdraw(members: &[Member<'_>]) -> Result<()> {
     try_join_all(members.iter().map(remove)).await.map(drop)
 }
@@ -77,8 +77,8 @@ async fn remove(member: &Member<'_>) -> Result<()> {
     tokio::try_join!(kubernetes::prune(&member.target.client, &KINDS, LABEL, &[]), set_zone(member, None)).map(drop)
 }
 
-/// Checks that the cluster has the namespaces of the services: a service entry selects workloads of its own namespace
-/// only.
+/// Checks that the cluster has the namespaces of the services: a service entry selects only workloads of its own
+/// namespace.
 async fn has_namespaces(
     declaration: &Declaration,
     services: &[derive::GlobalService],
@@ -105,7 +105,7 @@ async fn has_namespaces(
     Ok(())
 }
 
-/// Makes the cluster's DNS answer for this zone, or for none of ours, and waits until it does.
+/// Configures the cluster's DNS to answer for this zone, or for no global namespace. Waits until the DNS does so.
 async fn set_zone(member: &Member<'_>, zone: Option<(&str, &str)>) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(member.target.client.clone(), DNS_NAMESPACE);
     let there = maps.get_opt(ZONES).await.with_context(|| format!("cannot read ConfigMap {ZONES}"))?;
@@ -130,7 +130,7 @@ async fn set_zone(member: &Member<'_>, zone: Option<(&str, &str)>) -> Result<()>
     let deployment = deployments.get("coredns").await.context("cannot read deployment coredns")?;
     let annotations = deployment.spec.and_then(|spec| spec.template.metadata).and_then(|meta| meta.annotations);
     let started_with = annotations.and_then(|mut annotations| annotations.remove(ZONES_ANNOTATION));
-    // A CoreDNS that never had a zone needs no restart to lose it.
+    // If CoreDNS never had a zone, removing the zone needs no restart.
     if started_with.as_ref().map_or(wanted.is_empty(), |started_with| *started_with == hash) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The declaration: a YAML file in the form of a Kubernetes object, checked before anything is touched.
+//! The declaration: a YAML file in the form of a Kubernetes object, checked before any change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,18 +12,18 @@ use crate::paths;
 const API_VERSION: &str = "meshproof.dev/v1";
 const KIND: &str = "GlobalNamespace";
 
-/// Domains that have a meaning of their own: of the cluster, of the machine, of reverse look-ups.
+/// Reserved domains: those of the cluster, of the machine, and of reverse look-ups.
 const TAKEN: [&str; 5] = ["cluster.local", "local", "localhost", "arpa", "svc"];
 
-/// What a person declares.
+/// The declaration that a user writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Declaration {
-    /// Its name; a DNS label.
+    /// Name of the global namespace: a DNS label.
     pub(crate) name: String,
-    /// Where its services answer: `<service>.<domain>`.
+    /// Domain of the services: `<service>.<domain>`.
     pub(crate) domain: String,
     pub(crate) members: Vec<Member>,
-    /// Labels that a service must have to be part of it.
+    /// Labels that a service must have to be part of the global namespace.
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) public_services: Vec<PublicService>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublicService {
     pub(crate) service: String,
-    /// Host names beside `<service>.<domain>`.
+    /// Host names in addition to `<service>.<domain>`.
     pub(crate) hosts: Vec<String>,
 }
 
@@ -91,10 +91,10 @@ struct PublicEntry {
 }
 
 impl Declaration {
-    /// Reads and checks the declaration at `path` for a testbed of these clusters.
+    /// Reads and checks the declaration at `path` for a testbed with these clusters.
     ///
     /// # Errors
-    /// In one line, with the file and the line in it: what is wrong there, and what would be right.
+    /// Fails if the declaration is invalid. The error is one line with the file, the line, the fault and the remedy.
     pub(crate) fn read(path: &Path, clusters: &[&str]) -> Result<Self> {
         let text = paths::read(path)?;
         Self::parse(&text, clusters).map_err(|Fault { line, reason }| {
@@ -105,7 +105,7 @@ impl Declaration {
     fn parse(text: &str, clusters: &[&str]) -> Result<Self, Fault> {
         let file: File = serde_saphyr::from_str(text).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
-            // What follows the first line is an excerpt of the file.
+            // The lines after the first are an excerpt of the file.
             let reason = error.without_snippet().to_string();
             Fault { line, reason: reason.lines().next().unwrap_or_default().to_owned() }
         })?;
@@ -143,7 +143,7 @@ impl Declaration {
         Ok(Self { name, domain, members, selector: file.spec.selector.match_labels, public_services })
     }
 
-    /// Whether that namespace of that cluster is a member.
+    /// Whether this namespace of this cluster is a member.
     pub(crate) fn has(&self, cluster: &str, namespace: &str) -> bool {
         self.members.iter().any(|member| member.cluster == cluster && member.namespace == namespace)
     }
@@ -154,7 +154,7 @@ impl Declaration {
     }
 }
 
-/// What is wrong, and in which line.
+/// A fault, and its line.
 #[derive(Debug)]
 struct Fault {
     line: u64,
@@ -191,7 +191,7 @@ fn domain(domain: &Spanned<String>) -> Result<String, Fault> {
     if let Some(taken) = TAKEN.iter().find(|taken| name == *taken || name.ends_with(&format!(".{taken}"))) {
         return Err(fault(domain, format!("domain `{name}` collides with `{taken}`, which has a meaning already")));
     }
-    // A service `svc` of `cluster.local`'s parent would answer for the cluster's own names.
+    // A parent of a reserved domain would answer for the cluster's own names.
     if let Some(taken) = TAKEN.iter().find(|taken| taken.ends_with(&format!(".{name}"))) {
         return Err(fault(domain, format!("domain `{name}` collides with `{taken}`, which is below it")));
     }
@@ -202,7 +202,7 @@ fn domain(domain: &Spanned<String>) -> Result<String, Fault> {
     Ok(name.clone())
 }
 
-/// A DNS label as Kubernetes wants its names (RFC 1123).
+/// A DNS label as Kubernetes requires for names (RFC 1123).
 fn label(text: &Spanned<String>, what: &str) -> Result<String, Fault> {
     if !is_label(&text.value) {
         let rule = "at most 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit";
@@ -212,7 +212,7 @@ fn label(text: &Spanned<String>, what: &str) -> Result<String, Fault> {
 }
 
 fn host_name(text: &Spanned<String>, what: &str) -> Result<(), Fault> {
-    // Room for a service's label and its dot in front (RFC 1035: 253 in all).
+    // Leave room for a service's label and a dot in front (RFC 1035: 253 in total).
     if text.value.len() > 189 || !text.value.split('.').all(is_label) {
         return Err(fault(text, format!("{what} is `{}`, which is no DNS name in lower case", text.value)));
     }
@@ -237,7 +237,7 @@ mod tests {
         paths::read(&paths::fixture("boutique/global-namespace.yaml")).unwrap()
     }
 
-    /// The line and the reason that the fixture is refused for when `from` in it is replaced by `to`.
+    /// Replaces `from` by `to` in the fixture. Returns the line and the reason of the refusal.
     fn refused(from: &str, to: &str) -> (String, String) {
         let text = fixture();
         assert!(text.contains(from), "no `{from}` in the fixture");

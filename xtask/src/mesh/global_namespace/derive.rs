@@ -1,5 +1,5 @@
-//! What follows from a declaration and the services of its members: objects for each member cluster, and a DNS zone.
-//! Pure: nothing here asks a cluster.
+//! Derives the objects of each member cluster and a DNS zone, from a declaration and the services of its members.
+//! Pure: no function here queries a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,16 +16,16 @@ use super::{Declaration, LABEL};
 /// Namespace of the gateways.
 const SYSTEM: &str = "istio-system";
 
-/// First two octets of the services' addresses: the range that Istio itself takes automatic addresses from. It is
-/// reserved (class E), so that no workload has one of these; a sidecar takes the connection before it is routed.
+/// First two octets of the services' addresses: the range of Istio's automatic addresses. The range is reserved
+/// (class E), so no workload has such an address. A sidecar intercepts the connection before it is routed.
 const RANGE: [u8; 2] = [240, 240];
 
-/// A service of the global namespace, wherever it runs.
+/// A service of the global namespace, in any cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GlobalService {
     name: String,
     namespace: String,
-    /// Clusters where it has workloads.
+    /// Clusters where the service has workloads.
     homes: BTreeSet<String>,
     selector: BTreeMap<String, String>,
     ports: Vec<Port>,
@@ -39,10 +39,10 @@ struct Port {
     protocol: String,
 }
 
-/// Gathers the services of the members, by cluster, into those of the global namespace.
+/// Merges the members' services, listed by cluster, into the services of the global namespace.
 ///
 /// # Errors
-/// Where two members disagree about a service, or one cannot be had from another cluster; naming it.
+/// Fails if two members disagree about a service, or other clusters cannot call one. The error names the service.
 pub(super) fn services(declaration: &Declaration, found: &[(String, Vec<Service>)]) -> Result<Vec<GlobalService>> {
     let mut services: BTreeMap<String, GlobalService> = BTreeMap::new();
     for (cluster, found) in found {
@@ -77,8 +77,8 @@ pub(super) fn services(declaration: &Declaration, found: &[(String, Vec<Service>
 }
 
 impl Declaration {
-    /// Whether a service of `cluster` is part of it: of a member namespace, with the labels, and with workloads of its
-    /// own.
+    /// Whether a service of `cluster` belongs to the global namespace: it is in a member namespace, has the labels, and
+    /// has its own workloads.
     fn includes(&self, cluster: &str, service: &Service) -> bool {
         let labels = service.labels();
         self.has(cluster, &service.namespace().unwrap_or_default())
@@ -100,7 +100,7 @@ impl GlobalService {
         })
     }
 
-    /// The namespace that its service entry must be in: a service entry selects workloads of its own only.
+    /// The namespace of the service entry: a service entry selects only workloads of its own namespace.
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -117,7 +117,7 @@ impl Port {
                 bail!("port {name} goes to the container port named `{named}`: give its number")
             }
         };
-        // Istio's protocol selection: the port's `appProtocol`, else what its name begins with.
+        // Istio's protocol selection: the port's `appProtocol`, otherwise the prefix of the port's name.
         let says = port.app_protocol.clone().unwrap_or_else(|| name.clone());
         let protocol = match says.split('-').next().unwrap_or_default() {
             known @ ("http" | "http2" | "https" | "grpc" | "tls" | "mongo") => known.to_uppercase(),
@@ -127,13 +127,13 @@ impl Port {
     }
 }
 
-/// The address that each service's name resolves to. The same in every cluster, and hardly changed by services that
-/// come and go: from a hash of the name, the next free one where two meet.
+/// The address of each service: a hash of the service's name, or the next free address after a collision. The same in
+/// every cluster. Adding or removing other services hardly changes an address.
 fn addresses(declaration: &Declaration, services: &[GlobalService]) -> Vec<Ipv4Addr> {
     let mut taken = BTreeSet::new();
     let mut one = |service: &GlobalService| {
         let mut suffix = fnv1a(&format!("{}.{}", service.name, declaration.domain));
-        // Neither the range's own address nor its broadcast address.
+        // Skip the range's network address and broadcast address.
         while matches!(suffix, 0 | u16::MAX) || !taken.insert(suffix) {
             suffix = suffix.wrapping_add(1);
         }
@@ -143,26 +143,26 @@ fn addresses(declaration: &Declaration, services: &[GlobalService]) -> Vec<Ipv4A
     services.iter().map(&mut one).collect()
 }
 
-/// FNV-1a, folded to 16 bits (Fowler, Noll, Vo): a hash that is the same on every machine and in every version.
+/// FNV-1a (Fowler, Noll, Vo), folded to 16 bits. The hash is the same on every machine and in every version.
 fn fnv1a(text: &str) -> u16 {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     ((hash >> 16) ^ (hash & 0xffff)) as u16
 }
 
-/// The server block with which a member's DNS answers for the domain; a name that no service has does not exist.
+/// The CoreDNS server block of a member for the domain. A name without a service does not exist.
 pub(super) fn zone(declaration: &Declaration, services: &[GlobalService]) -> String {
     let mut entries = String::new();
     for (service, address) in services.iter().zip(addresses(declaration, services)) {
         let _ = writeln!(entries, "        {address} {}.{}", service.name, declaration.domain);
     }
-    // No IPv6 addresses: the answer for AAAA is that there are none, and not that the name does not exist.
+    // There are no IPv6 addresses. An AAAA query gets an empty answer, not NXDOMAIN.
     format!("{}:53 {{\n    errors\n    hosts {{\n{entries}        ttl 5\n    }}\n}}\n", declaration.domain)
 }
 
-/// API group of what routes.
+/// API group of Istio's routing objects.
 const NETWORKING: &str = "networking.istio.io/v1";
 
-/// API group of policies.
+/// API group of Istio's security policies.
 const SECURITY: &str = "security.istio.io/v1";
 
 /// The objects of a member cluster.
@@ -177,7 +177,7 @@ pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], clu
     objects
 }
 
-/// Where an object is, and what it is.
+/// Namespace, kind and name of an object.
 struct Place<'a> {
     api_version: &'static str,
     kind: &'static str,
@@ -185,7 +185,7 @@ struct Place<'a> {
     name: &'a str,
 }
 
-/// A derived object, which carries the label of its declaration.
+/// A derived object, with the label of its declaration.
 fn object(declaration: &Declaration, place: Place<'_>, spec: Value) -> Value {
     let Place { api_version, kind, namespace, name } = place;
     json!({
@@ -196,7 +196,7 @@ fn object(declaration: &Declaration, place: Place<'_>, spec: Value) -> Value {
     })
 }
 
-/// An entry for each service, and STRICT mutual TLS for those that have workloads in the cluster.
+/// A service entry for each service, and STRICT mutual TLS for each service with workloads in the cluster.
 fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
     let seen_from: BTreeSet<&str> = declaration.namespaces(cluster).chain([SYSTEM]).collect();
     let mut entries = Vec::new();
@@ -205,8 +205,8 @@ fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str)
         let ports = service.ports.iter().map(|port| {
             json!({"number": port.number, "targetPort": port.target, "name": port.name, "protocol": port.protocol})
         });
-        // Selects the workloads of every cluster whose API server istiod reads; those of another network are reached
-        // through its east-west gateway.
+        // The entry selects workloads in every cluster whose API server istiod reads. Traffic to workloads in
+        // another network goes through that network's east-west gateway.
         let entry = json!({
             "hosts": [host],
             "addresses": [address],
@@ -238,7 +238,7 @@ fn mutual_tls(declaration: &Declaration, namespace: &str) -> Value {
     object(declaration, Place { api_version: NETWORKING, kind: "DestinationRule", namespace, name: &name }, rule)
 }
 
-/// The way in for calls from other networks.
+/// The gateway for calls from other networks.
 fn passthrough(declaration: &Declaration) -> Value {
     let servers = json!({
         "selector": {"istio": "eastwestgateway"},
@@ -252,7 +252,7 @@ fn passthrough(declaration: &Declaration) -> Value {
     object(declaration, Place { api_version: NETWORKING, kind: "Gateway", namespace: SYSTEM, name: &name }, servers)
 }
 
-/// The way in from outside the mesh: a route in `namespace` for each public service, and the gateway for all of them.
+/// Ingress from outside the mesh: a route in `namespace` for each public service, and one gateway for all routes.
 fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str) -> Vec<Value> {
     let gateway = format!("{}-public", declaration.name);
     let (mut objects, mut all_hosts) = (Vec::new(), Vec::new());

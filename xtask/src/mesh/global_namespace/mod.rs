@@ -1,4 +1,4 @@
-//! A global namespace: services of several clusters under one domain, all of it derived from one declaration.
+//! A global namespace: services of several clusters under one domain, derived from one declaration.
 
 mod converge;
 mod declaration;
@@ -7,6 +7,6 @@ mod derive;
 pub(crate) use converge::{converge, withdraw};
 pub(crate) use declaration::Declaration;
 
-/// Label on everything that is derived; its value is the global namespace. What no longer follows from the declaration
-/// is found by it.
+/// Label on every derived object, with the global namespace's name as its value. `converge` finds obsolete objects by
+/// this label.
 pub(crate) const LABEL: &str = "meshproof.dev/global-namespace";

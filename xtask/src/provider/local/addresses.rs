@@ -1,22 +1,22 @@
-//! Addresses on the container network. The engine hands out addresses in the order in which containers start. A
-//! cluster's certificates and remote secrets need addresses that never change, so nodes take their own.
+//! Addresses on the container network. A cluster's certificates and remote secrets need fixed addresses. The engine
+//! assigns addresses in the order in which containers start, so each node sets its own address.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::Ipv4Net;
 
-/// File that lists the candidate subnets.
+/// File with the candidate subnets.
 const DECLARATION: &str = "fixtures/clusters/local.toml";
 
-/// The addresses of one node, as they are written into its container. They are part of the node's specification.
+/// The addresses of one node, as written into its container. The addresses are part of the node's specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeAddresses {
-    /// Of the node itself.
+    /// Address of the node.
     pub(crate) node: String,
-    /// Of the ingress gateway's service.
+    /// Address of the ingress gateway's service.
     pub(crate) ingress: String,
-    /// Of the east-west gateway's service.
+    /// Address of the east-west gateway's service.
     pub(crate) eastwest: String,
     /// Length of the subnet's prefix.
     pub(crate) prefix: u8,
@@ -25,18 +25,18 @@ pub(crate) struct NodeAddresses {
 /// The two halves of the container network's subnet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Halves {
-    /// Nodes take their addresses from this half.
+    /// The nodes' addresses come from this half.
     nodes: Ipv4Net,
-    /// The engine assigns addresses of this half.
+    /// The engine assigns addresses from this half.
     pub(crate) engine: Ipv4Net,
     prefix: u8,
 }
 
 impl Halves {
-    /// Halves the subnet.
+    /// Splits the subnet into two halves.
     ///
     /// # Errors
-    /// Where the subnet holds a single address.
+    /// Fails if the subnet holds a single address.
     pub(crate) fn of(subnet: Ipv4Net) -> Result<Self> {
         let prefix = subnet.prefix_len();
         let mut halves = subnet.subnets(prefix + 1).with_context(|| format!("{subnet} holds a single address"))?;
@@ -47,7 +47,7 @@ impl Halves {
     /// Addresses of the node with this number, counted from 0.
     ///
     /// # Errors
-    /// Where the subnet is too small for so many nodes.
+    /// Fails if the subnet is too small for so many nodes.
     pub(crate) fn node(self, number: usize) -> Result<NodeAddresses> {
         let base = number.checked_add(1).and_then(|count| count.checked_mul(10));
         let host = |offset: usize| {
@@ -63,10 +63,10 @@ impl Halves {
     }
 }
 
-/// Reads a subnet.
+/// Parses a subnet.
 ///
 /// # Errors
-/// Where the text is no subnet such as `10.0.0.0/24`.
+/// Fails if the text is not a subnet such as `10.0.0.0/24`.
 pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
     let subnet: Ipv4Net = text.parse().with_context(|| format!("`{text}` is not a subnet such as 10.0.0.0/24"))?;
     ensure!(subnet == subnet.trunc(), "`{text}` is not a subnet: the subnet of that address is {}", subnet.trunc());
@@ -76,7 +76,7 @@ pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
 /// The first of `candidates` that overlaps none of this machine's routes.
 ///
 /// # Errors
-/// Where all of them are in use, with the routes at fault.
+/// Fails if all candidates are in use. The error lists the conflicting routes.
 pub(crate) fn free(candidates: &[String]) -> Result<Ipv4Net> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     pick(candidates, &routes)
@@ -98,7 +98,7 @@ fn pick(candidates: &[String], routes: &str) -> Result<Ipv4Net> {
     )
 }
 
-/// Of two subnets, either one contains the other or they share no address.
+/// Whether two subnets share an address. If so, one subnet contains the other.
 fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
@@ -109,7 +109,7 @@ struct Route {
     interface: String,
 }
 
-/// The routes in the format of `/proc/net/route`, without the default one.
+/// Parses the format of `/proc/net/route`. Leaves out the default route.
 fn routes_of(text: &str) -> Vec<Route> {
     let little_endian = |hex: &str| u32::from_str_radix(hex, 16).ok().map(u32::swap_bytes);
     let lines = text.lines().skip(1).filter_map(|line| {

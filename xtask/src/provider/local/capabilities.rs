@@ -1,13 +1,13 @@
-//! Which Linux capabilities a node can be given. A node needs all that there are. But an engine that itself lacks one
-//! (as in a virtual machine or container with a reduced set) fails `--privileged` as a whole, and an old engine does
-//! not know the newest names. So a node gets those that the engine has, without those that the engine does not know.
+//! The Linux capabilities of a node. A node needs all capabilities. But `--privileged` fails if the engine itself lacks
+//! a capability (for example, in a virtual machine or container with a reduced set), and an old engine does not know
+//! the newest names. So a node gets every capability that the engine both has and knows.
 
 use std::path::Path;
 
 use caps::Capability;
 
-/// The capabilities of the engine's own process; `None` where it cannot be seen from here (an engine in a virtual
-/// machine of its own), in which case it can be trusted to have them all.
+/// The capabilities of the engine's own process. `None` if this machine cannot see the process because the engine runs
+/// in a virtual machine of its own. Such an engine is assumed to have all capabilities.
 pub(crate) fn of_engine() -> Option<Vec<String>> {
     let status = std::fs::read_dir("/proc").ok()?.filter_map(|entry| {
         let path = entry.ok()?.path();
@@ -17,7 +17,7 @@ pub(crate) fn of_engine() -> Option<Vec<String>> {
     status.filter_map(|text| bounding_set(&text)).next().map(names)
 }
 
-/// Whether the engine runs on this machine at all, seen by its socket.
+/// Whether the engine's socket exists on this machine.
 pub(crate) fn socket_exists() -> bool {
     Path::new("/var/run/docker.sock").exists()
 }
@@ -33,7 +33,7 @@ fn names(set: u64) -> Vec<String> {
     known.iter().map(Capability::to_string).collect()
 }
 
-/// The capability that an engine says it does not know, if that is what `message` says.
+/// The unknown capability that the engine's `message` names, if any.
 pub(crate) fn unknown(message: &str) -> Option<&str> {
     let rest = &message[message.find("unknown capability: ")?..];
     let start = rest.find("CAP_")?;

@@ -29,7 +29,7 @@ impl Definition {
     /// Reads the declaration.
     ///
     /// # Errors
-    /// Where it is missing or malformed, with the line at fault.
+    /// Fails if the file is missing or malformed. The error has the line at fault.
     pub(crate) fn read() -> Result<Self> {
         let path = paths::fixture("clusters/local.toml");
         toml::from_str(&paths::read(&path)?).with_context(|| format!("{} is malformed", path.display()))

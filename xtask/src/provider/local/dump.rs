@@ -1,5 +1,5 @@
-//! For a dump: the engine, a node's container, and what goes on in it below Kubernetes. Works without an API server; of
-//! a container that has stopped, there are still the logs.
+//! Collects, for a dump, data about the engine, a node's container and the processes in it. No API server is needed.
+//! For a stopped container, only the logs are available.
 
 use std::io::Read;
 
@@ -13,13 +13,13 @@ use testcontainers::bollard::query_parameters::{
 use super::engine::Engine;
 use crate::bundle::Collector;
 
-/// What to ask in a running node.
+/// A command to run in a running node.
 struct Question {
-    /// Name of the answer's file in the archive.
+    /// File name of the output in the archive.
     file: &'static str,
-    /// A line for the shell.
+    /// A shell command line.
     command: &'static str,
-    /// What the answer says.
+    /// Description of the output.
     what: &'static str,
 }
 
@@ -63,23 +63,23 @@ const QUESTIONS: [Question; 13] = [
     },
 ];
 
-/// The pods' logs as files, for when no API server hands them out.
+/// The pods' logs as files, for use when the API server does not answer.
 const POD_LOGS: Question = Question {
     file: "pods.log",
     command: "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done",
     what: "logs of all pods, from the node's disk",
 };
 
-/// Last lines of the container's own log that are collected.
+/// Number of last lines to collect from the container's own log.
 const LOG_LINES: &str = "5000";
 
-/// Most of a stopped container's `/var/log` that is looked at, in bytes.
+/// Maximum size that is read of a stopped container's `/var/log`, in bytes.
 const LOGS_LIMIT: usize = 128 << 20;
 
-/// Last lines of each file of it that are collected.
+/// Number of last lines to collect from each file in `/var/log`.
 const FILE_LINES: usize = 5000;
 
-/// Collects what the engine says of itself.
+/// Collects the engine's description of itself.
 pub(crate) async fn collect(collector: &Collector, engine: &Engine) {
     let docker = engine.docker();
     let version = async { json(&docker.version().await.context("version")?) };
@@ -99,7 +99,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
 }
 
-/// Collects everything about the container `name` into `directory`.
+/// Collects all data about the container `name` into `directory`.
 pub(crate) async fn collect_node(
     collector: &Collector,
     engine: &Engine,
@@ -152,7 +152,7 @@ async fn container_log(engine: &Engine, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Copies the logs out of a container in which nothing can be run.
+/// Copies the logs from a container in which no command can run.
 async fn logs_of_stopped(collector: &Collector, engine: &Engine, name: &str, directory: &str) {
     let copied = async {
         let options = DownloadFromContainerOptionsBuilder::default().path("/var/log").build();
@@ -184,7 +184,7 @@ fn too_long() -> Result<String> {
     bail!("/var/log is longer than {} MiB; files after that are left out", LOGS_LIMIT >> 20)
 }
 
-/// The ends of the regular files in a tar archive, which may be cut short.
+/// The last lines of the regular files in a tar archive. The archive may be truncated.
 fn files(archive: &[u8]) -> Vec<(String, String)> {
     let mut archive = tar::Archive::new(archive);
     let Ok(entries) = archive.entries() else { return Vec::new() };

@@ -1,26 +1,26 @@
-//! Holding still parts of what runs in nodes, for as long as something is timed.
+//! Freezes selected processes in nodes during a measurement.
 
 use anyhow::{Context, Result, ensure};
 
 use super::engine::{Attached, Engine};
 use crate::provider::node::Hold;
 
-/// Holds parts of a control plane, in a node.
+/// Script that freezes parts of the control plane in a node.
 const CONTROL_PLANE: &str = include_str!("hold-control-plane.sh");
 
-/// Holds all but a few pods when it is told to, in a node.
+/// Script that freezes all but a few pods in a node, on request.
 const OTHERS: &str = include_str!("hold-others.sh");
 
-/// The commands that hold, one in each node. What they hold goes on when their input ends.
+/// The freezing commands, one per node. The frozen processes resume when the input of the command ends.
 pub(crate) struct Held {
     nodes: Vec<Attached>,
 }
 
 impl Held {
-    /// Starts the commands; those of [`Hold::ControlPlane`] hold when this returns.
+    /// Starts the commands. For [`Hold::ControlPlane`], the processes are frozen when this returns.
     ///
     /// # Errors
-    /// Where a node has nothing to hold, or a command cannot be started.
+    /// Fails if a node has no process to freeze, or a command cannot be started.
     pub(crate) async fn begin(engine: &Engine, nodes: &[String], hold: &Hold) -> Result<Self> {
         let command = command(hold);
         let mut held = Self { nodes: Vec::new() };
@@ -35,10 +35,11 @@ impl Held {
         Ok(held)
     }
 
-    /// Has every node hold for so many seconds. Calls `held` with the number of processes, and returns when all go on.
+    /// Freezes the processes on every node for `seconds`. Calls `held` with the number of processes, and returns when
+    /// all run again.
     ///
     /// # Errors
-    /// Where a command has ended or says something else.
+    /// Fails if a command has ended or prints an unexpected line.
     pub(crate) async fn hold_for(&mut self, seconds: f64, held: impl FnOnce(u64)) -> Result<()> {
         for node in &mut self.nodes {
             node.send(&seconds.to_string()).await?;
@@ -64,7 +65,7 @@ fn command(hold: &Hold) -> Vec<String> {
     }
 }
 
-/// The number of processes that a node says it holds.
+/// Parses the number of frozen processes from a node's output line.
 fn count(said: &str) -> Result<u64> {
     let number = said.strip_prefix("held ").and_then(|number| number.parse().ok());
     number.with_context(|| format!("what holds the other processes said `{said}` in place of `held` and their number"))

@@ -1,5 +1,5 @@
-//! The node image: a Debian root file system, Kubernetes' binaries, and a containerd store in which every image that
-//! the clusters run is already unpacked, so that nothing is imported when a node starts.
+//! The node image: a Debian root file system, Kubernetes' binaries, and a containerd store. The store has every image
+//! of the clusters unpacked, so a starting node imports no image.
 
 use std::path::{Path, PathBuf};
 
@@ -16,26 +16,26 @@ use crate::versions::Versions;
 /// Repository of the node image in the engine.
 pub(crate) const REPOSITORY: &str = "meshproof-node";
 
-/// A node image: the artifact that holds its newest layers, and what is below them.
+/// A node image: its layers, and the images below it.
 pub(crate) struct NodeImage {
     /// Reference in the engine.
     pub(crate) reference: String,
-    /// References of the images below it, from which the next one is made when only the workloads change.
+    /// References of the images below. If only the workloads change, `up` makes the next image from one of them.
     pub(crate) below: Vec<String>,
     layers: Vec<Layer>,
 }
 
-/// What the image below all others is made of.
+/// The parts of the lowest image.
 struct Base<'a> {
     rootfs: &'a Path,
     kubernetes: &'a Path,
 }
 
 impl NodeImage {
-    /// The image of a node with everything in it, loaded into the engine.
+    /// The complete image of a node, loaded into the engine.
     ///
     /// # Errors
-    /// Where a part of it is missing, or the engine refuses it.
+    /// Fails if a part of the image is missing, or the engine refuses the image.
     pub(crate) async fn ensure(
         progress: &Progress,
         engine: &Engine,
@@ -62,7 +62,7 @@ impl NodeImage {
         Ok(workloads)
     }
 
-    /// Root file system, Kubernetes' binaries and our scripts; no images yet.
+    /// The root file system, Kubernetes' binaries and the project's scripts, without container images.
     async fn base(store: &Store, engine: &Engine, base: Base<'_>) -> Result<Self> {
         let files = paths::fixture("clusters/node");
         let key = Key::new("node base 1")
@@ -95,8 +95,8 @@ impl NodeImage {
         Ok(node)
     }
 
-    /// This image with more images in its containerd store. `images` writes their layers into the directory it is
-    /// given.
+    /// Extends this image with more images in its containerd store. `images` writes their layers into the directory of
+    /// its argument.
     async fn with_images(
         &self,
         store: &Store,
@@ -157,10 +157,10 @@ impl NodeImage {
         Ok(())
     }
 
-    /// Makes sure that the engine has this image.
+    /// Loads this image into the engine if necessary.
     ///
     /// # Errors
-    /// Where a layer is gone from the cache or the engine refuses the archive.
+    /// Fails if a layer is missing from the cache or the engine refuses the archive.
     async fn load(&self, engine: &Engine, store: &Store) -> Result<()> {
         if engine.has_image(&self.reference).await? {
             return Ok(());

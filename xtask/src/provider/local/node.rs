@@ -1,4 +1,4 @@
-//! One cluster: a container, and kubeadm in it.
+//! One cluster: a container that runs kubeadm.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::template::{self, Values};
 use crate::versions::Versions;
 use crate::{kubernetes, paths};
 
-/// Label with the hash of all that a node is made from. Where it differs, the node is made anew.
+/// Label with the hash of all inputs of a node. If the hash differs, `up` makes the node anew.
 const SPECIFICATION: &str = "meshproof.dev/specification";
 
-/// Exists in a node once kubeadm has finished.
+/// Marker file in a node, which exists once kubeadm has finished.
 const INITIALISED: &str = "/var/lib/meshproof-initialised";
 
 /// Port of the API server.
@@ -34,16 +34,16 @@ const INGRESS_HTTP_PORT: u16 = 30080;
 /// As [`INGRESS_HTTP_PORT`], for TLS.
 const INGRESS_HTTPS_PORT: u16 = 30443;
 
-/// Domain of the services, as `fixtures/clusters/kubeadm.yaml` gives it to the kubelet.
+/// Domain of the services, the same as in the kubelet's configuration in `fixtures/clusters/kubeadm.yaml`.
 const DOMAIN: &str = "cluster.local";
 
-/// Where a node has its control groups of version 2, below `/sys/fs/cgroup`.
+/// Where a node mounts cgroup v2, below `/sys/fs/cgroup`.
 const CGROUP2: &str = "/unified";
 
-/// How long an API server that has been there before may take to come back.
+/// Time limit for the API server of an existing node to become ready again.
 const RECOVERY_BOUND: Duration = Duration::from_secs(90);
 
-/// How long the engine may take to finish what a killed `up` asked for.
+/// Time limit for the engine to finish requests of a killed `up`.
 const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 
 /// A cluster of the local provider.
@@ -84,7 +84,7 @@ impl Node {
         &self.definition.name
     }
 
-    /// Name of the container, and of its volume.
+    /// Name of the container and of its volume.
     fn container(&self) -> String {
         container_of(self.name())
     }
@@ -94,11 +94,11 @@ impl Node {
         kubeconfig_of(&paths::testbed(), self.name())
     }
 
-    /// Brings the cluster to where its API server is ready, from wherever it is: not there, half made, stopped, or of
+    /// Brings the cluster up until its API server is ready. The cluster may be missing, half made, stopped, or of
     /// another specification.
     ///
     /// # Errors
-    /// Where a step fails; the error names the step and the cluster.
+    /// Fails if a step fails. The error names the step and the cluster.
     pub(crate) async fn up(&self, progress: &Progress) -> Result<Target> {
         let client = self.client(progress).await?;
         let ingress = self.engine.published(&self.container(), INGRESS_HTTP_PORT).await?;
@@ -184,7 +184,7 @@ impl Node {
         Ok(State::Fresh)
     }
 
-    /// As [`Self::connect`], and waits until every pod has been started since the container was.
+    /// As [`Self::connect`]. Also waits until every pod has been started after the container.
     async fn recover(&self) -> Result<kube::Client> {
         let client = self.connect(RECOVERY_BOUND).await?;
         let started = self.engine.started_at(&self.container()).await?;
@@ -200,16 +200,16 @@ impl Node {
             "kubeadm",
             "init",
             "--config=/etc/meshproof/kubeadm.yaml",
-            // Ours has one replica and forwards nothing: `fixtures/clusters/coredns.yaml`.
+            // The testbed's CoreDNS has one replica and forwards no queries: `fixtures/clusters/coredns.yaml`.
             "--skip-phases=addon/coredns",
-            // The checks look for systemd, swap and the kernel's configuration, which a container does not have.
+            // The checks look for systemd, swap and the kernel's configuration, none of which a container has.
             "--ignore-preflight-errors=all",
         ];
         self.engine.exec(&name, &kubeadm).await?;
         self.engine.exec(&name, &["touch", INITIALISED]).await.map(drop)
     }
 
-    /// Writes the cluster's kubeconfig, as the host reaches it, and waits for the API server.
+    /// Writes the cluster's kubeconfig for use on the host, and waits for the API server.
     async fn connect(&self, bound: Duration) -> Result<kube::Client> {
         let name = self.container();
         let port = self.engine.published(&name, API_PORT).await?;
@@ -222,8 +222,8 @@ impl Node {
     }
 
     async fn remove(&self) -> Result<()> {
-        // An `up` that was killed may have asked for a container that the engine is still making: its name is not known
-        // yet, and its volume is in use already.
+        // A killed `up` may have requested a container that the engine is still making. The container's name is not
+        // known yet, but its volume is already in use.
         let gone = eventually("the old node to be gone", REMOVAL_BOUND, async || -> Result<Seen<()>> {
             self.engine.remove(&self.container()).await?;
             self.engine.remove_volume(&self.container()).await?;
@@ -237,7 +237,7 @@ impl Node {
     }
 }
 
-/// Hash of all that a node is made from. The debug texts are part of it: a renamed field makes every node anew.
+/// Hash of all inputs of a node. The `Debug` texts are part of the hash: a renamed field makes every node anew.
 fn specification(image: &str, kubeadm: &str, definition: &ClusterDefinition, addresses: &NodeAddresses) -> String {
     Key::new("node 1").text(image).text(kubeadm).text(&format!("{definition:?} {addresses:?}")).finish()
 }
@@ -247,12 +247,12 @@ pub(crate) fn container_of(name: &str) -> String {
     format!("meshproof-{name}")
 }
 
-/// Directory of the secrets of the cluster `name` of the testbed in `directory`.
+/// Directory of the secrets of the cluster `name`, in the testbed `directory`.
 fn secrets_of(directory: &Path, name: &str) -> PathBuf {
     directory.join("secrets").join(name)
 }
 
-/// Kubeconfig of the cluster `name` alone, of the testbed in `directory`.
+/// Path of the kubeconfig of the cluster `name` alone, in the testbed `directory`.
 pub(crate) fn kubeconfig_of(directory: &Path, name: &str) -> PathBuf {
     secrets_of(directory, name).join("kubeconfig")
 }
@@ -263,7 +263,7 @@ enum State {
     Kept,
 }
 
-/// kubeadm's admin kubeconfig with everything in it called `name`, and the API server at `server`.
+/// kubeadm's admin kubeconfig, with every entry renamed to `name` and the API server at `server`.
 fn rename(admin: &str, name: &str, server: &str) -> Result<Kubeconfig> {
     let mut kubeconfig = Kubeconfig::from_yaml(admin).context("kubeadm left an unreadable admin.conf")?;
     for cluster in &mut kubeconfig.clusters {
@@ -296,7 +296,7 @@ mod tests {
     fn the_specification_of_a_node_does_not_change_by_itself() {
         let definition = Definition::read().unwrap().cluster.remove(0);
         let addresses = Halves::of(addresses::parse("10.231.0.0/24").unwrap()).unwrap().node(0).unwrap();
-        // Where this differs, the next `up` makes every node of every testbed anew.
+        // If this hash changes, the next `up` makes every node of every testbed anew.
         assert_eq!(specification("image:1", "kubeadm", &definition, &addresses), "8caecea3da731fd2");
     }
 

@@ -1,4 +1,4 @@
-//! What the engine says of a node's container.
+//! Reads the state and usage of a node's container from the engine.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use testcontainers::bollard::query_parameters::StatsOptionsBuilder;
 use super::engine::Engine;
 use crate::provider::node::{NodeState, State, Usage};
 
-/// Time over which the use of the processors is measured.
+/// Duration of the CPU usage measurement.
 const WINDOW: Duration = Duration::from_millis(800);
 
-/// What the container `name` does, and what is wrong with that.
+/// State of the container `name`, and any problem with the state.
 ///
 /// # Errors
-/// Where the engine does not say.
+/// Fails if the engine does not report the state.
 pub(crate) async fn state(engine: &Engine, name: &str) -> Result<NodeState> {
     let Some(details) = engine.inspect(name).await? else {
         let problem = Some(format!("container {name} does not exist"));
@@ -44,10 +44,10 @@ fn told(name: &str, state: ContainerState) -> NodeState {
     }
 }
 
-/// What the container `name` uses.
+/// Resource usage of the container `name`.
 ///
 /// # Errors
-/// Where the engine does not say.
+/// Fails if the engine does not report the usage.
 #[expect(clippy::disallowed_methods, reason = "the time that passes is what a rate is measured over")]
 pub(crate) async fn usage(engine: &Engine, name: &str) -> Result<Usage> {
     let before = statistics(engine, name).await?;
@@ -62,11 +62,11 @@ async fn statistics(engine: &Engine, name: &str) -> Result<ContainerStatsRespons
     Ok(answers.next().await.context("no answer")??)
 }
 
-/// As `docker stats` counts it: without file pages that can be dropped at once.
+/// Memory as `docker stats` counts it: without file pages that can be dropped at once.
 fn memory_mib(stats: &ContainerStatsResponse) -> Option<u64> {
     let memory = stats.memory_stats.as_ref()?;
     let details = memory.stats.as_ref();
-    // The first name is that of cgroups v1.
+    // The first name is for cgroup v1.
     let file = details.and_then(|stats| stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")));
     Some(memory.usage?.saturating_sub(file.copied().unwrap_or(0)) >> 20)
 }

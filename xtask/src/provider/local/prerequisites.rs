@@ -1,5 +1,5 @@
-//! What `up` needs on this machine: programs, a container engine, room. For root on Debian or Ubuntu it installs what
-//! is missing. Elsewhere it lists what is missing, with the command that installs each, and changes nothing.
+//! Checks the needs of `up` on this machine: programs, a container engine, disk space and memory. For root on Debian or
+//! Ubuntu, installs missing programs. Otherwise, lists them with their installation commands and changes nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,36 +14,36 @@ use crate::command::{on_path, run};
 use crate::paths;
 use crate::progress::Progress;
 
-/// Oldest engine: the first that gives a container control groups of its own.
+/// Oldest supported engine version: the first one that gives a container its own control groups.
 const OLDEST_ENGINE: (u32, u32) = (20, 10);
 
-/// Free space that sources, builds, images and two nodes take, in bytes: 19 GB measured, with every cache empty.
+/// Free space for sources, builds, images and two nodes, in bytes: 19 GB measured, with every cache empty.
 const DISK_NEEDED_COLD: u64 = 20 << 30;
 
-/// As [`DISK_NEEDED_COLD`], once there are artifacts: images and two nodes, 5.6 GB measured.
+/// As [`DISK_NEEDED_COLD`], if artifacts exist: space for images and two nodes, 5.6 GB measured.
 const DISK_NEEDED_WARM: u64 = 8 << 30;
 
-/// Memory that two clusters with the mesh and the suites' pods take, in bytes: 2.5 GiB measured, idle.
+/// Memory for two clusters with the mesh and the suites' pods, in bytes: 2.5 GiB measured, idle.
 const MEMORY_NEEDED: u64 = 4 << 30;
 
-/// How long an engine that was just started may take to answer.
+/// Time limit for a newly started engine to answer.
 const ENGINE_BOUND: Duration = Duration::from_secs(60);
 
-/// Something that is not on this machine.
+/// A missing program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Missing {
     what: &'static str,
-    /// Debian's and Ubuntu's package of it.
+    /// Package in Debian and Ubuntu.
     package: &'static str,
 }
 
 /// A program that must be on this machine.
 struct Program {
     name: &'static str,
-    /// The arguments with which it must succeed.
+    /// Arguments for a check that must succeed.
     arguments: &'static [&'static str],
     what: &'static str,
-    /// Debian's and Ubuntu's package of it.
+    /// Package in Debian and Ubuntu.
     package: &'static str,
 }
 
@@ -79,7 +79,7 @@ const PROGRAMS: [Program; 7] = [
         what: "a C++ compiler (builds the multi-buffer module's BoringSSL)",
         package: "g++",
     },
-    // The container engine cannot make a network without it.
+    // The container engine needs iptables to make a network.
     Program {
         name: "iptables",
         arguments: &["--version"],
@@ -89,11 +89,11 @@ const PROGRAMS: [Program; 7] = [
     Program { name: "git", arguments: &["--version"], what: "git (the revision in reports)", package: "git" },
 ];
 
-/// Makes sure that everything is there; `install` allows installing it.
+/// Checks that everything is present. `install` allows the installation of missing programs.
 ///
 /// # Errors
-/// One line for each thing that is missing or unfit, with what to do. Where something is missing and may not be
-/// installed, nothing is.
+/// Fails if something is missing or unfit. The error has one line with a remedy for each problem. If a program is
+/// missing and installation is not allowed, installs nothing.
 pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
         bail!(
@@ -116,13 +116,13 @@ pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
     room(&engine).await
 }
 
-/// The browser that the boutique suite drives. The testbed does not need it: where it cannot be installed, `up`
-/// prints advice and goes on, and the test fails with the same advice.
+/// Checks for the browser that the boutique suite drives. The testbed does not need the browser: if the installation
+/// fails, `up` prints advice and continues, and the test fails with the same advice.
 async fn browser(progress: &Progress, install: bool) -> Result<()> {
     if chromium().is_some() {
         return Ok(());
     }
-    // Ubuntu's package of that name is an empty one that asks for snap.
+    // Ubuntu's package of that name is empty and requires snap.
     let debian =
         std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"));
     if !(install && nix_is_root() && debian) {
@@ -139,10 +139,10 @@ async fn browser(progress: &Progress, install: bool) -> Result<()> {
     progress.step(None, "installing chromium", apt(&packages)).await
 }
 
-/// The engine; where it is installed and does not run, `start` allows starting it.
+/// Connects to the engine. `start` allows starting an installed engine that does not run.
 ///
 /// # Errors
-/// Where it does not answer and cannot be started.
+/// Fails if the engine does not answer and cannot be started.
 pub(crate) async fn engine(progress: &Progress, start: bool) -> Result<Engine> {
     match Engine::connect().await {
         Ok(engine) => Ok(engine),
@@ -150,7 +150,7 @@ pub(crate) async fn engine(progress: &Progress, start: bool) -> Result<Engine> {
     }
 }
 
-/// Whether there is an engine on this machine, running or not.
+/// Whether an engine is installed on this machine, running or stopped.
 pub(crate) fn has_engine() -> bool {
     capabilities::socket_exists() || std::env::var_os("DOCKER_HOST").is_some() || on_path("dockerd")
 }
@@ -174,7 +174,7 @@ async fn missing() -> Vec<Missing> {
     missing
 }
 
-/// Whether this process is root's.
+/// Whether this process runs as root.
 fn nix_is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
@@ -203,7 +203,7 @@ async fn apt(missing: &[Missing]) -> Result<()> {
     install.ok().await.context("the packages cannot be installed")
 }
 
-/// Starts the engine that is installed and does not run.
+/// Starts an installed engine that does not run.
 async fn start_engine(progress: &Progress, install: bool, error: anyhow::Error) -> Result<Engine> {
     if !(install && nix_is_root() && on_path("dockerd")) || std::env::var_os("DOCKER_HOST").is_some() {
         return Err(error.context(
@@ -220,7 +220,7 @@ async fn start_engine(progress: &Progress, install: bool, error: anyhow::Error) 
             if !managed {
                 std::fs::create_dir_all(paths::cache()?)?;
                 let output = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-                // In a session of its own, so that dockerd outlives this command and its terminal.
+                // In a separate process session: dockerd must outlive this command and its terminal.
                 std::process::Command::new("setsid")
                     .arg("dockerd")
                     .stdin(std::process::Stdio::null())
@@ -254,7 +254,7 @@ async fn fit(engine: &Engine) -> Result<()> {
 async fn room(engine: &Engine) -> Result<()> {
     let cache = paths::cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    // Clusters that exist have taken what they need already.
+    // Existing clusters have already taken their disk space and memory.
     if !engine.containers().await?.is_empty() {
         return Ok(());
     }
@@ -280,7 +280,7 @@ async fn room(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that this user may still write at `path`.
+/// Free space in bytes at `path` for this user.
 async fn free_space(path: &Path) -> Result<u64> {
     let output = run("df").args(["--output=avail", "--block-size=1"]).arg(path).stdout().await?;
     output

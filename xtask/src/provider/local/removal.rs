@@ -1,4 +1,4 @@
-//! Removing what `up` made on this machine, and only that.
+//! Removes what `up` made on this machine, and nothing else.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use meshproof::{Seen, eventually};
 use super::prerequisites;
 use crate::progress::Progress;
 
-/// How long the engine may take to finish what a killed `up` asked for.
+/// Time limit for the engine to finish requests of a killed `up`.
 const REMOVAL_BOUND: Duration = Duration::from_secs(60);
 
-/// Removes every container, volume and network that carries our label.
+/// Removes every container, volume and network with the testbed's label.
 ///
 /// # Errors
-/// Where the engine cannot be started or does not remove them in time.
+/// Fails if the engine cannot be started or does not remove the objects in time.
 pub(crate) async fn remove(progress: &Progress) -> Result<()> {
     if !prerequisites::has_engine() {
         return Ok(());
     }
-    // An engine that does not run holds containers all the same, and would start them with itself.
+    // A stopped engine still has the containers, and restarts them when it starts.
     let engine = prerequisites::engine(progress, true).await?;
     let removing = async {
         let gone = eventually("the engine to let go of them", REMOVAL_BOUND, async || -> Result<Seen<()>> {

@@ -1,4 +1,4 @@
-//! Making the clusters, from whatever is there of them.
+//! Makes the clusters, from any earlier state.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use crate::versions::Versions;
 /// Name of the container network.
 const NETWORK: &str = "meshproof";
 
-/// File in the testbed directory that names the checkout whose containers these are.
+/// File in the testbed directory with the path of the checkout that owns the containers.
 const OWNER: &str = "owner";
 
-/// The provider while `up` runs.
+/// The provider during `up`.
 pub(crate) struct Local {
     engine: Engine,
     definition: Definition,
@@ -31,7 +31,7 @@ impl Local {
     /// Reads the declaration and connects to the engine.
     ///
     /// # Errors
-    /// Where the declaration is malformed or no engine answers.
+    /// Fails if the declaration is malformed or no engine answers.
     pub(crate) async fn connect() -> Result<Self> {
         let definition = Definition::read()?;
         Ok(Self { engine: Engine::connect().await?, definition })
@@ -42,10 +42,10 @@ impl Local {
         self.definition.names()
     }
 
-    /// Takes over what is there: lets paused containers go on.
+    /// Takes over an existing testbed: resumes paused containers.
     ///
     /// # Errors
-    /// Where the containers are those of a testbed that another checkout brought up; then nothing was touched.
+    /// Fails if the containers belong to another checkout's testbed. Nothing is changed in that case.
     pub(crate) async fn take_over(&self, directory: &Path) -> Result<()> {
         if !directory.join(OWNER).exists() {
             let containers = self.engine.containers().await?;
@@ -60,10 +60,10 @@ impl Local {
         self.engine.resume_all().await
     }
 
-    /// The image of a node, loaded into the engine.
+    /// The node image, loaded into the engine.
     ///
     /// # Errors
-    /// Those of [`NodeImage::ensure`].
+    /// Fails as [`NodeImage::ensure`] does.
     pub(crate) async fn image(
         &self,
         progress: &Progress,
@@ -74,10 +74,10 @@ impl Local {
         NodeImage::ensure(progress, &self.engine, store, artifacts, versions).await
     }
 
-    /// The nodes, each of which can then be brought [up](Node::up), and their network.
+    /// Makes the network and returns the nodes. Each node can then be brought [up](Node::up).
     ///
     /// # Errors
-    /// Where no network can be made, or a fixture cannot be filled in.
+    /// Fails if the network cannot be made, or a fixture cannot be filled in.
     pub(crate) async fn nodes(
         &self,
         progress: &Progress,
@@ -97,16 +97,16 @@ impl Local {
         Ok(nodes)
     }
 
-    /// Removes the images of nodes that neither `image` nor a container needs.
+    /// Removes node images that neither `image` nor a container needs.
     ///
     /// # Errors
-    /// Where the images cannot be listed.
+    /// Fails if the images cannot be listed.
     pub(crate) async fn remove_other_images(&self, image: &NodeImage) -> Result<()> {
         let keep: Vec<&str> = image.below.iter().chain([&image.reference]).map(String::as_str).collect();
         self.engine.remove_other_images(image::REPOSITORY, &keep).await
     }
 
-    /// The container network's subnet; the network is made where there is none.
+    /// The subnet of the container network. Makes the network if it does not exist.
     async fn network(&self) -> Result<Ipv4Net> {
         if let Some(subnet) = self.engine.network_subnet(NETWORK).await? {
             progress::mark_cached();

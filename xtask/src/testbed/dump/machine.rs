@@ -1,4 +1,4 @@
-//! This machine, what runs the nodes on it, and what `up` wrote down.
+//! Collects data about this machine, the system that runs the nodes, and the files of `up`.
 
 use futures::future::join_all;
 
@@ -11,9 +11,9 @@ use crate::{ledger, paths};
 /// A file of this machine.
 struct MachineFile {
     path: &'static str,
-    /// Its name in the archive.
+    /// Name of the file in the archive.
     name: &'static str,
-    /// What it says.
+    /// Description of the file.
     what: &'static str,
 }
 
@@ -25,7 +25,7 @@ const FILES: [MachineFile; 5] = [
     MachineFile { path: "/proc/net/route", name: "routes.txt", what: "routes" },
 ];
 
-/// Collects what is outside the clusters; `machines` is missing where nothing answers.
+/// Collects data from outside the clusters. `machines` is `None` if the system that runs the nodes does not answer.
 pub(super) async fn collect(collector: &Collector, machines: Option<&Machines>, inventory: &Inventory) {
     let files = FILES.map(|MachineFile { path, name, what }| {
         collector.item(format!("machine/{name}"), what, async move { paths::read(path.as_ref()) })
@@ -55,7 +55,7 @@ pub(super) async fn collect(collector: &Collector, machines: Option<&Machines>, 
     tokio::join!(join_all(files), join_all(programs), processors, join_all(written), versions, machines);
 }
 
-/// The processors' models, each with how many there are of it.
+/// The processor models, with the number of processors of each model.
 fn processors(cpuinfo: &str) -> String {
     let mut models: Vec<(&str, usize)> = Vec::new();
     let named = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(':'));

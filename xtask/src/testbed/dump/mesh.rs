@@ -1,4 +1,4 @@
-//! What the mesh believes: istiod's debug pages, every proxy's configuration and statistics, `istioctl`.
+//! Collects the mesh's state: istiod's debug pages, every proxy's configuration and statistics, and `istioctl` output.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +14,20 @@ use crate::command::run;
 use crate::paths;
 use crate::provider::KnownCluster;
 
-/// A page that a program in a container answers with.
+/// A debug page of a program in a container.
 struct Page {
-    /// Name of its file in the archive.
+    /// File name of the page in the archive.
     file: &'static str,
-    /// Path by which it is asked for.
+    /// URL path of the page.
     path: &'static str,
-    /// What it says.
+    /// Description of the page.
     what: &'static str,
 }
 
-/// A program that answers with pages.
+/// A program with debug pages.
 struct Program {
     container: &'static str,
-    /// The command that asks for a page, which is its last argument.
+    /// The command that requests a page. The page's path is its last argument.
     request: [&'static str; 3],
     pages: &'static [Page],
 }
@@ -65,7 +65,7 @@ const PROXY_PAGES: [Page; 7] = [
     Page { file: "runtime.json", path: "runtime", what: "the proxy's runtime flags" },
 ];
 
-/// Collects the mesh's side of one cluster.
+/// Collects the mesh's state in one cluster.
 pub(super) async fn collect(collector: &Collector, client: &Client, cluster: &KnownCluster, pods: &[Pod]) {
     let directory = cluster.name.as_str();
     let istiods = pods.iter().filter(|pod| pod.labels().get("app").is_some_and(|app| app == "istiod"));
@@ -89,7 +89,7 @@ pub(super) async fn collect(collector: &Collector, client: &Client, cluster: &Kn
     tokio::join!(join_all(istiods), join_all(proxies), join_all(tools));
 }
 
-/// Collects the pages of a program in a container of `pod` into `directory`.
+/// Collects the debug pages of a program in a container of `pod` into `directory`.
 async fn pages(collector: &Collector, client: &Client, pod: &Pod, program: &Program, directory: String) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
@@ -102,7 +102,7 @@ async fn pages(collector: &Collector, client: &Client, pod: &Pod, program: &Prog
     .await;
 }
 
-/// Whether a proxy runs in the pod, as a container of the usual kind or as a sidecar that starts before the others.
+/// Whether a proxy runs in the pod, as a regular container or as a sidecar that starts before the other containers.
 fn has_proxy(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
     let mut proxies = statuses.flatten().flatten().filter(|status| status.name == "istio-proxy");
@@ -115,7 +115,7 @@ async fn istioctl(cluster: &KnownCluster, arguments: &[&str]) -> Result<String> 
     run.args(arguments).stdout().await.context("istioctl failed; `cargo xtask testbed up` builds it")
 }
 
-/// The `istioctl` that was built or used last. Any version can ask.
+/// The `istioctl` that was built or used last. Any version works.
 fn newest_istioctl(artifacts: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(artifacts).ok()?.flatten();
     let directories = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("istio-"));

@@ -1,4 +1,4 @@
-//! A cluster's objects (never its secrets), events, and the logs of its containers.
+//! Collects a cluster's objects (never its secrets), events, and container logs.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::bundle::{Collector, said};
 
-/// Kinds of objects: where the API server has them. Secrets are not among them and must never be.
+/// Kinds of objects, as paths on the API server. Never add secrets.
 const KINDS: [&str; 27] = [
     "/api/v1/nodes",
     "/api/v1/namespaces",
@@ -42,16 +42,16 @@ const KINDS: [&str; 27] = [
     "/apis/telemetry.istio.io/v1/telemetries",
 ];
 
-/// How the API server is asked for what `kubectl get` prints.
+/// `Accept` header for the table that `kubectl get` prints.
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
-/// Last lines of a container's log that are collected.
+/// Number of last lines to collect from a container's log.
 const LOG_LINES: i64 = 5000;
 
-/// Most of a container's log that is collected, in bytes.
+/// Maximum size to collect from a container's log, in bytes.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// Collects all objects and events of the cluster whose files go below `directory`.
+/// Collects all objects and events of the cluster into `directory`.
 pub(super) async fn collect(collector: &Collector, client: &Client, directory: &str) {
     let objects = KINDS.iter().map(|kind| async move {
         let name = resource(kind);
@@ -63,7 +63,7 @@ pub(super) async fn collect(collector: &Collector, client: &Client, directory: &
     let overview = async {
         let mut text = String::new();
         for kind in KINDS {
-            // A kind that cannot be listed is reported under its objects.
+            // A kind that cannot be listed is already reported with its objects.
             if let Ok(table) = get(client, kind, AS_TABLE).await {
                 let _ = writeln!(text, "== {}\n{}", resource(kind), printed(&table));
             }
@@ -76,7 +76,8 @@ pub(super) async fn collect(collector: &Collector, client: &Client, directory: &
     tokio::join!(join_all(objects), overview, events);
 }
 
-/// Collects the logs of all containers of `pods`, with those of the previous run of one that was restarted.
+/// Collects the logs of all containers of `pods`. For a restarted container, also collects the logs of its previous
+/// run.
 pub(super) async fn logs(collector: &Collector, client: &Client, directory: &str, pods: &[Pod]) {
     let logs = pods.iter().flat_map(|pod| {
         containers(pod).into_iter().flat_map(move |(container, restarted)| {
@@ -104,7 +105,7 @@ async fn log(collector: &Collector, client: &Client, directory: &str, pod: &Pod,
     collector.item(path, what, async { pods.logs(&name, &parameters).await.map_err(said) }).await;
 }
 
-/// A pod's containers that have run: name, and whether they have run before.
+/// A pod's containers that have run. The flag shows whether the container was restarted.
 fn containers(pod: &Pod) -> Vec<(String, bool)> {
     let statuses = pod.status.iter().flat_map(|status| {
         [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
@@ -122,7 +123,7 @@ fn resource(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Drops `managedFields`: they are half of the text and of no use here.
+/// Drops `managedFields`: they are half of the text and are not useful here.
 fn without_managed_fields(mut list: Value) -> Value {
     for item in list["items"].as_array_mut().into_iter().flatten() {
         if let Some(metadata) = item["metadata"].as_object_mut() {
@@ -132,7 +133,7 @@ fn without_managed_fields(mut list: Value) -> Value {
     list
 }
 
-/// A table of the API server's, with the namespaces before its first column.
+/// Formats a table of the API server, with the namespaces in front of its first column.
 fn printed(table: &Value) -> String {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -152,7 +153,7 @@ fn printed(table: &Value) -> String {
     rows.iter().map(line).collect()
 }
 
-/// A line for each event, by the time it was last seen.
+/// One line per event, sorted by the time of its last occurrence.
 fn event_lines(events: &Value) -> String {
     let mut lines: Vec<String> = Vec::new();
     for event in events["items"].as_array().into_iter().flatten() {
@@ -171,7 +172,7 @@ fn event_lines(events: &Value) -> String {
             text("/message").trim().replace('\n', "\n    "),
         ));
     }
-    // The times are of one format that sorts as text.
+    // All times have the same format, which sorts as text.
     lines.sort();
     lines.join("\n") + "\n"
 }

@@ -1,4 +1,4 @@
-//! What `status` says of a testbed, and what in it is a problem.
+//! The status of a testbed, and its problems.
 
 use std::path::PathBuf;
 
@@ -14,30 +14,30 @@ pub(super) const SCHEMA: &str = "meshproof.status/v2";
 pub(super) struct Status {
     /// Always [`SCHEMA`].
     pub(super) schema: &'static str,
-    /// Whether there is no problem at all.
+    /// Whether there are no problems.
     pub(super) healthy: bool,
-    /// What is wrong, the cause before its consequences.
+    /// Problems. A cause is before its consequences.
     pub(super) problems: Vec<Problem>,
-    /// The testbed's directory.
+    /// Directory of the testbed.
     pub(super) directory: PathBuf,
-    /// What the record says; `None` where there is no usable one.
+    /// Data from the record. `None` if there is no usable record.
     pub(super) testbed: Option<Recorded>,
-    /// What the ledger says of the last `up` that finished.
+    /// Data from the ledger about the last `up` that finished.
     pub(super) last_up: Option<LastUp>,
     /// The clusters.
     pub(super) clusters: Vec<Cluster>,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Problem {
-    /// Where; `None` for the testbed as a whole.
+    /// Cluster with the problem. `None` for the testbed as a whole.
     pub(super) cluster: Option<String>,
-    /// What, in one line.
+    /// The problem, in one line.
     pub(super) problem: String,
 }
 
-/// From the testbed's record.
+/// Data from the testbed's record.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Recorded {
     pub(super) provider: String,
@@ -46,12 +46,12 @@ pub(super) struct Recorded {
     pub(super) mesh_version: String,
 }
 
-/// From the ledger.
+/// Data from the ledger.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LastUp {
     /// Duration of the whole command.
     pub(super) total_seconds: f64,
-    /// From its start to the first answered call across clusters.
+    /// Time from the start of the command to the first answered call across clusters.
     pub(super) first_cross_cluster_success_seconds: f64,
     /// Whether every artifact was in the cache.
     pub(super) warm: bool,
@@ -61,17 +61,17 @@ pub(super) struct LastUp {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cluster {
     pub(super) name: String,
-    /// The nodes that the provider can reach; empty where it can reach none.
+    /// The nodes that the provider can reach. Empty if the provider can reach no node.
     pub(super) nodes: Vec<Node>,
-    /// `None` where it was not asked: no node of it runs.
+    /// `None` if the API server was not queried because no node of the cluster runs.
     pub(super) api: Option<Api>,
     pub(super) components: Vec<Component>,
-    /// Pods other than those of running tests.
+    /// Pods, without those of running tests.
     pub(super) pods: Option<Pods>,
     pub(super) ingress: Option<Ingress>,
-    /// The other clusters, as this one's istiod sees them.
+    /// The other clusters, as this cluster's istiod sees them.
     pub(super) peers: Vec<Peer>,
-    /// Questions that were asked of a ready API server and got no answer.
+    /// Queries that a ready API server did not answer.
     pub(super) unanswered: Vec<String>,
 }
 
@@ -80,19 +80,19 @@ pub(super) struct Cluster {
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) state: State,
-    /// More about a state other than running, for example the exit code.
+    /// Details of a state other than running, for example the exit code.
     pub(super) detail: Option<String>,
-    /// Memory in use, less the page cache that can be dropped at once.
+    /// Memory in use, without the page cache that can be dropped at once.
     pub(super) memory_mib: Option<u64>,
-    /// Use of the processors over most of a second before anything else was asked; 100 is one of them.
+    /// CPU usage over most of a second, measured before any other query. 100 is one processor.
     pub(super) cpu_percent: Option<f64>,
-    /// What is wrong with it.
+    /// The node's problem, if any.
     #[serde(skip)]
     problem: Option<String>,
 }
 
 impl Node {
-    /// A node of which no more than its state is known.
+    /// A node of which only the state is known.
     pub(super) fn new(name: &str, NodeState { state, detail, problem }: NodeState) -> Self {
         Self { name: name.to_owned(), state, detail, memory_mib: None, cpu_percent: None, problem }
     }
@@ -101,25 +101,25 @@ impl Node {
 /// An API server.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Api {
-    /// Version of Kubernetes, where the server is ready.
+    /// Version of Kubernetes, if the server is ready.
     pub(super) version: Option<String>,
-    /// Why it is not ready.
+    /// The reason why the server is not ready.
     pub(super) error: Option<String>,
 }
 
-/// A deployment that the testbed consists of.
+/// A required deployment of a testbed.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Component {
-    /// What people call it.
+    /// Common name of the component.
     pub(super) name: &'static str,
     pub(super) namespace: &'static str,
     pub(super) deployment: &'static str,
-    /// Replicas that are available; `None` where there is no such deployment.
+    /// Number of available replicas. `None` if the deployment does not exist.
     pub(super) available: Option<i32>,
     pub(super) wanted: i32,
 }
 
-/// How many pods there are, and which are not ready.
+/// The number of pods, and the pods that are not ready.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Pods {
     pub(super) ready: usize,
@@ -133,7 +133,7 @@ pub(super) struct Pods {
 pub(super) struct Ingress {
     /// `host:port`.
     pub(super) address: String,
-    /// Why it gave no HTTP answer; `None` where it did.
+    /// The reason for a missing HTTP answer. `None` if the gateway answered.
     pub(super) error: Option<String>,
 }
 
@@ -141,7 +141,7 @@ pub(super) struct Ingress {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Peer {
     pub(super) name: String,
-    /// Istio's word for it; `synced` is the good one.
+    /// Istio's sync status. `synced` is the healthy one.
     pub(super) status: String,
 }
 
@@ -158,7 +158,7 @@ impl Component {
 }
 
 impl Status {
-    /// Where there is no testbed at all.
+    /// The status if there is no testbed.
     pub(super) fn of_none(directory: PathBuf, problem: String) -> Self {
         Self {
             schema: SCHEMA,
@@ -173,7 +173,7 @@ impl Status {
 }
 
 impl Cluster {
-    /// What is wrong with it. Obvious consequences of another problem in the list are left out.
+    /// The cluster's problems. Leaves out obvious consequences of another problem in the list.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<String> = self.nodes.iter().filter_map(|node| node.problem.clone()).collect();
         if let Some(error) = self.api.as_ref().and_then(|api| api.error.as_ref()) {
@@ -225,7 +225,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A node that uses something where it runs, and is a problem where it does not.
+    /// A running node has resource usage. Any other node has a problem.
     pub(in super::super) fn node(name: &str, state: State) -> Node {
         let runs = state == State::Running;
         let problem = (!runs).then(|| format!("container {name} is {}", state.word()));

@@ -1,5 +1,5 @@
-//! Asks what runs the nodes, the API servers, istiod and the ingress gateways, all at once and each for a few seconds
-//! at most.
+//! Queries the system that runs the nodes, the API servers, istiod and the ingress gateways. All queries run at the
+//! same time, each for a few seconds at most.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::provider::node::{NodeState, State};
 use crate::provider::{KnownCluster, Machines, Provider};
 
-/// Bound on one question.
+/// Time limit for one query.
 const BOUND: Duration = Duration::from_secs(4);
 
 /// Namespace of the control plane.
@@ -30,7 +30,7 @@ const SYSTEM: &str = "istio-system";
 
 /// A deployment that every cluster of a testbed has.
 struct Owed {
-    /// What people call it.
+    /// Common name of the component.
     name: &'static str,
     namespace: &'static str,
     deployment: &'static str,
@@ -47,7 +47,7 @@ const COMPONENTS: [Owed; 7] = [
     Owed { name: "naked probe", namespace: "meshproof-naked", deployment: "probe" },
 ];
 
-/// The status of the testbed; what cannot be learnt is in it as a problem.
+/// The status of the testbed. A failed query is listed as a problem.
 pub(super) async fn testbed(inventory: &Inventory) -> Status {
     let reachable = inventory.clusters.iter().any(|cluster| !cluster.nodes.is_empty());
     let (machines, silent) = if reachable { connect(inventory.provider).await } else { (None, None) };
@@ -79,7 +79,7 @@ pub(super) async fn testbed(inventory: &Inventory) -> Status {
     }
 }
 
-/// What runs the nodes, or what is wrong with it.
+/// Connects to the system that runs the nodes, or returns the reason of the failure.
 async fn connect(provider: Provider) -> (Option<Machines>, Option<String>) {
     match bounded(provider.connect()).await {
         Ok(machines) => (Some(machines), None),
@@ -87,7 +87,7 @@ async fn connect(provider: Provider) -> (Option<Machines>, Option<String>) {
     }
 }
 
-/// Gives `work` [`BOUND`].
+/// Runs `work` with the time limit [`BOUND`].
 async fn bounded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let silent = |_| Err(anyhow::anyhow!("no answer within {} s", BOUND.as_secs()));
     tokio::time::timeout(BOUND, work).await.unwrap_or_else(silent)
@@ -96,7 +96,7 @@ async fn bounded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn cluster(machines: Option<&Machines>, known: &KnownCluster, names: &[&str]) -> Cluster {
     let nodes = join_all(known.nodes.iter().map(|name| node(machines, name))).await;
     if !nodes.is_empty() && nodes.iter().all(|node| node.state.is_down()) {
-        // Nothing in it answers; asking would only take time.
+        // No component of the cluster answers, so queries would only take time.
         return Cluster { name: known.name.clone(), nodes, ..Cluster::default() };
     }
     let ingress = async {
@@ -106,27 +106,27 @@ async fn cluster(machines: Option<&Machines>, known: &KnownCluster, names: &[&st
     };
     let peers: Vec<&str> = names.iter().copied().filter(|name| *name != known.name).collect();
     let (ingress, cluster) = tokio::join!(ingress, asked(known, &peers));
-    // Where the API server does not answer, a silent ingress gateway is no second problem.
+    // If the API server does not answer, do not report a silent ingress gateway as a second problem.
     let down = cluster.api.as_ref().is_some_and(|api| api.error.is_some());
     let ingress = ingress.filter(|ingress| !down || ingress.error.is_none());
     Cluster { nodes, ingress, ..cluster }
 }
 
-/// What the provider says of a node.
+/// The provider's information about a node.
 async fn node(machines: Option<&Machines>, name: &str) -> Node {
     let unknown = |detail| NodeState { state: State::Unknown, detail, problem: None };
     let Some(machines) = machines else { return Node::new(name, unknown(None)) };
     let state = bounded(machines.state(name)).await.unwrap_or_else(|error| unknown(Some(format!("{error:#}"))));
     let mut node = Node::new(name, state);
     if !node.state.is_down() {
-        // Before the cluster is asked anything, so that its answers do not count. Usage that is unknown is no problem.
+        // Measure before other queries, so that they do not add to the usage. An unknown usage is not a problem.
         let usage = bounded(machines.usage(name)).await.unwrap_or_default();
         (node.memory_mib, node.cpu_percent) = (usage.memory_mib, usage.cpu_percent);
     }
     node
 }
 
-/// Any HTTP answer will do: which routes there are is the suites' business.
+/// Succeeds on any HTTP answer. The suites check the routes.
 async fn http_answer(address: &str) -> Result<()> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: meshproof.invalid\r\nConnection: close\r\n\r\n").await?;
@@ -138,7 +138,7 @@ async fn http_answer(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the API server and, through it, istiod say.
+/// Data from the API server and, through the API server, from istiod.
 async fn asked(known: &KnownCluster, peers: &[&str]) -> Cluster {
     let named = Cluster { name: known.name.clone(), ..Cluster::default() };
     let (client, version) = match bounded(ready(known)).await {
@@ -190,7 +190,7 @@ async fn components(client: &Client) -> Result<Vec<Component>> {
     Ok(COMPONENTS.iter().map(component).collect())
 }
 
-/// Counts the pods. Those in a test's own namespace come and go, and may be broken on purpose: not the testbed's.
+/// Counts the pods, without those in a test's own namespace: a test's pods come and go, and may be broken on purpose.
 async fn pods(client: &Client) -> Result<Pods> {
     let (namespaces, pods) = (Api::<Namespace>::all(client.clone()), Api::<Pod>::all(client.clone()));
     let of_runs = ListParams::default().labels(RUN_LABEL);
@@ -204,7 +204,7 @@ async fn pods(client: &Client) -> Result<Pods> {
 fn count<'a>(pods: impl Iterator<Item = &'a Pod>) -> Pods {
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
     let mut counted = Pods::default();
-    // A pod that has done its work is never ready again.
+    // A pod that has succeeded never becomes ready again.
     for pod in pods.filter(|pod| phase(pod) != "Succeeded") {
         counted.total += 1;
         if meshproof::cluster::is_ready(pod) {
@@ -221,7 +221,7 @@ fn count<'a>(pods: impl Iterator<Item = &'a Pod>) -> Pods {
     counted
 }
 
-/// What keeps a pod from being ready: its end, or the state of the first container that is not ready.
+/// The reason why a pod is not ready: its removal, or the state of the first container that is not ready.
 fn waiting(pod: &Pod) -> Option<String> {
     if pod.metadata.deletion_timestamp.is_some() {
         return Some("being removed".into());
@@ -232,7 +232,7 @@ fn waiting(pod: &Pod) -> Option<String> {
         let state = container.state.as_ref().filter(|_| !container.ready)?;
         let name = &container.name;
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        // An init container that has succeeded is not ready, and does not keep the pod waiting.
+        // A successful init container is not ready, but does not keep the pod waiting.
         let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0);
         let ended = ended.map(|ended| format!("ended with exit code {}", ended.exit_code));
         let running = state.running.as_ref().map(|_| "running, not ready".to_owned());
@@ -248,7 +248,7 @@ struct Registered {
     sync_status: String,
 }
 
-/// How a cluster's istiod sees each of `peers`; of several istiods, the first ready one.
+/// How a cluster's istiod sees each of `peers`. If there are several istiods, the first ready one is queried.
 async fn peers_of(client: &Client, peers: &[&str]) -> Result<Vec<Peer>> {
     if peers.is_empty() {
         return Ok(Vec::new());
@@ -256,7 +256,7 @@ async fn peers_of(client: &Client, peers: &[&str]) -> Result<Vec<Peer>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let istiods = pods.list(&ListParams::default().labels("app=istiod")).await?.items;
     let Some(istiod) = istiods.iter().find(|pod| meshproof::cluster::is_ready(pod)) else {
-        // The deployment istiod is reported as a problem already.
+        // The istiod deployment is already reported as a problem.
         return Ok(Vec::new());
     };
     let command = ["pilot-discovery", "request", "GET", "/debug/clusterz"];

@@ -1,17 +1,17 @@
-//! The status as a table: a row for each property, a column for each cluster.
+//! The status as a table: one row per property, one column per cluster.
 
 use std::fmt::Write;
 
 use super::health::{Api, Cluster, Component, Ingress, Node, Pods, Status};
 use crate::provider::node::State;
 
-/// Stands where nothing is known.
+/// Placeholder for an unknown value.
 const UNKNOWN: &str = "-";
 
-/// Precedes what is wrong, so that the eye finds it.
+/// Prefix of a problem, to make it visible.
 const WRONG: &str = "✗ ";
 
-/// The whole text, ending in a line break.
+/// The whole text, with a final line break.
 pub(super) fn render(status: &Status) -> String {
     let mut head = Vec::new();
     if let Some(recorded) = &status.testbed {
@@ -37,7 +37,7 @@ pub(super) fn render(status: &Status) -> String {
     text
 }
 
-/// The clusters' rows; one that says nothing of any cluster is left out.
+/// The clusters' rows. Leaves out a row without a value for any cluster.
 fn rows(clusters: &[Cluster]) -> Vec<Vec<String>> {
     let mut rows = vec![row("", clusters.iter().map(|cluster| cluster.name.clone()))];
     let mut add = |label: &str, cell: &dyn Fn(&Cluster) -> Option<String>| {
@@ -76,7 +76,7 @@ fn marked(good: bool, text: String) -> String {
     if good { text } else { format!("{WRONG}{text}") }
 }
 
-/// How many nodes do what; only what, where there is one node.
+/// The number of nodes in each state. For a single node, only its state.
 fn nodes(nodes: &[Node]) -> Option<String> {
     let mut states: Vec<State> = nodes.iter().map(|node| node.state).collect();
     states.sort();
@@ -91,7 +91,7 @@ fn nodes(nodes: &[Node]) -> Option<String> {
     Some(marked(!states.iter().any(|state| state.is_down()), text))
 }
 
-/// The sum, where there is anything to add.
+/// The sum of the values. `None` if there are no values.
 fn sum<T: std::iter::Sum>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values = values.peekable();
     values.peek().is_some().then(|| values.sum())
@@ -124,8 +124,8 @@ fn peers(cluster: &Cluster) -> String {
     peers.collect::<Vec<_>>().join(", ")
 }
 
-/// Pads every column but a row's last to the same width. A row of one cell after its label, as all in the head are,
-/// does not widen the columns of the others.
+/// Pads each column to the same width, except the last column of a row. A row with one cell after its label, such as
+/// those in the table's head, does not widen other columns.
 fn aligned(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {

@@ -12,28 +12,28 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::Engine;
 use crate::progress;
 
-/// A running command in a container, with its standard input and output. Its input ends when this is dropped, or when
-/// this process ends in whatever way.
+/// A running command in a container, with its standard input and output. The command's input ends when this value is
+/// dropped, or when this process ends for any reason.
 pub(crate) struct Attached {
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Pin<Box<dyn Stream<Item = Result<LogOutput, testcontainers::bollard::errors::Error>> + Send>>,
-    /// Output that has been read and not returned: the beginning of the next line.
+    /// Output that was read but not yet returned: the beginning of the next line.
     unread: String,
 }
 
 impl Attached {
-    /// Writes a line to its standard input.
+    /// Writes a line to the command's standard input.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// Fails if the command has ended.
     pub(crate) async fn send(&mut self, line: &str) -> Result<()> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.context("the command in the container has ended")
     }
 
-    /// The next line of its output.
+    /// Returns the next line of the command's output.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// Fails if the command has ended.
     pub(crate) async fn receive(&mut self) -> Result<String> {
         loop {
             if let Some((line, rest)) = self.unread.split_once('\n') {
@@ -48,10 +48,10 @@ impl Attached {
 }
 
 impl Engine {
-    /// Runs a command in a container and returns what it printed on both streams.
+    /// Runs a command in a container and returns its standard output and standard error.
     ///
     /// # Errors
-    /// Where it cannot be run or fails; the error has the command and the end of its output.
+    /// Fails if the command cannot be run or fails. The error has the command and the end of its output.
     pub(crate) async fn exec(&self, name: &str, command: &[&str]) -> Result<String> {
         progress::count_command();
         let config = ExecConfig {
@@ -88,7 +88,7 @@ impl Engine {
     /// Starts a command in a container, attached to its standard input and output.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// Fails if the command cannot be started.
     pub(crate) async fn attach(&self, name: &str, command: &[String]) -> Result<Attached> {
         let config = ExecConfig {
             cmd: Some(command.to_vec()),

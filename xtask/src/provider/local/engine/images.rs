@@ -32,13 +32,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the images of `repository` other than `keep` that no container uses.
+    /// Removes images of `repository` that are not in `keep` and that no container uses.
     pub(crate) async fn remove_other_images(&self, repository: &str, keep: &[&str]) -> Result<()> {
         let filters = HashMap::from([("reference", vec![repository])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         for tag in self.docker.list_images(Some(options)).await?.into_iter().flat_map(|image| image.repo_tags) {
             if !keep.contains(&tag.as_str()) {
-                // An image that a container still uses stays, and is removed by a later run.
+                // The engine keeps an image that a container still uses. A later run removes the image.
                 let _ = self.docker.remove_image(&tag, Some(RemoveImageOptionsBuilder::default().build()), None).await;
             }
         }

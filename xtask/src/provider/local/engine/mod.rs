@@ -1,4 +1,4 @@
-//! The container engine: images loaded into it, nodes started in it (through testcontainers), commands run in them.
+//! The container engine: loads images, starts nodes (through testcontainers), and runs commands in nodes.
 
 mod exec;
 mod images;
@@ -25,7 +25,7 @@ pub(crate) use exec::Attached;
 use super::capabilities;
 use crate::progress;
 
-/// On every container, volume and network made here; removal goes by it.
+/// Label on every container, volume and network of a testbed. Removal selects by this label.
 pub(crate) const LABEL: &str = "meshproof.dev/testbed";
 
 /// A connection to the engine.
@@ -34,7 +34,7 @@ pub(crate) struct Engine {
     docker: Docker,
 }
 
-/// What to start a container with.
+/// Parameters of a new container.
 pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) image: String,
@@ -43,27 +43,27 @@ pub(crate) struct Container {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) network: Option<String>,
-    /// Container ports to publish on the loopback interface, each on a port that the engine picks.
+    /// Container ports to publish on the loopback interface, each on a port that the engine chooses.
     pub(crate) ports: Vec<u16>,
     pub(crate) mounts: Vec<Mount>,
-    /// Line that the container prints when it is ready.
+    /// Line that the container prints when ready.
     pub(crate) ready_line: Option<&'static str>,
-    /// Whether the engine starts it again when it, or the machine, restarts.
+    /// Whether the engine restarts the container after its exit or after a restart of the machine.
     pub(crate) restart: bool,
 }
 
 impl Engine {
-    /// Connects, and checks that the engine answers.
+    /// Connects to the engine and checks that the engine answers.
     ///
     /// # Errors
-    /// Where none answers.
+    /// Fails if no engine answers.
     pub(crate) async fn connect() -> Result<Self> {
         let docker = docker_client_instance().await.context("no container engine: cannot make a client for it")?;
         docker.ping().await.context("the container engine does not answer")?;
         Ok(Self { docker })
     }
 
-    /// The engine's own interface, for questions that only one command asks.
+    /// The engine's own client, for requests that only one command needs.
     pub(crate) fn docker(&self) -> &Docker {
         &self.docker
     }
@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// Names of all containers that carry [`LABEL`].
+    /// Names of all containers with the label [`LABEL`].
     pub(crate) async fn containers(&self) -> Result<Vec<String>> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -90,7 +90,7 @@ impl Engine {
         Ok(containers.into_iter().filter_map(|container| name(container.names?)).collect())
     }
 
-    /// Starts a container with every capability that the engine has, and leaves it running.
+    /// Starts a container with every capability that the engine has. The container keeps running.
     pub(crate) async fn start(&self, container: &Container) -> Result<()> {
         progress::count_command();
         let mut capabilities = capabilities::of_engine();
@@ -142,18 +142,18 @@ impl Engine {
         let (ports, restart) = (container.ports.clone(), container.restart);
         request = request.with_host_config_modifier(move |host| configure(host, &ports, restart));
         let handle = request.start().await.with_context(|| format!("cannot start container {}", container.name))?;
-        // Dropping the handle could remove the container, which is to outlive this process.
+        // Dropping the handle could remove the container, but the container must outlive this process.
         std::mem::forget(handle);
         Ok(())
     }
 
-    /// Starts a container that exists and is stopped.
+    /// Starts an existing, stopped container.
     pub(crate) async fn start_again(&self, name: &str) -> Result<()> {
         progress::count_command();
         self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
     }
 
-    /// Pauses a container with every process in it. A container that is paused stays so.
+    /// Pauses a container with all its processes. The container stays paused until it is resumed.
     pub(crate) async fn pause(&self, name: &str) -> Result<()> {
         if self.is_paused(name).await? {
             return Ok(());
@@ -161,7 +161,7 @@ impl Engine {
         self.docker.pause_container(name).await.with_context(|| format!("cannot pause container {name}"))
     }
 
-    /// Resumes every paused container, including those that an ended command left paused.
+    /// Resumes every paused container, including containers that an earlier command left paused.
     pub(crate) async fn resume_all(&self) -> Result<()> {
         for name in self.containers().await? {
             if self.is_paused(&name).await? {
@@ -176,7 +176,7 @@ impl Engine {
         Ok(self.inspect(name).await?.and_then(|details| details.state?.paused).unwrap_or(false))
     }
 
-    /// When the container was last started, in seconds after the epoch.
+    /// Time of the container's last start, in seconds after the epoch.
     pub(crate) async fn started_at(&self, name: &str) -> Result<i64> {
         let details = self.inspect(name).await?.with_context(|| format!("container {name} is gone"))?;
         let started = details.state.and_then(|state| state.started_at).unwrap_or_default();
@@ -195,7 +195,7 @@ impl Engine {
         }
     }
 
-    /// Removes a container with its anonymous volumes, running or not; one that is not there is no error.
+    /// Removes a container, running or stopped, with its anonymous volumes. Succeeds if the container does not exist.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker.remove_container(name, Some(options)).await {
@@ -204,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// The port of this machine's loopback interface at which `port` of the container is published.
+    /// The port on this machine's loopback interface that publishes `port` of the container.
     pub(crate) async fn published(&self, name: &str, port: u16) -> Result<u16> {
         let details = self.inspect(name).await?.with_context(|| format!("container {name} is gone"))?;
         let ports = details.network_settings.and_then(|settings| settings.ports).unwrap_or_default();
@@ -216,9 +216,9 @@ impl Engine {
     }
 }
 
-/// Settings that testcontainers' request does not offer.
+/// Sets options that testcontainers' request does not offer.
 fn configure(host: &mut HostConfig, ports: &[u16], restart: bool) {
-    // The paths that an unprivileged container may not see; the command line calls this systempaths=unconfined.
+    // Unmask the paths that an unprivileged container may not see (`systempaths=unconfined` on the command line).
     host.masked_paths = Some(Vec::new());
     host.readonly_paths = Some(Vec::new());
     host.device_cgroup_rules = Some(vec!["a *:* rwm".into()]);

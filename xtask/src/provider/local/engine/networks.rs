@@ -13,7 +13,7 @@ use super::{Engine, LABEL, is_missing};
 use crate::progress;
 
 impl Engine {
-    /// The subnet of the network `name`, if there is such a network.
+    /// The subnet of the network `name`, if the network exists.
     pub(crate) async fn network_subnet(&self, name: &str) -> Result<Option<String>> {
         match self.docker.inspect_network(name, None).await {
             Ok(network) => {
@@ -25,7 +25,7 @@ impl Engine {
         }
     }
 
-    /// Creates a bridge network of `subnet` in which the engine itself assigns only addresses of `range`.
+    /// Creates a bridge network with `subnet`. The engine assigns only addresses from `range`.
     pub(crate) async fn create_network(&self, name: &str, subnet: Ipv4Net, range: Ipv4Net) -> Result<()> {
         progress::count_command();
         let config =
@@ -40,7 +40,7 @@ impl Engine {
         created.with_context(|| format!("cannot create container network {name} ({subnet})")).map(drop)
     }
 
-    /// Removes the networks and volumes that carry [`LABEL`].
+    /// Removes the networks and volumes with the label [`LABEL`].
     pub(crate) async fn remove_networks_and_volumes(&self) -> Result<()> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let networks = ListNetworksOptionsBuilder::default().filters(&filters).build();
@@ -55,7 +55,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Creates a labelled volume; the engine fills it from the image when it is first mounted.
+    /// Creates a labelled volume. The engine fills the volume from the image at the first mount.
     pub(crate) async fn create_volume(&self, name: &str) -> Result<()> {
         progress::count_command();
         let request = VolumeCreateRequest {
