@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use crate::{identity, record};
 
-/// Result of asking a cluster for something.
+/// Result of a request to a cluster.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between a suite and a cluster. A connection that is refused is an outcome to be judged, not an error.
+/// An error between a suite and a cluster. A refused connection is an outcome to judge, not an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The record.
+    /// An error of the record.
     #[error(transparent)]
     Record(#[from] record::Error),
-    /// A certificate in the record.
+    /// An error of a certificate in the record.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// The record names a cluster whose API server does not answer.
+    /// The API server of a cluster in the record does not answer.
     #[error("cluster `{cluster}` does not answer ({reason}): run `cargo xtask testbed up` to bring it back")]
     ClusterDown {
         /// The cluster.
         cluster: String,
-        /// What its API server, or the attempt to reach it, said.
+        /// The error of the API server or of the connection.
         reason: String,
     },
-    /// The testbed has no cluster of that name.
+    /// The testbed has no cluster with this name.
     #[error("the testbed has no cluster `{name}`, only {}", known.join(", "))]
     UnknownCluster {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The clusters of the testbed.
         known: Vec<String>,
@@ -39,13 +39,13 @@ pub enum Error {
     Api {
         /// The cluster.
         cluster: String,
-        /// What was being done, and to which object.
+        /// The failed operation and its object.
         doing: String,
-        /// What the client says.
+        /// The client's error.
         #[source]
         source: Box<kube::Error>,
     },
-    /// No pod is ready where one must be.
+    /// No pod is ready.
     #[error(
         "{cluster}: no pod with labels `{selector}` is ready in namespace `{namespace}` ({seen}): see `cargo xtask testbed status`"
     )]
@@ -54,9 +54,9 @@ pub enum Error {
         cluster: String,
         /// The namespace.
         namespace: String,
-        /// The labels looked for.
+        /// The label selector.
         selector: String,
-        /// The pods that match, and their state.
+        /// The matching pods and their states.
         seen: String,
     },
     /// A command in a container failed.
@@ -70,34 +70,34 @@ pub enum Error {
         pod: String,
         /// The command.
         command: Box<str>,
-        /// What it said.
+        /// The command's error.
         reason: Box<str>,
     },
-    /// A change that the API server accepted has not changed anything.
+    /// The API server accepted a change, but the object is unchanged.
     #[error("{cluster}: {change} was changed and is not as asked for: something else changes it, such as a controller")]
     Unchanged {
         /// The cluster.
         cluster: String,
-        /// What was changed.
+        /// The change.
         change: String,
     },
-    /// A bounded wait ended before the state it waited for.
+    /// A bounded wait timed out.
     #[error("waited {elapsed:.1?} ({attempts} attempts, at {location}) for {want}; last seen: {last}")]
     NotInTime {
-        /// What was waited for.
+        /// The expected state.
         want: String,
-        /// What was seen last.
+        /// The last observed state.
         last: String,
-        /// The number of attempts.
+        /// Number of attempts.
         attempts: u32,
-        /// How long the wait took.
+        /// Duration of the wait.
         elapsed: Duration,
         /// The caller.
         location: &'static Location<'static>,
     },
 }
 
-/// The API server's message where there is one: `kube::Error` prints the whole status twice.
+/// The API server's message, if there is one. `kube::Error` prints the whole status twice.
 fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),

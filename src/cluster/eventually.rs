@@ -1,4 +1,4 @@
-//! The one bounded wait.
+//! The only bounded wait in this crate.
 
 use std::fmt::Display;
 use std::panic::Location;
@@ -8,26 +8,27 @@ use tokio::time::Instant;
 
 use crate::cluster::{Error, Result};
 
-/// Time between two looks.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What one look saw.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen<T> {
-    /// What was waited for.
+    /// The expected state.
     Yes(T),
-    /// Something else: this.
+    /// Another state, described.
     NotYet(String),
 }
 
-/// Looks until `look` sees what is wanted, for at most `within`. For readiness and for records that arrive late; never
-/// for a verdict, which is judged once.
+/// Calls `look` until it returns the expected state, for at most `within`. For readiness and for late records. Never
+/// for
+/// a verdict: a verdict is judged once.
 ///
-/// An error counts as something seen: a server that is not up yet is what is being waited for.
+/// An error counts as an observed state: a server may still be starting.
 ///
 /// # Errors
-/// [`Error::NotInTime`], with what was wanted, what was seen last, how often and for how long.
-// A plain function that captures its caller: `#[track_caller]` does nothing on an `async fn`.
+/// [`Error::NotInTime`] with the expected state, the last observed state, the number of attempts and the duration.
+// A plain function, because `#[track_caller]` has no effect on an `async fn`.
 #[track_caller]
 pub fn eventually<T, F, E>(want: impl Into<String>, within: Duration, mut look: F) -> impl Future<Output = Result<T>>
 where
@@ -43,7 +44,7 @@ where
         let mut last = "nothing, not even once".to_owned();
         loop {
             attempts += 1;
-            // A look that hangs must not outlast the wait.
+            // A hanging attempt must not outlast the wait.
             match tokio::time::timeout_at(deadline, look()).await {
                 Ok(Ok(Seen::Yes(seen))) => {
                     tracing::debug!(want, attempts, elapsed = ?started.elapsed(), "waited");

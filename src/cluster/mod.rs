@@ -1,4 +1,4 @@
-//! One cluster's API, the workloads in it, and the testbed that they make up.
+//! A cluster's API, its workloads, and the testbed of all clusters.
 
 mod error;
 mod eventually;
@@ -23,23 +23,25 @@ pub use eventually::{Seen, eventually};
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
 pub use workload::Workload;
 
-/// Bound on one command in a container; with what a command takes by itself, of one that takes long.
+/// Longest duration of a command in a container. A long command gets its own duration in addition.
 pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);
 
-/// Most that is read of a command's output.
+/// Most bytes read of a command's output.
 const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// Name under which objects are applied.
+/// Field manager for server-side apply.
 const FIELD_MANAGER: &str = "meshproof";
 
-/// What a command in a container can read.
+/// Standard input of a command in a container.
 #[derive(Debug)]
 pub(crate) enum Input<'a> {
-    /// Nothing: it has no standard input.
+    /// No standard input.
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// Nothing. Standard input stays open until the sender of `over` is dropped. `begun` is told of the first text on standard error.
+    /// Empty standard input that stays open until the sender of `over` is dropped. `begun` is notified at the first
+    /// text
+    /// on standard error.
     Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
 }
 
@@ -62,22 +64,22 @@ impl Cluster {
         Self { record, kubeconfig, client, version }
     }
 
-    /// Its name in the mesh.
+    /// The cluster's name in the mesh.
     pub fn name(&self) -> &str {
         &self.record.name
     }
 
-    /// What the record says of it.
+    /// The cluster's entry in the record.
     pub fn record(&self) -> &record::Cluster {
         &self.record
     }
 
-    /// Version that its API server reports.
+    /// The version that the API server reports.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// A client bound to it.
+    /// A client for the cluster.
     pub fn client(&self) -> kube::Client {
         self.client.clone()
     }
@@ -90,22 +92,22 @@ impl Cluster {
         Api::namespaced(self.client(), namespace)
     }
 
-    /// The error of a request to its API server.
+    /// The error for a failed request to the API server.
     pub fn failed(&self, doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
         let (cluster, doing) = (self.record.name.clone(), doing.into());
         move |source| Error::Api { cluster, doing, source: Box::new(source) }
     }
 
-    /// The start of a command line for it, for example `kubectl --kubeconfig … --context …`.
+    /// The start of a command line for the cluster, for example `kubectl --kubeconfig … --context …`.
     pub fn command(&self, tool: &str) -> String {
         let path = std::path::absolute(&self.kubeconfig).unwrap_or_else(|_| self.kubeconfig.clone());
         format!("{tool} --kubeconfig {} --context {}", Path::display(&path), self.record.context)
     }
 
-    /// The ready pods with these labels.
+    /// The ready pods that match the label selector.
     ///
     /// # Errors
-    /// [`Error::Api`]; [`Error::NoPod`] where none is ready.
+    /// [`Error::Api`]. [`Error::NoPod`]: no matching pod is ready.
     pub async fn ready_pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
         let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await;
         let pods = pods.map_err(self.failed(format!("list pods `{selector}` in {namespace}")))?.items;
@@ -119,7 +121,7 @@ impl Cluster {
         Ok(ready)
     }
 
-    /// Waits until there is no pod with these labels, not even one on its way out.
+    /// Waits until no pod matches the label selector. A terminating pod counts as a pod.
     ///
     /// # Errors
     /// [`Error::NotInTime`].
@@ -133,18 +135,19 @@ impl Cluster {
         .await
     }
 
-    /// Runs a command in a container and returns what it prints. Standard input, where given, is written whole.
+    /// Runs a command in a container and returns its standard output. Writes all of `stdin`, if given, to standard
+    /// input.
     ///
     /// # Errors
-    /// [`Error::Exec`] where it cannot be started, takes too long or exits otherwise than with 0.
+    /// [`Error::Exec`]: the command cannot be started, takes too long, or exits with a code other than 0.
     pub async fn exec(&self, at: (&str, &str, &str), command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
         self.exec_within(EXEC_BOUND, at, command, stdin.map_or(Input::None, Input::Bytes)).await
     }
 
-    /// As [`Self::exec`], for a command that is known to take long: it has until `bound`.
+    /// Like [`Self::exec`], for a long command with the time limit `bound`.
     ///
     /// # Errors
-    /// As [`Self::exec`].
+    /// The errors of [`Self::exec`].
     #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name, pod = at.1, command = command.join(" ")))]
     pub(crate) async fn exec_within(
         &self,
@@ -181,7 +184,7 @@ impl Cluster {
                     writer.write_all(bytes).await?;
                 }
                 if let Some(over) = over {
-                    // It says so by its end, however that comes.
+                    // The sender signals by being dropped.
                     drop(over.await);
                 }
                 writer.shutdown().await
@@ -193,7 +196,7 @@ impl Cluster {
             };
             match status {
                 Some(status) if status.status.as_deref() == Some("Success") => {}
-                // The message tells a command that failed from one that could not be started.
+                // The message tells a failed command from a command that could not be started.
                 Some(status) => {
                     return Err(format!("{}: {}", status.message.unwrap_or_default(), err?.trim()));
                 }
@@ -206,7 +209,7 @@ impl Cluster {
         bounded.unwrap_or_else(|_| Err(format!("not done after {bound:?}"))).map_err(failed)
     }
 
-    /// What a container has logged in the last `since`.
+    /// The container's log of the last `since`.
     ///
     /// # Errors
     /// [`Error::Api`].
@@ -214,7 +217,7 @@ impl Cluster {
         let (namespace, pod, container) = at;
         let parameters = LogParams {
             container: Some(container.into()),
-            // The API counts whole seconds; one more than none.
+            // The API takes whole seconds: round up.
             since_seconds: Some(i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)),
             ..LogParams::default()
         };
@@ -222,7 +225,7 @@ impl Cluster {
         logs.map_err(self.failed(format!("read the logs of {namespace}/{pod}/{container}")))
     }
 
-    /// Applies an object given as JSON, whatever its kind.
+    /// Applies an object of any kind, given as JSON.
     ///
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
@@ -233,7 +236,7 @@ impl Cluster {
         applied.map_err(self.failed(format!("apply {what}")))
     }
 
-    /// Where an object given as JSON belongs: the interface to its kind, its name, and what to call it in an error.
+    /// The API for the kind of a JSON object, the object's name, and its description for errors.
     ///
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
@@ -252,7 +255,7 @@ impl Cluster {
     }
 }
 
-/// To its end; `begun` is told of the first that comes.
+/// Reads a stream to its end. Notifies `begun` at the first data.
 async fn read_all(
     stream: Option<impl AsyncRead + Unpin>,
     mut begun: Option<oneshot::Sender<()>>,
@@ -261,14 +264,14 @@ async fn read_all(
     if let Some(stream) = stream {
         let mut stream = stream.take(OUTPUT_LIMIT);
         while stream.read_buf(&mut bytes).await.map_err(|error| format!("reading its output: {error}"))? > 0 {
-            // Nobody may want to know.
+            // The receiver may be gone.
             let _ = begun.take().map(|begun| begun.send(()));
         }
     }
     String::from_utf8(bytes).map_err(|_| "its output is not text".into())
 }
 
-/// Whether a pod is ready and not on its way out.
+/// Whether a pod is ready and not terminating.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
@@ -285,7 +288,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A workload of a cluster that is not there, for tests that only need its name. Wants a Tokio runtime.
+    /// A workload of a fictitious cluster, for tests that only need its name. Requires a Tokio runtime.
     pub(crate) fn workload() -> Workload {
         workload_of("cluster1")
     }

@@ -1,4 +1,4 @@
-//! A live testbed: its record, and connecting to it.
+//! A live testbed: its record and its clusters.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,28 +13,28 @@ use crate::cluster::{Error, Result};
 use crate::identity::Trust;
 use crate::record::{self, Record};
 
-/// Environment variable that names the testbed's directory where it is not `target/testbed`.
+/// Environment variable with the testbed's directory. Default: `target/testbed`.
 pub const DIRECTORY_VARIABLE: &str = "MESHPROOF_TESTBED";
 
-/// A live testbed, connected to.
+/// A live testbed with connections to its clusters.
 #[derive(Debug, Clone)]
 pub struct Testbed {
-    /// Where the record and its secrets are.
+    /// Directory of the record and its secrets.
     pub directory: PathBuf,
     /// The record.
     pub record: Arc<Record>,
-    /// Every cluster, in the record's order. Each has answered.
+    /// All clusters, in the record's order. Each cluster has answered a request.
     pub clusters: Vec<Arc<Cluster>>,
-    /// What workload certificates must chain to.
+    /// The roots that workload certificates must chain to.
     pub trust: Arc<Trust>,
 }
 
-/// Where a call comes from and where it goes; both may be the same cluster.
+/// The source and destination clusters of a call. Both may be the same cluster.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// The caller's cluster.
     pub from: Arc<Cluster>,
-    /// The cluster of the workload that is called.
+    /// The cluster of the called workload.
     pub to: Arc<Cluster>,
 }
 
@@ -44,34 +44,34 @@ impl Pair {
         self.from.name() != self.to.name()
     }
 
-    /// Whether the call leaves its network, so that only an east-west gateway can take it in.
+    /// Whether the call leaves its network. Such a call must enter through an east-west gateway.
     pub fn crosses_networks(&self) -> bool {
         self.from.record().network != self.to.record().network
     }
 }
 
 impl fmt::Display for Pair {
-    /// `FROM-to-TO`, as claims name it.
+    /// `FROM-to-TO`, as in claim ids.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-to-{}", self.from.name(), self.to.name())
     }
 }
 
 impl Testbed {
-    /// Finds the testbed and connects to each of its clusters, by the contexts that the record names and no others.
+    /// Finds the testbed and connects to each of its clusters, only by the contexts in the record.
     ///
     /// # Errors
-    /// In one line that names the command to run: no testbed, an unusable record, a cluster that does not answer.
+    /// One line that names the command to run: no testbed, an unusable record, or a cluster that does not answer.
     pub async fn connect() -> Result<Self> {
-        // Fails only where a provider is installed already; there is one in the tree, so it is this one.
+        // Fails only if a provider is already installed. aws-lc-rs is the only provider in the dependency tree.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self::connect_in(&directory()).await
     }
 
-    /// As [`Self::connect`], to the testbed in `directory`.
+    /// Like [`Self::connect`], for the testbed in `directory`.
     ///
     /// # Errors
-    /// As [`Self::connect`].
+    /// The errors of [`Self::connect`].
     pub async fn connect_in(directory: &Path) -> Result<Self> {
         let record = Arc::new(Record::read(directory)?);
         let trust = Arc::new(Trust::of(&record)?);
@@ -80,7 +80,7 @@ impl Testbed {
         Ok(Self { directory: directory.to_owned(), record, clusters, trust })
     }
 
-    /// The cluster of that name.
+    /// The cluster with this name.
     ///
     /// # Errors
     /// [`Error::UnknownCluster`].
@@ -91,7 +91,7 @@ impl Testbed {
         })
     }
 
-    /// Every ordered pair of clusters, each cluster with itself included.
+    /// All ordered pairs of clusters, including each cluster with itself.
     pub fn pairs(&self) -> Vec<Pair> {
         let clusters = &self.clusters;
         let pair = |from: &Arc<Cluster>, to: &Arc<Cluster>| Pair { from: Arc::clone(from), to: Arc::clone(to) };
@@ -107,8 +107,9 @@ impl Testbed {
     }
 }
 
-/// Where the record should be: the variable's directory, or `target/testbed` of the nearest directory that has one,
-/// looked for from the package under test and from the current directory.
+/// The directory of the record: the variable's value, or the nearest `target/testbed`, searched upwards from the
+/// package
+/// under test and from the current directory.
 fn directory() -> PathBuf {
     if let Some(named) = std::env::var_os(DIRECTORY_VARIABLE) {
         return named.into();

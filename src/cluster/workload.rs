@@ -1,4 +1,4 @@
-//! A pod, and what its proxy says of itself.
+//! A pod, and the statistics of its proxy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use serde::Deserialize;
 use super::{Cluster, Error, Result};
 use crate::identity::SpiffeId;
 
-/// A pod of the mesh, or beside it.
+/// A pod, with or without a proxy.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Where it runs.
+    /// The pod's cluster.
     pub cluster: Arc<Cluster>,
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its name.
+    /// Pod name.
     pub pod: String,
-    /// Its address.
+    /// IP address.
     pub address: String,
-    /// Its service account.
+    /// Service account.
     pub service_account: String,
 }
 
 impl Workload {
-    /// The first ready pod with these labels.
+    /// The first ready pod that matches the label selector.
     ///
     /// # Errors
-    /// As [`Cluster::ready_pods`].
+    /// The errors of [`Cluster::ready_pods`].
     pub async fn find(cluster: &Arc<Cluster>, namespace: &str, selector: &str) -> Result<Self> {
         let pods = cluster.ready_pods(namespace, selector).await?;
         let found = pods.iter().find_map(|pod| {
@@ -53,22 +53,22 @@ impl Workload {
         (self.cluster.name(), &self.namespace, &self.pod) == (other.cluster.name(), &other.namespace, &other.pod)
     }
 
-    /// The identity that the mesh gives it.
+    /// The SPIFFE ID that the mesh gives the pod.
     pub fn spiffe_id(&self, trust_domain: &str) -> SpiffeId {
         SpiffeId::workload(trust_domain, &self.namespace, &self.service_account)
     }
 
-    /// A container of it, for [`Cluster::exec`] and [`Cluster::logs`].
+    /// A container of the pod, for [`Cluster::exec`] and [`Cluster::logs`].
     pub fn container<'a>(&'a self, container: &'a str) -> (&'a str, &'a str, &'a str) {
         (&self.namespace, &self.pod, container)
     }
 
-    /// The container of its proxy, as [`Self::container`].
+    /// The proxy's container, for [`Cluster::exec`] and [`Cluster::logs`].
     pub fn proxy_container(&self) -> (&str, &str, &str) {
         self.container(&self.cluster.record().istio.proxy.container)
     }
 
-    /// The error of a `command` whose answer cannot be used, for that reason.
+    /// The error for a `command` whose output is unusable, with the reason.
     pub fn unusable(&self, command: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Exec {
             cluster: self.cluster.name().into(),
@@ -79,12 +79,12 @@ impl Workload {
         }
     }
 
-    /// Counters and gauges of its proxy whose names match `filter`, a regular expression.
+    /// Counters and gauges of the pod's proxy whose names match `filter`, a regular expression.
     ///
     /// # Errors
-    /// As [`Cluster::exec`].
+    /// The errors of [`Cluster::exec`].
     pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<(String, u64)>> {
-        /// Envoy's `/stats` as JSON. Histograms and texts have no such value.
+        /// Envoy's `/stats` as JSON. Histograms and text values have no integer value.
         #[derive(Deserialize)]
         struct Stats {
             stats: Vec<Stat>,
@@ -105,10 +105,10 @@ impl Workload {
         Ok(stats.into_iter().filter_map(count).collect())
     }
 
-    /// What its proxy's administration interface answers to a GET of `path`.
+    /// The answer of Envoy's admin interface to a GET of `path`.
     ///
     /// # Errors
-    /// As [`Cluster::exec`].
+    /// The errors of [`Cluster::exec`].
     pub async fn proxy_admin(&self, path: &str) -> Result<String> {
         let agent = self.cluster.record().istio.proxy.agent.clone();
         self.cluster.exec(self.proxy_container(), &[&agent, "request", "GET", path], None).await

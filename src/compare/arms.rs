@@ -1,21 +1,20 @@
-//! What is compared: where each arm is measured, and what load is made there.
+//! The subjects of a comparison: the bench of each arm, and the load there.
 
 use super::Bench;
 use super::bench::ECHO;
 use crate::judge::Arm;
 
-/// Where each arm is measured. Both benches exist for as long as the comparison takes, so that a pair of runs lies
-/// within seconds.
+/// The benches of both arms. Both exist during the whole comparison, so that the runs of a pair are seconds apart.
 #[derive(Debug, Clone)]
 pub struct Arms {
-    /// Without the treatment.
+    /// Bench without the treatment.
     pub control: Bench,
-    /// With it.
+    /// Bench with the treatment.
     pub treatment: Bench,
 }
 
 impl Arms {
-    /// For arms that differ only in what is asked for.
+    /// One bench for both arms: the arms differ only in their load.
     pub fn same(bench: Bench) -> Self {
         Self { control: bench.clone(), treatment: bench }
     }
@@ -29,20 +28,20 @@ impl Arms {
     }
 }
 
-/// The load of a run, beside what the bounds say of it (length, connections, rate).
+/// The load of a run, apart from the values in the bounds (length, connections, rate).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Load {
-    /// The load driver, with these arguments of its command line.
+    /// The load driver, with these command line arguments.
     Driver(Vec<String>),
-    /// k6, which asks the gateway for this server name.
+    /// k6 at the gateway.
     K6 {
-        /// In SNI and `Host`.
+        /// Server name, for SNI and `Host`.
         server_name: String,
     },
 }
 
 impl Load {
-    /// The driver's request for one kilobyte.
+    /// The driver's request for 1 KiB.
     pub fn echo() -> Self {
         Self::Driver(vec![format!("--path={ECHO}")])
     }
@@ -58,30 +57,30 @@ impl Load {
 
 /// The driver's arguments for a request over TLS to the gateway, by server name.
 pub fn gateway_arguments(server_name: &str) -> Vec<String> {
-    // The certificate signs itself. The judge compares the certificates of both arms.
+    // The certificate is self-signed. The judge compares the certificates of both arms.
     let mut arguments = vec!["--tls".into(), "--insecure".into(), format!("--path={ECHO}")];
     arguments.extend([format!("--server-name={server_name}"), format!("--host={server_name}")]);
     arguments
 }
 
-/// A comparison that is to be made.
+/// A comparison to make.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Its id in the bounds.
+    /// The comparison's id in the bounds.
     pub id: String,
-    /// Where each arm is measured.
+    /// The bench of each arm.
     pub arms: Arms,
     control: Load,
     treatment: Load,
 }
 
 impl Case {
-    /// The comparison of that id, with the same [echo request](Load::echo) in both arms.
+    /// A comparison with this id, with the same [echo request](Load::echo) in both arms.
     pub fn new(id: impl Into<String>, arms: &Arms) -> Self {
         Self { id: id.into(), arms: arms.clone(), control: Load::echo(), treatment: Load::echo() }
     }
 
-    /// With another load in each arm.
+    /// The case with a load for each arm.
     #[must_use]
     pub fn with_load(self, load: impl Fn(Arm) -> Load) -> Self {
         Self { control: load(Arm::Control), treatment: load(Arm::Treatment), ..self }
@@ -95,7 +94,7 @@ impl Case {
         }
     }
 
-    /// Waits until both arms answer: what is frozen during runs no longer learns of new pods.
+    /// Waits until both arms answer: components frozen during runs do not learn of new pods.
     pub(super) async fn answers(&self) -> super::Result<()> {
         for arm in [Arm::Control, Arm::Treatment] {
             self.arms.bench(arm).answers(&self.load(arm).driver_arguments()).await?;
@@ -103,12 +102,12 @@ impl Case {
         Ok(())
     }
 
-    /// The namespaces of all of its pods.
+    /// The namespaces of all pods of the case.
     pub(super) fn namespaces(&self) -> impl Iterator<Item = String> {
         [&self.arms.control, &self.arms.treatment].into_iter().flat_map(Bench::namespaces)
     }
 
-    /// The clusters of its benches.
+    /// The clusters of the case's benches.
     pub(super) fn clusters(&self) -> impl Iterator<Item = &str> {
         [&self.arms.control, &self.arms.treatment].into_iter().map(|bench| bench.cluster.name())
     }

@@ -1,4 +1,4 @@
-//! Two pods on one node: the load driver in the one, an echo server in the other.
+//! Two pods on one node: the load driver and an echo server.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::judge::attempt::FROZEN_SHARE;
 use crate::record;
 use crate::scope::Scope;
 
-/// Bound on both pods being ready.
+/// Longest wait for both pods to be ready.
 const READY: Duration = Duration::from_secs(120);
 
-/// A namespace of the [bench](record::Bench) of a cluster. Each has an identical twin that the TCP bypass leaves alone,
-/// so that two arms exist at once.
+/// A namespace of the [bench](record::Bench) of a cluster. Each namespace has an identical twin without the TCP bypass,
+/// so that both arms exist at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// With proxies.
@@ -38,10 +38,10 @@ pub enum Side {
 }
 
 impl Side {
-    /// Its namespace in a cluster.
+    /// The side's namespace in a cluster.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared) where the cluster has no bench.
+    /// [`NotDeclared`](record::Error::NotDeclared): the cluster has no bench.
     pub fn namespace(self, cluster: &Cluster) -> Result<&str> {
         let bench = cluster.record().bench.as_ref().ok_or_else(not_declared)?;
         Ok(match self {
@@ -52,7 +52,7 @@ impl Side {
         })
     }
 
-    /// Whether its pods have proxies.
+    /// Whether the side's pods have proxies.
     pub fn is_meshed(self) -> bool {
         matches!(self, Self::Meshed | Self::MeshedTwin)
     }
@@ -69,7 +69,7 @@ struct End {
     pod: Workload,
 }
 
-/// A client and a server, perhaps with a gateway between them.
+/// A client and a server, with an optional gateway between them.
 #[derive(Debug, Clone)]
 pub struct Bench {
     pub(super) cluster: Arc<Cluster>,
@@ -82,52 +82,53 @@ pub struct Bench {
 /// One run of the load driver.
 #[derive(Debug, Clone, Copy)]
 pub struct RunSpec<'a> {
-    /// The comparison that the run belongs to.
+    /// The run's comparison.
     pub comparison: &'a str,
-    /// Its place in that.
+    /// The run's number in the comparison.
     pub order: u32,
     /// This machine.
     pub host: &'a Host,
-    /// How long to make load, warm-up included.
+    /// Duration of the load, warm-up included.
     pub length: Duration,
-    /// How long requests under way at the end of that may take: the rest of the cluster stays frozen until then.
+    /// Time for requests in flight at the end of the load. The rest of the cluster stays frozen until then.
     pub drain: Duration,
-    /// Of the driver's command line, all but the target and `--duration`.
+    /// The driver's command line, without the target and `--duration`.
     pub arguments: &'a [String],
-    /// What freezes the rest of the cluster meanwhile. The run's receipt [`FROZEN_SHARE`] says for how much of the
-    /// measured time.
+    /// Freezes the rest of the cluster during the run. The receipt [`FROZEN_SHARE`] holds the frozen share of the
+    /// measured
+    /// time.
     pub isolation: Option<&'a Isolation>,
 }
 
 /// The gateway's deployment and service, in the namespace of [`Side::Meshed`].
 pub(super) const GATEWAY: &str = "echo-gateway";
 
-/// Where the gateway ends TLS.
+/// Port where the gateway terminates TLS.
 pub(super) const GATEWAY_PORT: u16 = 8443;
 
-/// Secret of the certificate that the gateway presents.
+/// Secret with the gateway's certificate.
 pub const GATEWAY_CREDENTIAL: &str = "echo-credential";
 
-/// Names in that certificate: that of the control arm, and that of the treatment arm.
+/// Names in the gateway's certificate: of the control arm, and of the treatment arm.
 pub const SERVER_NAMES: [&str; 2] = ["control.echo.test", "treatment.echo.test"];
 
-/// What the echo server is asked for: an answer of 1 KiB, as the seed's benchmark asks fortio's.
+/// Path of the echo server: an answer of 1 KiB, as in the seed's benchmark with fortio.
 pub(super) const ECHO: &str = "/echo?size=1024";
 
 impl Bench {
-    /// The first cluster that has a bench.
+    /// The first cluster with a bench.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared) where none has.
+    /// [`NotDeclared`](record::Error::NotDeclared): no cluster has a bench.
     pub fn first_cluster(testbed: &Testbed) -> Result<&Arc<Cluster>> {
         let has_bench = |cluster: &&Arc<Cluster>| cluster.record().bench.is_some();
         Ok(testbed.clusters.iter().find(has_bench).ok_or_else(not_declared)?)
     }
 
-    /// Starts both until the test ends, where they do not run yet.
+    /// Starts client and server until the test ends, unless they already run.
     ///
     /// # Errors
-    /// Where the testbed has none, or they do not become ready.
+    /// The testbed has no bench, or the pods do not become ready.
     pub async fn start(scope: &Scope, cluster: &Arc<Cluster>, client: Side, server: Side) -> Result<Self> {
         for (side, name) in [(client, "client"), (server, "server")] {
             scope.scale(cluster, side.namespace(cluster)?, name, 1).await?;
@@ -142,19 +143,20 @@ impl Bench {
         })
     }
 
-    /// Starts a client and a server without proxies, and between them a gateway that ends TLS, until the test ends.
+    /// Starts a client and a server without proxies, and a gateway between them that terminates TLS, until the test
+    /// ends.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// The errors of [`Self::start`].
     pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
-        // The gateway first: it wants a core to itself, and pods that come before could be in its way.
+        // Start the gateway first: it needs a core of its own, and other pods could take it.
         scope.scale(cluster, Side::Meshed.namespace(cluster)?, GATEWAY, 1).await?;
         let gateway = ready(cluster, Side::Meshed, GATEWAY).await?;
         let bench = Self::start(scope, cluster, Side::Naked, Side::Naked).await?;
         Ok(Self { gateway: Some(gateway), ..bench })
     }
 
-    /// The gateway's pod, where there is one.
+    /// The gateway's pod, if there is one.
     pub fn gateway(&self) -> Option<&Workload> {
         self.gateway.as_ref()
     }
@@ -164,7 +166,7 @@ impl Bench {
         &self.server.pod
     }
 
-    /// The namespaces that its pods are in.
+    /// The namespaces of the bench's pods.
     pub fn namespaces(&self) -> BTreeSet<String> {
         let pods = self.pods().into_iter().chain(&self.gateway).chain(&self.k6);
         pods.map(|pod| pod.namespace.clone()).collect()
@@ -175,7 +177,7 @@ impl Bench {
         [&self.client.pod, &self.server.pod]
     }
 
-    /// Where the client reaches the server, or the gateway before it: a service, by name.
+    /// Service name that the client calls: the server's, or the gateway's if there is one.
     pub fn target(&self) -> String {
         match &self.gateway {
             Some(gateway) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", gateway.namespace),
@@ -183,12 +185,12 @@ impl Bench {
         }
     }
 
-    /// Waits until the client is answered what `arguments` ask for: that both pods are ready does not say that one
-    /// reaches the other by its service's name. kube-proxy learns of it later, and is among what is
-    /// [frozen](Isolation::freeze).
+    /// Waits until the client gets an answer to a request with `arguments`. Ready pods may still be unreachable by
+    /// service
+    /// name: kube-proxy learns of them later, and a [freeze](Isolation::freeze) stops kube-proxy.
     ///
     /// # Errors
-    /// [`NotInTime`](crate::cluster::Error::NotInTime), with what came of the last attempt.
+    /// [`NotInTime`](crate::cluster::Error::NotInTime), with the result of the last attempt.
     pub async fn answers(&self, arguments: &[String]) -> Result<()> {
         let want = format!("{} to answer {}", self.target(), self.client.pod);
         Ok(eventually(want, READY, async || {
@@ -202,11 +204,11 @@ impl Bench {
         .await?)
     }
 
-    /// Has the driver run in the client's pod, which takes it `length`.
+    /// Runs the driver in the client's pod, for `length`.
     async fn driven(&self, length: Duration, arguments: &[&str], input: Input<'_>) -> Result<Summary> {
         let target = self.target();
-        // An exit code other than 0 would leave the summary unread. A run that measured nothing, or was saturated, says
-        // so there.
+        // With an exit code other than 0 the summary would be lost. The summary itself reports an empty or saturated
+        // run.
         let mut command = vec!["/load", "run", "--json", "--report-only", &target];
         command.extend(arguments);
         let client = self.client.pod.container("client");
@@ -218,18 +220,18 @@ impl Bench {
         Ok(serde_json::from_str(&output).map_err(|error| unusable(format!("its summary cannot be read: {error}")))?)
     }
 
-    /// Makes load as `spec` says, and returns it as a run.
+    /// Makes load according to `spec`, and returns it as a run.
     ///
     /// # Errors
-    /// [`Exec`](crate::cluster::Error::Exec) where the driver cannot run or its summary cannot be read.
+    /// [`Exec`](crate::cluster::Error::Exec): the driver cannot run or its summary cannot be read.
     pub async fn run(&self, spec: &RunSpec<'_>) -> Result<Run> {
         self.run_between(spec, async || Ok::<_, Error>(())).await.map(|(run, _)| run)
     }
 
-    /// As [`Self::run`], with `counts` taken just before and just after, in the time that it takes to ask for costs.
+    /// Like [`Self::run`], and calls `counts` just before and just after the load, concurrently with reading the costs.
     ///
     /// # Errors
-    /// As [`Self::run`], and those of `counts`.
+    /// The errors of [`Self::run`] and of `counts`.
     pub async fn run_between<T, E>(
         &self,
         spec: &RunSpec<'_>,
@@ -240,7 +242,7 @@ impl Bench {
     {
         let counts = async || Ok::<_, Error>(counts().await?);
         let RunSpec { comparison, order, host, length, drain, arguments, isolation } = *spec;
-        // The addresses of pods change; what was asked for does not.
+        // Pod addresses change, arguments do not.
         let plan = serde_json::json!({ "arguments": arguments });
         let mut run = Run::new(comparison, order, host.clone(), plan);
         let began = Instant::now();
@@ -252,7 +254,7 @@ impl Bench {
         let (summary, span) = frozen(isolation, length + drain, driver).await?;
         let (after, counted_after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
-        // Costs are of the whole run, warm-up included, and so is the number of requests that they are divided by.
+        // Costs and the number of requests both cover the whole run, warm-up included.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
         costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
@@ -265,11 +267,12 @@ impl Bench {
         Ok((run, [counted_before, counted_after]))
     }
 
-    /// TLS handshakes that the gateway's, or else the server's, proxy has completed as a server with TLS of its own;
-    /// `None` where there is no such proxy.
+    /// TLS handshakes that the proxy of the gateway (or of the server, if there is no gateway) has completed as a
+    /// server.
+    /// `None` if there is no such proxy.
     ///
     /// # Errors
-    /// [`Exec`](crate::cluster::Error::Exec) where its statistics cannot be read.
+    /// [`Exec`](crate::cluster::Error::Exec): the proxy's statistics cannot be read.
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
         let pod = match &self.gateway {
             Some(gateway) => gateway,
@@ -277,12 +280,12 @@ impl Bench {
             None => return Ok(None),
         };
         let counts = pod.proxy_counts("ssl.handshake").await?;
-        // Those of its own listeners; as a client it has clusters.
+        // Handshakes as a server are counted by listener, handshakes as a client by cluster.
         let inbound = counts.iter().filter(|(name, _)| name.starts_with("listener."));
         Ok(Some(inbound.map(|(_, count)| count).sum()))
     }
 
-    /// What server and proxies have used so far; the driver tells its own cost.
+    /// Resources that server and proxies have used so far. The driver reports its own.
     pub(super) async fn cost(&self) -> Result<Costs> {
         let proxy = self.cluster.record().istio.proxy.container.as_str();
         let mut of = vec![("server", &self.server.pod, "server")];
@@ -297,11 +300,11 @@ impl Bench {
     }
 }
 
-/// What the server and each proxy have used.
+/// Resources of the server and of each proxy, by name.
 pub(super) type Costs = Vec<(&'static str, Cost)>;
 
-/// Adds to `run` what server and proxies used between two readings, for each of `requests`; the generator reports its
-/// own, `cpu`.
+/// Adds to `run` the costs per request of server and proxies between two readings. The generator reports its own CPU
+/// time, `cpu`.
 pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, (before, after): (&Costs, &Costs)) {
     let mut memory = 0.0;
     for ((name, before), (_, after)) in before.iter().zip(after) {
@@ -316,13 +319,13 @@ pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, (before, after):
     }
 }
 
-/// What the driver measured, as a run's metrics.
+/// Adds the driver's measurements to a run's metrics.
 fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     run.latency(&microseconds(summary)?)?;
     run.measure("requests_per_second", summary.rates.completed, "1/s");
     let (total, first_byte, handshake) =
         (&summary.latency.total, &summary.latency.first_byte, &summary.latency.handshake);
-    // Without TLS they say again what the latency says.
+    // Without TLS these metrics repeat the latency.
     if !handshake.is_empty() {
         for (name, latency) in [("total", total), ("first_byte", first_byte), ("handshake", handshake)] {
             if let Some((mean, p99)) = latency.mean().zip(latency.quantile(0.99)) {
@@ -342,13 +345,13 @@ fn record(run: &mut Run, summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-/// What was agreed to in TLS handshakes, in words; how often it was depends on the arm.
+/// The parameters of a TLS session as text. How many sessions had them depends on the arm.
 fn agreed(session: &TlsSession) -> String {
     let TlsSession { version, cipher_suite, key_exchange, alpn, certificate_sha256, .. } = session;
     format!("{version} {cipher_suite} {key_exchange} ALPN {alpn:?} certificate {certificate_sha256}")
 }
 
-/// The latency from the intended send time on, in microseconds.
+/// The latency since the intended send time, in microseconds.
 fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
     let nanos = summary.latency.total.histogram();
     let micros = hdrhistogram::Histogram::new_with_bounds(1, 60_000_000, 3);
@@ -359,14 +362,14 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
     Ok(micros)
 }
 
-/// The one ready pod of a workload.
+/// The only ready pod of a workload.
 pub(super) async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
     let (namespace, selector) = (side.namespace(cluster)?, format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
     Ok(eventually(want, READY, async || {
         let pods = cluster.api::<Pod>(namespace).list(&ListParams::default().labels(&selector)).await;
         let pods = pods.map_err(cluster.failed(format!("list pods of {namespace}")))?.items;
-        // One that is still going must be gone too: it would be answered by, and billed for, the same name.
+        // A terminating pod must be gone as well: its service would answer under the same name and add to the costs.
         if !pods.iter().any(is_ready) || pods.len() != 1 {
             let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
             return Ok::<_, Error>(Seen::NotYet(format!("{} not ready", names.join(", "))));

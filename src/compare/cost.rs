@@ -1,29 +1,30 @@
-//! What a container has used: CPU time and memory, as its control group counts them.
+//! CPU time and memory of a container, as counted by its control group.
 
 use crate::cluster::Result;
 use crate::cluster::Workload;
 
-/// Prints CPU time in nanoseconds or microseconds, with a name to tell them apart, and memory in bytes: for control
-/// groups of version 1 and 2. Without page cache, which containers of one image share and the first to come pays for.
+/// Prints CPU time in nanoseconds or microseconds, with a name that tells the unit, and memory in bytes. Supports
+/// cgroup
+/// v1 and v2. Excludes page cache: containers of one image share it, and only the first container is charged.
 const SCRIPT: &str = "PATH=$PATH:/usr/bin:/bin; cd /sys/fs/cgroup; \
     if [ -r cpuacct/cpuacct.usage ]; \
     then echo ns $(cat cpuacct/cpuacct.usage) $(sed -n 's/^total_rss //p' memory/memory.stat); \
     else echo us $(sed -n 's/^usage_usec //p' cpu.stat) $(sed -n 's/^anon //p' memory.stat); fi";
 
-/// What was used, from a container's start on.
+/// Resources used since the container's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
     /// CPU time, in microseconds.
     pub cpu_us: f64,
-    /// Memory in use now, in bytes, without page cache.
+    /// Memory in use, in bytes, without page cache.
     pub memory_bytes: f64,
 }
 
 impl Cost {
-    /// Of a container of a pod.
+    /// Reads the resources used by a container of a pod.
     ///
     /// # Errors
-    /// [`Exec`](crate::cluster::Error::Exec) where the control group cannot be read: there has to be a shell in the container.
+    /// [`Exec`](crate::cluster::Error::Exec): the control group cannot be read. The container must have a shell.
     pub async fn read(pod: &Workload, container: &str) -> Result<Self> {
         let output = pod.cluster.exec(pod.container(container), &["/usr/bin/sh", "-c", SCRIPT], None).await?;
         parse(&output)

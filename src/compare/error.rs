@@ -5,20 +5,20 @@ use crate::{cluster, judge, record, scope};
 /// Result of a measurement.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why nothing was measured.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The record.
+    /// An error of the record.
     #[error(transparent)]
     Record(#[from] record::Error),
-    /// A cluster.
+    /// An error of a cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// The judge.
+    /// An error of the judge.
     #[error(transparent)]
     Judge(#[from] judge::Error),
-    /// What the test owns.
+    /// An error of the scope.
     #[error(transparent)]
     Scope(#[from] Box<scope::Error>),
     /// Clusters could not be paused.
@@ -26,7 +26,7 @@ pub enum Error {
     Isolation {
         /// The clusters.
         which: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A Job's pods did not make the load.
@@ -36,19 +36,19 @@ pub enum Error {
         cluster: String,
         /// The Job.
         job: String,
-        /// Why, in the words of the pod at fault.
+        /// The reason, as reported by the failed pod.
         reason: String,
     },
-    /// A histogram cannot be made.
+    /// A histogram cannot be created.
     #[error("the latency histogram cannot be made: {reason}")]
     Histogram {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// No profile could be taken.
     #[error("no profile: {reason}")]
     Profile {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

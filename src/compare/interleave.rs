@@ -1,4 +1,4 @@
-//! Comparisons in turn, until each is decided.
+//! Interleaved comparisons, until each is decided.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -12,19 +12,19 @@ use crate::record::fault;
 use crate::report::table;
 use crate::scope::{Error, Result, Scope};
 
-/// The judge decides after a block, in which both arms were first and second as often.
+/// The judge decides after a block. In a block, each arm comes first as often as second.
 const RUNS_OF_A_BLOCK: usize = 4;
 
-/// What comparisons are judged by.
+/// Settings of the judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
-    /// The file of bounds; baselines are beside it.
+    /// The file of bounds. Baselines are in the same directory.
     pub bounds: &'a Path,
     /// How long to measure.
     pub mode: Mode,
 }
 
-/// A comparison that is not decided yet.
+/// An undecided comparison.
 struct Open {
     measured: Measured,
     judge: Judge,
@@ -39,13 +39,13 @@ impl Open {
         let trial = baselines.apply(trial, runner.host());
         recorded::clear(runner.runs(), &trial.id)?;
         for arm in [Arm::Control, Arm::Treatment] {
-            // An older one would be taken for this comparison's.
+            // Remove an older flame graph: it does not belong to this comparison.
             let _ = std::fs::remove_file(runner.flame_graph(&trial.id, arm));
         }
         Ok(Self { judge: Judge::new(&trial), measured: Measured { case, trial } })
     }
 
-    /// Records an attempt, and gives it to the judge.
+    /// Records an attempt, and passes it to the judge.
     fn take(&mut self, run: Run, runs: &Path) -> Result<()> {
         let attempt = self.judge.attempted(run).record(runs)?;
         for refusal in &attempt.refused {
@@ -58,14 +58,14 @@ impl Open {
     }
 }
 
-/// Has the cases of each group measured in turn, each a block of both arms (ABBA, BAAB, …), until all comparisons are
-/// decided or their budgets are spent. Then prints the tables, and gives the comparisons to `scope`, which fails the
-/// test where one does not hold.
+/// Measures the cases of each group in turn, each in blocks of both arms (ABBA, BAAB, …), until all comparisons are
+/// decided or their budgets are spent. Then prints the tables, and gives the comparisons to `scope`. `scope` fails the
+/// test if a comparison does not hold.
 ///
-/// The cases of one group differ only in the treatment arm: they share the runs of the control.
+/// The cases of one group differ only in the treatment arm. All cases of a group share the control runs.
 ///
 /// # Errors
-/// Where a case has no bounds, a run cannot be made, or a run proves nothing ([`crate::judge::Error::Refused`]).
+/// A case has no bounds, a run cannot be made, or a run proves nothing ([`crate::judge::Error::Refused`]).
 pub async fn interleave<T: Treatment>(
     scope: &Scope,
     setting: &Setting<'_>,
@@ -73,7 +73,7 @@ pub async fn interleave<T: Treatment>(
     treatment: &T,
 ) -> Result<()> {
     let (bounds, baselines) = (Bounds::load(setting.bounds, setting.mode)?, Baselines::beside(setting.bounds)?);
-    // Where clusters can be paused, their nodes are this machine.
+    // Clusters that can be paused have their nodes on this machine.
     let is_local = scope.testbed.record.capabilities.fault(fault::PAUSE_CLUSTER).is_some();
     let _awake = is_local.then(Awake::keep).and_then(|kept| {
         kept.inspect_err(|error| eprintln!("note: idle processors may sleep, and wake late: {error}")).ok()
@@ -86,7 +86,7 @@ pub async fn interleave<T: Treatment>(
         open.measured.case.answers().await?;
     }
     let isolation = isolate(scope, &groups, treatment)?;
-    // What is stopped for as long as the comparison takes is not frozen for each run.
+    // If runs are too long to freeze, `isolate` has stopped components for the whole comparison instead.
     runner.isolation = isolation.as_ref().filter(|_| can_freeze(&groups));
     let comparisons = decide(&runner, groups).await?;
     drop(isolation);
@@ -99,14 +99,14 @@ pub async fn interleave<T: Treatment>(
     Ok(())
 }
 
-/// Whether each run is short enough for the rest of the cluster to be frozen meanwhile.
+/// Whether each run is short enough to freeze the rest of the cluster.
 fn can_freeze(groups: &VecDeque<Vec<Open>>) -> bool {
     let within = |open: &Open| length(&open.measured.trial) + drain(&open.measured.trial) <= LONGEST_FREEZE;
     groups.iter().flatten().all(within)
 }
 
-/// Pauses other clusters, where the record says that they can be. In the one where load is made, all else is frozen for
-/// each run; where runs are too long for that, what can be spared is stopped.
+/// Pauses the other clusters, if the record allows it. In the cluster under load, everything else is frozen for each
+/// run. If runs are too long to freeze, dispensable components are stopped for the whole comparison.
 fn isolate(scope: &Scope, groups: &VecDeque<Vec<Open>>, treatment: &impl Treatment) -> Result<Option<Isolation>> {
     let clusters: BTreeSet<&str> = groups.iter().flatten().flat_map(|open| open.measured.case.clusters()).collect();
     let except = match Vec::from_iter(clusters).as_slice() {
@@ -131,7 +131,7 @@ fn isolate(scope: &Scope, groups: &VecDeque<Vec<Open>>, treatment: &impl Treatme
     Ok(isolation)
 }
 
-/// Measures block by block until all are decided; the comparisons in the order of the cases.
+/// Measures block by block until all comparisons are decided. Returns the comparisons in the order of the cases.
 async fn decide(runner: &Runner<'_, impl Treatment>, mut groups: VecDeque<Vec<Open>>) -> Result<Vec<Comparison>> {
     let order: Vec<String> = groups.iter().flatten().map(|open| open.measured.trial.id.clone()).collect();
     let (mut all, mut unexplained): (Vec<Comparison>, Vec<Open>) = (Vec::new(), Vec::new());
@@ -157,7 +157,7 @@ async fn decide(runner: &Runner<'_, impl Treatment>, mut groups: VecDeque<Vec<Op
             groups.push_back(undecided);
         }
     }
-    // When all are decided: the time that this takes is in no comparison's budget.
+    // Profile after all decisions: no comparison's budget is charged.
     for Open { measured, .. } in unexplained {
         let notes = runner.profiles(&measured).await;
         for each in all.iter_mut().filter(|each| each.id == measured.trial.id && each.misses()) {
@@ -168,8 +168,8 @@ async fn decide(runner: &Runner<'_, impl Treatment>, mut groups: VecDeque<Vec<Op
     Ok(all)
 }
 
-/// One block of each of a group: C T₁ T₂ … T₂ T₁ C, and then the other way round. A comparison of which every attempt
-/// at a run was refused is left out from there on.
+/// Runs one block of each comparison in a group: C T₁ T₂ … T₂ T₁ C, then the reverse. Drops a comparison once every
+/// attempt at one of its runs was refused.
 async fn block(runner: &Runner<'_, impl Treatment>, group: &mut [Open]) -> Result<()> {
     for _ in 0..RUNS_OF_A_BLOCK {
         let Some(next) = group.iter().find(|open| !open.judge.is_abandoned()) else { break };
@@ -185,7 +185,7 @@ async fn block(runner: &Runner<'_, impl Treatment>, group: &mut [Open]) -> Resul
     Ok(())
 }
 
-/// Attempts at the next run of those of a group that share it, until one is not refused, or no other may follow.
+/// Repeats the next run of those in a group that share it, until a run is accepted or no attempt is left.
 async fn attempts(runner: &Runner<'_, impl Treatment>, group: &mut [Open], sharing: &[usize]) -> Result<()> {
     let live = |group: &[Open]| -> Vec<usize> {
         sharing.iter().copied().filter(|&index| !group[index].judge.is_abandoned()).collect()

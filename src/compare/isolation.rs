@@ -1,5 +1,5 @@
-//! Isolation of what is measured: clusters that are not under test are paused, and of the one that is, what does not
-//! take part.
+//! Isolation of a measurement: clusters that are not under test are paused. In the cluster under test, pods that do not
+//! take part are frozen.
 
 mod protocol;
 
@@ -16,8 +16,8 @@ use crate::record::{Record, fault};
 
 pub use protocol::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
 
-/// Keeps clusters paused until it is dropped. The command that pauses them is a process of its own, which lets them go
-/// on when this process ends, however that is.
+/// Keeps clusters paused until drop. A separate command pauses them, and resumes them when this process ends, even by
+/// a crash.
 #[derive(Debug)]
 pub struct Isolation {
     process: Child,
@@ -37,7 +37,7 @@ impl Pipes {
         receive(&mut self.output)?.ok_or_else(|| std::io::Error::other("the command ended"))
     }
 
-    /// Has the command freeze; when that began and ended.
+    /// Requests a freeze. Returns its start and end.
     fn freeze(&mut self, length: Duration) -> std::io::Result<Span> {
         let input = self.input.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
         send(&Freeze { seconds: length.as_secs_f64() }, input)?;
@@ -55,28 +55,28 @@ impl Pipes {
     }
 }
 
-/// From when to when, in seconds since 1970.
+/// A period of time, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// Its beginning.
+    /// Start.
     pub from: f64,
-    /// Its end.
+    /// End.
     pub to: f64,
 }
 
 impl Span {
-    /// The share of this that lies in `other`, from 0 to 1.
+    /// The share of this span that lies in `other`, from 0 to 1.
     #[must_use]
     pub fn within(self, other: Self) -> f64 {
         let common = self.to.min(other.to) - self.from.max(other.from);
         let share = common / (self.to - self.from);
-        // Nothing has no share in anything.
+        // An empty span has the share 0.
         if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
     }
 }
 
 impl Isolation {
-    /// Pauses `extent`; `None` where the record does not declare the fault [`PAUSE_CLUSTER`](fault::PAUSE_CLUSTER).
+    /// Pauses `extent`. `None` if the record does not declare the fault [`PAUSE_CLUSTER`](fault::PAUSE_CLUSTER).
     ///
     /// # Errors
     /// [`Error::Isolation`].
@@ -91,7 +91,7 @@ impl Isolation {
                 Ok(other) => format!("the command said {other:?}, and not that it has paused them"),
                 Err(error) => error.to_string(),
             };
-            // The end of its input lets everything go on.
+            // The end of the command's input resumes everything.
             drop(pipes);
             let _ = process.wait();
             Err(std::io::Error::other(reason))
@@ -100,11 +100,11 @@ impl Isolation {
         Ok(Some(Self { process, pipes: Arc::new(Mutex::new(pipes)), extent }))
     }
 
-    /// Freezes for `length` what [`Extent::AllButNamespaces`] does not spare: nothing can be asked of the cluster until
-    /// then, and what commands in pods print is seen after it. Returns the time during which it was so.
+    /// Freezes, for `length`, everything that [`Extent::AllButNamespaces`] does not spare. During a freeze the cluster
+    /// answers no request, and the output of commands in pods is delayed until its end. Returns the time of the freeze.
     ///
     /// # Errors
-    /// [`Error::Isolation`], also for more than [`LONGEST_FREEZE`], and where there was nothing to freeze.
+    /// [`Error::Isolation`], also if `length` exceeds [`LONGEST_FREEZE`] or nothing is paused to freeze.
     pub async fn freeze(&self, length: Duration) -> Result<Span> {
         if length > LONGEST_FREEZE {
             let reason = format!("{length:?} is longer than the {LONGEST_FREEZE:?} that a node may be silent for");
@@ -118,13 +118,13 @@ impl Isolation {
 
 impl Drop for Isolation {
     fn drop(&mut self) {
-        // The end of its input tells the command to let the clusters go on.
+        // The end of the command's input resumes the clusters.
         drop(lock(&self.pipes).input.take());
         let _ = self.process.wait();
     }
 }
 
-/// The command that pauses clusters, where the record declares it.
+/// The command that pauses clusters, if the record declares one.
 fn command(record: &Record) -> Option<Command> {
     let declared = record.capabilities.fault(fault::PAUSE_CLUSTER)?;
     let mut command = Command::new(&declared.program);
@@ -143,8 +143,8 @@ fn failed(extent: &Extent, error: &std::io::Error) -> Error {
 }
 
 /// Runs `generator`, and freezes the rest of the cluster for `length` once the generator prints its start line. Before
-/// that, DNS and the API server have to answer the generator. The generator has to keep its output until its input
-/// ends, which is when all go on: what a command prints while the kubelet is frozen can be lost.
+/// the start line, the generator needs DNS and the API server. The generator must hold its output back until its input
+/// ends, at the end of the freeze: output printed while the kubelet is frozen can be lost.
 pub(super) async fn frozen<T>(
     isolation: Option<&Isolation>,
     length: Duration,
@@ -157,8 +157,8 @@ pub(super) async fn frozen<T>(
     with_input_until(freeze, generator).await
 }
 
-/// Runs `generator`, and `freeze` once the generator has begun. The generator's input ends when `freeze` has ended. A
-/// generator that ends without having begun is not frozen for.
+/// Runs `generator`, then `freeze` once the generator has begun. The generator's input ends when `freeze` ends. Skips
+/// `freeze` if the generator ends before it has begun.
 async fn with_input_until<T, F>(
     freeze: impl AsyncFnOnce() -> Result<Option<F>>,
     generator: impl AsyncFnOnce(Input<'static>) -> Result<T>,
@@ -190,7 +190,7 @@ mod tests {
         let (has_begun, is_over) = (Cell::new(false), Cell::new(false));
         let freeze = async || {
             assert!(has_begun.get(), "it has not begun");
-            // The other one is asked in between.
+            // Lets the other future run in between.
             tokio::task::yield_now().await;
             is_over.set(true);
             Ok(Some(()))
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(with_input_until(freeze, silent).await.unwrap(), ((), None));
     }
 
-    /// An isolation by a shell that speaks the protocol: `answers` to each request.
+    /// An isolation by a shell that speaks the protocol: prints `first`, then `answers` to each request.
     fn isolation(first: &str, answers: &str) -> Result<Option<Isolation>> {
         let mut record = crate::record::tests::record(vec![crate::cluster::tests::workload().cluster.record().clone()]);
         let script = format!("{first}; while read -r _; do {answers}; done");

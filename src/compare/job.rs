@@ -1,4 +1,4 @@
-//! Load from many pods at once: an indexed Job, whose pods begin at one moment and whose summaries merge into one.
+//! Load from many pods at once: an indexed Job. All pods start at the same moment, and their summaries merge into one.
 
 mod pod;
 
@@ -25,25 +25,25 @@ use crate::report;
 use crate::scope::RUN_LABEL;
 use pod::State;
 
-/// Bound on all pods being ready to begin: scheduled, started, connected.
+/// Longest wait for all pods to be ready to start: scheduled, started, connected.
 const PREPARED: Duration = Duration::from_secs(120);
 
-/// From the moment at which all pods are listening to the one at which they begin: longer than it takes to tell them.
+/// Time between telling the pods the start and the start: longer than telling all pods takes.
 const LEAD: Duration = Duration::from_millis(500);
 
-/// What a pod may take beyond its plan, to end and to be seen to have ended.
+/// Time for a pod to end, and to be reported as ended, beyond its plan.
 const SLACK: Duration = Duration::from_secs(30);
 
-/// Bound on the pods' being gone.
+/// Longest wait for the pods to be deleted.
 const GONE: Duration = Duration::from_secs(60);
 
-/// How long an ended Job stays that nobody removed, because its owner was killed.
+/// Time to live of a finished Job, in seconds, for a Job whose owner was killed before deleting it.
 const LEFT_BEHIND_SECONDS: u64 = 60;
 
 /// The pods' only container.
 const CONTAINER: &str = "load";
 
-/// Load to be made by several pods, each of which makes all that the plan asks for.
+/// Load by several pods. Each pod makes the whole load of the plan.
 #[derive(Debug)]
 pub struct Job {
     cluster: Arc<Cluster>,
@@ -54,21 +54,22 @@ pub struct Job {
     name: String,
 }
 
-/// What the pods of a Job measured.
+/// The measurements of a Job's pods.
 #[derive(Debug)]
 pub struct Gathered {
-    /// All of it, as if one generator had made the whole load.
+    /// The merged summary, as if one generator had made the whole load.
     pub summary: Summary,
-    /// From the first pod's beginning to the last one's, by the clocks of their nodes.
+    /// Time from the first pod's start to the last pod's start, by the clocks of their nodes.
     pub apart: Duration,
 }
 
 impl Job {
-    /// Load by `parallelism` pods in `namespace` of a cluster, with the driver's image that the testbed has there.
+    /// Load by `parallelism` pods in `namespace` of a cluster, with the testbed's image of the load driver.
     ///
     /// # Errors
-    /// [`Error::Load`] where the plan makes no sense; [`Api`](crate::cluster::Error::Api) where the cluster has no load
-    /// driver to take the image from.
+    /// [`Error::Load`]: the plan is invalid. [`Api`](crate::cluster::Error::Api): the cluster has no load driver to
+    /// take
+    /// the image from.
     pub async fn new(cluster: &Arc<Cluster>, namespace: &str, plan: Plan, parallelism: u32) -> Result<Self> {
         let home = Side::Naked.namespace(cluster)?;
         let client = cluster.api::<Deployment>(home).get("client").await;
@@ -86,26 +87,26 @@ impl Job {
         Self { cluster: Arc::clone(cluster), namespace: namespace.into(), image, plan, parallelism, name }
     }
 
-    /// The same with another image of the driver.
+    /// The Job with another image of the driver.
     pub fn with_image(self, image: String) -> Self {
         Self { image, ..self }
     }
 
-    /// Its namespace and name.
+    /// The Job's namespace and name.
     pub fn name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// Makes the load, unless `until` comes first, and removes the Job in any case.
+    /// Makes the load, unless `until` completes first. Always deletes the Job.
     ///
     /// # Errors
-    /// [`Error::Load`] in the words of the pod that is at fault; [`NotInTime`](crate::cluster::Error::NotInTime) where
-    /// pods do not become ready or do not end; [`Api`](crate::cluster::Error::Api).
+    /// [`Error::Load`] with the message of the failed pod. [`NotInTime`](crate::cluster::Error::NotInTime): pods do not
+    /// become ready or do not end. [`Api`](crate::cluster::Error::Api).
     pub async fn run(&self, until: impl Future<Output = ()>) -> Result<Gathered> {
         self.create().await?;
         let working = async {
             let pods = self.prepared().await?;
-            // Standard input of a pod ends with its connection.
+            // Keep the connections: a pod's standard input ends with its connection.
             let _told = self.begin(&pods).await?;
             self.gather(&pods).await
         };
@@ -135,7 +136,7 @@ impl Job {
                 "completionMode": "Indexed",
                 "parallelism": self.parallelism,
                 "completions": self.parallelism,
-                // A part that is begun again is not the part that failed.
+                // No retry: a replacement pod would hide the failed pod.
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": deadline,
                 "ttlSecondsAfterFinished": LEFT_BEHIND_SECONDS,
@@ -158,7 +159,8 @@ impl Job {
                                 "allowPrivilegeEscalation": false,
                                 "capabilities": { "drop": ["ALL"] },
                             },
-                            // Little, so that many fit; see the summary's saturation for whether it was enough.
+                            // Small requests, so that many pods fit. The summary reports saturation if they were too
+                            // small.
                             "resources": { "requests": { "cpu": "10m", "memory": "16Mi" } },
                         }],
                     },
@@ -167,13 +169,13 @@ impl Job {
         })
     }
 
-    /// Bound on the pods' work, by the plan.
+    /// Longest duration of the pods' work, by the plan.
     fn length(&self) -> Duration {
         let Plan { duration_ms, drain_ms, timeout_ms, .. } = self.plan;
         LEAD + Duration::from_millis(duration_ms + drain_ms + timeout_ms)
     }
 
-    /// Waits until every pod only waits to be told when to begin.
+    /// Waits until every pod is ready and waits for the start time.
     async fn prepared(&self) -> Result<Vec<String>> {
         let want = format!("{} pods of Job {} to be ready to begin", self.parallelism, self.name());
         let prepared = eventually(want, PREPARED, async || {
@@ -196,7 +198,7 @@ impl Job {
         prepared.await?.map_err(|reason| self.failed(reason))
     }
 
-    /// Tells every pod the same moment, once all of them listen.
+    /// Sends every pod the same start time, once all pods listen.
     async fn begin(&self, pods: &[String]) -> Result<Vec<AttachedProcess>> {
         let attach = pods.iter().map(|pod| async move {
             let parameters = AttachParams::default().container(CONTAINER).stdin(true).stdout(false).stderr(false);
@@ -216,7 +218,7 @@ impl Job {
         Ok(attached)
     }
 
-    /// Waits for the pods' ends, and merges what they measured.
+    /// Waits for the pods to end, and merges their measurements.
     async fn gather(&self, pods: &[String]) -> Result<Gathered> {
         let want = format!("the pods of Job {} to end", self.name());
         let ended = eventually(want, self.length() + SLACK, async || {
@@ -239,7 +241,7 @@ impl Job {
         merge(parts).map_err(|reason| self.failed(reason))
     }
 
-    /// The Job's pods, and how they are.
+    /// The Job's pods and their states.
     async fn pods(&self) -> Result<Vec<(String, State)>> {
         let selected = ListParams::default().labels(&self.selector());
         let pods = self.cluster.api::<Pod>(&self.namespace).list(&selected).await;
@@ -255,7 +257,7 @@ impl Job {
         Ok(self.cluster.logs((&self.namespace, pod, CONTAINER), PREPARED + self.length() + SLACK).await?)
     }
 
-    /// Why a pod has failed, as it says itself.
+    /// The reason of a pod's failure, from its log.
     async fn words(&self, pod: &str, code: i32) -> Result<String> {
         let log = self.log(pod).await?;
         let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing");
@@ -264,7 +266,7 @@ impl Job {
 
     async fn remove(&self) -> Result<()> {
         let jobs = self.cluster.api::<batch::v1::Job>(&self.namespace);
-        // By default the pods of a Job outlive it.
+        // By default, deleting a Job leaves its pods.
         match jobs.delete(&self.name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             deleted => drop(deleted.map_err(self.cluster.failed(format!("remove Job {}", self.name())))?),
@@ -277,7 +279,7 @@ impl Job {
     }
 }
 
-/// The summary in a pod's log: its last line, below what it said on standard error.
+/// The summary in a pod's log: the last line, after the lines of standard error.
 fn summary(log: &str) -> Result<Summary, String> {
     let line = log.lines().rfind(|line| line.starts_with('{')).ok_or("its log holds no summary")?;
     serde_json::from_str(line).map_err(|error| format!("its summary cannot be read: {error}"))

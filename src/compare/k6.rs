@@ -1,9 +1,10 @@
-//! The seed's own load generator for TLS, k6, beside the driver: the same gateway, the same request, a new connection
-//! each.
+//! k6, a load generator for TLS, as an alternative to the load driver: same gateway, same request, a new connection
+//! for each request.
 //!
-//! k6 knows no intended send time: a user that waits for a slow answer does not ask, and what a stall kept from being
-//! asked is in no latency. Its request duration begins on an open connection, without connecting and without TLS; only
-//! the iteration's holds both. So `p99_us` of such a run is the iteration's, the counterpart of the driver's total.
+//! k6 has no intended send time. A user that waits for a slow answer sends no request, so k6's latency omits requests
+//! that a stall delayed. k6's request duration starts on an open connection: it excludes connecting and TLS. The
+//! iteration's duration includes both. So `p99_us` of a k6 run is the iteration's, the counterpart of the driver's
+//! total.
 
 use std::time::{Duration, Instant};
 
@@ -22,34 +23,34 @@ use crate::host::Host;
 use crate::judge::Run;
 use crate::scope::Scope;
 
-/// The seed's script, as far as it is one for any machine.
+/// The seed's k6 script, without what is specific to one machine.
 const SCRIPT: &str = include_str!("../../fixtures/perf/k6.js");
 
-/// Says that it begins, and runs k6 with the script, its first argument, and further ones; when its input has ended,
-/// says how many processors there are for k6, and what that has printed.
+/// Prints `begins` on standard error and runs k6 with the script (first argument) and further arguments. After the end
+/// of standard input, prints the number of processors for k6, then k6's output.
 const RUN: &str = r#"script="$1"; shift; echo begins >&2; told="$(printf '%s' "$script" | k6 run --quiet --no-usage-report "$@" -)"; ended=$?
 while read -r _; do :; done; nproc; printf '%s\n' "$told"; exit $ended"#;
 
-/// What k6 takes until it makes load.
+/// Time from k6's start to its first load.
 const STARTS: Duration = Duration::from_millis(400);
 
-/// Name of k6's deployment, of its container, and of its part of a run's costs.
+/// Name of k6's deployment, of its container, and of k6's entry in a run's costs.
 const NAME: &str = "k6";
 
 /// One run of k6.
 #[derive(Debug, Clone, PartialEq)]
 pub struct K6Spec {
-    /// Virtual users: each makes one request at a time.
+    /// Number of virtual users. Each user makes one request at a time.
     pub users: u32,
-    /// For so many seconds.
+    /// Duration in seconds.
     pub seconds: u32,
-    /// Iterations a second, of all users; as many as they can where not given, as in the seed.
+    /// Iterations per second of all users together. `None`: as many as the users can make, as in the seed.
     pub rate: Option<u32>,
-    /// Name that the gateway is asked for, in SNI and `Host`.
+    /// Server name, for SNI and `Host`.
     pub name: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub path: String,
-    /// As [`RunSpec::drain`](super::RunSpec::drain).
+    /// See [`RunSpec::drain`](super::RunSpec::drain).
     pub drain: Duration,
 }
 
@@ -57,22 +58,23 @@ impl Bench {
     /// Starts k6 beside the client, until the test ends.
     ///
     /// # Errors
-    /// As [`Bench::start`].
+    /// The errors of [`Bench::start`].
     pub async fn with_k6(mut self, scope: &Scope) -> Result<Self> {
         scope.scale(&self.cluster, Side::Naked.namespace(&self.cluster)?, NAME, 1).await?;
         self.k6 = Some(ready(&self.cluster, Side::Naked, NAME).await?);
         Ok(self)
     }
 
-    /// As [`Bench::run_between`], by k6 at the gateway: needs [`Bench::start_gateway`] and [`Bench::with_k6`]. There is
-    /// no receipt of what `isolation` froze meanwhile: k6 does not say when it began.
+    /// Like [`Bench::run_between`], with k6 at the gateway. Requires [`Bench::start_gateway`] and [`Bench::with_k6`].
+    /// k6
+    /// does not report its start, so the run has no receipt for the freeze by `isolation`.
     ///
-    /// The run has the fields of the seed's summary as metrics: `total_*` is the iteration's duration, `request_*` the
-    /// request's, `handshake_*` that of TLS, `request_tls_*` the sum of the two before, each as `*_mean_us` and
-    /// `*_p99_us`; and `virtual_users`, `requests` and `checks`, those that passed.
+    /// The run's metrics are the fields of the seed's summary: `total_*` is the iteration's duration, `request_*` the
+    /// request's, `handshake_*` the TLS handshake's, `request_tls_*` the sum of request and TLS handshake, each as
+    /// `*_mean_us` and `*_p99_us`. Further metrics are `virtual_users`, `requests` and `checks` (the passed checks).
     ///
     /// # Errors
-    /// [`Exec`](crate::cluster::Error::Exec) where k6 cannot run, its summary is not as expected, or nothing was answered.
+    /// [`Exec`](crate::cluster::Error::Exec): k6 cannot run, its summary is malformed, or no request was answered.
     pub async fn run_k6<T, E>(
         &self,
         comparison: &str,
@@ -122,7 +124,7 @@ impl Bench {
         Ok((run, [counted_before, counted_after]))
     }
 
-    /// The address of the gateway's service: k6 `hosts` entries need an IP address.
+    /// The IP address of the gateway's service. k6 `hosts` entries need an IP address.
     async fn gateway_address(&self, gateway: &Workload) -> Result<String> {
         let namespace = &gateway.namespace;
         let service = self.cluster.api::<Service>(namespace).get(GATEWAY).await;
@@ -132,7 +134,7 @@ impl Bench {
 }
 
 impl K6Spec {
-    /// Arguments of `k6 run`, where the gateway is at `address`.
+    /// Arguments of `k6 run` for a gateway at `address`.
     fn arguments(&self, address: &str) -> Vec<String> {
         let Self { users, seconds, rate, name, path, drain: _ } = self;
         let hosts = json!({ name.as_str(): address });
@@ -147,7 +149,7 @@ impl K6Spec {
     }
 }
 
-/// Why the generator was the bottleneck, if it was: k6 says nothing of itself, but its control group says what it used.
+/// The reason why k6 was the bottleneck, or `None`. k6 does not report saturation; its control group reports CPU usage.
 fn saturated(cores_used: f64, processors: u32) -> Option<String> {
     let (share, limit) = (cores_used / f64::from(processors.max(1)), Limits::default().cpu);
     let used = share * 100.0;
@@ -155,7 +157,7 @@ fn saturated(cores_used: f64, processors: u32) -> Option<String> {
         .then(|| format!("k6 used {used:.0} % of its {processors} processors, more than {:.0} %", limit * 100.0))
 }
 
-/// The end-of-test summary, as k6 gives it to the script; what is read of it must be there.
+/// k6's end-of-test summary. The fields without `Option` are required.
 #[derive(Debug, Deserialize)]
 struct Summary {
     metrics: Metrics,
@@ -171,15 +173,15 @@ struct State {
 #[derive(Debug, Deserialize)]
 struct Metrics {
     iteration_duration: Metric<Trend>,
-    /// There only where a request was answered as expected.
+    /// Absent if no request was answered as expected.
     #[serde(rename = "http_req_duration{expected_response:true}")]
     request: Option<Metric<Trend>>,
     http_req_tls_handshaking: Metric<Trend>,
     http_reqs: Metric<Counter>,
     checks: Metric<Rate>,
-    /// Users there were; of a rate not all of them need have had anything to do.
+    /// Number of users. With a fixed rate, some users may have been idle.
     vus_max: Metric<Gauge>,
-    /// Of a rate only: iterations for which no user was free.
+    /// Iterations that found no free user. Only with a fixed rate.
     dropped_iterations: Option<Metric<Counter>>,
 }
 
@@ -221,7 +223,7 @@ struct Gauge {
     max: u32,
 }
 
-/// The number of processors, and the summary below it.
+/// Parses the number of processors and the summary below it.
 fn parse(output: &str) -> std::result::Result<(u32, Summary), String> {
     let (processors, json) = output.split_once('\n').ok_or("it printed no summary")?;
     let processors = processors.trim().parse().map_err(|_| format!("`{processors}` is no number of processors"))?;
@@ -237,7 +239,7 @@ impl Summary {
         self.state.test_run_duration_ms * 1e3
     }
 
-    /// As a run's metrics.
+    /// Writes the summary into the run's metrics.
     fn record(&self, run: &mut Run) -> std::result::Result<(), String> {
         let Metrics { iteration_duration, request, http_req_tls_handshaking: tls, http_reqs, checks, vus_max, .. } =
             &self.metrics;
@@ -263,7 +265,7 @@ impl Summary {
             ("total", &[iteration_duration][..]),
             ("request", &[request]),
             ("handshake", &[tls]),
-            // As the seed does; the sum of two 99th percentiles is not that of the sum.
+            // As in the seed. The sum of two 99th percentiles is not the 99th percentile of the sum.
             ("request_tls", &[request, tls]),
         ] {
             let sum = |of: fn(&Trend) -> f64| parts.iter().map(|part| of(&part.values)).sum::<f64>() * 1e3;

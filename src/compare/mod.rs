@@ -1,8 +1,8 @@
 //! Performance comparisons of two configurations of a mesh.
 //!
-//! A [`Bench`] is a client and a server in a cluster, with proxies or without; one for each arm are [`Arms`].
-//! [`interleave`] has the arms of each [`Case`] measured in turn until the judge has decided, records every attempt,
-//! and takes the receipts of a [`Treatment`]. The rest of the clusters is kept from running meanwhile ([`isolation`]).
+//! A [`Bench`] is a client and a server in a cluster, with or without proxies. [`Arms`] holds one bench per arm.
+//! [`interleave`] measures the arms of each [`Case`] in turn until the judge has decided, records every attempt, and
+//! takes the receipts of a [`Treatment`]. Meanwhile, everything else in the clusters is paused ([`isolation`]).
 //! A [`Job`] makes load from many pods at once.
 
 mod arms;

@@ -1,4 +1,4 @@
-//! Where processor time went during a run, as `perf` sampled it: shares by layer, and a flame graph.
+//! CPU profile of a run, sampled by `perf`: shares by layer, and a flame graph.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,13 @@ use inferno::flamegraph;
 
 use crate::compare::{Error, Result};
 
-/// Samples a second of each processor; not a round number, so as not to keep step with timers.
+/// Samples per second and processor. A prime avoids lockstep with timers.
 const FREQUENCY: &str = "997";
 
-/// The idle task: what it does is nothing.
+/// Stack prefix of the kernel's idle task.
 const IDLE: &str = "swapper;";
 
-/// A profile of the whole machine that is being taken. It ends with its time, or when it is dropped.
+/// A running profile of the whole machine. The profile ends after its length, or on drop.
 #[derive(Debug)]
 pub struct Profiler {
     perf: Child,
@@ -25,14 +25,15 @@ pub struct Profiler {
 }
 
 impl Profiler {
-    /// Begins one of `length`: all processors, stacks of kernel and programs. The clusters' nodes have to be on this machine.
+    /// Starts a profile of `length`: all processors, kernel and user stacks. The clusters' nodes must run on this
+    /// machine.
     ///
     /// # Errors
-    /// [`Error::Profile`] where `perf` is missing or may not.
+    /// [`Error::Profile`]: `perf` is missing or not permitted.
     pub fn begin(length: Duration) -> Result<Self> {
         let directory = tempfile::tempdir().map_err(|error| failed(format!("no temporary directory: {error}")))?;
         let mut command = Command::new("perf");
-        // A clock and no counter of the processor's: guests of a hypervisor have none.
+        // Sample by clock: guests of a hypervisor have no hardware counters.
         command.args([
             "record",
             "--quiet",
@@ -54,14 +55,14 @@ impl Profiler {
         Ok(Self { perf, directory })
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the profile.
     ///
     /// # Errors
-    /// [`Error::Profile`] with what `perf` says.
+    /// [`Error::Profile`] with the output of `perf`.
     pub fn finish(mut self) -> Result<Profile> {
         let mut said = String::new();
         if let Some(mut stderr) = self.perf.stderr.take() {
-            // What cannot be read cannot be told.
+            // Unreadable output is left out of the error.
             let _ = std::io::Read::read_to_string(&mut stderr, &mut said);
         }
         let status = self.perf.wait().map_err(|error| failed(error.to_string()))?;
@@ -82,7 +83,7 @@ impl Profiler {
 
 impl Drop for Profiler {
     fn drop(&mut self) {
-        // Both fail where it has ended, which is what is wanted.
+        // Both calls fail if `perf` has already ended.
         let _ = self.perf.kill();
         let _ = self.perf.wait();
     }
@@ -92,15 +93,15 @@ fn failed(reason: String) -> Error {
     Error::Profile { reason }
 }
 
-/// Samples by stack, idle ones left out.
+/// Number of samples by stack, without idle samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// `command;outermost;…;innermost`, the kernel's frames with the suffix `_[k]`.
+    /// Key: `command;outermost;…;innermost`. Kernel frames have the suffix `_[k]`.
     stacks: BTreeMap<String, u64>,
 }
 
 impl Profile {
-    /// From what `perf script` prints.
+    /// Parses the output of `perf script`.
     fn fold(script: &[u8]) -> Result<Self> {
         let mut folding = Folding::default();
         folding.annotate_kernel = true;
@@ -131,23 +132,23 @@ impl Profile {
         shares
     }
 
-    /// The largest shares, in words.
+    /// The largest shares as text.
     pub fn summary(&self) -> String {
         let shares = self.shares();
         let told = shares.iter().take(6).map(|(layer, share)| format!("{layer} {:.0} %", share * 100.0));
         told.collect::<Vec<_>>().join(", ")
     }
 
-    /// Draws the flame graph into `path`: SVG that a browser zooms into.
+    /// Writes the flame graph to `path` as a zoomable SVG.
     ///
     /// # Errors
-    /// [`Error::Profile`] where it cannot be written.
+    /// [`Error::Profile`]: `path` cannot be written.
     pub fn draw(&self, title: &str, path: &Path) -> Result<()> {
         let mut options = flamegraph::Options::default();
         title.clone_into(&mut options.title);
         options.deterministic = true;
         options.hash = true;
-        // What is narrower cannot be seen.
+        // Narrower frames are invisible.
         options.min_width = 0.1;
         let lines: Vec<String> = self.stacks.iter().map(|(stack, count)| format!("{stack} {count}")).collect();
         let mut svg = Vec::new();
@@ -158,14 +159,14 @@ impl Profile {
     }
 }
 
-/// What a stack was at work on. Names of functions are those of Linux.
+/// The layer of a stack. Function names are those of Linux.
 fn layer(stack: &str) -> String {
     let mut frames = stack.split(';');
     let command = frames.next().unwrap_or_default();
     let kernel: Vec<&str> = frames.filter_map(|frame| frame.strip_suffix("_[k]")).collect();
     let has = |prefixes: &[&str]| kernel.iter().any(|frame| prefixes.iter().any(|prefix| frame.starts_with(prefix)));
     if kernel.is_empty() {
-        // Threads of one program have names of their own: `wrk:worker_0`.
+        // Threads of one program have different names: `wrk:worker_0`.
         return format!("{} itself", command.trim_end_matches(|end: char| end.is_ascii_digit() || "_-/".contains(end)));
     }
     let layer = if has(&["sk_psock_", "sk_msg_", "tcp_bpf_", "bpf_prog_", "bpf_sk_", "__cgroup_bpf_"]) {

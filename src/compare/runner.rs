@@ -1,4 +1,4 @@
-//! One run of a comparison: load, costs, receipts; and the profile of a run that is not judged.
+//! One run of a comparison: load, costs, receipts. Also the profile of an unjudged run.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::host::{Host, Steal};
 use crate::judge::{Arm, Refusal, Run, Trial};
 use crate::scope::{Error, Result};
 
-/// Receipt: the share of its one core that the gateway used.
+/// Receipt: the share of its single core that the gateway used.
 pub const GATEWAY_BUSY: &str = "gateway_busy";
 
-/// Receipt: handshakes that the TLS of the gateway's, or else the server's, proxy completed. Read only where the bounds
-/// ask for it. A treatment that is counted among them subtracts its own.
+/// Receipt: TLS handshakes completed by the proxy of the gateway, or of the server if there is no gateway. Read only if
+/// the bounds ask for it. A treatment whose own handshakes are counted subtracts them.
 pub const TLS_HANDSHAKES: &str = "tls_handshakes";
 
-/// Share of the latency, at the quantile that is judged, that may be the load driver's own waiting for a processor
-/// before a run is refused. Client, server and both proxies share two cores, and the proxies take all that they are
-/// given: the driver waits its turn, in both arms alike. At a quarter, a change of 10 % still shows as one of 7.5 %.
+/// A run is refused if the load driver's own wait for a processor exceeds this share of the latency at the judged
+/// quantile. Client, server and both proxies share two cores, and the proxies use all CPU time they get. So the driver
+/// waits in both arms alike. At a share of 0.25, a change of 10 % still shows as a change of 7.5 %.
 const TOLERANCE: f64 = 0.25;
 
-/// Seconds that a profile is of, at most: in two, four thousand samples of two processors are taken.
+/// Longest profile, in seconds. Two seconds give four thousand samples of two processors.
 const PROFILED: f64 = 2.0;
 
-/// What is measured.
+/// The subject of a measurement.
 pub(super) struct Measured {
     pub(super) case: Case,
     pub(super) trial: Trial,
@@ -38,10 +38,10 @@ pub(super) struct Measured {
 pub(super) struct Runner<'a, T> {
     treatment: &'a T,
     host: Host,
-    /// Of the suite's report.
+    /// Directory of the suite's report.
     directory: &'a Path,
     runs: PathBuf,
-    /// What freezes all else during a run.
+    /// Freezes everything else during a run.
     pub(super) isolation: Option<&'a Isolation>,
 }
 
@@ -54,18 +54,16 @@ impl<'a, T: Treatment> Runner<'a, T> {
         &self.host
     }
 
-    /// Where runs are recorded.
+    /// Directory of recorded runs.
     pub(super) fn runs(&self) -> &Path {
         &self.runs
     }
 
-    /// One attempt at the run in place `order`. An attempt that a failing command interrupts has measured nothing, and
-    /// is recorded as well; where an earlier attempt at the same run `was_interrupted`, the failure is no accident, and
-    /// an error.
+    /// Makes one attempt at run number `order`. An attempt interrupted by a failed command is recorded as such. If an
+    /// earlier attempt at the same run `was_interrupted`, the failure is an error.
     pub(super) async fn attempt(&self, measured: &Measured, order: u32, was_interrupted: bool) -> Result<Run> {
         match self.run(measured, order, crate::judge::arm(order)).await {
-            // Of some hundreds of commands that are run in containers over an API server, one ends without what it has
-            // printed.
+            // A command in a container occasionally ends without its output.
             Err(error @ Error::Cluster(cluster::Error::Exec { .. })) if !was_interrupted => {
                 let mut run = Run::new(&measured.trial.id, order, self.host.clone(), json!(measured.trial.plan));
                 run.refused = vec![Refusal::interrupted(error.to_string())];
@@ -75,7 +73,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
         }
     }
 
-    /// One run: load, costs, receipts.
+    /// Makes one run: load, costs, receipts.
     async fn run(&self, measured: &Measured, order: u32, arm: Arm) -> Result<Run> {
         let Measured { case, trial } = measured;
         let (bench, load) = (case.arms.bench(arm), case.load(arm));
@@ -92,10 +90,10 @@ impl<'a, T: Treatment> Runner<'a, T> {
                 bench.run_k6(&trial.id, order, &self.host, &spec, self.isolation, counts).await?
             }
         };
-        // Arms may differ in their load; the plan is what they have in common.
+        // Arms may differ in their load. The plan is what the arms share.
         run.plan = json!(trial.plan);
         if let Load::Driver(_) = load {
-            // When the driver calls itself the bottleneck; k6 does not.
+            // The tolerance within which the driver does not call itself the bottleneck. k6 has none.
             run.plan["tolerance"] = TOLERANCE.into();
             run.plan["judged_quantile"] = trial.judged_quantile().into();
         }
@@ -112,7 +110,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
         Ok(run)
     }
 
-    /// Load by the driver.
+    /// Makes load with the driver.
     async fn driven<C>(
         &self,
         bench: &Bench,
@@ -142,13 +140,14 @@ impl<'a, T: Treatment> Runner<'a, T> {
         Ok(bench.run_between(&spec, counts).await?)
     }
 
-    /// Where the flame graph of an arm is drawn.
+    /// Path of an arm's flame graph.
     pub(super) fn flame_graph(&self, comparison: &str, arm: Arm) -> PathBuf {
         self.directory.join("profiles").join(format!("{}-{arm}.svg", comparison.replace('/', "-")))
     }
 
-    /// Where processor time goes in each arm, in words, for a goal that was not reached. A verdict stands without it,
-    /// so what went wrong is told in its place.
+    /// Describes where processor time goes in each arm, for a missed goal. The verdict does not depend on it, so an
+    /// error
+    /// is reported as text.
     pub(super) async fn profiles(&self, measured: &Measured) -> Vec<String> {
         let mut notes = Vec::new();
         for arm in [Arm::Control, Arm::Treatment] {
@@ -158,7 +157,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
         notes
     }
 
-    /// One more run, which is not judged, as a flame graph and in words.
+    /// Makes one more run, unjudged, and returns its profile as text. Also draws the flame graph.
     async fn profile(&self, measured: &Measured, arm: Arm) -> Result<String> {
         let mut trial = measured.trial.clone();
         trial.plan.run_s = trial.plan.run_s.min(PROFILED);
@@ -185,14 +184,14 @@ fn k6_spec(trial: &Trial, server_name: &str) -> K6Spec {
     }
 }
 
-/// How long each run of a comparison takes, warm-up included.
+/// Length of each run of a comparison, warm-up included.
 pub(super) fn length(trial: &Trial) -> Duration {
     Duration::from_secs_f64(trial.plan.run_s + trial.plan.warmup_s)
 }
 
-/// How long requests under way at the end of a run may take. Each connection has one then, and with many connections
-/// those are more than a hundredth of all, so they must not be answered after the freeze. At saturation none waited for
-/// more than 0.9 ms for each connection, at the median.
+/// Time for requests in flight at the end of a run. Each connection has one such request. With many connections these
+/// are over 1 % of all requests, so the freeze must include their answers. At saturation the median wait was at most
+/// 0.9 ms per connection.
 pub(super) fn drain(trial: &Trial) -> Duration {
     Duration::from_millis(50) + Duration::from_millis(1) * trial.plan.connections
 }

@@ -1,14 +1,14 @@
-//! What one arm of a comparison has and the other has not.
+//! The difference between the arms of a comparison.
 
 use crate::judge::Run;
 use crate::scope;
 
 use super::Bench;
 
-/// What one arm of a comparison has and the other has not, and the counters that prove it.
+/// The difference between the arms of a comparison, and the counters that prove it.
 ///
-/// Counters are read just before and just after every run of both arms, because the zero of the control arm has to be
-/// seen as well. What [`receipts`](Self::receipts) makes of them is held against `[comparison.receipts]` of the bounds.
+/// Counters are read just before and just after every run of both arms: the control arm's zero must be observed too.
+/// The bounds' `[comparison.receipts]` apply to the result of [`receipts`](Self::receipts).
 ///
 /// ```
 /// use meshproof::compare::{Bench, Counted, Treatment};
@@ -32,17 +32,17 @@ use super::Bench;
 /// }
 /// ```
 pub trait Treatment {
-    /// What it counts, since it began.
+    /// Counters, cumulative since the treatment's start.
     type Counters;
 
-    /// What it has counted so far of the pods of `bench`.
+    /// Reads the counters for the pods of `bench`.
     fn count(&self, bench: &Bench) -> impl Future<Output = scope::Result<Self::Counters>>;
 
-    /// Adds to `run` what was counted during it.
+    /// Adds to `run` what the counters counted during the run.
     fn receipts(&self, counted: &Counted<Self::Counters>, run: &mut Run);
 
-    /// Namespaces whose pods must not be frozen during a run, beside those of the benches: those of an agent, for
-    /// example.
+    /// Namespaces whose pods must not be frozen during a run, in addition to the benches' namespaces. For example, the
+    /// namespace of an agent.
     fn namespaces(&self) -> Vec<String> {
         Vec::new()
     }
@@ -57,7 +57,7 @@ pub struct Counted<C> {
     pub after: C,
 }
 
-/// For arms that differ in their benches or in what they are asked for, and have no counters of their own.
+/// No treatment: for arms that differ in their benches or in their load, and have no counters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct Untreated;
 

@@ -1,9 +1,9 @@
-//! What is said between [`Isolation`](super::Isolation) and the command that pauses clusters: one line of JSON each way
-//! at a time.
+//! The protocol between [`Isolation`](super::Isolation) and the command that pauses clusters: one line of JSON per
+//! message.
 //!
-//! The command pauses what its arguments ([`Extent`]) say, prints [`Event::Paused`], and reads standard input. Each
-//! [`Freeze`] is answered by [`Event::Frozen`] and, when its time is over, [`Event::Thawed`]. The end of standard input
-//! ends the pause: it comes however the process at the other end stops.
+//! The command pauses what its arguments ([`Extent`]) describe, prints [`Event::Paused`], and reads standard input. The
+//! command answers each [`Freeze`] with [`Event::Frozen`] and, after the freeze, [`Event::Thawed`]. The end of standard
+//! input ends the pause. Standard input also ends if the process at the other end crashes.
 
 use std::io::{BufRead, Write};
 use std::time::Duration;
@@ -11,24 +11,25 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Longest freeze of a cluster that goes on afterwards. A node that was not heard of for 40 s is taken for lost.
+/// Longest freeze of the cluster under test. Kubernetes takes a node for lost after 40 s without a heartbeat.
 pub const LONGEST_FREEZE: Duration = Duration::from_secs(15);
 
-/// What is paused for as long as the command runs, and what a [`Freeze`] stops beside.
+/// What the command pauses while it runs, and what a [`Freeze`] stops in addition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
-    /// Every cluster is paused.
+    /// All clusters are paused.
     AllClusters,
-    /// Every cluster but one is paused. In that one, scheduler, controller manager and kube-proxy are stopped: what can
-    /// be spared for minutes.
+    /// All clusters but one are paused. In the remaining cluster, scheduler, controller manager and kube-proxy are
+    /// stopped: a cluster works for minutes without them.
     OtherClusters {
-        /// The cluster that goes on.
+        /// The cluster that is not paused.
         except: String,
     },
-    /// Every cluster but one is paused. In that one, each [`Freeze`] stops the kubelet and all pods but those of some
-    /// namespaces: the API server as well, so that nothing can be asked of the cluster meanwhile.
+    /// All clusters but one are paused. In the remaining cluster, each [`Freeze`] stops the kubelet and all pods
+    /// outside
+    /// `namespaces`. The API server is stopped too, so the cluster answers no request during a freeze.
     AllButNamespaces {
-        /// The cluster that goes on between freezes.
+        /// The cluster that is not paused between freezes.
         except: String,
         /// Namespaces whose pods are never stopped.
         namespaces: Vec<String>,
@@ -36,13 +37,13 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// Option that names the cluster that goes on.
+    /// Option that names the cluster that is not paused.
     pub const KEEP: &str = "keep";
 
     /// Option that names a namespace whose pods are never stopped.
     pub const SPARE: &str = "spare";
 
-    /// The command's arguments, after those that the record has.
+    /// The command's arguments that follow the record's.
     pub fn arguments(&self) -> Vec<String> {
         let (except, namespaces) = match self {
             Self::AllClusters => return Vec::new(),
@@ -55,42 +56,42 @@ impl Extent {
     }
 }
 
-/// Asks to stop, for a while, what [`Extent::AllButNamespaces`] does not spare.
+/// Request to stop, for a limited time, everything that [`Extent::AllButNamespaces`] does not spare.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Freeze {
-    /// For so long: above 0, and [`LONGEST_FREEZE`] at most.
+    /// Duration in seconds: above 0, at most [`LONGEST_FREEZE`].
     pub seconds: f64,
 }
 
-/// What the command has done.
+/// A report of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Event {
-    /// All of the extent is paused.
+    /// The whole extent is paused.
     Paused,
     /// A freeze has begun.
     Frozen {
-        /// Processes that are stopped.
+        /// Number of stopped processes.
         processes: u64,
     },
-    /// The freeze is over: all processes go on.
+    /// The freeze is over. All processes run again.
     Thawed,
 }
 
 /// Writes one line.
 ///
 /// # Errors
-/// Where the other end is gone.
+/// The other end is closed.
 pub fn send(message: &impl Serialize, mut to: impl Write) -> std::io::Result<()> {
     writeln!(to, "{}", serde_json::to_string(message)?)?;
     to.flush()
 }
 
-/// Reads one line; `None` at the end.
+/// Reads one line. `None` at the end of input.
 ///
 /// # Errors
-/// Where the line is no such message.
+/// The line is not a message of type `T`, or cannot be read.
 pub fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> std::io::Result<Option<T>> {
     let mut line = String::new();
     match from.read_line(&mut line)? {

@@ -1,9 +1,9 @@
-//! What a pod of a Job is doing.
+//! State of a Job's pod.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-/// Reasons for which a container waits that do not pass.
+/// Waiting reasons from which a container does not recover.
 const HOPELESS: [&str; 6] = [
     "CreateContainerConfigError",
     "CreateContainerError",
@@ -13,21 +13,21 @@ const HOPELESS: [&str; 6] = [
     "InvalidImageName",
 ];
 
-/// How far a pod's container is.
+/// State of a pod's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// It does not run yet, for this reason.
+    /// The container does not run yet, for this reason.
     Waiting(String),
-    /// It runs.
+    /// The container runs.
     Running,
-    /// It will never run, for this reason.
+    /// The container will never run, for this reason.
     Lost(String),
-    /// It has ended with this exit code.
+    /// The container has ended with this exit code.
     Ended(i32),
 }
 
 impl State {
-    /// The pod's name, and the state of its container `name`.
+    /// The pod's name, and the state of the container `name`.
     pub(super) fn of(pod: &Pod, name: &str) -> (String, Self) {
         (pod.name_any(), Self::of_container(pod, name))
     }
@@ -40,7 +40,7 @@ impl State {
             return Self::Ended(ended.exit_code);
         }
         if status.phase.as_deref() == Some("Failed") {
-            // Evicted, or refused by its node: no container says so.
+            // An evicted or rejected pod has a reason, but no container status.
             let why = status.message.as_ref().or(status.reason.as_ref());
             return Self::Lost(why.cloned().unwrap_or_else(|| "it failed and nothing says why".into()));
         }
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// A pod with the status that a kubelet gives it.
+    /// State of a pod with this status.
     fn state(status: Value) -> State {
         let pod = json!({ "metadata": { "name": "load-0" }, "status": status });
         State::of(&serde_json::from_value(pod).unwrap(), "load").1

@@ -16,7 +16,7 @@ async fn the_pods_are_told_the_plan_itself_and_nothing_outlives_its_owner_for_lo
     let told = spec["template"]["spec"]["containers"][0]["args"][2].as_str().unwrap();
     let plan: Plan = serde_json::from_str(told).unwrap();
     assert!(matches!(plan.load, Loop::Open { rate: 50.0, .. }));
-    // 120 s to prepare, half a second's lead, 3 s of load, 10 s to drain, 10 s of a last request, 30 s beyond.
+    // 120 s preparation, 0.5 s lead, 3 s load, 10 s drain, 10 s last request, 30 s reserve.
     assert_eq!(spec["activeDeadlineSeconds"], 173);
     assert_eq!(spec["ttlSecondsAfterFinished"], 60);
     for labels in [&object["metadata"]["labels"], &spec["template"]["metadata"]["labels"]] {

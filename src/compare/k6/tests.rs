@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 
-/// What k6 1.1.0 gave for four users and three seconds at the driver's own server of RSA-2048.
+/// Summary of k6 1.1.0 for four users and three seconds, at the driver's own server with RSA-2048.
 const RECORDED: &str = include_str!("../../../fixtures/perf/recorded/k6.json");
 
 fn recorded(json: &str) -> std::result::Result<Run, String> {
@@ -31,7 +31,7 @@ fn a_recorded_summary_has_the_seeds_fields() {
     assert_eq!((seen("virtual_users"), seen("requests"), seen("checks")), (4.0, 1054.0, 1054.0));
     assert!((seen("requests_per_second") - 350.395).abs() < 0.01, "{}", seen("requests_per_second"));
     assert_eq!((run.requests, run.errors, run.dropped), (1054, 0, 0));
-    // It is written and read like any other.
+    // A k6 run is written and read like any other run.
     let directory = tempfile::tempdir().unwrap();
     let read = run.record(directory.path()).unwrap();
     assert!(read.metrics.keys().eq(run.metrics.keys()), "{:?}", read.metrics);
