@@ -1,4 +1,4 @@
-//! Judging exchanges: each function here turns what was observed into one claim, once.
+//! Judging exchanges: each function turns one observation into one claim.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::istio::{AccessEntry, Ends, Side};
 use crate::probe::{Exchange, Expected};
 use crate::report::Claim;
 
-/// Claims that `exchange` was answered, by `destination` and nobody else.
+/// Claims that `exchange` was answered, by `destination` and by no other workload.
 pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &Workload) -> Claim {
     let faults = faults_of_answer(exchange, destination);
     let expected = format!("{} by {destination}", Expected::Answered);
@@ -18,8 +18,8 @@ pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &
         .with_commands(commands(exchange, Some(destination)))
 }
 
-/// Claims that `refused` was denied in the way named by `how`, while its positive control was answered. The control has
-/// to be dialled from the same vantage to the same host and port: otherwise the claim fails.
+/// Claims that `refused` was denied as `how` describes, while its positive control was answered. The control must be
+/// dialled from the same vantage to the same host and port. Otherwise the claim fails.
 ///
 /// ```compile_fail,E0061
 /// # use meshproof::probe::{Exchange, Expected};
@@ -52,8 +52,8 @@ pub fn denied(
         .with_commands(commands(refused, destination))
 }
 
-/// Claims as [`denied`], and that it was the destination's own proxy that turned the connection away: a port that is
-/// closed, or a node that drops it, would not be the mesh's doing.
+/// Claims like [`denied`], and that the destination's own proxy turned the connection away. A closed port, or a node
+/// that drops the connection, does not satisfy the claim.
 pub fn denied_by_proxy(
     id: &str,
     requirement: &str,
@@ -74,8 +74,8 @@ pub fn denied_by_proxy(
     }
 }
 
-/// Claims that `exchange` was answered by `destination` over TLS in which each end authenticated the other: by the
-/// right SPIFFE id, in a certificate that the right cluster issued.
+/// Claims that `exchange` was answered by `destination` over mutual TLS: each end authenticated the other by the right
+/// SPIFFE ID, in a certificate that the right cluster issued.
 pub fn mutual_tls(
     id: &str,
     exchange: &Exchange,
@@ -113,16 +113,16 @@ pub fn mutual_tls(
     claim
 }
 
-/// What speaks for and against two ends' having authenticated each other.
+/// Faults and evidence of a mutual authentication.
 #[derive(Debug, Default)]
 pub struct Authenticated {
-    /// What speaks against it.
+    /// Facts against the authentication.
     pub faults: Vec<String>,
     /// What each end saw of the other.
     pub evidence: Vec<String>,
 }
 
-/// One end of a call between two proxies: which proxy, what it logged, and whom it should have met in which part.
+/// One end of a call between two proxies: the proxy, its log entry, the expected peer and the peer's TLS role.
 struct End<'a> {
     name: &'static str,
     logged: Side<'a>,
@@ -132,8 +132,9 @@ struct End<'a> {
     peer_is: Usage,
 }
 
-/// Whether each proxy was who it should be and authenticated the other: by SPIFFE id, over TLS 1.2 or newer, by a
-/// certificate for the other's part in TLS that chains to a root of the mesh through an issuer of the other's cluster.
+/// Checks that each proxy had the right identity and authenticated the other: by SPIFFE ID, over TLS 1.2 or newer, with
+/// a
+/// certificate for the peer's TLS role that chains to a root of the mesh through an issuer of the peer's cluster.
 pub fn authenticated(ends: &Ends, (source, destination): (&Workload, &Workload), trust: &Trust) -> Authenticated {
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let mut seen = Authenticated::default();
@@ -173,8 +174,8 @@ pub fn authenticated(ends: &Ends, (source, destination): (&Workload, &Workload),
     seen
 }
 
-/// Claims that a raw handshake with `destination` was refused by `alert`, while `control`, which differs only in its
-/// certificate, was answered, and answered by a server whose own chain holds.
+/// Claims that `destination` refused a raw handshake with `alert`, while `control` was answered by a server with a
+/// valid chain. `control` differs only in its certificate.
 pub fn refused_by_certificate(
     id: &str,
     requirement: &str,
@@ -187,8 +188,8 @@ pub fn refused_by_certificate(
     with_server_of_control(claim, control, destination, trust)
 }
 
-/// Adds to a claim who the server of its control, a raw handshake, proved to be; another than `destination` fails the
-/// claim.
+/// Adds to a claim the proven identity of the server that answered its control, a raw handshake. The claim fails if the
+/// server is not `destination`.
 #[must_use]
 pub fn with_server_of_control(claim: Claim, control: &Exchange, destination: &Workload, trust: &Trust) -> Claim {
     match server(control, destination, trust) {
@@ -197,7 +198,7 @@ pub fn with_server_of_control(claim: Claim, control: &Exchange, destination: &Wo
     }
 }
 
-/// Who the server of a raw handshake proved to be.
+/// The proven identity of the server of a raw handshake.
 fn server(exchange: &Exchange, destination: &Workload, trust: &Trust) -> Result<String, String> {
     let chain = exchange.report.tls.as_ref().map(|seen| seen.peer_chain_pem.as_str()).unwrap_or_default();
     let chain = Certificate::all_from_pem("the server's chain", chain).map_err(|error| error.to_string())?;
@@ -205,8 +206,8 @@ fn server(exchange: &Exchange, destination: &Workload, trust: &Trust) -> Result<
     proven(trust, verified, &destination.spiffe_id(trust.domain()), destination)
 }
 
-/// Who a certificate proves its holder to be, where that is `id`, a workload `of` a cluster that issued it. The id is
-/// compared exactly: one in an alias of the trust domain is another.
+/// Checks that a certificate proves `id`, and that the cluster of the workload `of` issued the certificate. IDs are
+/// compared exactly: an ID in an alias of the trust domain is a different ID.
 fn proven(trust: &Trust, verified: Result<Verified, Distrust>, id: &SpiffeId, of: &Workload) -> Result<String, String> {
     let verified = verified.map_err(|distrust| distrust.to_string())?;
     if verified.id != *id {
@@ -220,7 +221,7 @@ fn proven(trust: &Trust, verified: Result<Verified, Distrust>, id: &SpiffeId, of
     let issued_by = &verified.issued_by;
     match issued_by.iter().any(|issuer| issuer == cluster) {
         true => Ok(verified.to_string()),
-        // Who issues in the cluster is not known, and no other cluster's issuer signed it.
+        // The record names no issuer of this cluster, and no other cluster's issuer signed the certificate.
         false if issued_by.is_empty() && !trust.names_issuer_of(cluster) => Ok(verified.to_string()),
         false if issued_by.is_empty() => {
             Err(format!("it was issued by none of the issuers that the record names of {cluster}"))
@@ -245,11 +246,11 @@ fn faults_of_answer(exchange: &Exchange, destination: &Workload) -> Vec<String> 
     }
 }
 
-/// What the application was told about its caller must agree with what its proxy saw.
+/// Checks that the caller's identity in `x-forwarded-client-cert` agrees with what the destination's proxy saw.
 fn fault_of_forwarded(exchange: &Exchange, source: &SpiffeId, destination: &SpiffeId) -> Option<String> {
     let told = exchange.report.who.as_ref()?.forwarded_client_cert.as_deref();
     let told = told.unwrap_or_default();
-    // Proxies append: the last element is the nearest proxy's.
+    // Proxies append to the header: the last element is the nearest proxy's.
     let last = told.rsplit(',').next().unwrap_or_default();
     let names = |key: &str, id: &SpiffeId| {
         last.split(';')
@@ -260,7 +261,7 @@ fn fault_of_forwarded(exchange: &Exchange, source: &SpiffeId, destination: &Spif
     (!right).then(|| format!("the application was told of its caller: `{told}`"))
 }
 
-/// A claim that holds where the outcome is of the kind expected and nothing speaks against it.
+/// A claim that holds if the outcome is of the expected kind and there are no faults.
 fn claim(
     id: &str,
     requirement: &str,
@@ -291,13 +292,13 @@ fn observed(exchange: &Exchange) -> String {
     format!("{}{by}", exchange.outcome())
 }
 
-/// What to run to see it again, and to see why.
+/// Commands that repeat the exchange and show its causes.
 fn commands(exchange: &Exchange, destination: Option<&Workload>) -> Vec<String> {
     let mut commands = Vec::new();
     if let Some(source) = exchange.vantage.workload() {
         let kubectl = source.cluster.command("kubectl");
         let secret = exchange.dial.tls.as_ref().is_some_and(|tls| tls.client_key_pem.is_some());
-        // A key does not belong in a terminal's history: such a dial is repeated by its test.
+        // Do not print a dial with a private key: keys do not belong in a shell history.
         if let (false, Ok(dial)) = (secret, serde_json::to_string::<[&Dial]>(&[&exchange.dial])) {
             let (namespace, pod) = (&source.namespace, &source.pod);
             let container = source.cluster.record().probes.as_ref().map(|probes| probes.container.as_str());

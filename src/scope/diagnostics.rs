@@ -1,4 +1,4 @@
-//! What a failed test leaves behind: the state of the namespaces it touched, and its proxies' last words.
+//! Diagnostics of a failed test: the state of its namespaces, and the logs of its proxies.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -16,39 +16,40 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::cluster::{Cluster, is_ready};
 
-/// How far back logs and events are read.
+/// Age limit of logs and events.
 const SINCE: Duration = Duration::from_secs(120);
 
 /// Most lines of each proxy's log in the file, and on standard error.
 const LINES: usize = 400;
 const SHOWN: usize = 4;
 
-/// Longest line shown on standard error: access logs carry whole certificates.
+/// Longest line on standard error, in characters: access logs contain whole certificates.
 const WIDTH: usize = 300;
 
-/// Bound on gathering it all: a testbed that is down must not hold up the verdict.
+/// Time limit for all diagnostics: an unreachable testbed must not delay the verdict.
 const BOUND: Duration = Duration::from_secs(15);
 
-/// Prints what `RUST_LOG` asks for, warnings by default, where the test harness captures it. A subscriber that exists stays.
+/// Installs a subscriber that prints what `RUST_LOG` selects (default: warnings) to the test harness. An existing
+/// subscriber stays.
 pub(super) fn subscribe() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    // The end of a span tells how long it took.
+    // The end of a span shows its duration.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::CLOSE);
     let _ = subscriber.with_ansi(std::io::stdout().is_terminal()).with_test_writer().try_init();
 }
 
 /// A failed test.
 pub(super) struct Subject<'a> {
-    /// Its name.
+    /// The test's name.
     pub(super) test: &'a str,
-    /// Where its report is.
+    /// Directory of the test's report.
     pub(super) directory: &'a Path,
     /// The namespaces whose state explains the failure.
     pub(super) namespaces: Vec<(Arc<Cluster>, String)>,
 }
 
-/// Writes diagnostics beside the report and their gist to standard output. Best effort: it must never hide the failure
-/// it is about.
+/// Writes diagnostics beside the report, and a summary to standard output. Best effort: an error here must not hide the
+/// test's failure.
 pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
     let gathering = join_all(subject.namespaces.into_iter().map(|(cluster, name)| namespace(cluster, name)));
     let sections = match tokio::time::timeout(BOUND, gathering).await {
@@ -66,7 +67,7 @@ pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "the diagnostics were not written");
     }
-    // A test harness shows it below the test's name.
+    // The test harness shows standard output below the test's name.
     println!("diagnostics of {} ({}):\n{gist}", subject.test, path.display());
 }
 
@@ -103,7 +104,7 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
         let lines: Vec<_> = log.lines().collect();
         let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
         let _ = writeln!(section.text, "--- {name}/{proxy}, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
-        // What the proxy says of itself; its access log, in JSON, is in the file, and what matters of it in the claims.
+        // Lines that are not JSON are the proxy's own log. Access log lines are JSON, and go to the file only.
         let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
         for line in &own[own.len().saturating_sub(SHOWN)..] {
             let _ = writeln!(section.gist, "    {}", line.chars().take(WIDTH).collect::<String>());
@@ -112,7 +113,7 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
     section
 }
 
-/// Name, phase, readiness, restarts and the reason why a container waits.
+/// Name, phase, readiness, restarts, and the waiting reasons of containers.
 fn state(pod: &Pod) -> String {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("?");

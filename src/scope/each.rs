@@ -1,4 +1,4 @@
-//! One judgement for many places: pairs of clusters, paths, workloads.
+//! One judgement for many items: pairs of clusters, paths, workloads.
 
 use futures::future::join_all;
 
@@ -6,8 +6,9 @@ use super::{Error, Result, Scope};
 use crate::report::Claim;
 
 impl Scope {
-    /// Runs `judge` for every item at once. An item that could not be judged becomes a claim of its own, named by `name`, which
-    /// fails the test; the other items are judged all the same. No item at all fails the test too.
+    /// Runs `judge` for every item concurrently. An item that cannot be judged becomes a failed claim, named by `name`,
+    /// and
+    /// does not stop the others. An empty list of items fails the test.
     pub async fn for_each<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -27,7 +28,7 @@ impl Scope {
         }
     }
 
-    /// States the claim, not judged, of a part of this test that ended with an error. The part's name becomes a part of the id.
+    /// Adds an unjudged claim for a part of this test that ended with an error. The part's name becomes part of the id.
     pub fn could_not_judge(&self, part: &str, error: &Error) {
         self.claim(error.claim(format!("test/{}/{part}", self.test)));
     }

@@ -1,4 +1,4 @@
-//! Errors that a test can end with: those of every layer below, and those of a suite itself.
+//! Errors of a test: those of every layer below, and those of a suite.
 
 use crate::report::Claim;
 use crate::{cluster, identity, istio, judge, record, report};
@@ -6,29 +6,29 @@ use crate::{cluster, identity, istio, judge, record, report};
 /// Result of an operation in a test.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a test could not go on. A claim that does not hold is a verdict, never an error.
+/// Why a test was aborted. A claim that does not hold is a verdict, never an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The record.
+    /// An error of the record.
     #[error(transparent)]
     Record(#[from] record::Error),
-    /// A certificate, key or SPIFFE id.
+    /// An error of a certificate, key or SPIFFE ID.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// A cluster.
+    /// An error of a cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// Istio.
+    /// An error of Istio.
     #[error(transparent)]
     Istio(#[from] istio::Error),
-    /// The judge.
+    /// An error of the judge.
     #[error(transparent)]
     Judge(#[from] judge::Error),
-    /// The report. A verdict that leaves no record is no verdict.
+    /// An error of the report. A verdict must be recorded.
     #[error(transparent)]
     Report(#[from] report::Error),
-    /// An object that a test wants to place already exists and belongs to somebody else.
+    /// An object that a test wants to place exists and belongs to another run.
     #[error(
         "{cluster}: {object} already exists and belongs to another run: wait until that run has ended, or remove the object"
     )]
@@ -38,23 +38,23 @@ pub enum Error {
         /// The object's kind, namespace and name.
         object: String,
     },
-    /// Somebody else judges the mesh.
+    /// Another run judges the mesh.
     #[error(
         "{cluster}: {holder} has been judging this mesh since {since}: wait until that run has ended (its Lease {lease} runs out at {until} unless renewed)"
     )]
     Held {
         /// The cluster.
         cluster: String,
-        /// Who.
+        /// Who holds the Lease.
         holder: String,
         /// Since when.
         since: String,
-        /// When the Lease runs out, unless it is renewed.
+        /// When the Lease expires, unless it is renewed.
         until: String,
         /// Namespace and name of the Lease.
         lease: String,
     },
-    /// An annotation that keeps what an object was like before a test changed it cannot be read.
+    /// An annotation with an object's previous state cannot be parsed.
     #[error(
         "annotation {annotation} of `{object}` does not tell what it was like before ({source}): put the object right by hand and remove the annotation"
     )]
@@ -63,13 +63,13 @@ pub enum Error {
         object: String,
         /// The annotation.
         annotation: &'static str,
-        /// What is wrong with its value.
+        /// The parse error.
         source: serde_json::Error,
     },
-    /// Changes that a test made are still there.
+    /// Some of a test's changes could not be reverted.
     #[error("not everything was put back: {}", list(failures))]
     NotReverted {
-        /// Why, for each of them.
+        /// The error of each change.
         failures: Vec<Error>,
     },
     /// An error of the suite's own.
@@ -78,7 +78,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The claim, not judged, of a test that ended with this error.
+    /// The unjudged claim of a test that ended with this error.
     pub(super) fn claim(&self, id: String) -> Claim {
         if self.is_not_declared() {
             Claim::not_declared(id, self.to_string())

@@ -1,16 +1,16 @@
-//! By what objects of a test are found again.
+//! Label and annotation that identify objects of a test.
 
 use serde_json::Value;
 
 use crate::report;
 
-/// Label on everything a run creates; its value is the run.
+/// Label on every object that a run creates. The value identifies the run.
 pub const RUN_LABEL: &str = "meshproof.dev/run";
 
 /// Annotation that names the test.
 pub const TEST_ANNOTATION: &str = "meshproof.dev/test";
 
-/// Writes the run and the test (`SUITE::TEST`) onto an object.
+/// Sets the run label and the test annotation (`SUITE::TEST`) on an object.
 pub(super) fn sign(object: &mut Value, suite: &str, test: &str) {
     object["metadata"]["labels"][RUN_LABEL] = report::run().into();
     object["metadata"]["annotations"][TEST_ANNOTATION] = format!("{suite}::{test}").into();

@@ -1,4 +1,6 @@
-//! A Kubernetes Lease in every cluster: two people do not judge one mesh at once. The second is told by whom, and since when.
+//! A Kubernetes Lease in every cluster prevents two runs from judging one mesh at once. The second run's error names
+//! the
+//! holder and the start.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,22 +17,22 @@ use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed};
 use crate::host::Host;
 
-/// Environment variable with the name that others are told, where it is not `USER@HOST:DIRECTORY`.
+/// Environment variable with the holder's name in the Lease. Default: `USER@HOST:DIRECTORY`.
 pub const HOLDER_VARIABLE: &str = "MESHPROOF_HOLDER";
 
 /// Name of the Lease.
 const NAME: &str = "meshproof";
 
-/// How long the Lease holds after it was last renewed. Longer than what compiling the next suite of a run takes.
+/// Duration of the Lease after each renewal: longer than compiling the next suite of a run.
 const LENGTH: Duration = Duration::from_secs(60);
 
-/// How often a running test renews it.
+/// Time between renewals by a running test.
 const RENEWAL: Duration = Duration::from_secs(15);
 
-/// Most attempts at a write that another process of the same run overtakes.
+/// Most attempts at a write that conflicts with another process of the same run.
 const ATTEMPTS: u32 = 10;
 
-/// When this process last renewed the Leases of a testbed, by the testbed's directory.
+/// Time of this process's last renewal, by the testbed's directory.
 static RENEWED: LazyLock<Mutex<HashMap<PathBuf, Instant>>> = LazyLock::new(Mutex::default);
 
 /// The Leases of a testbed.
@@ -50,10 +52,10 @@ impl<'a> Leases<'a> {
         Self { testbed, holder }
     }
 
-    /// Takes the Leases, or renews them where this process has not done so lately.
+    /// Takes the Leases, or renews them if this process has not done so recently.
     ///
     /// # Errors
-    /// [`Error::Held`] where somebody else judges a cluster of the testbed.
+    /// [`Error::Held`]: another run judges a cluster of the testbed.
     pub(super) async fn take(&self) -> Result<()> {
         let lately = || {
             let renewed = RENEWED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,10 +70,11 @@ impl<'a> Leases<'a> {
         Ok(())
     }
 
-    /// Renews the Leases for as long as it is awaited. An API server that does not answer is tried again: a test may have paused it.
+    /// Renews the Leases until this future is dropped. Retries if an API server does not answer: a test may have paused
+    /// it.
     ///
     /// # Errors
-    /// [`Error::Held`] where somebody else has taken a Lease over.
+    /// [`Error::Held`]: another run has taken over a Lease.
     pub(super) async fn keep(&self) -> Error {
         let mut ticks = tokio::time::interval(RENEWAL);
         loop {
@@ -109,7 +112,7 @@ impl<'a> Leases<'a> {
     }
 }
 
-/// Somebody else, who holds a Lease.
+/// Another holder of a Lease.
 #[derive(Debug, PartialEq, Eq)]
 struct Other {
     holder: String,
@@ -117,7 +120,7 @@ struct Other {
     until: String,
 }
 
-/// The Lease as `holder` writes it at `now`: a new one, a renewed one, or one that is taken over because it has run out.
+/// The Lease that `holder` writes at `now`: new, renewed, or taken over after its expiry.
 fn next(found: Option<Lease>, holder: &str, now: Timestamp) -> Result<Lease, Other> {
     let lease = found.unwrap_or_default();
     let spec = lease.spec.unwrap_or_default();
@@ -142,7 +145,7 @@ fn next(found: Option<Lease>, holder: &str, now: Timestamp) -> Result<Lease, Oth
     })
 }
 
-/// When a Lease runs out; none for one that nobody holds.
+/// When a Lease expires. `None` if the Lease has no holder.
 fn expiry(spec: &LeaseSpec) -> Option<Timestamp> {
     let length = SignedDuration::from_secs(spec.lease_duration_seconds?.into());
     spec.holder_identity.as_ref().filter(|holder| !holder.is_empty())?;

@@ -1,4 +1,4 @@
-//! What killed tests left is put right by the next test process, before its first test.
+//! Clean-up after killed tests, by the next test process before its first test.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,24 +12,24 @@ use super::sweep::sweep;
 use crate::cluster::Testbed;
 use crate::record::Write;
 
-/// File in the testbed's directory that every process with a running test holds a shared lock of.
+/// Lock file in the testbed's directory. Every process with a running test holds a shared lock on the file.
 const FILE: &str = "tests.lock";
 
-/// The locks of this process, by the testbed's directory. The kernel releases them, however the process ends.
+/// The locks of this process, by the testbed's directory. The kernel releases the locks when the process ends.
 static PRESENT: Mutex<Option<HashMap<PathBuf, Option<File>>>> = Mutex::const_new(None);
 
-/// Sweeps the clusters of the testbed, once in this process, if no other process of this machine has a running test. Tests on
-/// other machines are kept out by the [Leases](super::lease::Leases).
+/// Sweeps the clusters of the testbed, once per process, if no other process on this machine has a running test. The
+/// [Leases](super::lease::Leases) keep tests on other machines out.
 ///
 /// # Errors
-/// As [`sweep`].
+/// The errors of [`sweep`].
 pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
     let mut present = PRESENT.lock().await;
     let present = present.get_or_insert_default();
     if present.contains_key(&testbed.directory) {
         return Ok(());
     }
-    // Where the directory cannot be written, nobody can tell who else is there.
+    // Without a writable directory, other processes cannot be detected.
     let Some(file) = open(&testbed.directory) else {
         present.insert(testbed.directory.clone(), None);
         return Ok(());
@@ -40,7 +40,7 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
             tracing::warn!(what, "put right what a killed test had left");
         }
     }
-    // In place of the exclusive lock: from here on others may join, and nobody sweeps.
+    // Downgrade the exclusive lock: other processes may now start tests, and none may sweep.
     let shared = file.lock_shared().is_ok().then_some(file);
     present.insert(testbed.directory.clone(), shared);
     Ok(())
@@ -50,7 +50,7 @@ fn open(directory: &Path) -> Option<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(FILE)).ok()
 }
 
-/// Whether no other process holds the lock. If so, this one does.
+/// Whether no other process holds the lock. If so, takes the exclusive lock.
 fn is_alone(file: &File) -> bool {
     match file.try_lock() {
         Ok(()) => true,

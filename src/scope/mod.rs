@@ -1,4 +1,4 @@
-//! Everything a test creates and claims: owned, diagnosed where it fails, removed, recorded.
+//! The scope of one test: the test's objects, changes and claims, with clean-up, diagnostics and the report.
 
 pub mod change;
 pub mod claims;
@@ -39,16 +39,16 @@ use lease::Leases;
 pub use probes::deploy_probe;
 pub use sweep::sweep;
 
-/// Environment variable that keeps what tests create.
+/// Environment variable that keeps the objects that tests create.
 pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
 
-/// Environment variable that lets tests pass, with the value `allow`, whose claims need what the mesh does not offer.
+/// Environment variable. With the value `allow`, tests pass whose claims need something that the mesh does not offer.
 pub const NOT_DECLARED_VARIABLE: &str = "MESHPROOF_NOT_DECLARED";
 
-/// How a test ended; what a test function returns.
+/// Result of a test function.
 pub type Verdict = Result<(), Failure>;
 
-/// Why a test failed. Prints as text under `{:?}` too, because that is how the test harness prints it.
+/// Why a test failed. `{:?}` prints the same text as `{}`, because the test harness prints `{:?}`.
 pub struct Failure(String);
 
 impl fmt::Debug for Failure {
@@ -65,28 +65,29 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// One test's hold on the testbed.
+/// The scope of one test on the testbed.
 pub struct Scope {
     /// The testbed.
     pub testbed: Testbed,
-    /// Where the report and diagnostics go.
+    /// Directory of the report and the diagnostics.
     directory: PathBuf,
     suite: &'static str,
     test: String,
     claims: Mutex<Vec<Claim>>,
     comparisons: Mutex<Vec<Comparison>>,
-    /// What to put back; listed before it is changed, so that nothing is ever changed and forgotten.
+    /// Objects and changes to restore. Each is listed before it is made, so that none is forgotten.
     owned: Mutex<Vec<Owned>>,
-    /// Changes injected so far.
+    /// Number of changes injected so far.
     injected: AtomicU64,
 }
 
 impl Scope {
-    /// Connects to the testbed, runs `body`, and concludes: claims are recorded, failures diagnosed, what was created
-    /// is removed, and a panic goes on as it was.
+    /// Connects to the testbed, runs `body`, and concludes: records claims, diagnoses failures, removes created
+    /// objects, and
+    /// resumes a panic of `body`.
     ///
     /// # Errors
-    /// [`Failure`], where there is no testbed, `body` fails, or a claim does not hold.
+    /// [`Failure`]: there is no testbed, `body` fails, or a claim does not hold.
     pub async fn run<F>(suite: &'static str, test: impl Into<String>, body: F) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
@@ -112,7 +113,7 @@ impl Scope {
         scope.conclude(ended).await
     }
 
-    /// Runs the test while nobody else judges the mesh, after what killed tests left was put right.
+    /// Runs the test while no other run judges the mesh, after clean-up of what killed tests left.
     async fn alone<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
         let leases = Leases::of(&self.testbed);
         let beginning = async {
@@ -152,7 +153,7 @@ impl Scope {
             let subject = Subject { test: &self.test, directory: &self.directory, namespaces: self.namespaces() };
             diagnostics::write(subject, &complaints).await;
         }
-        // The state of the pods does not explain what the record lacks.
+        // The state of the pods does not explain a gap in the record.
         if not_declared_is_allowed() {
             undeclared.iter().for_each(|claim| announce(&self.test, claim));
         } else {
@@ -165,17 +166,17 @@ impl Scope {
         if complaints.is_empty() { Ok(()) } else { Err(Failure(format!("{}\n{}", self.test, complaints.join("\n")))) }
     }
 
-    /// States a claim. A claim that does not hold fails the test at its end, so that all of them are judged.
+    /// Adds a claim. A claim that does not hold fails the test at its end, so that all claims are judged.
     pub fn claim(&self, claim: Claim) {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
     }
 
-    /// States comparisons, as judged. One whose gate does not hold fails the test at its end.
+    /// Adds judged comparisons. A comparison whose gate does not hold fails the test at its end.
     pub fn compare(&self, comparisons: Vec<Comparison>) {
         self.comparisons.lock().unwrap_or_else(PoisonError::into_inner).extend(comparisons);
     }
 
-    /// Where the suite's report is written.
+    /// Directory of the suite's report.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -189,12 +190,13 @@ impl Scope {
     }
 }
 
-/// Whether a test passes whose claims need what the mesh does not offer. The report counts such claims apart, never as held.
+/// Whether a test passes if its claims need something that the mesh does not offer. The report counts such claims
+/// separately, never as held.
 fn not_declared_is_allowed() -> bool {
     std::env::var_os(NOT_DECLARED_VARIABLE).is_some_and(|value| value == "allow")
 }
 
-/// Says on standard error, where no test harness captures it, that a claim was not judged.
+/// Prints that a claim was not judged. The test harness does not capture direct writes to standard error.
 fn announce(test: &str, claim: &Claim) {
     let _ = writeln!(std::io::stderr(), "{test}: {}", claim.observed());
 }
@@ -210,7 +212,7 @@ mod tests {
     use crate::record;
     use crate::report::Report;
 
-    /// A testbed of one cluster that nothing answers for.
+    /// A testbed of one fictitious cluster.
     fn testbed() -> Testbed {
         let cluster = crate::cluster::tests::workload().cluster;
         let record = record::tests::record(vec![cluster.record().clone()]);

@@ -1,14 +1,14 @@
-//! Names of what a test creates.
+//! Names of the namespaces that a test creates.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Longest DNS label.
+/// Longest DNS label, in characters.
 const LONGEST: usize = 63;
 
-/// The name of a test's own namespace: a legal DNS label. Tests and runs that share a cluster share none, even for one purpose.
+/// The name of a namespace owned by a test: a valid DNS label, unique per test, purpose and run.
 pub(super) fn namespace(suite: &str, test: &str, purpose: &str, run: &str) -> String {
     let mut hasher = DefaultHasher::new();
-    // A tuple's hash keeps its parts apart.
+    // Hashing a tuple keeps its parts apart.
     (suite, test, purpose, run).hash(&mut hasher);
     let unique = format!("-{:016x}", hasher.finish());
     let mut name = format!("meshproof-{}", label(purpose));
@@ -16,7 +16,7 @@ pub(super) fn namespace(suite: &str, test: &str, purpose: &str, run: &str) -> St
     name + &unique
 }
 
-/// Only what a DNS label may have.
+/// Replaces characters that a DNS label cannot have.
 fn label(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

@@ -1,4 +1,4 @@
-//! What a test creates and changes, and how it is put back.
+//! What a test creates and changes, and its restoration.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -12,19 +12,20 @@ use crate::record::{Label, Requirement, Write};
 use crate::report;
 
 impl Scope {
-    /// Creates a namespace that is this test's own and whose pods Istio injects. The purpose becomes a part of its name.
+    /// Creates a namespace owned by this test, with Istio injection. `purpose` becomes part of the name.
     ///
     /// # Errors
-    /// As [`Self::namespace`].
+    /// The errors of [`Self::namespace`].
     pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
         let Label { key, value } = &cluster.record().istio.injection;
         self.namespace(cluster, purpose, &[(key, value)]).await
     }
 
-    /// Creates a namespace that is this test's own, with these labels. The purpose becomes a part of its name.
+    /// Creates a namespace owned by this test, with these labels. `purpose` becomes part of the name.
     ///
     /// # Errors
-    /// [`Api`](crate::cluster::Error::Api); [`NotDeclared`](crate::record::Error::NotDeclared) where the record does not permit it.
+    /// [`Api`](crate::cluster::Error::Api). [`NotDeclared`](crate::record::Error::NotDeclared): the record does not
+    /// permit it.
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
         self.requires([Requirement::Write(Write::Namespaces)])?;
         let name = naming::namespace(self.suite, &self.test, purpose, report::run());
@@ -37,7 +38,7 @@ impl Scope {
         Ok(name)
     }
 
-    /// Applies an object in this test's name, into a namespace of its own.
+    /// Applies an object, labelled as this test's, into a namespace owned by this test.
     ///
     /// # Errors
     /// [`Error::Cluster`].
@@ -47,20 +48,21 @@ impl Scope {
         Ok(())
     }
 
-    /// An object in this test's name for a namespace that is not the test's own, to be [injected](Self::inject).
+    /// An object, labelled as this test's, for a namespace that the test does not own. Apply the object with
+    /// [`inject`](Self::inject).
     ///
     /// # Errors
-    /// [`Error::Cluster`] for a kind that the cluster does not know.
+    /// [`Error::Cluster`]: the cluster does not know the kind.
     pub async fn object(&self, cluster: &Arc<Cluster>, mut object: Value) -> Result<Object> {
         label::sign(&mut object, self.suite, &self.test);
         Object::new(cluster, object).await
     }
 
-    /// Makes a change to what others rely on, and waits until it has taken effect. The end of the test reverts it.
+    /// Applies a change, and waits until the change has taken effect. The end of the test reverts the change.
     ///
     /// # Errors
-    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the record does not permit the change; where it cannot be made; where its
-    /// effect is not seen in time.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared): the record does not permit the change. The change cannot be
+    /// applied. The change takes no effect in time.
     #[tracing::instrument(level = "debug", skip_all, fields(%change))]
     pub async fn inject(&self, change: impl Change + 'static) -> Result<Injected> {
         let change: Arc<dyn Change> = Arc::new(change);
@@ -69,7 +71,7 @@ impl Scope {
         Ok(injected)
     }
 
-    /// Makes a change without waiting for its effect.
+    /// Applies a change without waiting for its effect.
     async fn begin(&self, change: Arc<dyn Change>) -> Result<Injected> {
         self.requires([Requirement::Write(change.write())])?;
         let id = self.injected.fetch_add(1, Ordering::Relaxed);
@@ -78,27 +80,31 @@ impl Scope {
         Ok(Injected(id))
     }
 
-    /// Puts a change back now, and waits until others can rely on it again. The end of the test tries again if this fails.
+    /// Reverts a change now, and waits until others can rely on the previous state. If the revert fails, the end of the
+    /// test
+    /// retries.
     ///
     /// # Errors
-    /// Where the change cannot be put back.
+    /// The change cannot be reverted.
     pub async fn revert(&self, injected: Injected) -> Result<()> {
         let is = |owned: &mut Owned| matches!(owned, Owned::Change(id, _) if *id == injected.0);
         self.put_back(is).await
     }
 
-    /// Applies an object into a namespace that is not the test's own, and removes it at the end. One that is there already, and
-    /// is another's, is left alone.
+    /// Applies an object into a namespace that the test does not own, and removes the object at the end. An existing
+    /// object
+    /// of another run is left alone.
     ///
     /// # Errors
-    /// As [`Self::inject`]; [`Error::Taken`] where there is one of that name.
+    /// The errors of [`Self::inject`]. [`Error::Taken`]: another run has an object with this name.
     pub async fn place(&self, cluster: &Arc<Cluster>, object: Value) -> Result<()> {
         let object = self.object(cluster, object).await?;
         self.inject(object).await.map(drop)
     }
 
-    /// Removes now what was [placed](Self::place), the last first, for a test that waits until the mesh has noticed. The end of
-    /// the test tries again to remove an object that could not be removed.
+    /// Removes the [placed](Self::place) objects now, in reverse order, for a test that waits until the mesh has
+    /// noticed.
+    /// The end of the test retries failed removals.
     ///
     /// # Errors
     /// [`Error::NotReverted`], with every object that could not be removed.
@@ -119,11 +125,11 @@ impl Scope {
         if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
-    /// Sets the replicas of a deployment until the test ends, without waiting for the pods; see [`Replicas`] for a change that
-    /// waits. Returns how many there were before any test changed them.
+    /// Sets the replicas of a deployment until the test ends, without waiting for the pods. To wait, use [`Replicas`].
+    /// Returns the number of replicas before any test changed the deployment.
     ///
     /// # Errors
-    /// [`Error::Cluster`], also where there is no such deployment; [`NotDeclared`](crate::record::Error::NotDeclared).
+    /// [`Error::Cluster`], also if the deployment does not exist. [`NotDeclared`](crate::record::Error::NotDeclared).
     pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
         let change = Replicas::new(cluster, namespace, deployment, replicas).await?;
         let before = change.before();
@@ -131,10 +137,11 @@ impl Scope {
         Ok(before)
     }
 
-    /// Gives every node of a cluster a label, or takes it away. At the end of the test every node has it as before.
+    /// Sets a label on every node of a cluster, or removes the label. The end of the test restores the label on every
+    /// node.
     ///
     /// # Errors
-    /// As [`Self::inject`].
+    /// The errors of [`Self::inject`].
     pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
         self.inject(NodeLabel::new(cluster, label, value)).await.map(drop)
     }
@@ -143,7 +150,7 @@ impl Scope {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(owned);
     }
 
-    /// Puts back what was changed, the last first. Returns a complaint about each change that could not be put back.
+    /// Reverts all changes, in reverse order. Returns a complaint for each change that could not be reverted.
     pub(super) async fn clean_up(&self) -> Vec<String> {
         let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
         if std::env::var_os(KEEP_VARIABLE).is_some_and(|keep| keep == "1") {
@@ -156,7 +163,7 @@ impl Scope {
         failed.into_iter().map(|failed| failed.error.to_string()).collect()
     }
 
-    /// Namespaces whose state explains a failure: the probes', and those this test made.
+    /// Namespaces whose state explains a failure: those of the probes, and those of this test.
     pub(super) fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<(Arc<Cluster>, String)> = Vec::new();

@@ -1,5 +1,6 @@
-//! What nodes and deployments were like before a test changed them, kept on the objects themselves. An ended test's successor, or
-//! `up`, can then put right what the ended test left.
+//! The state of nodes and deployments before a test changed them, in annotations on the objects themselves. After a
+//! killed
+//! test, the next test or `up` restores the state from the annotations.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,33 +15,33 @@ use serde_json::{Value, json};
 
 use super::{Error, Result};
 
-/// Annotation on a node: each label that a test has changed, and its value before.
+/// Annotation on a node: the labels that tests have changed, each with its previous value.
 pub(super) const LABELS: &str = "meshproof.dev/prior-labels";
 
-/// Annotation on a deployment that a test has scaled: its replicas before.
+/// Annotation on a deployment that a test has scaled: the previous replicas.
 pub(super) const REPLICAS: &str = "meshproof.dev/prior-replicas";
 
-/// Most attempts at a change that others' changes overtake.
+/// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;
 
-/// A value before the first change, and the run that changed it.
+/// A value before the first change, and the run that made the first change.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Prior<T> {
     run: String,
     value: T,
 }
 
-/// By label; no value where the node did not have the label.
+/// By label. `None`: the node did not have the label.
 type Labels = BTreeMap<String, Prior<Option<String>>>;
 
-/// The replicas that the deployment had before a test changed them.
+/// The replicas of the deployment before any test changed them.
 pub(super) fn replicas(deployment: &Deployment) -> Result<i32> {
     let prior: Option<Prior<i32>> = read(deployment, REPLICAS)?;
     let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     Ok(prior.map_or(now, |prior| prior.value))
 }
 
-/// The patch that scales a deployment and keeps the replicas before the first change.
+/// The patch that scales a deployment and records the replicas before the first change.
 pub(super) fn scaling(deployment: &Deployment, to: i32, run: &str) -> Result<Option<Value>> {
     let mut patch = json!({"spec": {"replicas": to}});
     if read::<Prior<i32>>(deployment, REPLICAS)?.is_none() {
@@ -50,13 +51,13 @@ pub(super) fn scaling(deployment: &Deployment, to: i32, run: &str) -> Result<Opt
     Ok(Some(patch))
 }
 
-/// The patch that gives a deployment its replicas back, where a test has changed them.
+/// The patch that restores a deployment's replicas. `None` if no test has changed them.
 pub(super) fn unscaling(deployment: &Deployment) -> Result<Option<Value>> {
     let prior: Option<Prior<i32>> = read(deployment, REPLICAS)?;
     Ok(prior.map(|prior| json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": prior.value}})))
 }
 
-/// The patch that gives a node a label, or takes it away, and keeps its value before the first change.
+/// The patch that sets or removes a node's label and records the value before the first change.
 pub(super) fn labelling(node: &Node, label: &str, value: Option<&str>, run: &str) -> Result<Option<Value>> {
     let mut patch = json!({"metadata": {"labels": {label: value}}});
     let mut prior: Labels = read(node, LABELS)?.unwrap_or_default();
@@ -68,7 +69,7 @@ pub(super) fn labelling(node: &Node, label: &str, value: Option<&str>, run: &str
     Ok(Some(patch))
 }
 
-/// The patch that gives a node back a label as it was, or every label where none is named; only what tests have changed.
+/// The patch that restores a node's label `only`, or all labels that tests have changed.
 pub(super) fn unlabelling(node: &Node, only: Option<&str>) -> Result<Option<Value>> {
     let prior: Labels = read(node, LABELS)?.unwrap_or_default();
     let (back, kept): (Labels, Labels) =
@@ -87,8 +88,9 @@ fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotatio
     parsed.map_err(|source| Error::Prior { object: object.meta().name.clone().unwrap_or_default(), annotation, source })
 }
 
-/// Changes an object by the patch that is made from its present state. Value and annotation change together or not at all, and
-/// only if nobody else has changed the object meanwhile. Tells whether there was a patch.
+/// Updates an object with the patch computed from its current state. Value and annotation change atomically, and only
+/// if
+/// the object has not changed in between. Returns whether there was a patch.
 pub(super) async fn change<K>(
     api: &Api<K>,
     name: &str,
@@ -116,7 +118,7 @@ where
 mod tests {
     use super::*;
 
-    /// What the API server makes of a merge patch (RFC 7386).
+    /// Applies a merge patch (RFC 7386), as the API server does.
     fn merge(target: &mut Value, patch: &Value) {
         let Value::Object(changes) = patch else {
             *target = patch.clone();
@@ -159,7 +161,7 @@ mod tests {
         let before = node(&[("bypass", "off")]);
         let changed = patched(&before, labelling(&before, "bypass", Some("on"), "r1").unwrap());
         assert_eq!(changed.labels()["bypass"], "on");
-        // A later run, after one that was killed.
+        // A later run, after a killed one.
         let again = patched(&changed, labelling(&changed, "bypass", None, "r2").unwrap());
         assert!(!again.labels().contains_key("bypass"));
         let back = patched(&again, unlabelling(&again, Some("bypass")).unwrap());
@@ -182,7 +184,7 @@ mod tests {
     fn a_deployment_gets_back_the_replicas_that_it_had_before_the_first_change() {
         let before = deployment(3);
         let none = patched(&before, scaling(&before, 0, "r1").unwrap());
-        // A later run, after one that was killed.
+        // A later run, after a killed one.
         assert_eq!(replicas(&none).unwrap(), 3);
         let one = patched(&none, scaling(&none, 1, "r2").unwrap());
         assert_eq!(one.spec.as_ref().unwrap().replicas, Some(1));

@@ -1,4 +1,4 @@
-//! Probes that a test adds.
+//! Probes deployed by a test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,15 @@ use crate::cluster::{self, Cluster, Seen, Workload, eventually};
 use crate::probe;
 use crate::record::{self, ProbePorts};
 
-/// Bound on a new probe with its sidecar becoming ready.
+/// Longest wait for a new probe with its sidecar to be ready.
 const READY_BOUND: Duration = Duration::from_secs(90);
 
-/// Deploys a meshed probe into `namespace`, made as the cluster's own meshed probe, and waits until it is ready.
+/// Deploys a meshed probe into `namespace`, as a copy of the cluster's own meshed probe, and waits until the probe is
+/// ready.
 ///
 /// # Errors
-/// [`Error::Cluster`](crate::scope::Error::Cluster); [`NotDeclared`](crate::record::Error::NotDeclared) where the record names no probes.
+/// [`Error::Cluster`](crate::scope::Error::Cluster). [`NotDeclared`](crate::record::Error::NotDeclared): the record
+/// names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
     let probes = probe::declared(cluster)?;
     let model = &probes.meshed;
@@ -56,7 +58,7 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    /// A copy of `model`; `None` where it has no pod template.
+    /// A copy of `model`. `None` if `model` has no pod template.
     fn of(model: &Deployment, name: &'a str, namespace: &'a str) -> Option<Self> {
         let spec = model.spec.as_ref()?;
         let account = spec.template.spec.as_ref()?.service_account_name.clone();
@@ -70,7 +72,7 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// What makes it up: its service account, a service of the probe's name, and the deployment.
+    /// The copy's service account, service (with the probe's name) and deployment.
     fn objects(self, ports: &ProbePorts) -> [Value; 3] {
         let metadata = |name: &str| json!({ "name": name, "namespace": self.namespace });
         let ports = [

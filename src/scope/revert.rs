@@ -1,18 +1,18 @@
-//! The order in which a test's changes are put back.
+//! The order in which a test's changes are reverted.
 
 use super::Result;
 use super::error::Error;
 
-/// A change that could not be put back, and why.
+/// A change that could not be reverted.
 pub(super) struct Failed<T> {
     /// The change.
     pub(super) change: T,
-    /// Why it is still there.
+    /// Why the revert failed.
     pub(super) error: Error,
 }
 
-/// Puts changes back one after the other, the last first: a later change may rest on an earlier one. Each is tried, also after
-/// another has failed. Returns those that failed, in the order in which the changes were made.
+/// Reverts changes one after the other, in reverse order: a later change may depend on an earlier one. A failure does
+/// not stop the rest. Returns the failed changes in the order in which they were made.
 pub(super) async fn last_first<T>(changes: Vec<T>, revert: impl AsyncFn(&T) -> Result<()>) -> Vec<Failed<T>> {
     let mut failed = Vec::new();
     for change in changes.into_iter().rev() {
@@ -30,7 +30,7 @@ mod tests {
 
     use super::*;
 
-    /// Reverts three changes, each of which yields to the others while it is under way; the second cannot be put back.
+    /// Reverts three changes. Each revert yields once. The second change cannot be reverted.
     async fn revert_three() -> (Vec<String>, Vec<Failed<&'static str>>) {
         let events = Mutex::new(Vec::new());
         let failed = last_first(vec!["first", "second", "third"], async |change| {

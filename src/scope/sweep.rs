@@ -1,4 +1,4 @@
-//! Putting right what tests left in a cluster whose process ended before it could.
+//! Clean-up of what killed tests left in a cluster.
 
 use futures::StreamExt;
 use futures::stream;
@@ -14,15 +14,16 @@ use super::label::RUN_LABEL;
 use super::prior;
 use crate::cluster;
 
-/// Most requests at once.
+/// Most concurrent requests.
 const CONCURRENCY: usize = 8;
 
-/// Removes the objects of every kind that have a run's label, and gives nodes their labels and deployments their replicas back.
-/// Call it only while no test runs. Returns what was put right.
+/// Removes all objects that have a run's label, and restores the labels of nodes and the replicas of deployments. Call
+/// this function only while no test runs. Returns what was restored.
 ///
 /// # Errors
-/// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be put right; the rest is put right
-/// all the same. [`Error::Cluster`] where the cluster does not tell its kinds.
+/// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
+/// does
+/// not stop the rest. [`Error::Cluster`]: API discovery fails.
 pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
     let sweeper = Sweeper { client, cluster };
     let discovered = Discovery::new(client.clone()).run_aggregated().await;
@@ -79,7 +80,7 @@ impl Sweeper<'_> {
                 namespace => Api::namespaced_with(self.client.clone(), namespace, &kind),
             };
             let what = format!("{} {namespace}/{name}", named(&kind));
-            // Not the default of every kind: the pods of a Job would outlive it.
+            // Background deletion is not the default for every kind: the pods of a Job would remain.
             match api.delete(&name, &DeleteParams::background()).await {
                 Err(error) if !is_absent(&error) => results.push(Err(self.failed(format!("remove {what}"))(error))),
                 _ => results.push(Ok(what)),
@@ -88,7 +89,7 @@ impl Sweeper<'_> {
         results
     }
 
-    /// Gives the nodes back the labels that tests changed.
+    /// Restores the node labels that tests changed.
     async fn labels(&self) -> Vec<Result<String>> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let listed = match nodes.list_metadata(&ListParams::default()).await {
@@ -106,7 +107,7 @@ impl Sweeper<'_> {
         results
     }
 
-    /// Gives the deployments back the replicas that tests changed.
+    /// Restores the replicas that tests changed.
     async fn replicas(&self) -> Vec<Result<String>> {
         let everywhere: Api<Deployment> = Api::all(self.client.clone());
         let listed = match everywhere.list_metadata(&ListParams::default()).await {
@@ -125,7 +126,7 @@ impl Sweeper<'_> {
     }
 }
 
-/// Whether the kind or the object is gone, or the kind cannot be asked for.
+/// Whether the kind or the object does not exist, or the kind does not support the request.
 fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 405))
 }
@@ -145,8 +146,9 @@ mod tests {
 
     use super::*;
 
-    /// An API server that serves the kinds named, with one object of each that has a run's label, and keeps what it is asked. Of
-    /// the kind `Broken` it lists no objects.
+    /// An API server with these kinds, with one labelled object of each kind. The server records its requests. Listing
+    /// the
+    /// kind `Broken` fails.
     fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
@@ -183,7 +185,7 @@ mod tests {
         }
     }
 
-    /// Aggregated discovery of one group.
+    /// Aggregated discovery of one API group.
     fn groups(kinds: &[(&str, &str, &str, &str)]) -> Value {
         let versions = ["v1", "v1alpha3"].map(|served| {
             let of_version = kinds.iter().filter(|(_, version, ..)| *version == served);

@@ -1,4 +1,5 @@
-//! Changes to what others rely on: faults, and what a test borrows. Each is applied, seen to have taken effect, and put back.
+//! Changes to objects that a test does not own: faults and temporary settings. Each change is applied, verified, and
+//! reverted.
 
 mod node_label;
 mod object;
@@ -19,21 +20,21 @@ use super::Result;
 use crate::cluster::Cluster;
 use crate::record::Write;
 
-/// A change of what a test does not own. [`Scope::inject`](super::Scope::inject) applies and verifies it; the end of the test reverts
-/// it, the last change first.
+/// A change to an object that a test does not own. [`Scope::inject`](super::Scope::inject) applies and verifies the
+/// change. The end of the test reverts all changes, in reverse order.
 ///
-/// What was there before must be kept on the changed object itself, so that a later run can put right what a killed one left.
+/// The changed object itself must store the previous state, so that a later run can clean up after a killed one.
 pub trait Change: fmt::Display + Send + Sync {
-    /// The permission that the record must give for it.
+    /// The permission that the record must grant.
     fn write(&self) -> Write;
 
-    /// Makes the change.
+    /// Applies the change.
     fn apply(&self) -> LocalBoxFuture<'_, Result<()>>;
 
-    /// Waits, for a bounded time, until the change has taken effect, as pods, nodes or proxies show it.
+    /// Waits, for a bounded time, until pods, nodes or proxies show the change's effect.
     fn verify(&self) -> LocalBoxFuture<'_, Result<()>>;
 
-    /// Puts back what was there before, and waits until others can rely on it. Succeeds where the change was never made.
+    /// Restores the previous state, and waits until others can rely on it. Succeeds if the change was never applied.
     fn revert(&self) -> LocalBoxFuture<'_, Result<()>>;
 
     /// The namespace whose pods explain a failure under this change.
@@ -42,15 +43,15 @@ pub trait Change: fmt::Display + Send + Sync {
     }
 }
 
-/// Names an injected change, to [revert](super::Scope::revert) it before the test ends.
+/// Identifies an injected change, to [revert](super::Scope::revert) the change before the test ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Injected(pub(super) u64);
 
-/// What a test has to put back or remove.
+/// What a test must restore or remove.
 pub(super) enum Owned {
-    /// A namespace of its own, with all in it.
+    /// A namespace owned by the test, with all objects in it.
     Namespace(Arc<Cluster>, String),
-    /// A change, and the name it was given.
+    /// A change and its id.
     Change(u64, Arc<dyn Change>),
 }
 
@@ -72,12 +73,12 @@ impl Owned {
         }
     }
 
-    /// Whether it is an object among those of others.
+    /// Whether this is an object in a namespace that the test does not own.
     pub(super) fn is_object(&self) -> bool {
         matches!(self, Self::Change(_, change) if change.write() == Write::Objects)
     }
 
-    /// Puts it back. A namespace goes in the background: a verdict does not wait for pods to stop.
+    /// Restores or removes. Namespaces are deleted in the background: the verdict does not wait for pods to terminate.
     pub(super) async fn restore(&self) -> Result<()> {
         match self {
             Self::Namespace(cluster, name) => {
@@ -90,7 +91,7 @@ impl Owned {
     }
 }
 
-/// An object that was never created, or is gone already, is gone.
+/// Treats a missing object as deleted.
 fn gone<T>(removed: kube::Result<T>) -> kube::Result<()> {
     match removed {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

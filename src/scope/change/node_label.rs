@@ -16,7 +16,7 @@ use crate::record::Write;
 use crate::report;
 use crate::scope::{Result, prior};
 
-/// A label that every node of a cluster is given, or loses.
+/// A label to set on, or remove from, every node of a cluster.
 #[derive(Debug, Clone)]
 pub struct NodeLabel {
     cluster: Arc<Cluster>,
@@ -25,7 +25,7 @@ pub struct NodeLabel {
 }
 
 impl NodeLabel {
-    /// The label with this value; with none, nodes lose it.
+    /// The label with this value. `None`: the label is removed from the nodes.
     pub fn new(cluster: &Arc<Cluster>, label: impl Into<String>, value: Option<&str>) -> Self {
         Self { cluster: Arc::clone(cluster), label: label.into(), value: value.map(str::to_owned) }
     }

@@ -1,4 +1,4 @@
-//! An object in a namespace that is not the test's own.
+//! An object in a namespace that the test does not own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::report;
 use crate::scope::error::{Error, Result};
 use crate::scope::label::RUN_LABEL;
 
-/// Looks for an object's effect.
+/// Checks an object's effect.
 type Look = Box<dyn Fn() -> LocalBoxFuture<'static, Result<Seen<()>>> + Send + Sync>;
 
-/// An object, such as a policy, in a namespace of others.
+/// An object, such as a policy, in a namespace that the test does not own.
 pub struct Object {
     cluster: Arc<Cluster>,
     api: Api<DynamicObject>,
@@ -30,7 +30,7 @@ pub struct Object {
     effect: Option<Effect>,
 }
 
-/// What shows that the object has taken effect.
+/// The check of an object's effect.
 struct Effect {
     want: String,
     within: Duration,
@@ -38,13 +38,14 @@ struct Effect {
 }
 
 impl Object {
-    /// The object that `value` describes, which has a test's label; see [`Scope::object`](crate::Scope::object).
+    /// The object that `value` describes, with the test's label. See [`Scope::object`](crate::Scope::object).
     pub(in crate::scope) async fn new(cluster: &Arc<Cluster>, value: Value) -> Result<Self> {
         let (api, name, what) = cluster.api_of(&value).await?;
         Ok(Self { cluster: Arc::clone(cluster), api, name, what, value, effect: None })
     }
 
-    /// Says how to see, in pods or proxies, that the object has taken effect: `look` is asked, for at most `within`, until it sees it.
+    /// Sets the check of the object's effect on pods or proxies: `look` is called until it sees the effect, for at most
+    /// `within`.
     #[must_use]
     pub fn effective_when<F>(
         mut self,
@@ -59,7 +60,7 @@ impl Object {
         self
     }
 
-    /// The object as it is in the cluster.
+    /// The object in the cluster, if it exists.
     async fn there(&self) -> Result<Option<DynamicObject>> {
         let there = self.api.get_opt(&self.name).await;
         Ok(there.map_err(self.cluster.failed(format!("look for {}", self.what)))?)
@@ -81,7 +82,7 @@ impl Change for Object {
         Write::Objects
     }
 
-    /// An object of that name that belongs to somebody else is left alone.
+    /// An existing object of another run is left alone.
     fn apply(&self) -> LocalBoxFuture<'_, Result<()>> {
         async {
             match self.there().await? {

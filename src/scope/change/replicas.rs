@@ -19,10 +19,10 @@ use crate::record::Write;
 use crate::report;
 use crate::scope::{Result, prior};
 
-/// Bound on the pods being there, or gone: a pod with its proxy starts in seconds, on a busy machine in more.
+/// Longest wait for the pods to start or to be deleted.
 const BOUND: Duration = Duration::from_secs(90);
 
-/// Another number of replicas for a deployment.
+/// A new number of replicas for a deployment.
 #[derive(Debug, Clone)]
 pub struct Replicas {
     cluster: Arc<Cluster>,
@@ -34,10 +34,10 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Sets the replicas of a deployment to `wanted`; 0 is the loss of all of its pods.
+    /// Sets the replicas of a deployment to `wanted`. With 0, the deployment loses all pods.
     ///
     /// # Errors
-    /// [`Error::Cluster`](crate::scope::Error::Cluster), also where there is no such deployment.
+    /// [`Error::Cluster`](crate::scope::Error::Cluster), also if the deployment does not exist.
     pub async fn new(cluster: &Arc<Cluster>, namespace: &str, deployment: &str, wanted: i32) -> Result<Self> {
         let found = cluster.api::<Deployment>(namespace).get(deployment).await;
         let found = found.map_err(cluster.failed(format!("read deployment {namespace}/{deployment}")))?;
@@ -52,7 +52,7 @@ impl Replicas {
         })
     }
 
-    /// How many there were before any test changed them.
+    /// The replicas before any test changed them.
     pub fn before(&self) -> i32 {
         self.before
     }
@@ -70,7 +70,7 @@ impl Replicas {
         prior::change(&self.deployments(), &self.deployment, failed, patch).await.map(drop)
     }
 
-    /// Waits until the deployment has this many pods: none left, or so many available.
+    /// Waits until the deployment has no pods (for 0) or `wanted` available pods.
     async fn settled(&self, wanted: i32) -> Result<()> {
         if wanted == 0 {
             let want = format!("no pod of {} to be left", self.named());

@@ -1,4 +1,4 @@
-//! Verdicts on outcomes and logs made up here, right and wrong in one respect.
+//! Verdicts on synthetic outcomes and logs. Each wrong case is wrong in one respect.
 
 use std::time::Instant;
 
@@ -121,13 +121,14 @@ async fn the_server_of_a_control_must_be_the_destination() {
     assert_eq!(verdict(&answer()), Judgement::Fail, "no handshake");
 }
 
-/// What the proxies log of a call from cluster1 to cluster2, each peer certified by its own cluster; then changed.
+/// The claim for a call from cluster1 to cluster2 after `change`. Before `change`, each peer is certified by its own
+/// cluster.
 fn judged(change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange)) -> Claim {
     let both = || vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     judged_for([both(), both()], change)
 }
 
-/// The same, with certificates for these purposes: the source's, and the destination's.
+/// Like [`judged`], with certificates for these purposes: the source's, and the destination's.
 fn judged_for(
     purposes: [Vec<ExtendedKeyUsagePurpose>; 2],
     change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value, &mut Exchange),
