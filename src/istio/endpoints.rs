@@ -1,4 +1,4 @@
-//! The endpoints that a proxy knows, by its own account.
+//! The endpoints that a proxy knows, as reported by the proxy.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::cluster::{Result, Seen, Workload, eventually};
 
-/// Bound on a new endpoint being at a proxy: istiod batches changes for less than a second.
+/// Longest wait for a new endpoint to reach a proxy. istiod batches changes for less than a second.
 const KNOWN: Duration = Duration::from_secs(30);
 
 /// An endpoint of one of a proxy's upstream clusters.
@@ -14,31 +14,31 @@ const KNOWN: Duration = Duration::from_secs(30);
 pub struct Endpoint {
     /// Envoy's name of the upstream cluster, for example `outbound|8080||probe.shop.svc.cluster.local`.
     pub upstream_cluster: String,
-    /// Its address.
+    /// IP address.
     pub address: String,
-    /// Its port.
+    /// Port.
     pub port: u16,
-    /// Whether istiod calls it healthy.
+    /// Whether istiod reports the endpoint as healthy.
     pub healthy: bool,
-    /// Connections that the proxy has made to it.
+    /// Number of connections that the proxy has made to the endpoint.
     pub connections: u64,
 }
 
-/// Every endpoint that a workload's proxy knows: Envoy's `/clusters`.
+/// All endpoints that a workload's proxy knows, from Envoy's `/clusters`.
 ///
 /// # Errors
-/// As [`Workload::proxy_admin`]; where the answer cannot be read.
+/// The errors of [`Workload::proxy_admin`]. The answer cannot be parsed.
 pub async fn endpoints(workload: &Workload) -> Result<Vec<Endpoint>> {
     let path = "clusters?format=json";
     let answer = workload.proxy_admin(path).await?;
     parse(&answer).map_err(|error| workload.unusable(path, error.to_string()))
 }
 
-/// Waits until the proxy of `source` knows a healthy endpoint at the address of `destination`, which is in the same network. A
-/// workload can be ready before the proxies of its callers have heard of it.
+/// Waits until the proxy of `source` knows a healthy endpoint at the address of `destination`, in the same network. A
+/// workload can be ready before its callers' proxies know its endpoint.
 ///
 /// # Errors
-/// [`NotInTime`](crate::cluster::Error::NotInTime), with what the proxy knows.
+/// [`NotInTime`](crate::cluster::Error::NotInTime), with the endpoints that the proxy knows.
 pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result<()> {
     eventually(format!("the proxy of {source} to know {destination}"), KNOWN, async || {
         let known = endpoints(source).await?;
@@ -81,7 +81,7 @@ struct HostStatus {
     health_status: HealthStatus,
 }
 
-/// A socket's address, or a pipe.
+/// A socket address, or a pipe.
 #[derive(Deserialize)]
 struct Address {
     socket_address: Option<SocketAddress>,
@@ -93,7 +93,7 @@ struct SocketAddress {
     port_value: u16,
 }
 
-/// 64-bit numbers are texts in protobuf's JSON; a 0 is left out.
+/// Protobuf JSON encodes 64-bit numbers as strings, and omits 0.
 #[derive(Deserialize)]
 struct Stat {
     name: String,

@@ -2,20 +2,20 @@
 
 use crate::{cluster, identity, record};
 
-/// Result of asking Istio for something.
+/// Result of a request to Istio.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between a suite and a mesh's control plane or proxies.
+/// An error between a suite and a mesh's control plane or proxies.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The record.
+    /// An error of the record.
     #[error(transparent)]
     Record(#[from] record::Error),
-    /// A certificate.
+    /// An error of a certificate.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// The cluster.
+    /// An error of the cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
     /// istiod did not issue a certificate.
@@ -23,9 +23,9 @@ pub enum Error {
     NotIssued {
         /// The cluster.
         cluster: String,
-        /// The identity asked for.
+        /// The requested identity.
         identity: String,
-        /// The step that failed, and why.
+        /// The failed step, and the reason.
         reason: String,
     },
 }

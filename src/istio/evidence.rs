@@ -1,9 +1,10 @@
-//! The proxies' own account of an exchange: one access log line at each end, found by exact addresses.
+//! The proxies' evidence of an exchange: one access log line at each end, matched by exact addresses.
 //!
-//! The caller's end of a connection is what the client's proxy logs as `downstream_remote_address`; what the
-//! answering probe saw as its peer and as its own end is what the server's proxy logs as `upstream_local_address` and
-//! `upstream_host`. Proxies pool HTTP connections, so HTTP lines are known by the request's nonce: at the source by that
-//! alone, at the destination by both.
+//! The client's proxy logs the caller's end of a connection as `downstream_remote_address`. The server's proxy logs the
+//! probe's peer address as `upstream_local_address`, and the probe's own address as `upstream_host`. Proxies pool HTTP
+//! connections, so HTTP lines are matched by the request's nonce: at the source by the nonce alone, at the destination
+//! by
+//! nonce and addresses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::cluster::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId};
 use crate::probe::{Exchange, Vantage};
 
-/// Proxies flush their logs every second, and log TCP when a connection ends.
+/// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
 
-/// Bound on reading logs once: one that is not handed out must not use up the time of the other attempts.
+/// Time limit for one read of a log, so that a hanging read leaves time for further attempts.
 const READ_BOUND: Duration = Duration::from_secs(5);
 
 /// One line of a proxy's access log.
@@ -27,10 +28,10 @@ const READ_BOUND: Duration = Duration::from_secs(5);
 pub struct AccessEntry(BTreeMap<String, String>);
 
 impl AccessEntry {
-    /// Reads a line; `None` where it is not one of an access log. Absent values (`-`, `null`) are left out.
+    /// Parses a line. `None` if the line is not from an access log. Absent values (`-`, `null`) are left out.
     pub fn parse(line: &str) -> Option<Self> {
         let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };
-        // What the proxy logs of itself may be JSON too.
+        // The proxy's own log may be JSON too.
         if !fields.contains_key("downstream_remote_address") {
             return None;
         }
@@ -47,17 +48,17 @@ impl AccessEntry {
         self.0.get(field).map(String::as_str)
     }
 
-    /// Whether it is of what the workload called, and not of who called it.
+    /// Whether the line describes a call by the workload, not a call to the workload.
     pub fn is_outbound(&self) -> bool {
         self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("outbound|"))
     }
 
-    /// Whether it is of the request that its sender gave this `x-request-id`.
+    /// Whether the line describes the request that was sent with this `x-request-id`.
     pub fn is_of_request(&self, id: &str) -> bool {
         self.get("request_id").is_some_and(|logged| without_trace_reason(logged) == without_trace_reason(id))
     }
 
-    /// Whether an authorization policy refused what it is of, as Envoy's RBAC filters say.
+    /// Whether Envoy's RBAC filters denied the request or connection by an authorization policy.
     pub fn is_denied_by_policy(&self) -> bool {
         let details = ["response_code_details", "connection_termination_details"].map(|field| self.get(field));
         details.into_iter().flatten().any(|details| details.starts_with("rbac_access_denied"))
@@ -72,35 +73,34 @@ impl AccessEntry {
         in_path || self.is_of_request(nonce)
     }
 
-    /// Whether it is the account that the caller's proxy gives of `exchange`.
+    /// Whether this is the caller's proxy's line about `exchange`.
     fn is_source_of(&self, exchange: &Exchange) -> bool {
         if exchange.dial.protocol.is_http() {
-            // A destination's line carries the nonce too; only the source's names where the request was sent on to.
+            // The destination's line has the same nonce, but its upstream cluster is inbound.
             let inbound = self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("inbound|"));
             return !inbound && self.carries(&exchange.dial.nonce);
         }
-        // Between this machine and a gateway, ports are translated.
+        // Ports are translated between this machine and a gateway.
         let from_pod = !matches!(exchange.vantage, Vantage::Host);
         from_pod && self.is("downstream_remote_address", exchange.report.local_address.as_deref())
     }
 
-    /// Whether it is the account that the answering probe's proxy gives of `exchange`.
+    /// Whether this is the answering probe's proxy's line about `exchange`.
     fn is_destination_of(&self, exchange: &Exchange) -> bool {
         let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
         let who = exchange.report.who.as_ref();
-        // Both addresses: the kernel gives one port to several connections, as long as they go to different ones.
+        // Compare both addresses: the kernel reuses a local port for connections to different destinations.
         http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
             && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
     }
 
-    /// Whether it says that the connection of `exchange` matched nothing that the proxy serves: Envoy's `NR`.
+    /// Whether the connection of `exchange` matched no filter chain or route of the proxy: Envoy's response flag `NR`.
     fn turns_away(&self, exchange: &Exchange) -> bool {
         self.is("downstream_remote_address", exchange.report.local_address.as_deref())
             && self.get("response_flags").is_some_and(|flags| flags.split(',').any(|flag| flag == "NR"))
     }
 
-    /// What it says of the identity at the far end of the connection this proxy made (`upstream`) or accepted
-    /// (`downstream`).
+    /// The TLS identities of the connection that this proxy made (`upstream`) or accepted (`downstream`).
     pub(crate) fn side(&self, direction: &str) -> Side<'_> {
         let field = |name: &str| self.get(&format!("{direction}_{name}"));
         Side {
@@ -115,13 +115,13 @@ impl AccessEntry {
 /// One end's view of a mutually authenticated connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Side<'a> {
-    /// Who this end says it is.
+    /// SPIFFE ID of this end.
     pub(crate) own: Option<&'a str>,
-    /// Whom it authenticated.
+    /// SPIFFE ID of the authenticated peer.
     pub(crate) peer: Option<&'a str>,
-    /// By which certificate, as the log encodes it.
+    /// The peer's certificate, as encoded in the log.
     certificate: Option<&'a str>,
-    /// Over which version.
+    /// TLS version.
     pub(crate) tls: Option<&'a str>,
 }
 
@@ -139,34 +139,34 @@ impl Side<'_> {
     }
 }
 
-/// A request id without what proxies write into it. Envoy notes in the fifteenth character of a UUID whether the request is
-/// traced: 4 for not, 9, a and b for why it is (`pack_trace_reason` of its `UuidRequestIdConfig`, on by default). Istio
-/// traces one request of a hundred where nothing else is said. What is not a UUID is left as it is.
+/// A request id without the trace reason. Envoy writes a trace reason into the fifteenth character of a UUID: 4 for no
+/// trace, 9, a or b for the reason of the trace (`pack_trace_reason` of `UuidRequestIdConfig`, on by default). By
+/// default, Istio traces 1 % of requests. An id that is not a UUID is returned unchanged.
 fn without_trace_reason(id: &str) -> (&str, &str) {
     const REASON: usize = 14;
     let is_uuid = id.len() == 36 && id.is_ascii();
     if is_uuid { (&id[..REASON], &id[REASON + 1..]) } else { (id, "") }
 }
 
-/// Undoes percent-encoding. A `%` without two hexadecimal digits after it is kept.
+/// Decodes percent-encoding. Keeps a `%` without two hexadecimal digits after it.
 fn percent_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// What both proxies log of one exchange.
+/// The log lines of both proxies about one exchange.
 #[derive(Debug, Clone)]
 pub struct Ends {
-    /// The proxy beside the caller, or the gateway it called.
+    /// The caller's proxy, or the gateway that the caller used.
     pub source: AccessEntry,
-    /// The proxy beside the probe that answered.
+    /// The proxy of the probe that answered.
     pub destination: AccessEntry,
 }
 
-/// Finds what the proxies of `source` and `destination` log of each exchange. An exchange that was not answered, or
-/// of which an end logs nothing in time, has no ends: that is for its claim to judge.
+/// Finds the log lines of the proxies of `source` and `destination` about each exchange. The result is `None` for an
+/// exchange that was not answered, or that an end did not log in time. The exchange's claim judges the gap.
 ///
 /// # Errors
-/// Where the logs cannot be read.
+/// The logs cannot be read.
 pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &Workload) -> Result<Vec<Option<Ends>>> {
     let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
     let of = |exchange: &Exchange, (at_source, at_destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
@@ -183,11 +183,12 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
     Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
 }
 
-/// Finds the proxy of `destination`'s own account of connections that came to it straight from the caller and that it
-/// turned away for what they spoke. Where it gives none in time, that is for the claim to judge.
+/// Finds the log lines of the proxy of `destination` about direct connections that the proxy turned away for their
+/// protocol. The result is `None` for an exchange that the proxy did not log in time. The exchange's claim judges the
+/// gap.
 ///
 /// # Errors
-/// Where the log cannot be read.
+/// The log cannot be read.
 pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
     let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.turns_away(exchange)).cloned();
     let missing = |log: &Vec<AccessEntry>| {
@@ -200,11 +201,11 @@ pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Resu
     Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
 }
 
-/// Reads logs until nothing is `missing` in them, for at most `within`, and returns the last that were read: what is missing
-/// in the end is missing evidence, and fails the claim it belongs to; not the others.
+/// Reads logs until nothing is `missing`, for at most `within`, and returns the last logs read. Evidence that is still
+/// missing fails only the claim that it belongs to.
 ///
 /// # Errors
-/// Where they could not be read even once.
+/// No read succeeded.
 pub async fn read_until<L: Default>(
     want: &str,
     within: Duration,
@@ -228,16 +229,16 @@ pub async fn read_until<L: Default>(
     Ok(last.unwrap_or_default())
 }
 
-/// What a workload's proxy has logged since the first of the exchanges began.
+/// Access log of a workload's proxy since the start of the first exchange.
 async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<AccessEntry>> {
     let oldest = exchanges.iter().map(|exchange| exchange.started.elapsed()).max().unwrap_or_default();
     logged(workload, oldest).await
 }
 
-/// What a workload's proxy has logged in the last `within`.
+/// Access log of a workload's proxy in the last `within`.
 ///
 /// # Errors
-/// Where the log cannot be read.
+/// The log cannot be read.
 pub async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
     let log = workload.cluster.logs(workload.proxy_container(), within + Duration::from_secs(1)).await?;
     Ok(log.lines().filter_map(AccessEntry::parse).collect())
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn a_request_is_the_same_whether_it_is_traced_or_not() {
         let logged = |id: &str| entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "request_id": id }));
-        // Sent with a 4, of which the proxy made a 9 for it was one of the hundred that are traced.
+        // Sent with a 4. The proxy replaced the 4 by a 9, because it sampled the request for tracing.
         let sent = "be14475b-a5cc-48ba-8019-5cf9c822949e";
         assert!(logged(sent).is_of_request(sent));
         assert!(logged("be14475b-a5cc-98ba-8019-5cf9c822949e").is_of_request(sent));

@@ -8,7 +8,7 @@ use crate::record::{self, Gateway};
 /// The ingress gateway of a cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`] where the record names none; as [`Cluster::ready_pods`].
+/// [`record::Error::NotDeclared`]: the record names no ingress gateway. The errors of [`Cluster::ready_pods`].
 pub async fn ingress_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, "an ingress gateway", cluster.record().gateways.ingress.as_ref()).await
 }
@@ -16,7 +16,7 @@ pub async fn ingress_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
 /// The east-west gateway of a cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`] where the record names none; as [`Cluster::ready_pods`].
+/// [`record::Error::NotDeclared`]: the record names no east-west gateway. The errors of [`Cluster::ready_pods`].
 pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, "an east-west gateway", cluster.record().gateways.eastwest.as_ref()).await
 }
@@ -27,7 +27,7 @@ async fn find(cluster: &Arc<Cluster>, what: &str, gateway: Option<&Gateway>) -> 
     Workload::find(cluster, &gateway.namespace, &gateway.selector).await
 }
 
-/// The SNI by which an east-west gateway knows a service's port.
+/// The SNI of a service's port at an east-west gateway.
 pub fn sni_of(port: u16, service_host: &str) -> String {
     format!("outbound_.{port}_._.{service_host}")
 }

@@ -1,4 +1,4 @@
-//! A certificate from the mesh's own authority, asked for as a workload's agent asks for it.
+//! A certificate from istiod's CA, requested in the way of a workload's agent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::record::{ControlPlane, Istio};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
-/// How long the certificate is to be valid.
+/// Requested lifetime of the certificate.
 const LIFETIME_SECONDS: i64 = 3_600;
 
-/// Bound on the whole of it.
+/// Time limit for the whole request.
 const BOUND: Duration = Duration::from_secs(15);
 
 /// `IstioCertificateRequest`.
@@ -39,7 +39,7 @@ struct CertificateRequest {
 /// `IstioCertificateResponse`.
 #[derive(Clone, PartialEq, Message)]
 struct CertificateResponse {
-    /// PEM, one certificate each, the leaf first.
+    /// PEM, one certificate per entry, the leaf first.
     #[prost(string, repeated, tag = "1")]
     chain: Vec<String>,
 }
@@ -47,7 +47,7 @@ struct CertificateResponse {
 /// A certificate for the identity of `workload`, issued by istiod of the workload's cluster.
 ///
 /// # Errors
-/// [`Error::NotIssued`], by step.
+/// [`Error::NotIssued`], with the failed step.
 pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCertificate> {
     let id = workload.spiffe_id(testbed.trust.domain());
     let cluster = &workload.cluster;
@@ -72,7 +72,7 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
     Ok(ClientCertificate { chain_pem, key_pem: key.serialize_pem() })
 }
 
-/// A token that proves to istiod who is asking.
+/// A token that authenticates the workload to istiod.
 async fn token(workload: &Workload) -> Result<String, String> {
     let spec = TokenRequestSpec { audiences: vec!["istio-ca".into()], ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
@@ -82,7 +82,7 @@ async fn token(workload: &Workload) -> Result<String, String> {
     issued.status.map(|status| status.token).ok_or_else(|| "the token request came back without a token".into())
 }
 
-/// A connection to istiod through the API server, so that it works from wherever the API server can be reached.
+/// A connection to istiod through the API server. Works wherever the API server is reachable.
 async fn connect(
     cluster: &Arc<Cluster>,
     trusted: &[Certificate],

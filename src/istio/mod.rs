@@ -1,4 +1,4 @@
-//! The one place that knows Istio: gateways, what proxies log, and the certificate authority.
+//! All knowledge of Istio: gateways, proxy logs, and the certificate authority.
 
 mod endpoints;
 mod error;

@@ -1,4 +1,4 @@
-//! Dials, each with a nonce of its own. An id names a dial within its claim, for example `http1/cluster1-to-cluster2`.
+//! Dials, each with its own nonce. An id names a dial within its claim, for example `http1/cluster1-to-cluster2`.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use meshproof_probe::{Dial, Inside, Protocol, TlsOptions, TlsVersion};
 
 use crate::identity::ClientCertificate;
 
-/// Bound on one dial. What hangs is no outcome worth waiting for.
+/// Time limit for one dial, in milliseconds.
 const TIMEOUT_MS: u64 = 8_000;
 
 /// A dial of `protocol`.
@@ -29,8 +29,8 @@ pub fn dial(id: impl Into<String>, protocol: Protocol, host: impl Into<String>, 
     }
 }
 
-/// A raw handshake that offers what a sidecar offers, with `certificate` or without any, and then speaks as clients
-/// of the port do that is meant for `protocol`.
+/// A raw handshake with a sidecar's TLS parameters, with `certificate` or without any. After the handshake, the dial
+/// behaves like a client of the port for `protocol`.
 pub fn handshake(
     id: impl Into<String>,
     (host, port): (&str, u16),
@@ -53,7 +53,7 @@ pub fn handshake(
     Dial { tls: Some(tls), ..dial(id, Protocol::TlsRaw, host, port) }
 }
 
-/// A bare `ClientHello` whose highest version is `version`.
+/// A bare `ClientHello` with the highest TLS version `version`.
 pub fn client_hello(
     id: impl Into<String>,
     (host, port): (&str, u16),
@@ -68,31 +68,33 @@ fn mesh_options(server_name: Option<&str>) -> TlsOptions {
     TlsOptions { server_name: server_name.map(Into::into), alpn: vec!["istio".into()], ..TlsOptions::default() }
 }
 
-/// Gives a dial that may have been begun already another source port: each is used once.
+/// Gives a dial a new source port for another attempt: each source port is used once.
 pub(super) fn renew_source_port(dial: &mut Dial) {
     if let Some(port) = &mut dial.source_port {
         *port = source_port();
     }
 }
 
-/// Twelve hexadecimal digits that no other dial has.
+/// A unique nonce of twelve hexadecimal digits.
 pub fn nonce() -> String {
-    // Keyed anew for each, from the operating system's randomness.
+    // Each `RandomState` has new random keys from the operating system.
     format!("{:012x}", RandomState::new().hash_one(Instant::now()) >> 16)
 }
 
-/// A port to dial from that no dial has been given for more than two minutes, which is how long the kernel remembers a
-/// connection. Below the ephemeral ports, so that the kernel does not choose it for another; above the proxies'.
+/// A source port unused by any dial for more than two minutes, the time that the kernel remembers a connection. The
+/// range
+/// lies below the ephemeral ports, so the kernel does not choose these ports, and above the proxies' ports.
 fn source_port() -> u16 {
     static START: OnceLock<u64> = OnceLock::new();
     static GIVEN: AtomicU64 = AtomicU64::new(0);
-    // A hundred a second is more than any suite dials; so a later process starts beyond what an earlier one has used.
+    // No suite dials more than a hundred times per second, so a later process starts beyond the ports of an earlier
+    // one.
     let since_epoch = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let start = START.get_or_init(|| since_epoch().as_secs() * 100 + u64::from(since_epoch().subsec_millis()) / 10);
     port_at(start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// The ports of 16,000 to 31,999, over and over.
+/// Cycles through the ports 16,000 to 31,999.
 fn port_at(index: u64) -> u16 {
     16_000 + u16::try_from(index % 16_000).unwrap_or(0)
 }

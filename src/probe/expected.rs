@@ -1,4 +1,4 @@
-//! What a claim expects of an outcome: always by kind, never "an error".
+//! The expected outcome of a claim: always a specific kind, never "any error".
 
 use std::fmt;
 
@@ -9,48 +9,50 @@ use meshproof_probe::Outcome;
 pub enum Expected {
     /// The service answers.
     Answered,
-    /// The connection is reset once something has been sent on it.
+    /// The connection is reset after data was sent.
     Reset,
-    /// The connection is ended by the peer, by reset or in an orderly way, before any TLS is spoken.
+    /// The peer ends the connection, by RST or FIN, before TLS.
     EndedBeforeTls,
-    /// The connection is ended by the peer, by reset or in an orderly way, once something has been sent and before an
-    /// answer: how a proxy refuses a caller where no protocol has a word for it.
+    /// The peer ends the connection, by RST or FIN, after data was sent and before an answer. A proxy refuses callers
+    /// in
+    /// this way if the protocol has no error message.
     EndedBeforeAnswer,
-    /// TLS is ended with one of these alerts.
+    /// One of these alerts ends TLS.
     Alert(&'static [u8]),
-    /// Nothing listens there.
+    /// Nothing listens on the port.
     Refused,
-    /// An HTTP answer has this status, which is not the right one.
+    /// The HTTP answer has this error status.
     Http(u16),
-    /// A gRPC answer has this status, which is not the right one.
+    /// The gRPC answer has this error status.
     Grpc(u16),
 }
 
-/// gRPC statuses by which a call is refused.
+/// gRPC statuses that refuse a call.
 pub mod grpc {
     /// `PERMISSION_DENIED`.
     pub const PERMISSION_DENIED: u16 = 7;
 }
 
-/// Alerts that may refuse a client certificate, by what is wrong with it.
+/// TLS alerts that may refuse a client certificate, by the certificate's fault.
 pub mod alert {
-    /// There is none: TLS 1.2 says `handshake_failure`, 1.3 `certificate_required`.
+    /// No certificate: `handshake_failure` in TLS 1.2, `certificate_required` in TLS 1.3.
     pub const NO_CERTIFICATE: &[u8] = &[40, 116];
     /// `unknown_ca`.
     pub const UNKNOWN_AUTHORITY: &[u8] = &[48];
-    /// `decrypt_error`: its authority is known, and did not sign it. Verifiers that look for the authority by key
-    /// identifier say `unknown_ca`.
+    /// `decrypt_error`: the CA is known, but did not sign the certificate. Verifiers that look up the CA by key
+    /// identifier
+    /// send `unknown_ca`.
     pub const FORGED: &[u8] = &[48, 51];
     /// `certificate_expired`.
     pub const EXPIRED: &[u8] = &[45];
-    /// `certificate_unknown`: it verifies, and names nobody who may come in.
+    /// `certificate_unknown`: the certificate verifies, but its identity is not allowed.
     pub const UNWELCOME_IDENTITY: &[u8] = &[46];
     /// `protocol_version`.
     pub const PROTOCOL_VERSION: &[u8] = &[70];
 }
 
 impl Expected {
-    /// Whether `outcome` is one of them.
+    /// Whether `outcome` satisfies the claim.
     pub fn is_met_by(self, outcome: &Outcome) -> bool {
         use meshproof_probe::Phase::{Handshake, Request, Response};
         match (self, outcome) {
@@ -126,7 +128,7 @@ mod tests {
         }
     }
 
-    /// One outcome of each kind that a denial may have.
+    /// One outcome of each kind of denial.
     fn denials() -> Vec<Outcome> {
         let (message, body) = (String::new(), String::new());
         vec![

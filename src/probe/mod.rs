@@ -1,4 +1,4 @@
-//! Where a connection is made from, and what is seen of it at both ends.
+//! Dials from a vantage, and what both ends observe.
 
 mod dials;
 mod expected;
@@ -18,7 +18,7 @@ pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_ho
 use crate::cluster::Workload;
 use crate::cluster::{Error, Result};
 
-/// How often a probe is asked to dial until the cluster has run it.
+/// Most attempts to run the dial command in a probe's pod.
 const RUN_ATTEMPTS: u32 = 3;
 
 /// A place to dial from.
@@ -26,9 +26,9 @@ const RUN_ATTEMPTS: u32 = 3;
 pub enum Vantage {
     /// A probe with a sidecar.
     Meshed(Workload),
-    /// A probe without one.
+    /// A probe without a sidecar.
     Naked(Workload),
-    /// The machine the suite runs on.
+    /// The machine that runs the suite.
     Host,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Vantage {
 }
 
 impl Vantage {
-    /// The pod, where it is one.
+    /// The pod, if the vantage is a pod.
     pub fn workload(&self) -> Option<&Workload> {
         match self {
             Self::Meshed(workload) | Self::Naked(workload) => Some(workload),
@@ -51,7 +51,7 @@ impl Vantage {
         }
     }
 
-    /// Whether `other` is the same place: the same pod, or this machine.
+    /// Whether `other` is the same pod, or both are this machine.
     pub fn is(&self, other: &Self) -> bool {
         match (self.workload(), other.workload()) {
             (Some(one), Some(other)) => one.is(other),
@@ -60,10 +60,10 @@ impl Vantage {
         }
     }
 
-    /// Makes all `dials` from here, in one go.
+    /// Makes all `dials` from this vantage, with one command.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the probe did not report on every one of them. How a dial ends is never an error.
+    /// [`Error::Exec`]: the probe did not report on every dial. The outcome of a dial is never an error.
     #[tracing::instrument(level = "debug", skip_all, fields(vantage = %self, dials = dials.len()))]
     pub async fn dial(&self, dials: Vec<Dial>) -> Result<Vec<Exchange>> {
         let started = Instant::now();
@@ -85,8 +85,8 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
         let input = serde_json::to_vec(&dials).map_err(|error| unusable(error.to_string()))?;
         match workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await {
             Ok(output) => break output,
-            // A command that the cluster could not run has reported nothing, so there is nothing yet to be judged; what
-            // it did report is never asked for again.
+            // Retry only a command that reported nothing: there is nothing to judge yet. A reported outcome is never
+            // asked for again.
             Err(error @ Error::Exec { .. }) if attempts < RUN_ATTEMPTS => {
                 tracing::warn!(%error, attempts, "the probe did not dial and is asked again");
                 attempts += 1;
@@ -103,31 +103,31 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
     Ok(reports)
 }
 
-/// A dial, and what became of it.
+/// A dial and its report.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// From where.
+    /// Where the dial was made from.
     pub vantage: Vantage,
-    /// What was attempted.
+    /// The dial.
     pub dial: Dial,
-    /// What became of it.
+    /// The report.
     pub report: DialReport,
-    /// When it was started, for reading no more of a log than can concern it.
+    /// When the dial started. Limits how much of a log is read.
     pub started: Instant,
 }
 
 impl Exchange {
-    /// How it ended.
+    /// The outcome.
     pub fn outcome(&self) -> &Outcome {
         &self.report.outcome
     }
 
-    /// The host and port that was dialled.
+    /// The dialled host and port.
     pub fn place(&self) -> (&str, u16) {
         (&self.dial.host, self.dial.port)
     }
 
-    /// Where to, and what was spoken.
+    /// The destination and the protocol as text.
     pub fn destination(&self) -> String {
         let Dial { host, port, protocol, tls, .. } = &self.dial;
         match tls.as_ref().and_then(|tls| tls.server_name.as_deref()) {

@@ -1,4 +1,4 @@
-//! The probes that the record names.
+//! The probes in the record.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::record::{self, ProbePorts, Probes};
 /// The meshed probe of a cluster.
 ///
 /// # Errors
-/// As [`declared`] and [`Cluster::ready_pods`].
+/// The errors of [`declared`] and [`Cluster::ready_pods`].
 pub async fn meshed(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, &declared(cluster)?.meshed).await
 }
 
-/// The meshed probe of a cluster that only calls: a pod and an identity of its own, so that a call within the cluster
-/// crosses two proxies.
+/// The meshed probe of a cluster that only makes calls. The probe has its own pod and identity, so that a call within
+/// the cluster crosses two proxies.
 ///
 /// # Errors
-/// As [`declared`] and [`Cluster::ready_pods`].
+/// The errors of [`declared`] and [`Cluster::ready_pods`].
 pub async fn caller(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, &declared(cluster)?.caller).await
 }
@@ -27,7 +27,7 @@ pub async fn caller(cluster: &Arc<Cluster>) -> Result<Workload> {
 /// The naked probe of a cluster.
 ///
 /// # Errors
-/// As [`declared`] and [`Cluster::ready_pods`].
+/// The errors of [`declared`] and [`Cluster::ready_pods`].
 pub async fn naked(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, &declared(cluster)?.naked).await
 }
@@ -39,16 +39,16 @@ async fn find(cluster: &Arc<Cluster>, probe: &record::Probe) -> Result<Workload>
 /// The probes that the record declares for a cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`] where it declares none.
+/// [`record::Error::NotDeclared`]: the record declares no probes.
 pub fn declared(cluster: &Cluster) -> Result<&Probes> {
     let missing = || record::Error::not_declared(format!("the probes of {}", cluster.name()));
     Ok(cluster.record().probes.as_ref().ok_or_else(missing)?)
 }
 
-/// Name of the service of a cluster's meshed probe, in every cluster.
+/// Name of the service of a cluster's meshed probe, valid in every cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`] where the record names none.
+/// [`record::Error::NotDeclared`]: the record names no service.
 pub fn service_host(cluster: &Cluster) -> Result<&str> {
     let missing = || record::Error::not_declared(format!("a service of the meshed probe of {}", cluster.name()));
     Ok(declared(cluster)?.meshed.service.as_deref().ok_or_else(missing)?)
@@ -57,17 +57,17 @@ pub fn service_host(cluster: &Cluster) -> Result<&str> {
 /// Host name by which ingress gateways route to a cluster's meshed probe.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`] where the record names none.
+/// [`record::Error::NotDeclared`]: the record names no host.
 pub fn ingress_host(cluster: &Cluster) -> Result<&str> {
     let missing =
         || record::Error::not_declared(format!("a route of ingress gateways to the probe of {}", cluster.name()));
     Ok(declared(cluster)?.meshed.ingress_host.as_deref().ok_or_else(missing)?)
 }
 
-/// The port at which a cluster's probes answer those who speak `protocol`; services and pods have the same.
+/// The port of a cluster's probes for `protocol`, the same for services and pods.
 ///
 /// # Errors
-/// As [`declared`].
+/// The errors of [`declared`].
 pub fn port(cluster: &Cluster, protocol: Protocol) -> Result<u16> {
     Ok(port_of(&declared(cluster)?.ports, protocol))
 }
