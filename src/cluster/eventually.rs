@@ -21,8 +21,7 @@ pub enum Seen<T> {
 }
 
 /// Calls `look` until it returns the expected state, for at most `within`. For readiness and for late records. Never
-/// for
-/// a verdict: a verdict is judged once.
+/// for a verdict: a verdict is judged once.
 ///
 /// An error counts as an observed state: a server may still be starting.
 ///

@@ -40,8 +40,7 @@ pub(crate) enum Input<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
     /// Empty standard input that stays open until the sender of `over` is dropped. `begun` is notified at the first
-    /// text
-    /// on standard error.
+    /// text on standard error.
     Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
 }
 

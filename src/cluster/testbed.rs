@@ -108,8 +108,7 @@ impl Testbed {
 }
 
 /// The directory of the record: the variable's value, or the nearest `target/testbed`, searched upwards from the
-/// package
-/// under test and from the current directory.
+/// package under test and from the current directory.
 fn directory() -> PathBuf {
     if let Some(named) = std::env::var_os(DIRECTORY_VARIABLE) {
         return named.into();

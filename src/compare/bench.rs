@@ -95,8 +95,7 @@ pub struct RunSpec<'a> {
     /// The driver's command line, without the target and `--duration`.
     pub arguments: &'a [String],
     /// Freezes the rest of the cluster during the run. The receipt [`FROZEN_SHARE`] holds the frozen share of the
-    /// measured
-    /// time.
+    /// measured time.
     pub isolation: Option<&'a Isolation>,
 }
 
@@ -186,8 +185,7 @@ impl Bench {
     }
 
     /// Waits until the client gets an answer to a request with `arguments`. Ready pods may still be unreachable by
-    /// service
-    /// name: kube-proxy learns of them later, and a [freeze](Isolation::freeze) stops kube-proxy.
+    /// service name: kube-proxy learns of them later, and a [freeze](Isolation::freeze) stops kube-proxy.
     ///
     /// # Errors
     /// [`NotInTime`](crate::cluster::Error::NotInTime), with the result of the last attempt.
@@ -268,8 +266,7 @@ impl Bench {
     }
 
     /// TLS handshakes that the proxy of the gateway (or of the server, if there is no gateway) has completed as a
-    /// server.
-    /// `None` if there is no such proxy.
+    /// server. `None` if there is no such proxy.
     ///
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec): the proxy's statistics cannot be read.

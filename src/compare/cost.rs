@@ -4,8 +4,7 @@ use crate::cluster::Result;
 use crate::cluster::Workload;
 
 /// Prints CPU time in nanoseconds or microseconds, with a name that tells the unit, and memory in bytes. Supports
-/// cgroup
-/// v1 and v2. Excludes page cache: containers of one image share it, and only the first container is charged.
+/// cgroup v1 and v2. Excludes page cache: containers of one image share it, and only the first container is charged.
 const SCRIPT: &str = "PATH=$PATH:/usr/bin:/bin; cd /sys/fs/cgroup; \
     if [ -r cpuacct/cpuacct.usage ]; \
     then echo ns $(cat cpuacct/cpuacct.usage) $(sed -n 's/^total_rss //p' memory/memory.stat); \

@@ -16,8 +16,8 @@ use crate::record::{Record, fault};
 
 pub use protocol::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
 
-/// Keeps clusters paused until drop. A separate command pauses them, and resumes them when this process ends, even by
-/// a crash.
+/// Keeps clusters paused until drop. A separate command pauses them, and resumes them when this process ends, even by a
+/// crash.
 #[derive(Debug)]
 pub struct Isolation {
     process: Child,

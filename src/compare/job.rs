@@ -68,8 +68,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Load`]: the plan is invalid. [`Api`](crate::cluster::Error::Api): the cluster has no load driver to
-    /// take
-    /// the image from.
+    /// take the image from.
     pub async fn new(cluster: &Arc<Cluster>, namespace: &str, plan: Plan, parallelism: u32) -> Result<Self> {
         let home = Side::Naked.namespace(cluster)?;
         let client = cluster.api::<Deployment>(home).get("client").await;

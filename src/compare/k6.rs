@@ -1,5 +1,5 @@
-//! k6, a load generator for TLS, as an alternative to the load driver: same gateway, same request, a new connection
-//! for each request.
+//! k6, a load generator for TLS, as an alternative to the load driver: same gateway, same request, a new connection for
+//! each request.
 //!
 //! k6 has no intended send time. A user that waits for a slow answer sends no request, so k6's latency omits requests
 //! that a stall delayed. k6's request duration starts on an open connection: it excludes connecting and TLS. The
@@ -66,8 +66,7 @@ impl Bench {
     }
 
     /// Like [`Bench::run_between`], with k6 at the gateway. Requires [`Bench::start_gateway`] and [`Bench::with_k6`].
-    /// k6
-    /// does not report its start, so the run has no receipt for the freeze by `isolation`.
+    /// k6 does not report its start, so the run has no receipt for the freeze by `isolation`.
     ///
     /// The run's metrics are the fields of the seed's summary: `total_*` is the iteration's duration, `request_*` the
     /// request's, `handshake_*` the TLS handshake's, `request_tls_*` the sum of request and TLS handshake, each as

@@ -2,8 +2,8 @@
 //!
 //! A [`Bench`] is a client and a server in a cluster, with or without proxies. [`Arms`] holds one bench per arm.
 //! [`interleave`] measures the arms of each [`Case`] in turn until the judge has decided, records every attempt, and
-//! takes the receipts of a [`Treatment`]. Meanwhile, everything else in the clusters is paused ([`isolation`]).
-//! A [`Job`] makes load from many pods at once.
+//! takes the receipts of a [`Treatment`]. Meanwhile, everything else in the clusters is paused ([`isolation`]). A
+//! [`Job`] makes load from many pods at once.
 
 mod arms;
 mod bench;

@@ -146,8 +146,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
     }
 
     /// Describes where processor time goes in each arm, for a missed goal. The verdict does not depend on it, so an
-    /// error
-    /// is reported as text.
+    /// error is reported as text.
     pub(super) async fn profiles(&self, measured: &Measured) -> Vec<String> {
         let mut notes = Vec::new();
         for arm in [Arm::Control, Arm::Treatment] {

@@ -3,8 +3,7 @@
 //! The client's proxy logs the caller's end of a connection as `downstream_remote_address`. The server's proxy logs the
 //! probe's peer address as `upstream_local_address`, and the probe's own address as `upstream_host`. Proxies pool HTTP
 //! connections, so HTTP lines are matched by the request's nonce: at the source by the nonce alone, at the destination
-//! by
-//! nonce and addresses.
+//! by nonce and addresses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -82,8 +82,7 @@ pub fn nonce() -> String {
 }
 
 /// A source port unused by any dial for more than two minutes, the time that the kernel remembers a connection. The
-/// range
-/// lies below the ephemeral ports, so the kernel does not choose these ports, and above the proxies' ports.
+/// range lies below the ephemeral ports, so the kernel does not choose these ports, and above the proxies' ports.
 fn source_port() -> u16 {
     static START: OnceLock<u64> = OnceLock::new();
     static GIVEN: AtomicU64 = AtomicU64::new(0);

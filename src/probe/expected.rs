@@ -14,8 +14,7 @@ pub enum Expected {
     /// The peer ends the connection, by RST or FIN, before TLS.
     EndedBeforeTls,
     /// The peer ends the connection, by RST or FIN, after data was sent and before an answer. A proxy refuses callers
-    /// in
-    /// this way if the protocol has no error message.
+    /// in this way if the protocol has no error message.
     EndedBeforeAnswer,
     /// One of these alerts ends TLS.
     Alert(&'static [u8]),
@@ -40,8 +39,7 @@ pub mod alert {
     /// `unknown_ca`.
     pub const UNKNOWN_AUTHORITY: &[u8] = &[48];
     /// `decrypt_error`: the CA is known, but did not sign the certificate. Verifiers that look up the CA by key
-    /// identifier
-    /// send `unknown_ca`.
+    /// identifier send `unknown_ca`.
     pub const FORGED: &[u8] = &[48, 51];
     /// `certificate_expired`.
     pub const EXPIRED: &[u8] = &[45];

@@ -133,8 +133,7 @@ struct End<'a> {
 }
 
 /// Checks that each proxy had the right identity and authenticated the other: by SPIFFE ID, over TLS 1.2 or newer, with
-/// a
-/// certificate for the peer's TLS role that chains to a root of the mesh through an issuer of the peer's cluster.
+/// a certificate for the peer's TLS role that chains to a root of the mesh through an issuer of the peer's cluster.
 pub fn authenticated(ends: &Ends, (source, destination): (&Workload, &Workload), trust: &Trust) -> Authenticated {
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let mut seen = Authenticated::default();

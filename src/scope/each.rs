@@ -7,8 +7,7 @@ use crate::report::Claim;
 
 impl Scope {
     /// Runs `judge` for every item concurrently. An item that cannot be judged becomes a failed claim, named by `name`,
-    /// and
-    /// does not stop the others. An empty list of items fails the test.
+    /// and does not stop the others. An empty list of items fails the test.
     pub async fn for_each<T>(
         &self,
         items: impl IntoIterator<Item = T>,

@@ -1,6 +1,5 @@
 //! A Kubernetes Lease in every cluster prevents two runs from judging one mesh at once. The second run's error names
-//! the
-//! holder and the start.
+//! the holder and the start.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -83,8 +83,7 @@ pub struct Scope {
 
 impl Scope {
     /// Connects to the testbed, runs `body`, and concludes: records claims, diagnoses failures, removes created
-    /// objects, and
-    /// resumes a panic of `body`.
+    /// objects, and resumes a panic of `body`.
     ///
     /// # Errors
     /// [`Failure`]: there is no testbed, `body` fails, or a claim does not hold.

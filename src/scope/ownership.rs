@@ -81,8 +81,7 @@ impl Scope {
     }
 
     /// Reverts a change now, and waits until others can rely on the previous state. If the revert fails, the end of the
-    /// test
-    /// retries.
+    /// test retries.
     ///
     /// # Errors
     /// The change cannot be reverted.
@@ -92,8 +91,7 @@ impl Scope {
     }
 
     /// Applies an object into a namespace that the test does not own, and removes the object at the end. An existing
-    /// object
-    /// of another run is left alone.
+    /// object of another run is left alone.
     ///
     /// # Errors
     /// The errors of [`Self::inject`]. [`Error::Taken`]: another run has an object with this name.
@@ -103,8 +101,7 @@ impl Scope {
     }
 
     /// Removes the [placed](Self::place) objects now, in reverse order, for a test that waits until the mesh has
-    /// noticed.
-    /// The end of the test retries failed removals.
+    /// noticed. The end of the test retries failed removals.
     ///
     /// # Errors
     /// [`Error::NotReverted`], with every object that could not be removed.

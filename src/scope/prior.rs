@@ -1,6 +1,5 @@
 //! The state of nodes and deployments before a test changed them, in annotations on the objects themselves. After a
-//! killed
-//! test, the next test or `up` restores the state from the annotations.
+//! killed test, the next test or `up` restores the state from the annotations.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -89,8 +88,7 @@ fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotatio
 }
 
 /// Updates an object with the patch computed from its current state. Value and annotation change atomically, and only
-/// if
-/// the object has not changed in between. Returns whether there was a patch.
+/// if the object has not changed in between. Returns whether there was a patch.
 pub(super) async fn change<K>(
     api: &Api<K>,
     name: &str,

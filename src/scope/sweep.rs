@@ -22,8 +22,7 @@ const CONCURRENCY: usize = 8;
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
-/// does
-/// not stop the rest. [`Error::Cluster`]: API discovery fails.
+/// does not stop the rest. [`Error::Cluster`]: API discovery fails.
 pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
     let sweeper = Sweeper { client, cluster };
     let discovered = Discovery::new(client.clone()).run_aggregated().await;
@@ -147,8 +146,7 @@ mod tests {
     use super::*;
 
     /// An API server with these kinds, with one labelled object of each kind. The server records its requests. Listing
-    /// the
-    /// kind `Broken` fails.
+    /// the kind `Broken` fails.
     fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);

@@ -26,8 +26,7 @@ pub enum Extent {
         except: String,
     },
     /// All clusters but one are paused. In the remaining cluster, each [`Freeze`] stops the kubelet and all pods
-    /// outside
-    /// `namespaces`. The API server is stopped too, so the cluster answers no request during a freeze.
+    /// outside `namespaces`. The API server is stopped too, so the cluster answers no request during a freeze.
     AllButNamespaces {
         /// The cluster that is not paused between freezes.
         except: String,
