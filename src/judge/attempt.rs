@@ -1,6 +1,6 @@
-//! Attempts at a run: by what an attempt may be refused and made again, and how much of that a comparison survives.
+//! Attempts at a run: the causes of a refusal, and how many refusals a comparison tolerates.
 //!
-//! A refused attempt is recorded beside the run that took its place. Whoever judges the recording sees the selection.
+//! A refused attempt is recorded beside the run that replaced it. So the recording shows the selection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,44 +10,43 @@ use serde::{Deserialize, Serialize};
 use super::Arm;
 use super::counter::Counter;
 
-/// Attempts at one run, at most. After as many refusals the machine is unfit to measure on, and the comparison ends.
+/// Most attempts at one run. After this many refusals the machine is unfit to measure on, and the comparison ends.
 pub const MAX_ATTEMPTS: u32 = 5;
 
-/// Share of an arm's attempts that may be refused. Above it a comparison is inconclusive.
+/// Share of an arm's attempts that may be refused. Above this share, a comparison is inconclusive.
 ///
-/// Refusals by a variable that the treatment does not move hit both arms alike and leave the ratio alone, however many
-/// there are. The limit is for the case that a variable is moved after all. At worst, one arm alone loses its slowest
-/// fifth: that shifts its mean by 0.35 standard deviations of a run, a quarter of what pairs scatter by, and less than
-/// a third of the interval's half-width with ten pairs. The simulations are in
+/// Refusals by a variable that the treatment does not affect hit both arms alike, and leave the ratio unchanged at any
+/// share. The limit covers a variable that the treatment does affect. At worst, only one arm loses its slowest fifth.
+/// The loss shifts the arm's mean by 0.35 standard deviations of a run: a quarter of the scatter of pairs, and less
+/// than a third of the interval's half-width with ten pairs. The simulations are in
 /// `docs/measurements/judge-simulations.md`.
 pub const MAX_REFUSED_SHARE: f64 = 0.2;
 
-/// Share of a run during which the rest of the cluster has to be frozen, where it is frozen at all.
+/// Least share of a run during which the rest of the cluster must be frozen. Applies only if the cluster is frozen.
 pub const MIN_FROZEN_SHARE: f64 = 0.95;
 
-/// Receipt: the share of the measured time during which all of the cluster but what is measured was frozen.
+/// Receipt: the share of the measured time during which everything in the cluster outside the measurement was frozen.
 pub const FROZEN_SHARE: &str = "frozen_share";
 
-/// A variable by which an attempt may be refused and made again.
+/// A variable by which an attempt may be refused and repeated.
 ///
-/// The list is closed, and has only what a treatment does not move. What a treatment moves (how busy a proxy is, how
-/// many requests fail, what a slow target kept from being sent) refuses no attempt: it ends the comparison, as an
-/// error, or as a [precondition](super::Trial::preconditions) of both arms.
+/// The list is closed, and contains only variables that a treatment does not affect. Variables that a treatment affects
+/// (a proxy's CPU usage, failed requests, sends delayed by a slow target) never refuse an attempt. They end the
+/// comparison, with an error or by a [precondition](super::Trial::preconditions) on both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// The load generator, by its own account, was late, too slow or out of processor time, ports or descriptors.
-    /// Delays by the target are not part of that account.
+    /// The load generator reported that it was late, too slow, or out of CPU time, ports or file descriptors. The
+    /// report excludes delays by the target.
     GeneratorSaturated,
-    /// Other pods of the cluster ran while the run was measured. Freezing them is done by this machine, outside of the
-    /// mesh.
+    /// Other pods of the cluster ran during the measurement. This machine freezes them, outside the mesh.
     NotFrozen,
-    /// A command in a container ended without its output, so that nothing was measured.
+    /// A command in a container ended without its output. Nothing was measured.
     Interrupted,
 }
 
 impl Cause {
-    /// In words, for tables.
+    /// The cause as text, for tables.
     pub fn words(self) -> &'static str {
         match self {
             Self::GeneratorSaturated => "generator saturated",
@@ -57,18 +56,18 @@ impl Cause {
     }
 }
 
-/// Why an attempt was refused.
+/// The reason for refusing an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refusal {
     /// The variable.
     pub cause: Cause,
-    /// What it was, in words.
+    /// The observation as text.
     pub reason: String,
 }
 
 impl Refusal {
-    /// An attempt that measured nothing.
+    /// The refusal of an attempt that measured nothing.
     pub fn interrupted(reason: impl Into<String>) -> Self {
         Self { cause: Cause::Interrupted, reason: reason.into() }
     }
@@ -83,16 +82,16 @@ impl fmt::Display for Refusal {
 /// Attempts at the runs of one arm.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
-    /// All of them.
+    /// Number of attempts.
     pub made: u32,
-    /// Those that were refused.
+    /// Number of refused attempts.
     pub refused: u32,
-    /// How many of those were refused by each cause. One attempt can have several.
+    /// Number of refusals by cause. One attempt can have several causes.
     pub causes: BTreeMap<Cause, u32>,
 }
 
 impl Attempts {
-    /// Counts one more.
+    /// Counts one attempt.
     pub(super) fn count(&mut self, refused: &[Refusal]) {
         self.made += 1;
         if refused.is_empty() {
@@ -107,7 +106,7 @@ impl Attempts {
         }
     }
 
-    /// Share of the attempts that was refused.
+    /// Share of attempts that were refused.
     pub fn refused_share(&self) -> f64 {
         f64::from(self.refused) / f64::from(self.made.max(1))
     }
@@ -126,7 +125,7 @@ impl fmt::Display for Attempts {
     }
 }
 
-/// How the judged runs of a comparison were selected.
+/// The selection of a comparison's judged runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// Attempts at runs of the control arm.
@@ -136,7 +135,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Counts one more attempt.
+    /// Counts one attempt.
     pub(super) fn count(&mut self, arm: Arm, refused: &[Refusal]) {
         match arm {
             Arm::Control => self.control.count(refused),
@@ -149,12 +148,12 @@ impl Selection {
         [(Arm::Control, &self.control), (Arm::Treatment, &self.treatment)]
     }
 
-    /// Whether nothing is known: reports before attempts were recorded do not say.
+    /// Whether the selection is unknown. Old reports do not record attempts.
     pub fn is_unknown(&self) -> bool {
         self.control.made + self.treatment.made == 0
     }
 
-    /// The arm of which more was refused than [`MAX_REFUSED_SHARE`].
+    /// The first arm with a refused share above [`MAX_REFUSED_SHARE`].
     pub(super) fn excess(&self) -> Option<Undecided> {
         let excess = self.arms().into_iter().find(|(_, attempts)| attempts.refused_share() > MAX_REFUSED_SHARE);
         excess.map(|(arm, attempts)| Undecided::Selection { arm, attempts: attempts.clone() })
@@ -167,7 +166,7 @@ impl fmt::Display for Selection {
     }
 }
 
-/// Why a comparison is inconclusive, whatever its interval is.
+/// Why a comparison is inconclusive, regardless of its interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "kebab-case")]
 pub enum Undecided {
@@ -175,16 +174,16 @@ pub enum Undecided {
     Selection {
         /// The arm.
         arm: Arm,
-        /// Its attempts.
+        /// The arm's attempts.
         attempts: Attempts,
     },
     /// All attempts at one run were refused.
     Abandoned {
-        /// Place of the run.
+        /// The run's number.
         order: u32,
-        /// Its arm.
+        /// The run's arm.
         arm: Arm,
-        /// What refused the last attempt.
+        /// The refusal of the last attempt.
         last: Refusal,
     },
     /// An arm does not meet a precondition.
@@ -195,7 +194,7 @@ pub enum Undecided {
         arm: Arm,
         /// Mean over the arm's runs.
         mean: f64,
-        /// What is required of it.
+        /// The required value.
         required: Counter,
     },
 }
@@ -232,7 +231,7 @@ mod tests {
     fn a_measured_run_is_refused_by_the_generators_account_and_by_what_was_not_frozen_and_by_nothing_else() {
         let mut run = run(1, 1_000.0);
         assert_eq!(run.refusals(), []);
-        // What a treatment moves.
+        // Errors and drops are variables that a treatment affects.
         (run.errors, run.dropped) = (5_000, 5_000);
         run.receipts.insert("gateway_busy".into(), 0.0);
         run.receipts.insert(FROZEN_SHARE.into(), MIN_FROZEN_SHARE);

@@ -1,9 +1,9 @@
-//! `fixtures/perf/baselines.json`: ratios that were measured before, for bounds that are relative to them.
+//! `fixtures/perf/baselines.json`: previously measured ratios, for bounds relative to them.
 //!
-//! What a sidecar costs depends on the machine: a baseline holds for machines of one kind, and a comparison on another
-//! has none, which its bound then says. `cargo xtask judge DIR --record-baseline` writes one from runs of
-//! [`Mode::Baseline`]: of fewer pairs it would be so coarse that a gate that is a multiple of it says little (seen: 1.3
-//! of 12 pairs, where later runs had 2.1 to 2.4).
+//! The cost of a sidecar depends on the machine. A baseline holds for one kind of machine. On other kinds, the bound
+//! states that there is no baseline. `cargo xtask judge DIR --record-baseline` writes a baseline from runs of
+//! [`Mode::Baseline`]. Fewer pairs give a baseline too coarse for a gate that is a multiple of it: 12 pairs once gave a
+//! ratio of 1.3, later runs 2.1 to 2.4.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::judge::{Error, Result};
 /// Schema identifier in the file.
 pub const SCHEMA: &str = "meshproof.baselines/v1";
 
-/// All baselines, one for each kind of machine.
+/// All baselines, one per kind of machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baselines {
@@ -28,27 +28,27 @@ pub struct Baselines {
     baselines: Vec<Baseline>,
 }
 
-/// What was measured on machines of one kind.
+/// The measurements on one kind of machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    /// One of them.
+    /// A machine of this kind.
     host: Host,
-    /// What was measured: meshproof's revision and the versions of mesh and clusters.
+    /// Versions of what was measured: meshproof's revision, and the versions of mesh and clusters.
     measured: BTreeMap<String, String>,
-    /// By comparison and metric.
+    /// Ratios by comparison and metric.
     ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
 }
 
-/// One metric's.
+/// The ratio of one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ratio {
     /// Treatment over control.
     ratio: f64,
-    /// Its interval of 95 %.
+    /// 95 % interval of the ratio.
     ci95: [f64; 2],
-    /// Pairs that it is from.
+    /// Number of pairs.
     pairs: usize,
 }
 
@@ -59,10 +59,10 @@ impl Default for Baselines {
 }
 
 impl Baselines {
-    /// Those beside the bounds in the file `bounds`; none where there is no such file.
+    /// Reads the baselines in the directory of the bounds file `bounds`. Empty if there is no baselines file.
     ///
     /// # Errors
-    /// [`Error::Baseline`] for a file that cannot be read, or says what no measurement can.
+    /// [`Error::Baseline`]: the file cannot be read, or contains an impossible ratio.
     pub fn beside(bounds: &Path) -> Result<Self> {
         let path = bounds.with_file_name("baselines.json");
         let failed = |reason: String| Error::Baseline { path: path.clone(), reason };
@@ -90,12 +90,12 @@ impl Baselines {
         Ok(baselines)
     }
 
-    /// `trial` as it is judged on `host`: gates that are relative to a baseline become gates of a number, or none where
-    /// machines like it have no baseline. The bound then says so.
+    /// `trial` for judging on `host`. A gate relative to a baseline becomes an absolute gate, or no gate if there is no
+    /// baseline for this kind of machine. Without a gate, the bound states the reason.
     pub fn apply(&self, trial: &Trial, host: &Host) -> Trial {
         let mut trial = trial.clone();
         let baseline = self.baselines.iter().find(|baseline| baseline.host.is_of_a_kind_with(host));
-        // What is to be a baseline is not judged by the one that it replaces.
+        // A new baseline is not judged by the baseline that it replaces.
         let baseline = baseline.filter(|_| trial.plan.mode != Mode::Baseline);
         for metric in &mut trial.metrics {
             let Some(relative) = metric.gate_of_baseline else { continue };
@@ -126,11 +126,11 @@ impl Baselines {
         trial
     }
 
-    /// Takes from what was judged, of the runs in `recording`, what bounds in the file `bounds` are relative to, and
-    /// writes it in place of what machines of that kind had. `measured` says what was. Returns the number of ratios.
+    /// Stores the judged ratios of `recording` that relative bounds in the file `bounds` refer to, and writes the file.
+    /// Replaces the baseline for the same kind of machine. `measured` holds the versions. Returns the number of ratios.
     ///
     /// # Errors
-    /// [`Error::Baseline`] where there is none, runs are of several machines, or the file cannot be written.
+    /// [`Error::Baseline`]: no ratio is referred to, the runs are from several machines, or the file cannot be written.
     pub fn record(
         mut self,
         bounds: &Path,
@@ -204,8 +204,8 @@ mod tests {
         BOUNDS.replace(absolute, "gate_of_baseline = { at_most = 1.25 }")
     }
 
-    /// Bounds in a directory, and runs to be a baseline whose treated arm takes `effect` times as long, on machines
-    /// whose kernel is `kernel`.
+    /// Bounds in a directory, and runs for a baseline. Treatment runs take `effect` times as long. The machines have
+    /// the kernel release `kernel`.
     fn recorded(effect: f64, kernel: &str) -> (tempfile::TempDir, Recording) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("bounds.toml"), relative()).unwrap();
@@ -221,7 +221,7 @@ mod tests {
         (directory, Recording::from([("one".to_owned(), runs)]))
     }
 
-    /// The same as a pull request measures it.
+    /// The same runs, as measured in quick mode.
     fn quick(recording: &Recording) -> Recording {
         let mut recording = recording.clone();
         recording.values_mut().flatten().for_each(|run| run.plan["mode"] = "quick".into());

@@ -1,8 +1,9 @@
-//! `fixtures/perf/bounds.toml`: what is compared, how long, and what must hold.
+//! `fixtures/perf/bounds.toml`: the comparisons, their duration, and their bounds.
 //!
-//! A *gate* fails the test: where the interval is beyond it, and where it still is inconclusive when the budget ends.
-//! It is set where a healthy system is clearly inside it. A *goal* is reported as reached or not and fails nothing, so
-//! it need not be softened. Every number says where it comes from; a file that does not is refused, with the line.
+//! A *gate* fails the test if the interval is beyond the gate, or still inconclusive at the end of the budget. Set a
+//! gate where a healthy system is clearly within it. A *goal* is reported as reached or not reached. A goal fails no
+//! test, so a goal can stay ambitious. Every number must name its source: a file without a source is refused, with the
+//! line.
 
 mod file;
 
@@ -31,10 +32,10 @@ impl Bounds {
         Self::parse(&text, path, mode)
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// The errors of [`Self::load`].
     pub fn parse(text: &str, path: &Path, mode: Mode) -> Result<Self> {
         let fault = |(at, reason): (usize, String)| {
             let line = text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -46,12 +47,12 @@ impl Bounds {
         Ok(Self { trials: file.trials(mode).map_err(fault)? })
     }
 
-    /// All of them.
+    /// All comparisons.
     pub fn trials(&self) -> &[Trial] {
         &self.trials
     }
 
-    /// The comparison of that id.
+    /// The comparison with this id.
     pub fn trial(&self, id: &str) -> Option<&Trial> {
         self.trials.iter().find(|trial| trial.id == id)
     }

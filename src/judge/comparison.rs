@@ -1,4 +1,4 @@
-//! A comparison, as judged: one metric of two arms.
+//! A judged comparison: one metric of two arms.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::{Attainment, Limit, Selection, Undecided, Verdict};
 
-/// The bound that a comparison was judged by, and where it comes from.
+/// The bound of a comparison, and its source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bound {
-    /// What fails the test.
+    /// Limit that fails the test.
     pub gate: Option<Limit>,
-    /// What is aimed at.
+    /// Limit to aim for.
     pub goal: Option<Limit>,
-    /// The verdict that a healthy system has: `regressed` for a comparison that proves that it can fail.
+    /// The verdict of a healthy system. `regressed` for a comparison that proves that it can fail.
     pub expect: Verdict,
-    /// Where the numbers come from; why there is no gate, where there is none.
+    /// The source of the numbers, or the reason why there is no gate.
     pub source: String,
 }
 
-/// What others measured, in the comparison's unit.
+/// A measurement by others, in the comparison's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// Without the treatment.
+    /// Control arm.
     pub control: f64,
-    /// With it.
+    /// Treatment arm.
     pub treatment: f64,
 }
 
@@ -37,88 +37,88 @@ impl Reference {
     }
 }
 
-/// Counters that prove which arm used the treatment: the smallest and the largest of any run.
+/// Counters that prove which arm used the treatment: smallest and largest value of any run, by receipt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Receipts {
-    /// Without the treatment.
+    /// Control arm.
     pub control: BTreeMap<String, [f64; 2]>,
-    /// With it.
+    /// Treatment arm.
     pub treatment: BTreeMap<String, [f64; 2]>,
 }
 
 /// One metric, compared over pairs of runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The comparison's id; with the metric it is unique within the suite.
+    /// The comparison's id. Id and metric together are unique within the suite.
     pub id: String,
-    /// What was measured.
+    /// The metric.
     pub metric: String,
-    /// Its unit.
+    /// The metric's unit.
     pub unit: String,
     /// Geometric mean over the runs of the control arm.
     pub control: f64,
-    /// That of the treatment arm.
+    /// Geometric mean over the runs of the treatment arm.
     pub treatment: f64,
-    /// Treatment over control: the geometric mean over pairs.
+    /// Ratio of treatment to control: the geometric mean over pairs.
     pub ratio: f64,
-    /// 95 % interval of the ratio, which holds however early the comparison stopped. `None` at an end that so few
-    /// pairs do not give.
+    /// 95 % interval of the ratio, valid at any stopping time. `None` for an end that the pairs are too few to give.
     pub ci95: [Option<f64>; 2],
-    /// How sure the verdict had to be.
+    /// The required confidence of the verdict.
     pub confidence: f64,
-    /// The interval at that confidence, which the verdict was given on.
+    /// The interval at that confidence. The verdict is based on this interval.
     pub interval: [Option<f64>; 2],
-    /// Pairs that were judged.
+    /// Number of judged pairs.
     pub pairs: usize,
     /// The ratio of each pair, in the order of execution.
     pub ratios: Vec<f64>,
-    /// The smallest true change, as a fraction, that pairs so many and so noisy show four times in five. `None` where
-    /// there are too few to say.
+    /// The smallest true change, as a fraction, that this many pairs with this noise detect with a power of 80 %.
+    /// `None` if there are too few pairs.
     pub minimum_detectable: Option<f64>,
-    /// Where inconclusive: how many more pairs would probably decide. `None` where no number would.
+    /// For an inconclusive comparison: the probable number of further pairs until a decision. `None` if no number
+    /// suffices.
     pub pairs_needed: Option<usize>,
-    /// What it was judged by.
+    /// The bound.
     pub bound: Bound,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the gate holds: the verdict is the expected one, or there is no gate.
     pub holds: bool,
-    /// What became of the goal, where there is one.
+    /// Attainment of the goal, if there is one.
     pub goal: Option<Attainment>,
-    /// What others measured.
+    /// Measurement by others.
     pub reference: Option<Reference>,
-    /// Proof of what was compared.
+    /// Receipts of both arms.
     pub receipts: Receipts,
-    /// Every attempt at a run of each arm, and what was refused.
+    /// Attempts and refusals of each arm.
     #[serde(default)]
     pub selection: Selection,
-    /// Why it is inconclusive whatever the interval is, if something else than the interval makes it so.
+    /// Why the comparison is inconclusive regardless of its interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undecided: Option<Undecided>,
-    /// Share of processor time stolen by other guests of the machine: the most in any run. `None` where unknown.
+    /// Largest share of CPU time stolen by other guests of the machine, over all runs. `None` if unknown.
     pub steal: Option<f64>,
-    /// What else a reader has to know: why it stopped, what was left out.
+    /// Notes for the reader: the reason for stopping, omissions.
     pub notes: Vec<String>,
 }
 
 impl Comparison {
-    /// Whether it has a goal that was not shown to be reached.
+    /// Whether the comparison has a goal that was not shown to be reached.
     pub fn falls_short(&self) -> bool {
         self.goal.is_some_and(|goal| goal != Attainment::Reached)
     }
 
-    /// Whether not even the estimate reaches its goal: there is something to explain, where otherwise only pairs are
-    /// missing.
+    /// Whether even the estimate misses the goal. Such a miss needs an explanation, otherwise only more pairs are
+    /// needed.
     pub fn misses(&self) -> bool {
         self.bound.goal.is_some_and(|goal| goal.attainment([self.ratio; 2]) != Attainment::Reached)
     }
 
-    /// What would decide an inconclusive one, in words.
+    /// What would decide an inconclusive comparison, as text.
     pub fn remedy(&self) -> String {
         self.undecided.as_ref().map_or_else(|| needed(self.pairs_needed), ToString::to_string)
     }
 
-    /// Names it within a suite.
+    /// The comparison's unique name within a suite.
     pub fn key(&self) -> String {
         format!("{} {}", self.id, self.metric)
     }
@@ -162,12 +162,12 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// A change as a fraction, in words: a factor where it is that large.
+/// A fractional change as text. Large changes are given as a factor.
 pub fn change(fraction: f64) -> String {
     if fraction < 1.0 { format!("{:.1} %", fraction * 100.0) } else { format!("× {:.1}", fraction + 1.0) }
 }
 
-/// How many more pairs, in words.
+/// The number of further pairs as text.
 fn needed(pairs: Option<usize>) -> String {
     pairs.map_or_else(
         || "the estimate is on the bound: more pairs cannot decide".into(),

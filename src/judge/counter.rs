@@ -1,21 +1,21 @@
-//! What a receipt is held against.
+//! The requirement on a receipt.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a counter must show.
+/// The required range of a counter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counter {
-    /// No less than this.
+    /// Lower limit.
     pub at_least: Option<f64>,
-    /// No more than this.
+    /// Upper limit.
     pub at_most: Option<f64>,
 }
 
 impl Counter {
-    /// Whether `value` is what it asks for. What is no number is not.
+    /// Whether `value` is in the range. NaN is never in the range.
     pub fn allows(self, value: f64) -> bool {
         !value.is_nan()
             && self.at_least.is_none_or(|least| value >= least)

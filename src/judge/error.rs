@@ -1,4 +1,4 @@
-//! Errors of the judge: bounds, baselines and recorded runs that cannot be used.
+//! Errors of the judge: unusable bounds, baselines and recorded runs.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::arm::Arm;
 /// Result of reading bounds or runs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why nothing can be judged. A verdict is never an error.
+/// Why judging failed. A verdict is never an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,19 +16,19 @@ pub enum Error {
     Run {
         /// The file.
         path: PathBuf,
-        /// The field at fault.
+        /// The faulty field.
         field: Box<str>,
-        /// What is wrong with it.
+        /// The fault.
         reason: Box<str>,
     },
-    /// The environment names an unknown mode.
+    /// The environment variable names an unknown mode.
     #[error("{variable}: there is no mode `{name}`; use one of {}", known.join(", "))]
     Mode {
         /// The variable.
         variable: &'static str,
-        /// The name in the environment.
+        /// The variable's value.
         name: Box<str>,
-        /// The modes that exist.
+        /// The known modes.
         known: Box<[&'static str]>,
     },
     /// The bounds cannot be used.
@@ -38,19 +38,20 @@ pub enum Error {
         path: PathBuf,
         /// The line.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         reason: Box<str>,
     },
-    /// A run was refused: it describes the generator, the machine or an arm without its treatment, not the mesh.
+    /// A run was refused: the run describes the generator, the machine, or an arm without its treatment. It does not
+    /// describe the mesh.
     #[error("{comparison}: run {order:03}-{arm} is refused: {reason}")]
     Refused {
         /// The comparison.
         comparison: Box<str>,
-        /// The run's place in the comparison.
+        /// The run's number in the comparison.
         order: u32,
         /// The run's arm.
         arm: Arm,
-        /// Why.
+        /// The reason.
         reason: Box<str>,
     },
     /// There is no pair of runs to compare.
@@ -58,23 +59,23 @@ pub enum Error {
     NothingCompared {
         /// The comparison.
         comparison: Box<str>,
-        /// Why.
+        /// The reason.
         reason: Box<str>,
     },
-    /// A file of baselines cannot be used or written, or the runs make no baseline.
+    /// A file of baselines cannot be used or written, or the runs give no baseline.
     #[error("{}: {reason}", path.display())]
     Baseline {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the field at fault.
+        /// The fault and its field.
         reason: String,
     },
-    /// Recorded runs do not make a comparison.
+    /// Recorded runs do not form a comparison.
     #[error("{}: {reason}", directory.display())]
     Recording {
         /// The directory of the runs.
         directory: PathBuf,
-        /// What is wrong with the runs.
+        /// The fault.
         reason: String,
     },
 }

@@ -1,45 +1,45 @@
-//! The interim analysis of one metric: the interval that holds at this look, and what it says of a bound. A *look* is
-//! the field's word for an analysis before all pairs are measured.
+//! The interim analysis of one metric: the interval that holds at this look, and the verdict on a bound. In
+//! group-sequential testing, a *look* is an analysis before all pairs are measured.
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use super::interval::{DRIFT, Interval, Method, RESOLUTION, interval};
 use super::sequential;
 
-/// Power that the minimum detectable effect is given for.
+/// Power of the minimum detectable effect.
 pub const POWER: f64 = 0.8;
 
-/// Pairs of one ABBA block: looks come at its end, where a linear drift has cancelled.
+/// Pairs of one ABBA block. Looks are at the end of a block, where a linear drift has cancelled.
 pub const BLOCK: usize = 2;
 
-/// More pairs than anybody will run: beyond it, none are promised to be enough.
+/// Upper limit for predicted pairs. Above it, no number of pairs is predicted to suffice.
 const NEVER: usize = 5_000;
 
-/// When to look, and how much error to spend by the end.
+/// The times of looks, and the error to spend over all looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Pairs before the first look.
     pub min: usize,
-    /// Pairs at the last.
+    /// Pairs at the last look.
     pub max: usize,
     /// Probability that an interval is wrong on one side, over all looks.
     pub tail: f64,
-    /// How intervals are made.
+    /// Method for the intervals.
     pub method: Method,
 }
 
 impl Schedule {
-    /// Looks after every block from `min` to `max` pairs, with intervals that hold together with `confidence`.
+    /// Looks after every block from `min` to `max` pairs, with simultaneous intervals at `confidence`.
     pub fn new(min: usize, max: usize, confidence: f64) -> Self {
         Self { min, max, tail: (1.0 - confidence) / 2.0, method: Method::Symmetric }
     }
 
-    /// Whether this many pairs are looked at.
+    /// Whether there is a look after this many pairs.
     pub fn due(&self, pairs: usize) -> bool {
         pairs >= self.max || (pairs >= self.min && pairs.is_multiple_of(BLOCK))
     }
 
-    /// The nominal error, a side, of the look at `pairs`; `last` where there will be no other.
+    /// The nominal one-sided error of the look at `pairs`. `last`: no other look follows.
     fn level(&self, pairs: usize, last: bool) -> f64 {
         let ends = if last { pairs } else { self.max.max(pairs) };
         let mut looks: Vec<usize> = (self.min..ends).filter(|&pairs| self.due(pairs)).collect();
@@ -49,7 +49,7 @@ impl Schedule {
         levels[index]
     }
 
-    /// Analyzes `logs`, one log ratio a pair: at least two.
+    /// Analyzes `logs`, one log ratio per pair, at least two pairs.
     pub fn analyze(&self, logs: &[f64], last: bool) -> InterimAnalysis {
         let level = self.level(logs.len(), last);
         InterimAnalysis {
@@ -61,14 +61,14 @@ impl Schedule {
     }
 }
 
-/// What the pairs so far say.
+/// The analysis of the pairs so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InterimAnalysis {
-    /// Pairs there are.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Nominal error, a side, of the interval.
+    /// Nominal one-sided error of the interval.
     pub level: f64,
-    /// That of the last look of the budget.
+    /// Nominal one-sided error of the budget's last look.
     final_level: f64,
     /// The interval, on the log scale.
     pub interval: Interval,
@@ -80,22 +80,21 @@ impl InterimAnalysis {
         self.interval.estimate.exp()
     }
 
-    /// Its interval.
+    /// The interval of the ratio.
     pub fn ends(&self) -> [f64; 2] {
         [self.interval.low.exp(), self.interval.high.exp()]
     }
 
-    /// The smallest true change, as a fraction, that pairs as many and as noisy as these show with probability
-    /// [`POWER`].
+    /// The smallest true change, as a fraction, that this many pairs with this noise detect with probability [`POWER`].
     pub fn minimum_detectable(&self) -> f64 {
         let reach = (self.interval.high - self.interval.low) / 2.0;
         let beyond = Normal::standard().inverse_cdf(POWER) * self.interval.error * DRIFT;
         (reach + beyond).exp_m1()
     }
 
-    /// How many pairs more, as noisy as these, would make an interval that reaches no further than `distance` from
-    /// the estimate (log scale): from Student's interval, which the bootstrap's is close to. `None` where the bound
-    /// is so near that no number of runs would do.
+    /// The number of further pairs, at this noise, until the interval reaches at most `distance` from the estimate (log
+    /// scale). Computed with Student's interval, which is close to the bootstrap's. `None` if the bound is too near for
+    /// any number of runs.
     pub fn pairs_needed(&self, distance: f64) -> Option<usize> {
         if distance <= RESOLUTION {
             return None;
@@ -105,7 +104,7 @@ impl InterimAnalysis {
             let student = StudentsT::new(0.0, 1.0, (pairs - 1) as f64).map(|t| t.inverse_cdf(1.0 - self.final_level));
             student.is_ok_and(|score| score * deviation / (pairs as f64).sqrt() <= distance)
         };
-        // Doubling first: the inverse of Student's distribution is slow.
+        // Double first: the inverse of Student's distribution is slow.
         let mut high = self.pairs + BLOCK;
         while !enough(&high) {
             high *= 2;

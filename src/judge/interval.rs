@@ -1,33 +1,33 @@
-//! An interval around the mean of a few log ratios, one a pair of runs.
+//! An interval around the mean of a few log ratios, one per pair of runs.
 //!
-//! The pair is the unit: requests of one run share its weather, so ten thousand of them say no more about the next run
-//! than one number does. With 4 to 12 pairs the textbook intervals are too narrow; which one holds its level here is
-//! measured in `docs/measurements/judge-simulations.md` (`cargo xtask judge --power` prints it again).
+//! The unit is the pair. Requests of one run share its conditions, so ten thousand requests say no more about the next
+//! run than one number. With 4 to 12 pairs, textbook intervals are too narrow. `docs/measurements/judge-simulations.md`
+//! compares methods (reproduce with `cargo xtask judge --power`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Resamples an interval is made from. The outermost level that a look asks for is about 0.3 % a side: the sixth of
-/// these, which still is an estimate and not the extreme.
+/// Resamples per interval. The outermost level of any look is about 0.3 % per side: the sixth smallest resample, which
+/// is still an estimate and not the extreme.
 pub const RESAMPLES: usize = 2_000;
 
-/// What an interval is widened by. Where the machine drifts (AR(1) with correlation ρ between one run and the next),
-/// the two pairs of an ABBA block are correlated by ρ(1−ρ)/2, at worst by 1/8; the pairs are taken as independent, which
-/// would call for √(9/8) = 1.06. The rest is measured: with 1.06, equal arms in the worst weather were told apart in
-/// 5.8 % of cases where 5 % is declared, with this in 4.6 %.
+/// Factor by which intervals are widened. With machine drift (AR(1) with correlation ρ between consecutive runs), the
+/// two pairs of an ABBA block are correlated by ρ(1−ρ)/2, at most 1/8. Pairs are treated as independent, so theory asks
+/// for √(9/8) = 1.06. The rest is empirical: in the noisiest simulation, equal arms were told apart in 5.8 % of cases
+/// with 1.06, and in 4.6 % with this factor. The declared rate is 5 %.
 pub const DRIFT: f64 = 1.10;
 
-/// Width of the normal kernel that resampled residuals are blurred with, in standard deviations. Without it a few
-/// residuals that happen to be of one size make resamples that hardly vary, and a wide interval of quiet pairs: the
-/// smoothed bootstrap (Efron & Tibshirani, §16.5; Silverman & Young, Biometrika 74, 1987).
+/// Width, in standard deviations, of the normal kernel that smooths resampled residuals. Without the kernel, a few
+/// residuals of equal size give resamples with little variance, and quiet pairs get a wide interval. Smoothed
+/// bootstrap: Efron & Tibshirani, §16.5; Silverman & Young, Biometrika 74, 1987.
 pub const KERNEL: f64 = 0.5;
 
-/// Half the width, in log ratio, below which no interval goes: an HDR histogram of three digits is no finer.
+/// Smallest half-width of an interval, in log ratio: the resolution of an HDR histogram with three digits.
 pub const RESOLUTION: f64 = 0.001;
 
-/// How an interval is made from resamples. All but [`Method::Symmetric`] are here to be compared with it.
+/// Method for making an interval from resamples. The judge uses [`Method::Symmetric`]. The others serve comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// The plain percentile bootstrap (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, §13.3).
@@ -36,10 +36,9 @@ pub enum Method {
     Accelerated,
     /// Studentized, "bootstrap-t" (ibid., §12.5).
     Studentized,
-    /// Studentized, on residuals mirrored about their mean: control and treatment of a pair can be exchanged where the
-    /// treatment does nothing, which flips the sign of the log ratio, so its distribution is symmetric by design.
-    /// Twice the residuals to draw from, blurred by a [`KERNEL`], is what makes bootstrap-t steady with few pairs. What
-    /// is judged with.
+    /// Studentized, on residuals mirrored about their mean. Under the null hypothesis, control and treatment of a pair
+    /// are exchangeable. An exchange flips the sign of the log ratio, so the distribution is symmetric by design. Twice
+    /// as many residuals, smoothed by a [`KERNEL`], keep bootstrap-t stable with few pairs. The judge uses this method.
     Symmetric,
 }
 
@@ -56,7 +55,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The interval that leaves `tail` outside on each side.
+/// The interval with probability `tail` outside on each side.
 pub fn interval(logs: &[f64], tail: f64, method: Method) -> Interval {
     let (estimate, error) = mean_and_error(logs);
     let residuals: Vec<f64> = logs.iter().map(|log| log - estimate).collect();
@@ -78,7 +77,7 @@ pub fn interval(logs: &[f64], tail: f64, method: Method) -> Interval {
             (-reach, reach)
         }
     };
-    // Too few pairs for the level: no end in sight.
+    // With too few pairs for the level, the end is infinite.
     let reach = |side: f64| if side.is_finite() { side.max(RESOLUTION) } else { f64::INFINITY };
     Interval { estimate, error, low: estimate - reach(-low), high: estimate + reach(high) }
 }
@@ -96,7 +95,7 @@ fn accelerated(residuals: &[f64], tail: f64, mut means: Vec<f64>) -> (f64, f64) 
     let normal = Normal::standard();
     let below = means.iter().filter(|&&mean| mean < 0.0).count() as f64 / means.len() as f64;
     let bias = normal.inverse_cdf(below.clamp(0.001, 0.999));
-    // The jackknife's values of a mean are its residuals, scaled.
+    // The jackknife values of a mean are its scaled residuals.
     let squares = residuals.iter().map(|residual| residual.powi(2)).sum::<f64>();
     let skew = residuals.iter().map(|residual| residual.powi(3)).sum::<f64>() / (6.0 * squares.powf(1.5));
     let acceleration = if skew.is_finite() { skew } else { 0.0 };
@@ -107,23 +106,23 @@ fn accelerated(residuals: &[f64], tail: f64, mut means: Vec<f64>) -> (f64, f64) 
     (end(normal.inverse_cdf(tail)), end(normal.inverse_cdf(1.0 - tail)))
 }
 
-/// The `p` quantile of B `values`: the one of rank p(B+1).
+/// The `p` quantile of B `values`: the value of rank p(B+1).
 fn quantile(values: &mut [f64], p: f64) -> f64 {
     let rank = (p * (values.len() + 1) as f64).round() as usize;
     let index = rank.clamp(1, values.len()) - 1;
     *values.select_nth_unstable_by(index, f64::total_cmp).1
 }
 
-/// Resamples, as weights: one row of `count` a resample.
+/// Resamples as weights: one row of `count` weights per resample.
 struct Draws {
     count: usize,
-    /// How often a value is in it; mirrored ones count as taken away.
+    /// Draws of each value. Mirrored draws count negative.
     signed: Vec<f64>,
-    /// How often a value is in it, either way.
+    /// Draws of each value. Mirrored draws count positive.
     times: Vec<f64>,
-    /// Sum of the standard normal numbers that blur the draws of a value, with the sign of each draw.
+    /// Sum of the standard normal numbers that smooth the draws of a value, with the sign of each draw.
     blur: Vec<f64>,
-    /// Sum of the normal numbers of a resample, and of their squares.
+    /// Sum of a resample's normal numbers, and sum of their squares.
     blurs: Vec<[f64; 2]>,
 }
 
@@ -134,8 +133,8 @@ impl Draws {
         let mut draws =
             Self { count, signed: empty(), times: empty(), blur: empty(), blurs: vec![[0.0; 2]; RESAMPLES] };
         for row in 0..RESAMPLES {
-            // Every other mirrored resample is the one before with its blur turned round: then exchanging the arms
-            // turns the interval round, exactly.
+            // Every other mirrored resample is its predecessor with reversed smoothing. So exchanging the arms mirrors
+            // the interval exactly.
             if mirrored && row % 2 == 1 {
                 for slot in row * count..(row + 1) * count {
                     draws.signed[slot] = draws.signed[slot - count];
@@ -166,8 +165,8 @@ impl Draws {
         self.signed.chunks_exact(self.count).map(|row| mean(row) / self.count as f64).collect()
     }
 
-    /// The mean of each resample over its own standard error, where each drawn residual r becomes r + kernel·z with a
-    /// normal z. A resample of one value repeated has no error: it counts as the most extreme on its side.
+    /// The mean of each resample divided by its own standard error. Each drawn residual r becomes r + kernel·z with a
+    /// normal z. A resample of a single repeated value has no error, and counts as the most extreme on its side.
     fn scores(&self, residuals: &[f64], kernel: f64) -> Vec<f64> {
         let count = self.count as f64;
         let squared: Vec<f64> = residuals.iter().map(|residual| residual * residual).collect();
@@ -187,8 +186,7 @@ impl Draws {
     }
 }
 
-/// Draws are made once for each number of pairs and from a fixed seed: the same runs have the same interval wherever
-/// they are judged.
+/// Draws are made once per number of pairs, from a fixed seed. So the same runs have the same interval on any machine.
 fn draws(count: usize, mirrored: bool) -> Arc<Draws> {
     type Made = Mutex<BTreeMap<(usize, bool), Arc<Draws>>>;
     static MADE: OnceLock<Made> = OnceLock::new();

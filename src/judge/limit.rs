@@ -1,4 +1,4 @@
-//! What a ratio may be, and what an interval says of it.
+//! Limits of a ratio, and the verdict on an interval.
 
 use std::fmt;
 
@@ -8,52 +8,52 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// For what should be small: latency, CPU time, memory.
+    /// For metrics that should be small: latency, CPU time, memory.
     AtMost(f64),
-    /// For what should be large: throughput.
+    /// For metrics that should be large: throughput.
     AtLeast(f64),
     /// Equivalence: from `1/r` to `r`.
     Within(f64),
-    /// No effect: the interval must hold 1 and lie from `1/r` to `r`. Unlike [`Limit::Within`], an effect that is
-    /// small and certain breaks it: right for A/A runs, where any certain effect is a fault of the measurement.
+    /// No effect: the interval must contain 1 and lie within `1/r` to `r`. Unlike with [`Limit::Within`], a small but
+    /// certain effect fails. Suits A/A runs, where any certain effect is a fault of the measurement.
     SameWithin(f64),
 }
 
-/// What was found, of a bound.
+/// The verdict on a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The whole interval is within the bound.
     Pass,
-    /// The whole interval is beyond it.
+    /// The whole interval is beyond the bound.
     Regressed,
-    /// Neither. Not a pass.
+    /// The interval is neither within nor beyond the bound. Not a pass.
     Inconclusive,
-    /// There is no bound: measured and reported.
+    /// There is no bound: the metric is only reported.
     Reported,
 }
 
-/// What became of a goal.
+/// Attainment of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attainment {
     /// The whole interval is within the goal.
     Reached,
-    /// The whole interval is beyond it.
+    /// The whole interval is beyond the goal.
     NotReached,
-    /// Neither.
+    /// The interval is neither within nor beyond the goal.
     Unclear,
 }
 
 impl Limit {
-    /// The number in it.
+    /// The limit's number.
     pub fn ratio(self) -> f64 {
         match self {
             Self::AtMost(ratio) | Self::AtLeast(ratio) | Self::Within(ratio) | Self::SameWithin(ratio) => ratio,
         }
     }
 
-    /// A bound on one side, `unit` times as large. Those on both sides are about 1 and stay.
+    /// A one-sided limit multiplied by `unit`. Two-sided limits are centred on 1 and stay.
     #[must_use]
     pub fn scaled(self, unit: f64) -> Self {
         match self {
@@ -81,7 +81,7 @@ impl Limit {
         }
     }
 
-    /// As [`Self::verdict`], where the bound is a goal.
+    /// Like [`Self::verdict`], for a goal.
     pub fn attainment(self, interval: [f64; 2]) -> Attainment {
         match self.verdict(interval) {
             Verdict::Pass => Attainment::Reached,
@@ -90,7 +90,7 @@ impl Limit {
         }
     }
 
-    /// How far a ratio is from where the verdict turns, on the log scale.
+    /// Distance of a ratio from the point where the verdict changes, on the log scale.
     pub fn distance(self, ratio: f64) -> f64 {
         match self {
             Self::AtMost(limit) | Self::AtLeast(limit) => (ratio.ln() - limit.ln()).abs(),
@@ -98,7 +98,7 @@ impl Limit {
         }
     }
 
-    /// Whether whatever keeps to `self` keeps to `other` as well; `None` where the two cannot be compared.
+    /// Whether every ratio within `self` is also within `other`. `None` if the two cannot be compared.
     pub fn as_strict_as(self, other: Self) -> Option<bool> {
         match (self, other) {
             (Self::AtMost(goal), Self::AtMost(gate)) | (Self::Within(goal), Self::Within(gate)) => Some(goal <= gate),

@@ -1,12 +1,13 @@
-//! Did it move? Paired runs, an interval, a bound, a verdict.
+//! Did a metric change? Paired runs, an interval, a bound, a verdict.
 //!
-//! The run is the unit, not the request. Runs of two arms alternate in ABBA blocks; each neighbouring two are a pair,
-//! and of every metric the ratio of treatment to control is taken on the log scale. The geometric mean over pairs has a
-//! studentized bootstrap interval ([`interval`]), which is looked at after every block and holds however early one
-//! stops ([`sequential`]). Against a bound ([`Limit`]) it is `pass`, `regressed` or `inconclusive`, and inconclusive is
-//! not a pass. How well this holds what it promises is measured: [`simulate`], `docs/explanation/how-it-judges.md`.
+//! The unit is the run, not the request. Runs of two arms alternate in ABBA blocks. Two neighbouring runs form a pair.
+//! For every metric, the judge takes the ratio of treatment to control on the log scale. The geometric mean over pairs
+//! has a studentized bootstrap interval ([`interval`]). The judge looks at the interval after every block, and the
+//! interval holds at any stopping time ([`sequential`]). Compared with a bound ([`Limit`]), the interval is `pass`,
+//! `regressed` or `inconclusive`. Inconclusive is not a pass. Simulations measure the rate of wrong verdicts:
+//! [`simulate`], `docs/explanation/how-it-judges.md`.
 //!
-//! A suite and `cargo xtask judge` share every line: [`Judge`] has no clock and no cluster, only runs.
+//! A suite and `cargo xtask judge` share all code: [`Judge`] has no clock and no cluster, only runs.
 //!
 //! ```no_run
 //! # async fn measure(_: &meshproof::judge::Trial, _: u32, _: meshproof::judge::Arm) -> meshproof::judge::Result<meshproof::judge::Run> { todo!() }
@@ -62,15 +63,15 @@ pub use trial::{Budget, MODE_VARIABLE, MetricBound, Mode, Receipt, RunPlan, Tria
 
 use interim::{BLOCK, InterimAnalysis};
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// Measure on.
+    /// Measure another run.
     Continue {
-        /// How many more pairs will probably do; `None` where it is too early to say.
+        /// The probable number of further pairs. `None` if it is too early to predict.
         pairs_needed: Option<usize>,
     },
-    /// The answer is clear, or the budget is spent. One comparison for each metric, those with a bound first.
+    /// The answer is clear, or the budget is spent. One comparison per metric, metrics with a bound first.
     Done(Vec<Comparison>),
 }
 
@@ -81,7 +82,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// The one that was measured last.
+    /// The later run.
     fn last(&self) -> &Run {
         if self.control.order > self.treatment.order { &self.control } else { &self.treatment }
     }
@@ -91,27 +92,27 @@ impl Pair {
 pub struct Judge {
     trial: Trial,
     pairs: Vec<Pair>,
-    /// The first run of a pair, waiting for the second.
+    /// The first run of an incomplete pair.
     waiting: Option<Run>,
     /// Every attempt, refused or not.
     selection: Selection,
-    /// What refused the attempts at the next run so far: the last reason of each.
+    /// Refusals of the attempts at the next run so far: the last reason of each attempt.
     refused: Vec<Refusal>,
 }
 
 impl Judge {
-    /// Of which nothing has been measured yet.
+    /// A judge without runs.
     pub fn new(trial: &Trial) -> Self {
         let (pairs, selection) = (Vec::new(), Selection::default());
         Self { trial: trial.clone(), pairs, waiting: None, selection, refused: Vec::new() }
     }
 
-    /// The runs of all whole pairs.
+    /// The runs of all complete pairs.
     pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
         self.pairs.iter().flat_map(|pair| [&pair.control, &pair.treatment])
     }
 
-    /// Place of the next run.
+    /// Number of the next run.
     pub fn order(&self) -> u32 {
         let runs = 2 * self.pairs.len() + usize::from(self.waiting.is_some());
         u32::try_from(runs).unwrap_or(u32::MAX)
@@ -122,28 +123,28 @@ impl Judge {
         arm(self.order())
     }
 
-    /// Which attempt at the next run is due, from 1.
+    /// Number of the next attempt at the next run, from 1.
     pub fn attempt(&self) -> u32 {
         u32::try_from(self.refused.len() + 1).unwrap_or(u32::MAX)
     }
 
-    /// Whether all attempts at one run were refused, so that no run can follow.
+    /// Whether all attempts at one run were refused. Then no run can follow.
     pub fn is_abandoned(&self) -> bool {
         self.attempt() > attempt::MAX_ATTEMPTS
     }
 
-    /// `run` as the attempt that is due, refused where what was measured refuses it.
+    /// `run` as the next attempt. The attempt is refused if its measurements require it.
     pub fn attempted(&self, run: Run) -> Run {
         let refused = if run.is_refused() { run.refused.clone() } else { run.refusals() };
         Run { attempt: self.attempt(), refused, ..run }
     }
 
-    /// Takes the next run, or an attempt at it that was refused: then the next attempt at the same run is due.
+    /// Takes the next run, or a refused attempt at the next run. After a refused attempt, another attempt at the same
+    /// run is due.
     ///
     /// # Errors
-    /// [`Error::Refused`], where it cannot be compared with those before it: the generator was the bottleneck and the
-    /// attempt is not recorded as refused, receipts are missing, too many requests failed, the host or the plan is
-    /// another one.
+    /// [`Error::Refused`]: the run cannot be compared with the earlier runs. The generator was the bottleneck and the
+    /// attempt is not recorded as refused, receipts are missing, too many requests failed, or host or plan differ.
     pub fn push(&mut self, run: Run) -> Result<()> {
         let first = self.pairs.first().map(|pair| &pair.control).or(self.waiting.as_ref());
         let last = self.waiting.as_ref().or(self.pairs.last().map(Pair::last));
@@ -165,7 +166,7 @@ impl Judge {
         Ok(())
     }
 
-    /// What to do next. It depends on the runs alone, so that recorded ones lead to the same verdict.
+    /// The next step. Depends on the runs alone, so that recorded runs give the same verdict.
     pub fn decide(&self) -> Decision {
         let pairs = self.pairs.len();
         if self.is_abandoned() {
@@ -187,7 +188,7 @@ impl Judge {
             Some(analysis.pairs_needed(gate.distance(analysis.ratio())))
         });
         let open: Vec<Option<usize>> = open.collect();
-        // Where nothing has a gate nothing becomes clear: the whole budget goes into the numbers.
+        // Without any gate, nothing becomes clear early: spend the whole budget.
         let gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
         if open.is_empty() && gated && self.undecided().is_none() {
             return Decision::Done(self.compare(false, "the answer is clear"));
@@ -196,13 +197,13 @@ impl Judge {
         Decision::Continue { pairs_needed: needed }
     }
 
-    /// Judges what there is as if the budget ended here: for a recording that ends early. Runs that are not a whole
+    /// Judges the present runs as if the budget ended here, for a recording that ends early. Runs without a complete
     /// pair are left out.
     pub fn conclude(&self, reason: &str) -> Vec<Comparison> {
         self.compare(true, reason)
     }
 
-    /// `comparisons`, if there are any.
+    /// Returns `comparisons`, unless empty.
     ///
     /// # Errors
     /// [`Error::NothingCompared`].
@@ -218,7 +219,7 @@ impl Judge {
         Schedule::new(self.trial.budget.min_pairs, self.trial.budget.max_pairs, self.trial.confidence)
     }
 
-    /// Why there is no other block, if there is none.
+    /// Why no further block follows. `None` if one does.
     fn spent(&self) -> Option<String> {
         let pairs = self.pairs.len();
         if pairs >= self.trial.budget.max_pairs {
@@ -227,14 +228,14 @@ impl Judge {
         let end = |pairs: &[Pair]| pairs.last().map(|pair| pair.last().started + pair.last().duration);
         let began = self.runs().map(|run| run.started).fold(f64::INFINITY, f64::min);
         let ended = end(&self.pairs)?;
-        // From the end of a block to that of the next, so with the turns that others have in between.
+        // From the end of a block to the end of the next block, including the turns of other comparisons.
         let block = ended - end(&self.pairs[..pairs - BLOCK]).unwrap_or(began);
         let budget = self.trial.budget.seconds;
         (ended - began + block > budget)
             .then(|| format!("another block would not end within the budget of {budget:.0} s"))
     }
 
-    /// Why the comparison is inconclusive, whatever its interval is.
+    /// Why the comparison is inconclusive, regardless of its interval.
     fn undecided(&self) -> Option<Undecided> {
         let last = self.refused.last().filter(|_| self.is_abandoned());
         let abandoned =
@@ -242,8 +243,8 @@ impl Judge {
         abandoned.or_else(|| self.selection.excess()).or_else(|| self.unmet())
     }
 
-    /// The first precondition that an arm does not meet. It is judged on all runs of the arm together, and selects
-    /// none.
+    /// The first precondition that an arm does not meet. Judged on all runs of the arm together, so that it selects no
+    /// run.
     fn unmet(&self) -> Option<Undecided> {
         let mean = |arm: Arm, receipt: &str| {
             let runs = self.runs().filter(|run| run.arm == arm);
@@ -281,7 +282,7 @@ impl Judge {
         let mean = |values: Vec<f64>| (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp();
         let of = |run: &Run| run.metrics[name].value;
         let schedule = self.schedule();
-        // One pair has a ratio and no spread; so few as to be below the first look have one that means little.
+        // A single pair has a ratio, but no spread. An interval of fewer pairs than the first look means little.
         let analysis = (logs.len() > 1).then(|| schedule.analyze(&logs, last));
         let usual = (logs.len() > 1).then(|| Schedule { tail: 0.025, ..schedule }.analyze(&logs, last));
         let interval = analysis.map_or([None; 2], |analysis| analysis.ends().map(known));
@@ -317,7 +318,8 @@ impl Judge {
         comparison
     }
 
-    /// Of every run, but for what is asked for by nobody and was nothing in all of them: another treatment's.
+    /// Receipts of all runs. Omits a receipt that is not required and is 0 in all runs: it belongs to another
+    /// treatment.
     fn receipts(&self) -> Receipts {
         let of = |arm: fn(&Pair) -> &Run| {
             let mut ranges: BTreeMap<String, [f64; 2]> = BTreeMap::new();
@@ -346,8 +348,8 @@ impl Judge {
     }
 }
 
-/// Gives the verdict, once; without an analysis it is inconclusive, and so it is where something else leaves it
-/// `undecided`. Then a metric without a gate does not hold either: the number is of no use.
+/// Sets the verdict, once. Without an analysis, or with an `undecided` reason, the verdict is inconclusive. Then a
+/// metric without a gate does not hold either: its number is unusable.
 fn judge(
     comparison: &mut Comparison,
     bound: &MetricBound,
@@ -383,7 +385,7 @@ fn unbounded() -> Bound {
     Bound { gate: None, goal: None, expect: Verdict::Reported, source }
 }
 
-/// JSON has no infinity.
+/// Turns infinity into `None`: JSON has no infinity.
 fn known(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

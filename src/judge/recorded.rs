@@ -1,4 +1,4 @@
-//! Recorded runs, judged again with no cluster: the same runs and the same bounds lead to the same verdict.
+//! Judging recorded runs again, without a cluster. The same runs and the same bounds give the same verdict.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::bounds::Bounds;
 use super::trial::Mode;
 use super::{Comparison, Decision, Error, Judge, Recording, Result, Run};
 
-/// Reads all runs below `directory`: the one that a suite records in, or `runs` in it.
+/// Reads all runs below `directory`: a directory of runs, or a directory that contains `runs`.
 ///
 /// # Errors
-/// [`Error::Recording`] where there are none, [`Error::Run`] for one that is damaged.
+/// [`Error::Recording`]: there are no runs. [`Error::Run`]: a run is damaged.
 pub fn read(directory: &Path) -> Result<Recording> {
     let failed = |reason: String| Error::Recording { directory: directory.into(), reason };
     let runs = directory.join("runs");
@@ -31,7 +31,7 @@ pub fn read(directory: &Path) -> Result<Recording> {
     Ok(recording)
 }
 
-/// Removes older runs of a comparison below `runs`, which would be taken for runs of the one that begins.
+/// Removes older runs of a comparison below `runs`, so that they are not mixed with the runs of a new comparison.
 ///
 /// # Errors
 /// [`Error::Recording`].
@@ -43,14 +43,14 @@ pub fn clear(runs: &Path, comparison: &str) -> Result<()> {
     let remove = || -> std::io::Result<()> {
         let mut files = Vec::new();
         collect(&directory, &mut files)?;
-        // Another comparison may lie in a directory below.
+        // A subdirectory may belong to another comparison.
         let own = files.iter().filter(|file| file.parent() == Some(&directory));
         own.into_iter().try_for_each(std::fs::remove_file)
     };
     remove().map_err(|error| Error::Recording { directory: directory.clone(), reason: error.to_string() })
 }
 
-/// Files named like runs; a report beside them is none.
+/// Files with names of runs. A report has another name.
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -67,7 +67,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 /// Judges the runs of one comparison.
 ///
 /// # Errors
-/// [`Error::Refused`] for a run that proves nothing, [`Error::NothingCompared`] where there is no pair.
+/// [`Error::Refused`]: a run proves nothing. [`Error::NothingCompared`]: there is no pair.
 pub fn judge(runs: &[Run], judge: &mut Judge) -> Result<Vec<Comparison>> {
     for (index, run) in runs.iter().enumerate() {
         judge.push(run.clone())?;
@@ -86,23 +86,22 @@ fn with_notes(mut comparisons: Vec<Comparison>, notes: &[String]) -> Vec<Compari
     comparisons
 }
 
-/// What came of one recorded comparison.
+/// The result of one recorded comparison.
 #[derive(Debug)]
 pub struct Judged {
     /// The comparison.
     pub id: String,
-    /// Whether something in it is judged by a gate that is relative to a baseline.
+    /// Whether a gate of the comparison is relative to a baseline.
     pub has_baseline: bool,
-    /// Its metrics, or why there is nothing to judge.
+    /// The comparison's metrics, or why judging failed.
     pub outcome: Result<Vec<Comparison>>,
 }
 
-/// Judges each recorded comparison by the bounds in the file `bounds`, and the baselines beside it, in the order of the
-/// file. One that cannot be judged does not keep others from it.
+/// Judges each recorded comparison by the bounds in the file `bounds` and the baselines beside the file, in the order
+/// of the file. An error of one comparison does not stop the others.
 ///
 /// # Errors
-/// [`Error::Recording`] for runs of a comparison that has no bounds, and those of [`Bounds::load`] and
-/// [`Baselines::beside`].
+/// [`Error::Recording`]: a recorded comparison has no bounds. The errors of [`Bounds::load`] and [`Baselines::beside`].
 pub fn judge_each(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Judged>> {
     let [quick, full, baseline] =
         [Bounds::load(bounds, Mode::Quick)?, Bounds::load(bounds, Mode::Full)?, Bounds::load(bounds, Mode::Baseline)?];
@@ -123,16 +122,16 @@ pub fn judge_each(directory: &Path, recording: &Recording, bounds: &Path) -> Res
         let outcome = judge(runs, &mut Judge::new(&baselines.apply(trial, &host)));
         judged.push(Judged { id: id.clone(), has_baseline, outcome });
     }
-    // In the file's order, which is the reader's.
+    // Keep the order of the bounds file.
     let place = |id: &str| quick.trials().iter().position(|trial| trial.id == id);
     judged.sort_by_key(|judged| place(&judged.id));
     Ok(judged)
 }
 
-/// As [`judge_each`], where all can be judged.
+/// Like [`judge_each`], but fails if any comparison cannot be judged.
 ///
 /// # Errors
-/// Those of [`judge_each`], and of the first that cannot be judged.
+/// The errors of [`judge_each`], and the first error of a comparison.
 pub fn judge_all(directory: &Path, recording: &Recording, bounds: &Path) -> Result<Vec<Comparison>> {
     let judged = judge_each(directory, recording, bounds)?;
     let comparisons: Vec<Vec<Comparison>> = judged.into_iter().map(|one| one.outcome).collect::<Result<_>>()?;

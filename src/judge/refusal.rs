@@ -1,21 +1,21 @@
-//! Runs that prove nothing, and why.
+//! Refusal of runs that prove nothing.
 
 use super::run::Run;
 use super::trial::Trial;
 use crate::judge::{Error, Result};
 
-/// What has to come next.
+/// The run that is due.
 pub(super) struct Due<'a> {
-    /// Place of the run.
+    /// Number of the run.
     pub(super) order: u32,
-    /// Attempt at it.
+    /// Number of the attempt.
     pub(super) attempt: u32,
-    /// The first run before it, and the last.
+    /// The first and the last run so far.
     pub(super) before: Option<(&'a Run, &'a Run)>,
 }
 
-/// Refuses `run`, and the comparison with it, where it is not the run or the attempt that is due, or cannot be compared
-/// with the runs before it.
+/// Refuses `run`, and thereby the comparison, if the run or attempt is not the one that is due, or cannot be compared
+/// with the earlier runs.
 pub(super) fn check(trial: &Trial, due: &Due<'_>, run: &Run) -> Result<()> {
     let reason = misplaced(trial, due, run);
     let reason = reason.or_else(|| if run.is_refused() { None } else { reason_of_judged(trial, due.before, run) });
@@ -99,15 +99,14 @@ fn reason_of_judged(trial: &Trial, before: Option<(&Run, &Run)>, run: &Run) -> O
     run.metrics.iter().find_map(differs)
 }
 
-/// What a generator that was late may have waited for, where other guests of the machine took more of it than some
-/// ticks.
+/// A hint that other guests of the machine may have delayed the generator. Empty if the stolen share is small.
 fn stolen(run: &Run) -> String {
     let share = run.host.steal.filter(|share| *share >= 0.01);
     let said = |share| format!("; meanwhile other guests of the machine took {:.0} % of its processors", share * 100.0);
     share.map(said).unwrap_or_default()
 }
 
-/// The first receipt that is missing, or does not show what the arm was.
+/// The first receipt that is missing, or contradicts the arm.
 fn receipts(trial: &Trial, run: &Run) -> Option<String> {
     if let Some(name) = trial.preconditions.keys().find(|name| !run.receipts.contains_key(*name)) {
         return Some(format!("there is no receipt `{name}`, which is a precondition of the comparison"));

@@ -1,4 +1,4 @@
-//! A recorded run, schema `meshproof.run/v1`: one arm of one comparison, measured once.
+//! A recorded run, schema `meshproof.run/v1`: one measurement of one arm of a comparison.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,24 @@ use crate::judge::{Arm, Error, Mode, Result, arm};
 /// Schema identifier in every run.
 pub const SCHEMA: &str = "meshproof.run/v1";
 
-/// Quantiles of the distribution `latency` that are metrics too, in microseconds.
+/// Quantiles of the distribution `latency` that are also metrics, in microseconds.
 const LATENCY_QUANTILES: [(&str, f64); 4] = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99_9_us", 0.999)];
 
 /// A measured number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// Above 0: ratios are taken of it.
+    /// Above 0, because the judge takes ratios.
     pub value: f64,
-    /// `us`, `1/s`, `bytes` …
+    /// Unit: `us`, `1/s`, `bytes` …
     pub unit: String,
 }
 
-/// A distribution of whole numbers.
+/// A distribution of integers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distribution {
-    /// Unit of its values.
+    /// Unit of the values.
     pub unit: String,
     /// HdrHistogram V2, deflated, in base64.
     pub hdr: String,
@@ -48,44 +48,44 @@ pub type Recording = BTreeMap<String, Vec<Run>>;
 pub struct Run {
     /// Always [`SCHEMA`].
     pub schema: String,
-    /// The comparison, by its id in `bounds.toml`: `bypass_p99/16`.
+    /// Id of the comparison in `bounds.toml`, for example `bypass_p99/16`.
     pub comparison: String,
     /// The arm.
     pub arm: Arm,
-    /// Place in the order of execution, from 0.
+    /// Position in the order of execution, from 0.
     pub order: u32,
-    /// The ABBA block, from 0: four runs each.
+    /// The ABBA block, from 0. A block has four runs.
     pub block: u32,
-    /// Which attempt at this place it is, from 1.
+    /// Number of the attempt at this run, from 1.
     #[serde(default = "first")]
     pub attempt: u32,
-    /// Why this attempt was refused and another one made. Empty for a run that is judged.
+    /// Why this attempt was refused and repeated. Empty for a judged run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refusal>,
-    /// When it began, in seconds since 1970.
+    /// Start, in seconds since 1970.
     pub started: f64,
-    /// How long it took, preparation and warm-up included, in seconds.
+    /// Duration in seconds, preparation and warm-up included.
     pub duration: f64,
     /// The machine.
     pub host: Host,
-    /// What was to be done: the same in every run of a comparison.
+    /// The plan of the run: the same for all runs of a comparison.
     pub plan: serde_json::Value,
-    /// What was measured, by name: `p99_us`, `requests_per_second`, `cpu_us_per_request/<proxy>` …
+    /// Measurements by name: `p99_us`, `requests_per_second`, `cpu_us_per_request/<proxy>` …
     pub metrics: BTreeMap<String, Metric>,
     /// Distributions, by name: `latency`.
     #[serde(default)]
     pub histograms: BTreeMap<String, Distribution>,
-    /// Requests that were to be sent in the window that was measured.
+    /// Requests due in the measured window.
     pub requests: u64,
-    /// Those answered with an error, or not at all.
+    /// Requests answered with an error, or not answered.
     pub errors: u64,
-    /// Those never sent.
+    /// Requests never sent.
     pub dropped: u64,
-    /// Why the load generator was the bottleneck, if it was: such a run proves nothing and is refused.
+    /// Why the load generator was the bottleneck, if it was. Such a run proves nothing and is refused.
     #[serde(default)]
     pub saturated: Option<String>,
-    /// What the generator and its peer agreed to in TLS handshakes, where they did: the same in every run of a
-    /// comparison.
+    /// TLS parameters that the generator and its peer negotiated: the same for all runs of a comparison. Empty without
+    /// TLS.
     #[serde(default)]
     pub tls: Vec<String>,
     /// Counters that prove whether the treatment was at work.
@@ -93,13 +93,13 @@ pub struct Run {
     pub receipts: BTreeMap<String, f64>,
 }
 
-/// The attempt of runs that do not say which one they are: older recordings have no refused attempts.
+/// The default attempt number. Older recordings have no attempt number, and no refused attempts.
 fn first() -> u32 {
     1
 }
 
 impl Run {
-    /// A run in place `order` that has measured nothing yet, begun now.
+    /// An empty run with the number `order`, started now.
     pub fn new(comparison: impl Into<String>, order: u32, host: Host, plan: serde_json::Value) -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -133,7 +133,7 @@ impl Run {
     /// Adds a distribution of latencies in microseconds as `latency`, and its p50, p90, p99 and p99.9 as metrics.
     ///
     /// # Errors
-    /// [`Error::Run`] where it is empty, or cannot be serialized.
+    /// [`Error::Run`]: the histogram is empty, or cannot be serialized.
     pub fn latency(&mut self, histogram: &Histogram<u64>) -> Result<()> {
         let failed = |reason: String| self.fault(Path::new(&self.file()), "histograms.latency", reason);
         if histogram.is_empty() {
@@ -149,16 +149,16 @@ impl Run {
         Ok(())
     }
 
-    /// The mode that it was recorded in: `plan.mode`.
+    /// The run's mode: `plan.mode`.
     pub fn mode(&self) -> Mode {
         let mode = self.plan.get("mode");
         mode.and_then(|mode| serde_json::from_value(mode.clone()).ok()).unwrap_or_default()
     }
 
-    /// A distribution, unpacked.
+    /// A decoded distribution.
     ///
     /// # Errors
-    /// [`Error::Run`] where there is none of that name, or it is damaged.
+    /// [`Error::Run`]: there is no distribution with this name, or the distribution is damaged.
     pub fn histogram(&self, name: &str) -> Result<Histogram<u64>> {
         self.unpack(Path::new(&self.file()), name)
     }
@@ -171,14 +171,14 @@ impl Run {
         Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| self.fault(path, &field, error))
     }
 
-    /// Its name as a file, below the directory of all runs: `one/003-treatment.json`, or
+    /// The run's file name, relative to the directory of all runs: `one/003-treatment.json`, or
     /// `one/003-refused-1-treatment.json`.
     pub fn file(&self) -> String {
         let refused = if self.refused.is_empty() { String::new() } else { format!("refused-{}-", self.attempt) };
         format!("{}/{:03}-{refused}{}.json", self.comparison, self.order, self.arm)
     }
 
-    /// What refuses it, by what was measured: the same rule for both arms.
+    /// Refusals that follow from the run's measurements. The rule is the same for both arms.
     pub fn refusals(&self) -> Vec<Refusal> {
         let saturated = self.saturated.as_ref().map(|why| Refusal {
             cause: Cause::GeneratorSaturated,
@@ -194,18 +194,18 @@ impl Run {
         saturated.into_iter().chain(not_frozen).collect()
     }
 
-    /// Whether it is an attempt that was refused, and not a run that is judged.
+    /// Whether this is a refused attempt, not a judged run.
     pub fn is_refused(&self) -> bool {
         !self.refused.is_empty()
     }
 
-    /// Whether it ended before anything was measured.
+    /// Whether the run ended before it measured anything.
     fn is_interrupted(&self) -> bool {
         self.refused.iter().any(|refusal| refusal.cause == Cause::Interrupted)
     }
 
-    /// Writes it below `runs` and gives back what is written there: what is judged is what was recorded, to the last
-    /// digit, so that it has the same verdict when it is judged again.
+    /// Writes the run below `runs`, and returns the run as read back from the file. The judge then judges exactly the
+    /// recorded digits, so that judging again gives the same verdict.
     ///
     /// # Errors
     /// [`Error::Run`].
@@ -213,7 +213,7 @@ impl Run {
         Self::read(&self.write(runs)?)
     }
 
-    /// In one step: another process sees all of it or nothing.
+    /// Writes atomically: another process sees the whole file or none.
     fn write(&self, runs: &Path) -> Result<PathBuf> {
         let path = runs.join(self.file());
         self.validate(&path)?;
@@ -227,10 +227,10 @@ impl Run {
         Ok(path)
     }
 
-    /// Reads one.
+    /// Reads a run.
     ///
     /// # Errors
-    /// [`Error::Run`], with the file and the field that is at fault.
+    /// [`Error::Run`], with the file and the faulty field.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |field: String, reason: String| Error::Run {
             path: path.into(),
@@ -300,8 +300,7 @@ impl Run {
         Ok(())
     }
 
-    /// Refuses an attempt whose refusal does not follow from what was measured: whoever can refuse a run by hand can
-    /// select.
+    /// Rejects an attempt whose refusal does not follow from its measurements. A refusal by hand would select runs.
     fn validate_attempt(&self, path: &Path) -> Result<()> {
         let fault = |field: &str, reason: &str| Err(self.fault(path, field, reason));
         if self.attempt == 0 {
@@ -318,8 +317,7 @@ impl Run {
         Ok(())
     }
 
-    /// Refuses a quantile of the latency that the histogram beside it does not have, to within the histogram's own
-    /// resolution.
+    /// Rejects a latency quantile that differs from its histogram by more than the histogram's resolution.
     fn check_quantiles(&self, path: &Path, latency: &Histogram<u64>) -> Result<()> {
         for (name, quantile) in LATENCY_QUANTILES {
             let Some(metric) = self.metrics.get(name) else { continue };

@@ -1,31 +1,32 @@
-//! Looking more than once without crying wolf more often: group-sequential boundaries by alpha spending.
+//! Repeated looks without more false alarms: group-sequential boundaries by alpha spending.
 //!
-//! Whoever stops as soon as a 95 % interval looks clear is wrong far more often than 5 % of the time. Here the error
-//! is a budget, spent over the looks by the power family of Kim & DeMets (Biometrika 74, 1987): `α·tᵖ` has been spent
-//! once the fraction `t` of the pairs is there. The boundary of a look is what spends exactly its part, given that no earlier
-//! look stopped (Lan & DeMets, Biometrika 70, 1983), by the recursive integration of Armitage, McPherson & Rowe (JRSS A
-//! 132, 1969). The nominal level of each look is then given to the interval, so all intervals of a comparison hold at
-//! once (repeated confidence intervals: Jennison & Turnbull, JRSS B 51, 1989) and one may stop for any reason.
+//! Stopping as soon as a 95 % interval looks clear is wrong far more often than 5 % of the time. Here the error is a
+//! budget, spent over the looks by the power family of Kim & DeMets (Biometrika 74, 1987): `α·tᵖ` is spent at the
+//! fraction `t` of the pairs. The boundary of a look spends exactly its part, given that no earlier look stopped (Lan &
+//! DeMets, Biometrika 70, 1983). The recursive integration of Armitage, McPherson & Rowe (JRSS A 132, 1969) computes
+//! the boundary. Each look's interval has the look's nominal level. So all intervals of a comparison hold
+//! simultaneously (repeated confidence intervals: Jennison & Turnbull, JRSS B 51, 1989), and stopping for any reason is
+//! valid.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use statrs::distribution::{Continuous, ContinuousCDF, Normal};
 
-/// Exponent of the spending function: between Pocock's (≈ 1) and O'Brien & Fleming's (≈ 3).
+/// Exponent of the spending function: between those of Pocock (≈ 1) and O'Brien & Fleming (≈ 3).
 pub const EXPONENT: f64 = 1.5;
 
-/// Points that a density is integrated on.
+/// Integration points of a density.
 const POINTS: usize = 161;
 
-/// Half the range that a standard score is integrated over: beyond it lies less than 10⁻⁹.
+/// Half the integration range of a standard score. The probability outside is below 10⁻⁹.
 const RANGE: f64 = 6.0;
 
-/// The error, a side, that each look may use on its own: its nominal level.
+/// The nominal level of each look: its one-sided error.
 ///
-/// `looks` are numbers of pairs, ascending; the last is where the budget ends and all of `alpha` (a side) is spent.
-/// `planned` is the number of pairs that spending is measured against; where time runs out before, the last look
-/// comes early and is given all that is left.
+/// `looks` are numbers of pairs, ascending. At the last look, all of `alpha` (one-sided) is spent. `planned` is the
+/// number of pairs that spending is relative to. If time runs out earlier, the last look is early and gets all of the
+/// rest.
 pub fn levels(looks: &[usize], planned: usize, alpha: f64) -> Arc<Vec<f64>> {
     type Made = Mutex<BTreeMap<(Vec<usize>, usize, u64), Arc<Vec<f64>>>>;
     static MADE: OnceLock<Made> = OnceLock::new();
@@ -37,7 +38,7 @@ pub fn levels(looks: &[usize], planned: usize, alpha: f64) -> Arc<Vec<f64>> {
 fn integrate(looks: &[usize], planned: usize, alpha: f64) -> Vec<f64> {
     let normal = Normal::standard();
     let mut levels = Vec::with_capacity(looks.len());
-    // The density, over sums of `pairs` unit normals, of having come this far without stopping.
+    // The density, over sums of `pairs` unit normals, of reaching this look without stopping.
     let mut density: Option<Density> = None;
     let mut spent = 0.0;
     for (index, &pairs) in looks.iter().enumerate() {
@@ -81,7 +82,7 @@ impl Density {
         Self::on(pairs, bound, from)
     }
 
-    /// Both boundaries count: a comparison that stopped on either side is over.
+    /// Both boundaries count: a comparison also stops on the other side.
     fn on(pairs: usize, bound: f64, density: impl Fn(f64) -> f64) -> Self {
         let reach = bound.min(RANGE * (pairs as f64).sqrt());
         let step = 2.0 * reach / (POINTS - 1) as f64;
@@ -91,7 +92,7 @@ impl Density {
         Self { pairs, points, masses }
     }
 
-    /// The standard score that is passed with probability `spend` at `pairs`, having not stopped before.
+    /// The standard score exceeded with probability `spend` at `pairs`, given no earlier stop.
     fn critical(&self, pairs: usize, spend: f64) -> f64 {
         let (scale, root) = (((pairs - self.pairs) as f64).sqrt(), (pairs as f64).sqrt());
         let normal = Normal::standard();
@@ -126,7 +127,7 @@ mod tests {
         assert!(short[2] > whole[2] && short[2] < 0.025, "{short:?}");
     }
 
-    /// The arithmetic against chance: random walks cross the boundaries as often as was to be spent.
+    /// Checks the computation by simulation: random walks cross the boundaries at the declared rate.
     #[test]
     fn random_walks_cross_the_boundaries_as_often_as_declared() {
         const WALKS: u32 = 40_000;
@@ -148,7 +149,7 @@ mod tests {
             }
         }
         let rate = f64::from(crossed) / f64::from(WALKS);
-        // Four standard deviations of 40,000 walks at 5 %.
+        // Four standard deviations of the rate, for 40,000 walks at 5 %.
         assert!((rate - 0.05).abs() < 0.0044, "{rate}");
     }
 }

@@ -1,30 +1,30 @@
-//! How often the judge is wrong, and what it can see: comparisons of made-up runs whose truth is known.
+//! Error rate and power of the judge: comparisons of simulated runs with a known truth.
 //!
-//! What a comparison of simulated runs goes through is what a real one does: [`Schedule::analyze`] and
-//! [`Limit::verdict`]. Only where the log ratios come from differs. Printed by `cargo xtask judge --power`, recorded in
-//! `docs/measurements/judge-simulations.md`.
+//! Simulated and real comparisons share the code: [`Schedule::analyze`] and [`Limit::verdict`]. Only the source of the
+//! log ratios differs. `cargo xtask judge --power` prints the results. `docs/measurements/judge-simulations.md` records
+//! them.
 
 use statrs::distribution::{Beta, ContinuousCDF};
 
 use super::interval::Method;
 use super::{Arm, Limit, Schedule, Verdict, arm};
 
-/// How the result of a run strays from its arm's truth, on the log scale.
+/// Deviation of a run's result from its arm's truth, on the log scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Noise {
-    /// Its name in tables.
+    /// Name for tables.
     pub name: &'static str,
-    /// Standard deviation of what is normal about it.
+    /// Standard deviation of the normal part.
     pub normal: f64,
-    /// Shape and scale of a Lomax (shifted Pareto) distributed slowdown: now and then a run is several times as slow.
+    /// Shape and scale of a Lomax (shifted Pareto) distributed slowdown: occasionally a run is several times slower.
     pub spikes: Option<(f64, f64)>,
-    /// Standard deviation of the machine's own drift, AR(1) from run to run; 0.15 goes ±30 % and beyond.
+    /// Standard deviation of the machine's drift, AR(1) from run to run. 0.15 is ±30 % and more.
     pub drift: f64,
-    /// Correlation of the drift between one run and the next.
+    /// Correlation of the drift between consecutive runs.
     pub persistence: f64,
 }
 
-/// From a quiet machine to one that has everything wrong with it at once.
+/// From a quiet machine to a machine with all kinds of noise at once.
 pub const NOISES: [Noise; 5] = [
     Noise { name: "quiet: log-normal 3 %", normal: 0.03, spikes: None, drift: 0.0, persistence: 0.0 },
     Noise { name: "spikes: Pareto 1.5", normal: 0.02, spikes: Some((1.5, 0.05)), drift: 0.0, persistence: 0.0 },
@@ -40,7 +40,7 @@ pub const NOISES: [Noise; 5] = [
 ];
 
 impl Noise {
-    /// Log results of `runs` consecutive runs without any effect.
+    /// Log results of `runs` consecutive runs without an effect.
     pub fn runs(&self, runs: usize, random: &mut fastrand::Rng) -> Vec<f64> {
         let mut drift = self.drift * gauss(random);
         let innovation = self.drift * (1.0 - self.persistence.powi(2)).sqrt();
@@ -51,7 +51,7 @@ impl Noise {
         (0..runs).map(run).collect()
     }
 
-    /// Log ratios of `pairs` pairs in the order that [`arm`] gives, where the treatment multiplies by `effect`.
+    /// Log ratios of `pairs` pairs in the order of [`arm`]. The treatment multiplies by `effect`.
     pub fn pairs(&self, pairs: usize, effect: f64, random: &mut fastrand::Rng) -> Vec<f64> {
         let runs = self.runs(2 * pairs, random);
         let pair = |(index, runs): (usize, &[f64])| {
@@ -62,21 +62,21 @@ impl Noise {
     }
 }
 
-/// Attempts that are refused and made again, in a simulation.
+/// Refused and repeated attempts in a simulation.
 ///
-/// The worst case is simulated: a variable that refuses exactly the slowest attempts. Chance refuses the rest.
+/// Simulates the worst case: a variable that refuses exactly the slowest attempts. The rest is refused at random.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refusing {
-    /// Share of the control arm's attempts that is refused.
+    /// Refused share of the control arm's attempts.
     pub control: f64,
-    /// Share of the treatment arm's: another one where the treatment moves the variable after all.
+    /// Refused share of the treatment arm's attempts. Differs from `control` if the treatment affects the variable.
     pub treatment: f64,
-    /// Of the refused attempts, the share that is refused for being slow.
+    /// Share of the refused attempts that are refused for being slow.
     pub dependence: f64,
 }
 
 impl Refusing {
-    /// As it has to be: by a variable that is the same in both arms.
+    /// The valid case: the same share in both arms.
     pub fn equally(share: f64, dependence: f64) -> Self {
         Self { control: share, treatment: share, dependence }
     }
@@ -89,18 +89,18 @@ impl Refusing {
     }
 }
 
-/// Attempts of a noise that are looked at to learn which are its slowest.
+/// Sample size for finding the slowest attempts of a noise.
 const SAMPLE: usize = 4_001;
 
 impl Noise {
-    /// What an attempt adds to the drift of the machine.
+    /// The deviation that an attempt adds to the machine's drift.
     fn disturbance(&self, random: &mut fastrand::Rng) -> f64 {
         let spike = |(shape, scale): (f64, f64)| (scale * ((1.0 - random.f64()).powf(-1.0 / shape) - 1.0)).ln_1p();
         let spike = self.spikes.map_or(0.0, spike);
         self.normal * gauss(random) + spike
     }
 
-    /// What the slowest `share` of attempts is beyond.
+    /// The threshold of the slowest `share` of attempts.
     fn slowest(&self, share: f64) -> f64 {
         let mut random = fastrand::Rng::with_seed(1);
         let mut sample: Vec<f64> = (0..SAMPLE).map(|_| self.disturbance(&mut random)).collect();
@@ -108,8 +108,8 @@ impl Noise {
         sample[((1.0 - share) * (SAMPLE - 1) as f64).round() as usize]
     }
 
-    /// Log ratios of `pairs` pairs as [`Self::pairs`] has them, of the first attempt at each run that is not refused. A
-    /// refused attempt takes its time, during which the machine drifts.
+    /// Log ratios of `pairs` pairs like [`Self::pairs`], from the first accepted attempt at each run. A refused attempt
+    /// takes time, during which the machine drifts.
     pub fn selected(&self, pairs: usize, effect: f64, refusing: &Refusing, random: &mut fastrand::Rng) -> Vec<f64> {
         let beyond = [Arm::Control, Arm::Treatment].map(|arm| self.slowest(refusing.share(arm)));
         let innovation = self.drift * (1.0 - self.persistence.powi(2)).sqrt();
@@ -142,7 +142,7 @@ fn gauss(random: &mut fastrand::Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// Judges log ratios as they come: the verdict, and after how many pairs.
+/// Judges log ratios one by one. Returns the verdict, and the number of pairs until the verdict.
 pub fn verdict(schedule: Schedule, limit: Limit, logs: &[f64]) -> (Verdict, usize) {
     for pairs in 1..=schedule.max.min(logs.len()) {
         if !schedule.due(pairs) {
@@ -157,26 +157,26 @@ pub fn verdict(schedule: Schedule, limit: Limit, logs: &[f64]) -> (Verdict, usiz
     (Verdict::Inconclusive, logs.len())
 }
 
-/// How simulated comparisons ended.
+/// Results of simulated comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcomes {
-    /// How many there were.
+    /// Number of comparisons.
     pub comparisons: u32,
-    /// Of these, passed.
+    /// Number of passes.
     pub pass: u32,
-    /// Regressed.
+    /// Number of regressions.
     pub regressed: u32,
-    /// Inconclusive.
+    /// Number of inconclusive comparisons.
     pub inconclusive: u32,
-    /// Pairs that all of them took together.
+    /// Total number of pairs.
     pub pairs: usize,
-    /// The log ratios that were estimated with all pairs of the budget, added up.
+    /// Sum of the log ratios estimated with all pairs of the budget.
     pub log_ratios: f64,
 }
 
 impl Outcomes {
-    /// Share of comparisons, with the upper end of its exact one-sided 95 % interval (Clopper & Pearson, Biometrika 26,
-    /// 1934).
+    /// Share `count` of comparisons, and the upper end of its exact one-sided 95 % interval (Clopper & Pearson,
+    /// Biometrika 26, 1934).
     pub fn share(&self, count: u32) -> (f64, f64) {
         let (count, all) = (f64::from(count), f64::from(self.comparisons));
         let upper =
@@ -184,23 +184,23 @@ impl Outcomes {
         (count / all, upper)
     }
 
-    /// The ratio that was estimated, on average (geometric), over the true one.
+    /// The geometric mean of the estimated ratios, divided by the true ratio.
     pub fn bias(&self, effect: f64) -> f64 {
         (self.log_ratios / f64::from(self.comparisons) - effect.ln()).exp()
     }
 
-    /// Pairs that one of them took, on average.
+    /// Mean number of pairs per comparison.
     pub fn mean_pairs(&self) -> f64 {
         self.pairs as f64 / f64::from(self.comparisons)
     }
 }
 
-/// Judges `comparisons` of them, whose true ratio is `effect`.
+/// Results of `comparisons` simulated comparisons with the true ratio `effect`.
 pub fn outcomes(schedule: Schedule, limit: Limit, noise: &Noise, effect: f64, comparisons: u32, seed: u64) -> Outcomes {
     of_each(schedule, limit, comparisons, seed, |random| noise.pairs(schedule.max, effect, random))
 }
 
-/// As [`outcomes`], where attempts are refused.
+/// Like [`outcomes`], with refused attempts.
 pub fn selected_outcomes(
     schedule: Schedule,
     limit: Limit,
@@ -212,14 +212,14 @@ pub fn selected_outcomes(
     of_each(schedule, limit, comparisons, seed, |random| noise.selected(schedule.max, effect, refusing, random))
 }
 
-/// Comparisons that are simulated.
+/// Comparisons to simulate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Made {
-    /// Their true ratio.
+    /// True ratio.
     pub effect: f64,
-    /// How many.
+    /// Number of comparisons.
     pub comparisons: u32,
-    /// The same numbers come of the same seed.
+    /// Seed. The same seed gives the same numbers.
     pub seed: u64,
 }
 
@@ -246,7 +246,7 @@ fn of_each(
     outcomes
 }
 
-/// How often a single interval of `pairs` pairs misses the truth, by each method, where `1 − 2·tail` is declared.
+/// How often a single interval of `pairs` pairs misses the truth, by method. The declared confidence is `1 − 2·tail`.
 pub fn misses(noise: &Noise, pairs: usize, tail: f64, comparisons: u32, seed: u64) -> Vec<(Method, Outcomes)> {
     let of = |method| {
         let schedule = Schedule { min: pairs, max: pairs, tail, method };

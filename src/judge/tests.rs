@@ -1,4 +1,4 @@
-//! The judge, run by run.
+//! Tests of the judge.
 
 mod attempts;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(order: u32, p99: f64) -> Run {
     run
 }
 
-/// Runs whose log results are `logs`, the treated ones times `effect`.
+/// Runs with the log results `logs`. Treatment runs are multiplied by `effect`.
 pub(crate) fn runs(logs: &[f64], effect: f64) -> Vec<Run> {
     let result = |(order, log): (u32, &f64)| {
         run(order, 1_000.0 * log.exp() * if arm(order) == Arm::Treatment { effect } else { 1.0 })
@@ -54,7 +54,7 @@ pub(crate) fn runs(logs: &[f64], effect: f64) -> Vec<Run> {
     (0..).zip(logs).map(result).collect()
 }
 
-/// Pushes runs until the judge is done.
+/// Pushes runs until the judge decides.
 fn live(trial: &Trial, runs: &[Run]) -> Option<Vec<Comparison>> {
     let mut judge = Judge::new(trial);
     for run in runs {
@@ -76,7 +76,7 @@ fn arms_alternate_in_blocks_that_turn_round() {
 #[test]
 fn a_drift_cancels_within_a_block_for_each_of_those_that_share_a_control() {
     for block in 0..4 {
-        // When each row's two treated runs were, and the control's, in runs from the block's beginning.
+        // Times of each row's two treatment runs and of the control runs, in runs since the start of the block.
         let (mut treated, mut control, mut time) = ([0; 3], 0, 0);
         for order in block * 4..block * 4 + 4 {
             if arm(order) == Arm::Control {
@@ -152,7 +152,7 @@ fn what_was_tried_is_told_where_a_goal_is_not_reached_and_only_there() {
     assert_eq!(notes(0.8).len(), 1);
 }
 
-/// What is to be explained, with a profile: a goal of 0.88 that an estimate does not reach, whatever its interval does.
+/// An estimate above the goal of 0.88 needs an explanation by a profile, whatever the interval.
 #[rstest]
 #[case::its_interval_reaches_over_the_goal(0.86, Attainment::Unclear, false)]
 #[case::its_estimate_is_not_there(1.0, Attainment::Unclear, true)]
@@ -195,11 +195,11 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
     let seen = live(&trial, &runs(&logs, 1.0)).unwrap();
     assert_eq!(seen[0].pairs, 6);
     assert!(seen[0].notes[0].contains("within the budget of 130 s"), "{:?}", seen[0].notes);
-    // The look that time makes the last is given all of the error that is left.
+    // When time runs out, the last look gets the rest of the error.
     let ratios: Vec<f64> = seen[0].ratios.iter().map(|ratio| ratio.ln()).collect();
     let not_the_last = Schedule::new(4, 10, 0.95).analyze(&ratios, false).ends();
     assert!(seen[0].interval[1].unwrap() < not_the_last[1], "{:?}", seen[0].interval);
-    // Too short for a first look: nothing is clear, whatever it looks like.
+    // Too short for a first look: no verdict, however clear the ratios.
     trial.budget.seconds = 20.0;
     let seen = live(&trial, &runs(&[0.0; 20], 0.5)).unwrap();
     assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].goal), (2, Verdict::Inconclusive, Some(Attainment::Unclear)));
@@ -208,7 +208,7 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
 #[test]
 fn turns_that_others_have_between_two_blocks_are_of_the_same_budget() {
     let mut trial = trial();
-    // Blocks of 40 s, with 60 s of others after each: they end at 40, 140, 240 and 340 s.
+    // Blocks of 40 s, each followed by 60 s of other comparisons. They end at 40, 140, 240 and 340 s.
     trial.budget.seconds = 330.0;
     let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
     let mut runs = runs(&logs, 1.0);
@@ -280,7 +280,7 @@ fn a_recording_that_ends_early_is_judged_on_what_there_is() {
     assert!(seen[0].notes[0].contains("the recording ends before the budget"), "{:?}", seen[0].notes);
 }
 
-/// Real runs: see `examples/loopback.rs`.
+/// Real runs, made by `examples/loopback.rs`.
 #[test]
 fn recorded_runs_of_a_real_echo_are_told_apart() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/recorded");
@@ -326,7 +326,7 @@ fn a_directory_without_runs_and_runs_without_bounds_are_refused() {
     assert!(error.contains("one: nothing was compared: there is no pair of runs"), "{error}");
 }
 
-/// Real noise: which run of a recorded A/A pair was the treatment is chance, and so is the order of the pairs.
+/// Real noise, random labels: the treatment run of each recorded A/A pair and the order of pairs are random.
 #[rstest]
 #[case::p50("p50_us")]
 #[case::p99("p99_us")]
@@ -346,6 +346,6 @@ fn recorded_equal_arms_raise_no_more_false_alarms_than_declared(#[case] metric: 
         let (verdict, _) = verdict(Schedule::new(4, 10, 0.95), Limit::AtMost(1.0), &logs);
         alarms += u32::from(verdict != Verdict::Inconclusive);
     }
-    // The most that chance gives once in a thousand times, of 300 at 5 %.
+    // The 99.9 % quantile of false alarms, for 300 comparisons at 5 %.
     assert!(alarms <= 27, "{alarms} false alarms or false passes");
 }

@@ -1,4 +1,4 @@
-//! One comparison as it is planned: how long, what is counted, and what must hold.
+//! The plan of a comparison: duration, receipts, and bounds.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::counter::Counter;
 use super::limit::{Limit, Verdict};
 use crate::judge::{Error, Reference, Result};
 
-/// Schema identifier in the file.
+/// Schema identifier in the bounds file.
 pub(super) const SCHEMA: &str = "meshproof.bounds/v1";
 
 /// Environment variable that selects a [`Mode`] by its name, in lower case.
@@ -18,22 +18,22 @@ pub const MODE_VARIABLE: &str = "MESHPROOF_PERF";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Within the time that a pull request may take.
+    /// Short enough for a pull request.
     #[default]
     Quick,
-    /// With the seed's own durations.
+    /// With the seed's durations.
     Full,
-    /// As a pull request, but with as many pairs as what others are to be judged by needs.
+    /// Run lengths of a pull request, with enough pairs for a baseline.
     Baseline,
 }
 
 impl Mode {
     const ALL: [Self; 3] = [Self::Quick, Self::Full, Self::Baseline];
 
-    /// As the environment says.
+    /// The mode that the environment selects.
     ///
     /// # Errors
-    /// [`Error::Mode`] for what is no mode's name.
+    /// [`Error::Mode`]: the mode is unknown.
     pub fn selected() -> Result<Self> {
         match std::env::var_os(MODE_VARIABLE) {
             None => Ok(Self::default()),
@@ -47,7 +47,7 @@ impl Mode {
         mode.ok_or_else(|| Error::Mode { variable: MODE_VARIABLE, name: name.into(), known: known() })
     }
 
-    /// Its name, as the environment and records have it.
+    /// Name of the mode, as in the environment and in records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
@@ -57,22 +57,22 @@ impl Mode {
     }
 }
 
-/// What a run does. It goes into the record as it is: runs of two plans are not compared.
+/// The plan of a run. The record contains the plan unchanged: runs of different plans are not compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
-    /// Which durations.
+    /// The mode.
     pub mode: Mode,
     /// Length of the measured window, in seconds.
     pub run_s: f64,
-    /// What is left out before it, in seconds.
+    /// Length of the warm-up before the measured window, in seconds.
     pub warmup_s: f64,
-    /// Connections kept open.
+    /// Number of open connections.
     pub connections: u32,
-    /// Requests a second over all connections, open loop; `None` is a closed loop, as fast as answers come.
+    /// Requests per second over all connections, in an open loop. `None`: a closed loop, as fast as answers arrive.
     pub rate: Option<f64>,
 }
 
-/// When to stop at the latest.
+/// Limits of a comparison's duration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -80,11 +80,11 @@ pub struct Budget {
     pub min_pairs: usize,
     /// Pairs at the last look.
     pub max_pairs: usize,
-    /// Seconds from the beginning of the first run; a block that would not end by then is not begun.
+    /// Seconds since the start of the first run. A block that would end later is not started.
     pub seconds: f64,
 }
 
-/// What a receipt must show in every run of an arm: that the treatment was at work in one arm and not in the other.
+/// Required values of a receipt in every run of an arm, to prove that only one arm had the treatment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
@@ -94,59 +94,59 @@ pub struct Receipt {
     pub treatment: Counter,
 }
 
-/// What one metric is judged by.
+/// The bound of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricBound {
     /// The metric.
     pub name: String,
-    /// What fails the test; `None` is reported only.
+    /// Limit that fails the test. `None`: reported only.
     pub gate: Option<Limit>,
-    /// A gate on the ratio as a multiple of the one in the baseline of such machines: [`Baselines::apply`] makes a gate
-    /// of it.
+    /// A gate as a multiple of the baseline's ratio for this kind of machine. [`Baselines::apply`] turns it into an
+    /// absolute gate.
     ///
     /// [`Baselines::apply`]: super::Baselines::apply
     pub gate_of_baseline: Option<Limit>,
-    /// What is aimed at.
+    /// Limit to aim for.
     pub goal: Option<Limit>,
-    /// What was tried to get there, for the report where it is not reached.
+    /// What was tried to reach the goal, for the report of a missed goal.
     pub tried: Option<String>,
-    /// The verdict of a healthy system on the gate.
+    /// The gate's verdict for a healthy system.
     pub expect: Verdict,
-    /// Where the numbers come from, or why there is no gate.
+    /// The source of the numbers, or the reason why there is no gate.
     pub source: String,
-    /// What others measured.
+    /// Measurement by others.
     pub reference: Option<Reference>,
 }
 
-/// A comparison that is to be made.
+/// A planned comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// `bypass_p99/16`.
+    /// Id, for example `bypass_p99/16`.
     pub id: String,
-    /// What the control arm is.
+    /// Description of the control arm.
     pub control: String,
-    /// What the treatment arm is.
+    /// Description of the treatment arm.
     pub treatment: String,
-    /// How sure a verdict has to be: 1 − the rate of wrong intervals, over both sides and all looks.
+    /// Required confidence of a verdict: 1 − the rate of wrong intervals, over both sides and all looks.
     pub confidence: f64,
-    /// Share of requests that may be answered with an error, or not sent, before a run is refused.
+    /// A run is refused if a larger share of requests fails or is not sent.
     pub max_failed_share: f64,
-    /// What each run does.
+    /// Plan of each run.
     pub plan: RunPlan,
-    /// When to stop at the latest.
+    /// Limits of the duration.
     pub budget: Budget,
-    /// What proves which arm had the treatment.
+    /// Required receipts, to prove which arm had the treatment.
     pub receipts: BTreeMap<String, Receipt>,
-    /// What the mean of a receipt must be, over the runs of each arm. A comparison that does not meet it is
-    /// inconclusive; no run is refused for it.
+    /// Required mean of a receipt over the runs of each arm. A comparison that misses the mean is inconclusive. No run
+    /// is refused for it.
     pub preconditions: BTreeMap<String, Counter>,
-    /// What is judged, in the file's order.
+    /// The judged metrics, in the order of the file.
     pub metrics: Vec<MetricBound>,
 }
 
 impl Trial {
-    /// The highest quantile of latency that a verdict hangs on: 0.99 where a metric at p99 has a gate or a goal. The
-    /// generator may be late above it.
+    /// The highest latency quantile that a verdict depends on: 0.99 if a metric at p99 has a gate or a goal. Above this
+    /// quantile, the generator may be late.
     pub fn judged_quantile(&self) -> f64 {
         let judged =
             |metric: &MetricBound| metric.gate.is_some() || metric.gate_of_baseline.is_some() || metric.goal.is_some();

@@ -1,4 +1,4 @@
-//! The file as it is written, and what is refused in it.
+//! The syntax of the bounds file, and its checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::judge::limit::{Limit, Verdict};
 use crate::judge::trial::{Budget, MetricBound, Mode, Receipt, RunPlan, SCHEMA, Trial};
 use crate::judge::{Counter, Reference};
 
-/// Byte offset of what is wrong, and what is.
+/// Byte offset of a fault, and its description.
 type Fault = (usize, String);
 
 /// Fewest pairs that give a usable interval.
@@ -26,7 +26,7 @@ pub(super) struct File {
     comparison: Vec<Spanned<Entry>>,
 }
 
-/// What a comparison may say for itself and otherwise takes from the defaults.
+/// Settings of a comparison that default to the file's defaults.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -59,7 +59,7 @@ struct Entry {
     #[serde(default)]
     preconditions: BTreeMap<String, Spanned<Counter>>,
     metric: Vec<Spanned<Metric>>,
-    /// One comparison each, `id/name`; none is one comparison, `id`.
+    /// One comparison per row, with the id `id/name`. Without rows: one comparison, `id`.
     #[serde(default)]
     rows: Vec<Row>,
 }
@@ -68,13 +68,13 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct Row {
     name: Spanned<String>,
-    /// What the control arm of this row is, where rows differ in it.
+    /// The control arm of this row, if rows differ in it.
     control: Option<String>,
-    /// As `control`.
+    /// The treatment arm of this row, if rows differ in it.
     treatment: Option<String>,
     #[serde(default)]
     plan: PartialPlan,
-    /// What others measured, by metric.
+    /// Measurements by others, by metric.
     #[serde(default)]
     seed: BTreeMap<String, Spanned<Reference>>,
 }
@@ -84,7 +84,7 @@ struct Row {
 struct Metric {
     name: Spanned<String>,
     gate: Option<Spanned<Limit>>,
-    /// A gate as a multiple of what is recorded for machines of this kind.
+    /// A gate as a multiple of the baseline for this kind of machine.
     gate_of_baseline: Option<Spanned<Limit>>,
     goal: Option<Spanned<Limit>>,
     /// What was tried to reach the goal.
@@ -96,7 +96,7 @@ struct Metric {
 }
 
 impl File {
-    /// The comparisons, with all defaults filled in.
+    /// The comparisons, with defaults filled in.
     pub(super) fn trials(self, mode: Mode) -> Result<Vec<Trial>, Fault> {
         if self.schema.get_ref() != SCHEMA {
             return fault(&self.schema, format!("schema `{}` is not `{SCHEMA}`", self.schema.get_ref()));
@@ -110,7 +110,7 @@ impl File {
         for entry in &self.comparison {
             let (at, entry) = (entry.span().start, entry.get_ref());
             let metrics = metrics(entry)?;
-            // Nothing is recorded of what no bound is relative to.
+            // A comparison without a relative bound ignores the settings of baseline mode.
             let recorded = mode != Mode::Baseline || metrics.iter().any(|metric| metric.gate_of_baseline.is_some());
             let over = if recorded { of_mode.clone() } else { Settings::default() };
             let settings = [&over, &entry.settings, &self.defaults];
@@ -129,7 +129,7 @@ impl File {
     }
 }
 
-/// A comparison in the file: an entry, or one of its rows.
+/// A comparison in the file: an entry, or a row of an entry.
 struct Place<'a> {
     at: usize,
     entry: &'a Entry,
@@ -153,7 +153,7 @@ fn trial(mode: Mode, place: &Place<'_>, settings: [&Settings; 3], metrics: &[Met
     let id = place.id()?;
     let Place { at, entry, row } = *place;
     let [over, own, defaults] = settings;
-    // A mode's settings go over what a comparison says for itself.
+    // A mode's settings override the comparison's settings.
     let row_plan = row.map(|row| row.plan.clone()).unwrap_or_default();
     let layers = [&over.plan, &row_plan, &own.plan, &defaults.plan];
     let plan = plan(mode, layers).map_err(|(offset, reason)| (offset.unwrap_or(at), reason))?;
@@ -182,7 +182,7 @@ fn fault<T, W>(at: &Spanned<W>, reason: impl Into<String>) -> Result<T, Fault> {
     Err((at.span().start, reason.into()))
 }
 
-/// The first that is said, checked.
+/// The first given setting, checked.
 fn setting<T: Clone>(
     settings: [&Settings; 3],
     at: usize,
@@ -308,7 +308,7 @@ impl Metric {
         }
     }
 
-    /// Where the numbers come from, or why there is no gate.
+    /// The source of the numbers, or the reason why there is no gate.
     fn source(&self, at: usize) -> Result<String, Fault> {
         let name = self.name.get_ref();
         let gate = self.gate.as_ref().or(self.gate_of_baseline.as_ref());

@@ -1,4 +1,4 @@
-//! What the file says, and what is refused in it.
+//! Tests of the bounds file and its checks.
 
 use rstest::rstest;
 
@@ -8,7 +8,7 @@ use crate::judge::trial::RunPlan;
 
 const PATH: &str = "fixtures/perf/bounds.toml";
 
-/// A small file that is in order.
+/// A small valid file.
 const GOOD: &str = r#"schema = "meshproof.bounds/v1"
 [defaults]
 confidence = 0.95
@@ -60,12 +60,12 @@ fn the_file_that_ships_is_in_order_in_every_mode() {
     );
     assert_eq!(of(&baseline, "aa").budget, of(&quick, "aa").budget, "nothing is relative to it");
     assert_eq!(quick.trial("delay_2ms").unwrap().metrics[0].expect, Verdict::Regressed);
-    // What a pull request waits for, if nothing becomes clear early. A comparison's rows take turns, within one budget.
+    // Longest duration of all comparisons in quick mode. The rows of a comparison share one budget.
     let mut comparisons = std::collections::BTreeSet::new();
     let trials = quick.trials().iter().filter(|trial| comparisons.insert(trial.id.split('/').next()));
     let seconds: f64 = trials.map(|trial| trial.budget.seconds).sum();
-    // The suite has 20 minutes. Starting pods, and what is changed under load, took three more in one where all passed;
-    // but no run was ever seen that spends all budgets: half of the comparisons are decided in a half of theirs.
+    // The suite has 20 minutes. Starting pods and changing the mesh under load need some minutes in addition. A run
+    // rarely spends all budgets.
     assert!(seconds <= 18.0 * 60.0, "the trials' budgets together are {seconds} s, more than 18 minutes");
 }
 

@@ -74,7 +74,7 @@ fn an_attempt_that_measured_nothing_is_recorded() {
     assert_eq!(interrupted.record(directory.path()).unwrap(), interrupted);
 }
 
-/// Nobody can leave out a run by hand.
+/// A run cannot be left out by hand.
 #[rstest]
 #[case::without_a_cause(|run: &mut Run| run.refused = vec![Refusal { cause: Cause::GeneratorSaturated, reason: "slow".into() }])]
 #[case::for_another_cause(|run: &mut Run| {

@@ -5,15 +5,15 @@ use super::super::attempt::MAX_REFUSED_SHARE;
 use super::super::interval::interval;
 use super::*;
 
-/// What a pull request's comparison is judged with.
+/// Schedule of a pull request's comparison.
 fn schedule() -> Schedule {
     Schedule::new(4, 10, 0.95)
 }
 
-/// Of each noise: 2,500 in all; `cargo xtask judge --power` does many more.
+/// Comparisons per noise, 2,500 in all. `cargo xtask judge --power` simulates many more.
 const COMPARISONS: u32 = 500;
 
-/// The most that chance gives once in a thousand times where the true rate is the declared one.
+/// The 99.9 % quantile of the number of events, if the true rate is `rate`.
 fn allowed(rate: f64, comparisons: u32) -> u32 {
     let count = Binomial::new(rate, comparisons.into()).unwrap().inverse_cdf(0.999);
     u32::try_from(count).unwrap()
@@ -27,13 +27,13 @@ fn allowed(rate: f64, comparisons: u32) -> u32 {
 #[case::both(4)]
 fn two_equal_arms_raise_no_more_false_alarms_than_declared(#[case] noise: usize) {
     let noise = NOISES[noise];
-    // At a gate of 1.00 two equal arms are on the bound: either certain verdict is wrong.
+    // At a gate of 1.00 two equal arms are exactly on the bound: any certain verdict is wrong.
     let seen = outcomes(schedule(), Limit::AtMost(1.0), &noise, 1.0, COMPARISONS, 41);
     let (side, both) = (allowed(0.025, COMPARISONS), allowed(0.05, COMPARISONS));
     assert!(seen.regressed <= side, "false alarms on {}: {seen:?}, at most {side}", noise.name);
     assert!(seen.pass <= side, "false passes on {}: {seen:?}, at most {side}", noise.name);
     assert!(seen.pass + seen.regressed <= both, "{}: {seen:?}, at most {both}", noise.name);
-    // And an improvement that is not there is not seen: the truth is well outside of this bound.
+    // An absent improvement is not reported: the truth is far beyond this bound.
     let seen = outcomes(schedule(), Limit::AtMost(0.88), &noise, 1.0, 200, 42);
     assert!(seen.pass <= allowed(0.005, 200), "improvements seen on {}: {seen:?}", noise.name);
 }
@@ -47,7 +47,7 @@ fn a_real_change_is_seen_and_a_larger_one_sooner() {
     assert!(large.regressed == 200 && large.mean_pairs() < middle.mean_pairs(), "{large:?}");
 }
 
-/// Why the textbook interval is not used.
+/// Shows why the textbook interval is not used.
 #[test]
 fn the_plain_percentile_bootstrap_does_not_hold_its_level() {
     let schedule = Schedule { method: Method::Percentile, ..schedule() };
@@ -55,7 +55,7 @@ fn the_plain_percentile_bootstrap_does_not_hold_its_level() {
     assert!(seen.pass + seen.regressed > 2 * allowed(0.05, 400), "{seen:?}");
 }
 
-/// Why looks are paid for.
+/// Shows why looks need a correction.
 #[test]
 fn stopping_at_the_first_clear_look_without_correction_does_not_hold_its_level() {
     let mut random = fastrand::Rng::with_seed(45);
@@ -80,11 +80,11 @@ fn shares_have_exact_upper_ends() {
     assert!((seen.share(100).1 - 1.0).abs() < 1e-6);
 }
 
-/// Rates at which attempts of an arm are refused: on a usual day, and as many as a comparison may lose.
+/// Shares of refused attempts of an arm: a usual share, and the largest tolerated share.
 const REFUSED: [f64; 2] = [0.05, MAX_REFUSED_SHARE];
 
-/// Refusals that hit both arms alike leave the rate of wrong verdicts as it is declared, even where it is exactly the slowest
-/// attempts that are refused.
+/// Refusals that hit both arms alike keep the declared rate of wrong verdicts, even if exactly the slowest attempts are
+/// refused.
 #[rstest]
 fn refusing_the_slowest_attempts_of_both_arms_raises_no_false_alarms_and_moves_no_estimate(
     #[values(0, 1, 2, 3, 4)] noise: usize,
@@ -105,8 +105,8 @@ fn refusing_the_slowest_attempts_of_both_arms_raises_no_false_alarms_and_moves_n
     }
 }
 
-/// Why no attempt is refused by what the treatment moves: were the slowest fifth of the treated arm refused alone, a
-/// treatment that costs 3 % would look like one that costs 2.
+/// Shows why no attempt is refused by a variable that the treatment affects. If only the slowest fifth of the treatment
+/// arm were refused, a treatment that costs 3 % would seem to cost 2 %.
 #[test]
 fn refusing_one_arm_alone_moves_the_estimate_by_less_than_the_limit_promises() {
     let one_sided = Refusing { control: 0.0, treatment: MAX_REFUSED_SHARE, dependence: 1.0 };

@@ -1,14 +1,14 @@
-//! Attempts that are refused and made again.
+//! Tests of refused and repeated attempts.
 
 use super::*;
 use crate::judge::attempt::{Attempts, Cause, MAX_ATTEMPTS};
 
-/// A run that is slow enough to be out of the way, and that its own account refuses.
+/// A saturated run with an outlying latency.
 fn late(order: u32) -> Run {
     Run { saturated: Some("late".into()), ..run(order, 9_000.0) }
 }
 
-/// The comparisons of a judge that is given `runs`, each refused as often as `refused` says of its place.
+/// Judges `runs`. Before each run, `refused` gives the number of refused attempts by the run's number.
 fn with_refused(trial: &Trial, runs: &[Run], refused: impl Fn(u32) -> u32) -> Vec<Comparison> {
     let mut judge = Judge::new(trial);
     for run in runs {
@@ -42,7 +42,7 @@ fn a_refused_attempt_is_counted_and_not_judged() {
 
 #[test]
 fn more_refused_attempts_than_a_fifth_of_an_arm_leave_a_clear_answer_inconclusive() {
-    // Every treated run once: half of that arm.
+    // Each treatment run is refused once: half of the arm's attempts.
     let seen = with_refused(&trial(), &runs(&CLEAR, 0.8), |order| u32::from(arm(order) == Arm::Treatment));
     assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].holds), (10, Verdict::Inconclusive, false));
     assert_eq!(seen[0].goal, Some(Attainment::Unclear));
@@ -51,16 +51,16 @@ fn more_refused_attempts_than_a_fifth_of_an_arm_leave_a_clear_answer_inconclusiv
     };
     assert_eq!((attempts.made, attempts.refused), (20, 10));
     assert!(seen[0].remedy().contains("10 of 20 refused"), "{}", seen[0].remedy());
-    // What it measured beside has no bound, and is reported.
+    // The second metric has no bound, and is reported.
     assert_eq!((seen[1].verdict, seen[1].holds), (Verdict::Reported, true));
-    // A regression is no clearer than an improvement.
+    // A regression is equally inconclusive.
     let seen = with_refused(&trial(), &runs(&CLEAR, 1.3), |order| u32::from(arm(order) == Arm::Treatment));
     assert_eq!(seen[0].verdict, Verdict::Inconclusive);
 }
 
 #[test]
 fn a_comparison_that_was_refused_too_much_goes_on_until_it_is_not_or_its_budget_is_spent() {
-    // Two of the first two runs of the control: 2 of 6 after four pairs, 2 of 10 after eight.
+    // Two control runs are refused once: 2 of 6 attempts after four pairs, 2 of 10 after eight.
     let seen = with_refused(&trial(), &runs(&CLEAR, 0.8), |order| u32::from(matches!(order, 0 | 3)));
     assert_eq!((seen[0].pairs, seen[0].verdict), (8, Verdict::Pass));
 }
@@ -121,7 +121,7 @@ fn recorded_attempts_lead_to_the_selection_and_the_verdict_that_they_had_live() 
     assert_eq!(again, live);
 }
 
-/// A gateway that was busy for so much of its core in each arm; nine tenths are required of both.
+/// The gateway used this share of its core in each arm. Both arms must use 0.9.
 #[rstest]
 #[case::both(0.95, 0.93, None)]
 #[case::some_runs_below_and_the_mean_above(0.92, 0.92, None)]
