@@ -1,30 +1,30 @@
-//! Processors that do not sleep while something is timed.
+//! Keeps processors awake during measurements.
 //!
-//! An idle processor sleeps, and what wakes it has to wait for it: some microseconds where the machine is the processor's only one,
-//! and milliseconds where it is a guest whose host has given the processor to another meanwhile. A request wakes several, one
-//! after the other, and a slow one is the machine's, in whichever arm it happens.
+//! An idle processor sleeps. Waking it takes some microseconds on dedicated hardware, and milliseconds if a hypervisor
+//! has given the processor to another guest. A request wakes several processors in sequence. So a slow wake-up adds
+//! latency that belongs to the machine, in either arm.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 
-/// The kernel's quality of service: the microseconds that an idle processor may take to wake, an `i32`, of which the lowest that
-/// anybody asks for is in force; what asks does so for as long as it has this open (Documentation/power/pm_qos_interface.rst).
+/// The kernel's PM QoS device. A user writes the tolerated wake-up latency in microseconds, as an `i32`, and the
+/// request holds while the file is open. The lowest request applies (Documentation/power/pm_qos_interface.rst).
 const LATENCY: &str = "/dev/cpu_dma_latency";
 
-/// What lets idle processors sleep; `none` takes no notice of what is asked for.
+/// The kernel's idle driver. The driver `none` ignores latency requests.
 const DRIVER: &str = "/sys/devices/system/cpu/cpuidle/current_driver";
 
-/// Keeps the processors of this machine awake until it is dropped, or the process ends, however that is.
+/// Keeps this machine's processors awake until drop, or until the process ends, even by a crash.
 #[derive(Debug)]
 pub struct Awake {
     _asked: File,
 }
 
 impl Awake {
-    /// Begins to.
+    /// Starts to keep processors awake.
     ///
     /// # Errors
-    /// Where this user may not ask for it, or the kernel cannot do it.
+    /// This user is not permitted to request it, or the kernel does not support it.
     pub fn keep() -> Result<Self> {
         if !can_be_kept(&driver()) {
             return Err(Error::new(ErrorKind::Unsupported, "this kernel does not manage how idle processors sleep"));
@@ -37,7 +37,7 @@ impl Awake {
         ask().map_err(|error: Error| Error::new(error.kind(), format!("{LATENCY}: {error}")))
     }
 
-    /// Whether they are, whoever asked for it; not where it cannot be told.
+    /// Whether any process keeps the processors awake. `false` if unknown.
     pub fn in_force() -> bool {
         let mut latency = [0; size_of::<i32>()];
         let read = File::open(LATENCY).and_then(|mut file| file.read_exact(&mut latency));
@@ -45,7 +45,7 @@ impl Awake {
     }
 }
 
-/// Empty where this kernel has none.
+/// Name of the idle driver. Empty if the kernel has none.
 fn driver() -> String {
     std::fs::read_to_string(DRIVER).unwrap_or_default()
 }

@@ -1,14 +1,14 @@
-//! The browser of this machine.
+//! The browser on this machine.
 
 use std::path::PathBuf;
 
-/// Environment variable that names it where it is not on the path, or where another is wanted.
+/// Environment variable with the browser's path or name, if it is not on `PATH`, or to choose another browser.
 pub const CHROME_VARIABLE: &str = "CHROME";
 
-/// Names that distributions give it.
+/// The browser's names in distributions.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// Chromium, or a browser made of it; `None` where there is none.
+/// Chromium or a derived browser. `None` if there is none.
 pub fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os(CHROME_VARIABLE).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The machine and the source tree a report was made on.
+//! The machine and the source tree of a report.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ mod chromium;
 pub use awake::Awake;
 pub use chromium::{CHROME_VARIABLE, chromium};
 
-/// Processor flags that change what is measured: those that the treatments and the TLS libraries choose their code by.
+/// Processor flags that affect measurements: the treatments and the TLS libraries select code by them.
 const FLAGS: [&str; 14] = [
     "adx",
     "aes",
@@ -29,39 +29,39 @@ const FLAGS: [&str; 14] = [
     "vpclmulqdq",
 ];
 
-/// A machine, as far as it bears on what was measured on it.
+/// The properties of a machine that affect measurements.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// Its name.
+    /// Host name.
     pub name: String,
-    /// Processors available.
+    /// Number of available processors.
     pub cpus: usize,
-    /// Their model.
+    /// Processor model.
     pub cpu_model: String,
-    /// Those of their flags that matter, sorted.
+    /// Relevant processor flags, sorted.
     #[serde(default)]
     pub cpu_flags: Vec<String>,
-    /// Frequency governor; empty where the machine does not say.
+    /// CPU frequency governor. Empty if unknown.
     #[serde(default)]
     pub governor: String,
-    /// What it is a guest of, as far as it says; empty where it is none.
+    /// Hypervisor. Empty if none is detected.
     #[serde(default)]
     pub virtualization: String,
     /// Memory, in MiB.
     pub memory_mib: u64,
     /// Kernel release.
     pub kernel: String,
-    /// Whether its processors were [kept awake](Awake).
+    /// Whether the processors were [kept awake](Awake).
     #[serde(default)]
     pub awake: bool,
-    /// Share of processor time, from 0 to 1, that went to other guests of the same machine while something was
-    /// measured. Reported, never compared.
+    /// Share of CPU time, from 0 to 1, that other guests of the same machine took during a measurement. Reported, never
+    /// compared.
     #[serde(default)]
     pub steal: Option<f64>,
 }
 
 impl Host {
-    /// This machine. What cannot be read is empty or 0.
+    /// This machine. Unreadable values are empty or 0.
     pub fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");
@@ -85,15 +85,15 @@ impl Host {
         }
     }
 
-    /// Whether this machine is of the same kind as another: what was measured on the one may be expected of the other.
-    /// Names and a few MiB of memory make no difference.
+    /// Whether both machines are of the same kind, so that measurements are comparable. Names and a few MiB of memory
+    /// do not matter.
     pub fn is_of_a_kind_with(&self, other: &Self) -> bool {
         let alike = |host: &Self| Self { name: String::new(), memory_mib: 0, ..host.clone() };
         alike(self).differences(&alike(other)).is_empty()
     }
 
-    /// In what this machine differs from another, with both values: what was measured on the one says nothing about
-    /// what was measured on the other. Steal is not compared: it differs from minute to minute.
+    /// The differences between two machines, with both values. Measurements on different machines are not comparable.
+    /// Steal is not compared, because it varies constantly.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let fields = |host: &Self| {
             [
@@ -115,17 +115,17 @@ impl Host {
     }
 }
 
-/// Measures the share of stolen processor time from when it is made.
+/// Measures the share of stolen CPU time since its creation.
 #[derive(Debug, Clone, Copy)]
 pub struct Steal(Option<[u64; 2]>);
 
 impl Steal {
-    /// Begins to measure.
+    /// Starts measuring.
     pub fn begin() -> Self {
         Self(processor_time(&std::fs::read_to_string("/proc/stat").unwrap_or_default()))
     }
 
-    /// The share since then, from 0 to 1; `None` where the kernel does not say, or no tick has passed.
+    /// The stolen share since the start, from 0 to 1. `None` if the kernel does not report it, or no tick has passed.
     pub fn share(&self) -> Option<f64> {
         let ([stolen, all], [before, all_before]) = (Self::begin().0?, self.0?);
         let (stolen, all) = (stolen.checked_sub(before)?, all.checked_sub(all_before)?);
@@ -133,15 +133,15 @@ impl Steal {
     }
 }
 
-/// Ticks stolen, and all ticks, of all processors: the first line of `/proc/stat` (proc_stat(5): the eighth number is
-/// steal; the ninth and tenth are contained in the first two).
+/// Stolen ticks, and all ticks, of all processors: the first line of `/proc/stat`. proc_stat(5): the eighth number is
+/// steal. The ninth and tenth are contained in the first two.
 fn processor_time(text: &str) -> Option<[u64; 2]> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().take(8).map(|ticks| ticks.parse().ok()).collect::<Option<_>>()?;
     Some([*ticks.get(7)?, ticks.iter().sum()])
 }
 
-/// The flags that matter, of a `/proc/cpuinfo`.
+/// The relevant flags in a `/proc/cpuinfo`.
 fn flags(processors: &str) -> Vec<String> {
     let there = value(processors, "flags").unwrap_or_default();
     let there: Vec<&str> = there.split_whitespace().collect();
@@ -158,7 +158,7 @@ fn kib(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Revision of the source tree; `unknown` outside of one.
+/// Revision of the source tree. `unknown` outside of a source tree.
 pub(super) fn revision() -> String {
     static REVISION: OnceLock<String> = OnceLock::new();
     let describe = || {

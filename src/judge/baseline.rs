@@ -2,8 +2,8 @@
 //!
 //! The cost of a sidecar depends on the machine. A baseline holds for one kind of machine. On other kinds, the bound
 //! states that there is no baseline. `cargo xtask judge DIR --record-baseline` writes a baseline from runs of
-//! [`Mode::Baseline`]. Fewer pairs give a baseline too coarse for a gate that is a multiple of it: 12 pairs once gave a
-//! ratio of 1.3, later runs 2.1 to 2.4.
+//! [`Mode::Baseline`]. A baseline of fewer pairs is too coarse for a gate that is a multiple of it (12 pairs: 1.3
+//! instead of 2.1 to 2.4).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What may be done to a mesh.
+//! The permitted changes to a mesh.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What may be done to a mesh. What is not listed is reported as not declared.
+/// The permitted changes to a mesh. Anything else is reported as not declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
-    /// Names of the treatments that can be applied to an arm of a comparison; see [`treatment`].
+    /// Names of treatments that can be applied to an arm of a comparison. See [`treatment`].
     #[serde(default)]
     pub treatments: Vec<String>,
-    /// Names of the faults that the provider can inject, each with the command that does so; see [`fault`].
+    /// Names of faults that the provider can inject, each with its command. See [`fault`].
     #[serde(default)]
     pub faults: BTreeMap<String, Command>,
-    /// What suites may write.
+    /// Kinds of changes that suites may make.
     #[serde(default)]
     pub writes: Vec<Write>,
 }
@@ -27,12 +27,12 @@ impl Capabilities {
         self.treatments.iter().any(|treatment| treatment == name)
     }
 
-    /// The command that injects the fault `name`, where there is one.
+    /// The command that injects the fault `name`, if there is one.
     pub fn fault(&self, name: &str) -> Option<&Command> {
         self.faults.get(name)
     }
 
-    /// Whether suites may write this.
+    /// Whether suites may make this kind of change.
     pub fn may_write(&self, write: Write) -> bool {
         self.writes.contains(&write)
     }
@@ -42,9 +42,9 @@ impl Capabilities {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
-    /// The program: a path, or a name to be found on `PATH`.
+    /// The program: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// Its first arguments; a suite appends its own.
+    /// First arguments. A suite appends further arguments.
     pub arguments: Vec<String>,
 }
 
@@ -55,15 +55,15 @@ impl fmt::Display for Command {
     }
 }
 
-/// A kind of change that suites may make. Every change is put back when the test ends.
+/// A kind of change that suites may make. The end of a test reverts every change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Write {
-    /// Create namespaces of their own, and anything in those.
+    /// Create namespaces, and any object in these namespaces.
     Namespaces,
-    /// Place objects, such as policies, into namespaces that are not their own.
+    /// Place objects, such as policies, into other namespaces.
     Objects,
-    /// Change the replicas of deployments that are not their own.
+    /// Change the replicas of existing deployments.
     Replicas,
     /// Change labels of nodes.
     NodeLabels,
@@ -88,11 +88,11 @@ pub mod fault {
 
 /// Names of treatments that a provider may declare.
 pub mod treatment {
-    /// The TCP bypass: sockets of one node are joined by eBPF.
+    /// The TCP bypass: eBPF connects sockets on the same node directly.
     pub const TCP_BYPASS: &str = "tcp-bypass";
     /// Multi-buffer TLS by a module in stock Envoy.
     pub const MULTIBUFFER_TLS: &str = "multibuffer-tls";
-    /// Multi-buffer TLS by Istio's `privateKeyProvider` (`cryptomb`), in an Envoy with contrib extensions. A mesh has this or
-    /// [`MULTIBUFFER_TLS`], not both.
+    /// Multi-buffer TLS by Istio's `privateKeyProvider` (`cryptomb`), in an Envoy with contrib extensions. A mesh has
+    /// either this or [`MULTIBUFFER_TLS`], not both.
     pub const PRIVATE_KEY_PROVIDER: &str = "private-key-provider";
 }

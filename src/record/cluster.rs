@@ -1,4 +1,4 @@
-//! One cluster of the record.
+//! A cluster in the record.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,20 +15,20 @@ pub struct Cluster {
     pub name: String,
     /// Istio's network name. Workloads of one network reach each other's addresses.
     pub network: String,
-    /// Kubeconfig file; relative to the record's directory unless absolute.
+    /// Kubeconfig file, absolute or relative to the record's directory.
     pub kubeconfig: PathBuf,
-    /// Context in that file.
+    /// Context in the kubeconfig file.
     pub context: String,
     /// Domain of the cluster's services, for example `cluster.local`.
     pub domain: String,
-    /// Address families of its pods.
+    /// Address families of the cluster's pods.
     pub address_families: Vec<AddressFamily>,
-    /// Its Istio installation.
+    /// The cluster's Istio installation.
     pub istio: Istio,
-    /// Its gateways.
+    /// The cluster's gateways.
     pub gateways: Gateways,
-    /// What signs the certificates of its workloads. None where the root signs them, or where the issuer is not known before a
-    /// workload sends its chain.
+    /// CAs that sign the cluster's workload certificates. Empty if the root signs them, or if the issuer is unknown
+    /// until a workload sends its chain.
     #[serde(default)]
     pub issuers: Vec<Issuer>,
     /// Pods that dial and answer for suites.
@@ -37,7 +37,7 @@ pub struct Cluster {
     /// Namespaces with clients and servers for performance comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bench: Option<Bench>,
-    /// Namespace of the Lease that keeps two people from judging the mesh at once; none where no Lease may be written.
+    /// Namespace of the Lease that prevents two runs from judging the mesh at once. `None` if no Lease may be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_namespace: Option<String>,
 }
@@ -53,45 +53,45 @@ pub enum AddressFamily {
     Ipv6,
 }
 
-/// How Istio is installed in a cluster.
+/// A cluster's Istio installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Istio {
     /// Namespace of the control plane, for example `istio-system`.
     pub namespace: String,
-    /// Revision of the control plane; none for the default revision.
+    /// Revision of the control plane. `None` for the default revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Label that has a namespace's pods injected.
+    /// Label that enables injection for a namespace's pods.
     pub injection: Label,
     /// istiod.
     pub control_plane: ControlPlane,
-    /// The proxies of its workloads.
+    /// The workloads' proxies.
     pub proxy: Proxy,
-    /// Access log by which suites read what proxies saw; none where proxies keep no such log.
+    /// Access log of the proxies, for suites to read. `None` if proxies write none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
 }
 
-/// A label, and the value that it has.
+/// A label and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
-    /// Its key.
+    /// Key.
     pub key: String,
-    /// Its value.
+    /// Value.
     pub value: String,
 }
 
-/// Where istiod answers.
+/// Address of istiod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ControlPlane {
-    /// Labels of its pods, for example `app=istiod`.
+    /// Label selector of istiod's pods, for example `app=istiod`.
     pub selector: String,
-    /// Its TLS port for workloads, usually 15012.
+    /// TLS port for workloads, usually 15012.
     pub port: u16,
-    /// The name in its certificate.
+    /// Server name in istiod's certificate.
     pub server_name: String,
 }
 
@@ -99,19 +99,19 @@ pub struct ControlPlane {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
-    /// Its container, for example `istio-proxy`.
+    /// Name of the container, for example `istio-proxy`.
     pub container: String,
-    /// The agent's program in it, for example `pilot-agent`.
+    /// The agent's program in the container, for example `pilot-agent`.
     pub agent: String,
-    /// Whether it is an init container that stays (a native sidecar).
+    /// Whether the proxy is a native sidecar (an init container that keeps running).
     pub native_sidecar: bool,
 }
 
-/// An access log that proxies write to standard output, one JSON object a line.
+/// An access log that proxies write to standard output, one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessLog {
-    /// Name of the provider in the mesh's configuration that a `Telemetry` object switches on.
+    /// Name of the provider in the mesh config, which a `Telemetry` object enables.
     pub provider: String,
 }
 
@@ -119,10 +119,10 @@ pub struct AccessLog {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateways {
-    /// Where clients from outside enter.
+    /// Entry for clients from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Gateway>,
-    /// Where workloads of other networks enter; none in a mesh of one network.
+    /// Entry for workloads of other networks. `None` in a single-network mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eastwest: Option<Gateway>,
 }
@@ -131,16 +131,16 @@ pub struct Gateways {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its Deployment.
+    /// Deployment.
     pub deployment: String,
-    /// Labels of its pods, for example `istio=eastwestgateway`.
+    /// Label selector of the gateway's pods, for example `istio=eastwestgateway`.
     pub selector: String,
-    /// Port that its pods listen on.
+    /// Port that the gateway's pods listen on.
     pub port: u16,
-    /// Where its clients reach that port: this machine, for an ingress gateway; workloads of the other clusters, for an
-    /// east-west gateway. None where they cannot.
+    /// Address of the port for clients: this machine for an ingress gateway, workloads of the other clusters for an
+    /// east-west gateway. `None` if the clients cannot reach the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<HostPort>,
 }
@@ -149,9 +149,9 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// PEM, one certificate each: the one that signs workloads first, then those above it, without the root.
+    /// PEM, one certificate per entry: first the certificate that signs workloads, then its parents, without the root.
     pub certificates: Vec<String>,
-    /// The first one's signing key, where this machine has it; relative to the record's directory unless absolute.
+    /// Private key of the first certificate, if this machine has it. Absolute or relative to the record's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
 }
@@ -160,19 +160,19 @@ pub struct Issuer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probes {
-    /// Container that holds `/probe`.
+    /// Container with `/probe`.
     pub container: String,
-    /// Where they listen, as pods and as services.
+    /// Ports of the probes, the same for pods and services.
     pub ports: ProbePorts,
-    /// In the mesh: answers calls, and has a service of one name in every cluster.
+    /// Probe in the mesh. Answers calls, and has a service with the same name in every cluster.
     pub meshed: Probe,
-    /// In the mesh, with an identity of its own: only calls, so that a call within a cluster crosses two proxies.
+    /// Probe in the mesh with its own identity. Only makes calls, so that a call within a cluster crosses two proxies.
     pub caller: Probe,
-    /// Outside the mesh: no proxy.
+    /// Probe outside the mesh, without a proxy.
     pub naked: Probe,
 }
 
-/// Where probes listen.
+/// Ports of the probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbePorts {
@@ -182,11 +182,11 @@ pub struct ProbePorts {
     pub http2: u16,
     /// gRPC.
     pub grpc: u16,
-    /// TCP, the client speaks first.
+    /// TCP, client speaks first.
     pub tcp: u16,
-    /// TCP, the server speaks first.
+    /// TCP, server speaks first.
     pub server_first: u16,
-    /// TLS by the application itself.
+    /// TLS terminated by the application.
     pub tls: u16,
 }
 
@@ -194,31 +194,31 @@ pub struct ProbePorts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its Deployment.
+    /// Deployment.
     pub deployment: String,
-    /// Labels of its pods.
+    /// Label selector of the probe's pods.
     pub selector: String,
-    /// DNS name of its service, where it has one.
+    /// DNS name of the probe's service, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Host name by which the ingress gateways route to it, where they do.
+    /// Host name by which the ingress gateways route to the probe, if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_host: Option<String>,
 }
 
-/// Namespaces with a client and a server each, for performance comparisons.
+/// Namespaces for performance comparisons, each with a client and a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bench {
     /// With sidecars.
     pub meshed: String,
-    /// As [`meshed`](Self::meshed), for the other arm of a comparison.
+    /// Like [`meshed`](Self::meshed), for the other arm of a comparison.
     pub meshed_twin: String,
     /// Without sidecars.
     pub naked: String,
-    /// As [`naked`](Self::naked), for the other arm.
+    /// Like [`naked`](Self::naked), for the other arm.
     pub naked_twin: String,
 }
 
@@ -229,17 +229,17 @@ impl fmt::Display for Label {
 }
 
 impl Cluster {
-    /// Where this machine reaches the ingress gateway.
+    /// Address of the ingress gateway for this machine.
     pub fn ingress_address(&self) -> Option<&HostPort> {
         self.gateways.ingress.as_ref()?.address.as_ref()
     }
 
-    /// Where workloads of the other clusters reach the east-west gateway.
+    /// Address of the east-west gateway for workloads of the other clusters.
     pub fn eastwest_address(&self) -> Option<&HostPort> {
         self.gateways.eastwest.as_ref()?.address.as_ref()
     }
 
-    /// The first issuer whose signing key this machine has, and that key's path.
+    /// The first issuer whose private key this machine has, and the key's path.
     pub fn signer(&self) -> Option<(&Issuer, &PathBuf)> {
         self.issuers.iter().find_map(|issuer| Some((issuer, issuer.key.as_ref()?)))
     }

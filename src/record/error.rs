@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Result of reading, writing or asking the record.
+/// Result of reading, writing or querying the record.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why there is no usable record, or why the record does not offer what a claim needs.
@@ -12,27 +12,27 @@ pub enum Error {
     /// There is no record.
     #[error("no testbed at {}: run `cargo xtask testbed up`", path.display())]
     NoTestbed {
-        /// Where the record was looked for.
+        /// The expected path of the record.
         path: PathBuf,
     },
-    /// The record exists and cannot be used.
+    /// The record exists, but is unusable.
     #[error("the testbed record {} cannot be used: {reason}; run `cargo xtask testbed up` to write a new one", path.display())]
     Unusable {
-        /// The record.
+        /// The record's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The mesh does not offer something that a claim needs.
     #[error("not declared: the record of this mesh does not offer {what}, so this cannot be judged")]
     NotDeclared {
-        /// Everything that is missing, and where.
+        /// All that is missing, and where.
         what: String,
     },
 }
 
 impl Error {
-    /// The error of a claim that cannot be judged, because the record does not offer `what`.
+    /// The error for a claim that cannot be judged, because the record does not offer `what`.
     pub fn not_declared(what: impl Into<String>) -> Self {
         Self::NotDeclared { what: what.into() }
     }

@@ -5,18 +5,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A host and a port, written `host:port`; an IPv6 address stands in brackets.
+/// A host and a port, written `host:port`. An IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPort {
-    /// A DNS name, or an address without brackets.
+    /// A DNS name, or an IP address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
 impl HostPort {
-    /// Puts an address together.
+    /// A host and port.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }

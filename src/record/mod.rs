@@ -1,7 +1,7 @@
 //! The record of a mesh: `target/testbed/testbed.json`, schema `meshproof.testbed/v2`.
 //!
-//! A provider writes the record, and suites read nothing else about where a mesh came from. The record is a profile of any Istio
-//! mesh: any number of clusters, gateways or none, several roots, issuers of any depth.
+//! A provider writes the record. Suites know the mesh only from the record. The record can describe any Istio mesh: any
+//! number of clusters, with or without gateways, several roots, issuers of any depth.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,40 +23,40 @@ pub use error::{Error, Result};
 pub use host_port::HostPort;
 pub use requirement::Requirement;
 
-/// Schema identifier in every record; a reader refuses any other.
+/// Schema identifier in every record. Records with another identifier are refused.
 pub const SCHEMA: &str = "meshproof.testbed/v2";
 
 /// File name of the record inside the testbed directory.
 pub const FILE_NAME: &str = "testbed.json";
 
-/// A live mesh: its clusters, what runs in them for suites, and what may be done to them.
+/// A live mesh: its clusters, the pods for suites, and the permitted changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// Always [`SCHEMA`].
     pub schema: String,
-    /// Who wrote the record: `local` or `attach`.
+    /// The provider that wrote the record: `local` or `attach`.
     pub provider: String,
     /// The mesh that spans the clusters.
     pub mesh: Mesh,
-    /// The clusters, in the order in which they were named.
+    /// The clusters, in the provider's order.
     pub clusters: Vec<Cluster>,
-    /// The application that runs in the mesh, where suites know one.
+    /// The application in the mesh, if suites know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
-    /// What may be done to the mesh.
+    /// The permitted changes to the mesh.
     pub capabilities: Capabilities,
 }
 
-/// A service mesh spanning the clusters.
+/// A service mesh that spans the clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// Istio's `meshID`.
     pub id: String,
-    /// Version that istiod reports of itself.
+    /// Version reported by istiod.
     pub version: String,
-    /// Whose identities workloads have, and which roots certify them.
+    /// Trust domain and roots of workload identities.
     pub trust: TrustDomain,
 }
 
@@ -64,29 +64,29 @@ pub struct Mesh {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustDomain {
-    /// Its name, for example `cluster.local`.
+    /// Name of the trust domain, for example `cluster.local`.
     pub name: String,
-    /// Istio's `trustDomainAliases`: other names that count as this one.
+    /// Istio's `trustDomainAliases`: equivalent names of the trust domain.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// The root certificates, PEM, one each. A workload's chain must end in one of them.
+    /// Root certificates, PEM, one per entry. A workload's chain must end in one of them.
     pub roots: Vec<String>,
 }
 
-/// An application whose workloads suites know.
+/// An application whose workloads are known to suites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
-    /// Its name, for example `boutique`.
+    /// Name, for example `boutique`.
     pub name: String,
-    /// How it is spread over the clusters: `istio` or `global-namespace`.
+    /// Distribution over the clusters: `istio` or `global-namespace`.
     pub layout: String,
-    /// The namespace of its workloads, the same in every cluster.
+    /// Namespace of the workloads, the same in every cluster.
     pub namespace: String,
-    /// The global namespace, in the layout that has one.
+    /// The global namespace, if the layout has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_namespace: Option<GlobalNamespace>,
-    /// Each workload, and the cluster where it runs.
+    /// The cluster of each workload.
     pub places: BTreeMap<String, String>,
 }
 
@@ -94,9 +94,9 @@ pub struct Application {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalNamespace {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its services answer at `<service>.<domain>`.
+    /// Domain of the services: `<service>.<domain>`.
     pub domain: String,
 }
 
@@ -104,7 +104,7 @@ impl Record {
     /// Reads and checks the record in `directory`.
     ///
     /// # Errors
-    /// [`Error::NoTestbed`] where there is none; [`Error::Unusable`] where the record is unreadable, of another schema, or
+    /// [`Error::NoTestbed`]: there is no record. [`Error::Unusable`]: the record is unreadable, has another schema, or
     /// contradicts itself.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE_NAME);
@@ -117,7 +117,7 @@ impl Record {
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        /// What every version of a record has.
+        /// Fields of a record in any schema version.
         #[derive(Deserialize)]
         struct Header {
             schema: String,
@@ -130,7 +130,7 @@ impl Record {
         record.contradiction().map_or(Ok(record), Err)
     }
 
-    /// The first thing in the record that cannot be, in words.
+    /// The first contradiction in the record, as text.
     fn contradiction(&self) -> Option<String> {
         let mut names: Vec<&str> = self.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         names.sort_unstable();
@@ -148,10 +148,11 @@ impl Record {
         Some(format!("workload `{workload}` is in cluster `{cluster}`, which the record does not have"))
     }
 
-    /// Writes the record into `directory`, replacing an older one in a single step: a reader never sees half a record.
+    /// Writes the record into `directory`, and atomically replaces an older record: a reader never sees a partial
+    /// record.
     ///
     /// # Errors
-    /// [`Error::Unusable`] where the file cannot be written.
+    /// [`Error::Unusable`]: the file cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(FILE_NAME);
         let failed = |reason: String| Error::Unusable { path: path.clone(), reason };
@@ -162,10 +163,10 @@ impl Record {
         Ok(())
     }
 
-    /// Removes the record from `directory`, so that suites find no testbed. A record that is not there is no error.
+    /// Removes the record from `directory`, so that suites find no testbed. A missing record is not an error.
     ///
     /// # Errors
-    /// [`Error::Unusable`] where the file cannot be removed.
+    /// [`Error::Unusable`]: the file cannot be removed.
     pub fn remove(directory: &Path) -> Result<()> {
         let path = directory.join(FILE_NAME);
         match std::fs::remove_file(&path) {
@@ -176,7 +177,7 @@ impl Record {
         }
     }
 
-    /// How the application is spread over the clusters, where there is one.
+    /// Distribution of the application over the clusters, if there is an application.
     pub fn layout(&self) -> Option<&str> {
         self.application.as_ref().map(|application| application.layout.as_str())
     }
@@ -184,7 +185,7 @@ impl Record {
     /// Checks that the record offers everything that a suite requires.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`], with everything that is missing and where.
+    /// [`Error::NotDeclared`], with all that is missing, and where.
     pub fn requires(&self, requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
         let missing: Vec<String> =
             requirements.into_iter().filter_map(|requirement| requirement.missing(self)).collect();

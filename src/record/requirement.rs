@@ -1,37 +1,37 @@
-//! What a suite requires of a mesh.
+//! The requirements of a suite on a mesh.
 
 use super::{Cluster, Record, Write};
 
-/// Something that a suite cannot judge without. See [`Record::requires`].
+/// A requirement without which a suite cannot judge. See [`Record::requires`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {
-    /// At least so many clusters.
+    /// At least this many clusters.
     Clusters(usize),
     /// The probes, in every cluster.
     Probes,
-    /// An ingress gateway that this machine reaches, in every cluster.
+    /// An ingress gateway that this machine can reach, in every cluster.
     Ingress,
-    /// An east-west gateway that the other clusters reach, in every cluster.
+    /// An east-west gateway that the other clusters can reach, in every cluster.
     EastWest,
-    /// The key of an issuer of workload certificates, for every cluster.
+    /// The private key of an issuer of workload certificates, for every cluster.
     SigningKeys,
     /// The proxies' access log, in every cluster.
     AccessLog,
-    /// Namespaces for performance comparisons, in one cluster at least.
+    /// Namespaces for performance comparisons, in at least one cluster.
     Bench,
-    /// The treatment of this name.
+    /// The treatment with this name.
     Treatment(&'static str),
-    /// The fault of this name.
+    /// The fault with this name.
     Fault(&'static str),
-    /// The application of this name.
+    /// The application with this name.
     Application(&'static str),
-    /// Permission to make this kind of change.
+    /// Permission for this kind of change.
     Write(Write),
 }
 
 impl Requirement {
-    /// What the record lacks of this, in words; `None` where the record offers it.
+    /// What the record lacks of this requirement, as text. `None` if nothing is missing.
     pub(super) fn missing(&self, record: &Record) -> Option<String> {
         let without = |what: &str, has: fn(&Cluster) -> bool| {
             let lacking: Vec<&str> = record.clusters.iter().filter(|c| !has(c)).map(|c| c.name.as_str()).collect();

@@ -1,8 +1,8 @@
-//! Tests of the record, and records for other layers' tests.
+//! Tests of the record, and sample records for tests of other modules.
 
 use super::*;
 
-/// A cluster of the shape that `up` makes.
+/// A cluster like those of `up`.
 pub(crate) fn cluster(name: &str) -> Cluster {
     let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
         namespace: namespace.into(),
@@ -63,7 +63,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
     }
 }
 
-/// A mesh of these clusters in which everything may be done.
+/// A mesh of these clusters with all permissions.
 pub(crate) fn record(clusters: Vec<Cluster>) -> Record {
     let pause = Command { program: "pause".into(), arguments: vec![] };
     Record {

@@ -1,10 +1,10 @@
-//! A claim, as judged.
+//! A judged claim.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A verdict. Each is given once.
+/// A verdict. Each claim is judged once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Judgement {
@@ -15,26 +15,26 @@ pub enum Judgement {
     /// The claim could not be judged. Not a pass.
     #[default]
     Error,
-    /// The mesh does not offer what the claim needs, so it was not judged. Not a pass.
+    /// The mesh does not offer what the claim needs. The claim was not judged. Not a pass.
     NotDeclared,
 }
 
-/// A call between two workloads of an application, for the matrix of who reaches whom.
+/// A call between two workloads of an application, for the matrix of callers and callees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// The calling workload.
     pub caller: String,
-    /// The workload that is called.
+    /// The called workload.
     pub callee: String,
-    /// The cluster that answered, as the answering pod names it.
+    /// The cluster that answered, as reported by the answering pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
 }
 
-/// What was claimed, what was seen, and the verdict.
+/// A claim: the requirement, the observation, and the verdict.
 ///
-/// A verdict cannot be set by hand: [`Claim::about`] states what is required, and the verdict follows from comparing what
-/// is expected with what was observed. Evidence can turn a claim red later, never green.
+/// A verdict cannot be set by hand. [`Claim::about`] states the requirement. Comparing the expected value with the
+/// observed value gives the verdict. Later evidence can fail a claim, but never make it pass.
 ///
 /// ```
 /// use meshproof::report::{Claim, Judgement};
@@ -69,35 +69,35 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     edge: Option<Edge>,
     verdict: Judgement,
-    /// Commands that show more. Not recorded: they hold for the testbed that is there now.
+    /// Commands that show more. Not recorded: they are valid only for the current testbed.
     #[serde(skip)]
     commands: Vec<String>,
 }
 
-/// A requirement that has no expectation yet.
+/// A requirement without an expectation.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Statement(Claim);
 
-/// A requirement and what should be seen. It becomes a claim with an observation.
+/// A requirement and an expectation. An observation turns it into a claim.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Expectation(Claim);
 
 impl Statement {
-    /// Where the connection or question comes from.
+    /// Sets the origin of the connection or request.
     pub fn from(mut self, source: impl fmt::Display) -> Self {
         self.0.source = source.to_string();
         self
     }
 
-    /// Where the connection or question goes.
+    /// Sets the destination of the connection or request.
     pub fn to(mut self, destination: impl fmt::Display) -> Self {
         self.0.destination = destination.to_string();
         self
     }
 
-    /// Says in words what should be seen.
+    /// States the expectation as text.
     pub fn expects(mut self, expected: impl Into<String>) -> Expectation {
         self.0.expected = expected.into();
         Expectation(self.0)
@@ -111,7 +111,7 @@ impl Statement {
 }
 
 impl Expectation {
-    /// The claim, which holds where `observed` meets the expectation; `words` describes what was observed.
+    /// The claim holds if `observed` satisfies the expectation. `words` describes the observation.
     pub fn observes<T: ?Sized>(
         mut self,
         observed: &T,
@@ -123,7 +123,7 @@ impl Expectation {
         self.0
     }
 
-    /// The claim without a verdict: nothing could be observed, for this reason.
+    /// The claim without a verdict: the observation failed for this reason.
     pub fn not_judged(mut self, reason: impl Into<String>) -> Claim {
         self.0.observed = reason.into();
         self.0.verdict = Judgement::Error;
@@ -142,7 +142,7 @@ impl Claim {
         Self::about(id, "the test reaches its claims").expects("a verdict").not_judged(reason)
     }
 
-    /// A claim that was not judged, because the mesh does not offer what it needs.
+    /// A claim that was not judged, because the mesh does not offer what the claim needs.
     pub fn not_declared(id: impl Into<String>, reason: impl Into<String>) -> Self {
         let claim = Self::about(id, "the test reaches its claims").expects("a verdict").not_judged(reason);
         Self { verdict: Judgement::NotDeclared, ..claim }
@@ -155,7 +155,7 @@ impl Claim {
         self
     }
 
-    /// Adds what speaks against the claim, which fails it.
+    /// Adds a fault. A claim with a fault fails.
     #[must_use]
     pub fn with_fault(mut self, line: impl Into<String>) -> Self {
         self.faults.push(line.into());
@@ -163,7 +163,7 @@ impl Claim {
         self
     }
 
-    /// Sets the commands that show more.
+    /// Sets commands that show more.
     #[must_use]
     pub fn with_commands(mut self, commands: Vec<String>) -> Self {
         self.commands = commands;
@@ -177,47 +177,47 @@ impl Claim {
         self
     }
 
-    /// The claim's name, unique within the suite.
+    /// The claim's id, unique within the suite.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What the mesh must do.
+    /// The requirement on the mesh.
     pub fn requirement(&self) -> &str {
         &self.requirement
     }
 
-    /// Where the connection came from.
+    /// Origin of the connection or request.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Where the connection went.
+    /// Destination of the connection or request.
     pub fn destination(&self) -> &str {
         &self.destination
     }
 
-    /// What should be seen.
+    /// The expectation.
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What was seen.
+    /// The observation.
     pub fn observed(&self) -> &str {
         &self.observed
     }
 
-    /// What supports the claim.
+    /// Evidence for the claim.
     pub fn evidence(&self) -> &[String] {
         &self.evidence
     }
 
-    /// What speaks against the claim.
+    /// Faults: evidence against the claim.
     pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
-    /// The call between workloads that the claim is about, if it is about one.
+    /// The call between workloads that the claim is about, if any.
     pub fn edge(&self) -> Option<&Edge> {
         self.edge.as_ref()
     }

@@ -1,4 +1,4 @@
-//! JUnit, in the dialect that CI servers read: one test case a claim or comparison.
+//! JUnit XML for CI servers: one test case per claim or comparison.
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
@@ -9,7 +9,7 @@ use crate::report::table::outcome;
 /// `report` as JUnit XML.
 ///
 /// # Errors
-/// [`Error`] where the XML cannot be written.
+/// [`Error`]: the XML cannot be written.
 pub fn junit(report: &Report) -> Result<String> {
     let mut suite = TestSuite::new(&*report.suite);
     suite.extra.insert("hostname".into(), report.host.name.as_str().into());

@@ -1,4 +1,4 @@
-//! The report as GitHub shows it on a run's page: `$GITHUB_STEP_SUMMARY`.
+//! The report as Markdown for the summary of a GitHub Actions run: `$GITHUB_STEP_SUMMARY`.
 
 use std::fmt::Write;
 
@@ -6,20 +6,20 @@ use super::{Claim, Judgement, Report};
 use crate::judge::{Comparison, Verdict};
 use crate::report::table::{self, Table};
 
-/// Lines of a run's page that are in the open; the rest is folded.
+/// Unfolded lines in a run's summary. The rest is folded.
 pub const OPEN_LINES: usize = 60;
 
-/// Open lines beside the rows of failures: the title, the counts, the head of the claims' table, a line for each fold,
-/// and what is blank between them.
+/// Unfolded lines other than rows of failures: the title, the counts, the header of the claims table, a line per fold,
+/// and blank lines.
 const FRAME: usize = 12;
 
-/// `report` as Markdown, with at most `open` lines that are not folded and never less than one failure among them:
-/// failures first, then counts. What holds and what was measured is folded.
+/// `report` as Markdown, with at most `open` unfolded lines, but at least one failure: failures first, then counts.
+/// Passed claims and measurements are folded.
 pub fn markdown(report: &Report, open: usize) -> String {
     let (failed, held): (Vec<&Claim>, Vec<&Claim>) = report.claims.iter().partition(|claim| !claim.holds());
     let lost: Vec<&Comparison> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
     let rows = open.saturating_sub(FRAME).max(1);
-    // Claims have at least half of the rows, if there are so many.
+    // Reserve half of the rows for claims, as far as there are enough failed claims.
     let shown_lost = lost.len().min(rows - failed.len().min(rows / 2));
     let shown_failed = failed.len().min(rows - shown_lost);
 
@@ -49,12 +49,12 @@ pub fn markdown(report: &Report, open: usize) -> String {
     if !held.is_empty() {
         fold(&mut text, &format!("{} claims that hold", held.len()), &proven(&held).markdown());
     }
-    // Another report may follow, and its title is none directly below a fold.
+    // Another report may follow. A title directly below a fold would not be a title.
     text.push('\n');
     text
 }
 
-/// How much holds, in one line.
+/// The counts in one line.
 fn counts(report: &Report, failed: usize, undeclared: usize) -> String {
     let mut counts = Vec::new();
     if !report.claims.is_empty() {
@@ -71,7 +71,7 @@ fn counts(report: &Report, failed: usize, undeclared: usize) -> String {
     if counts.is_empty() { "Nothing was judged.".into() } else { counts.join(" ") }
 }
 
-/// Comparisons that do not hold, a line each.
+/// Comparisons that do not hold, one line per comparison.
 fn bullets(lost: &[&Comparison]) -> String {
     let mut text = String::new();
     for comparison in lost {
@@ -84,7 +84,7 @@ fn bullets(lost: &[&Comparison]) -> String {
     text
 }
 
-/// Claims that do not hold, a row each.
+/// Claims that do not hold, one row per claim.
 fn unproven(failed: &[&Claim]) -> Table {
     let mut table = Table::new("Claims that do not hold", &["claim", "required", "from", "to", "expected", "seen"]);
     let row = |claim: &Claim| {
@@ -96,7 +96,7 @@ fn unproven(failed: &[&Claim]) -> Table {
     table
 }
 
-/// Claims that hold, a row each.
+/// Claims that hold, one row per claim.
 fn proven(held: &[&Claim]) -> Table {
     let mut table = Table::new("Claims that hold", &["claim", "required", "seen"]);
     let row = |claim: &Claim| [claim.id(), claim.requirement(), claim.observed()].map(str::to_owned).to_vec();
@@ -104,7 +104,7 @@ fn proven(held: &[&Claim]) -> Table {
     table
 }
 
-/// The tables of what was measured, and the machine.
+/// The tables of measurements, and the machine.
 fn measured(report: &Report) -> String {
     let mut text = String::new();
     let mut section = |table: &Table| {
@@ -129,12 +129,12 @@ fn measured(report: &Report) -> String {
     text
 }
 
-/// Adds `body` below one visible line. Markdown begins after a blank line.
+/// Folds `body` below one visible line. Markdown in a fold must follow a blank line.
 fn fold(text: &mut String, title: &str, body: &str) {
     let _ = writeln!(text, "<details><summary>{title}</summary>\n\n{}\n\n</details>", body.trim_end());
 }
 
-/// Text that begins no markup.
+/// Escapes markup.
 fn plain(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -155,7 +155,7 @@ mod tests {
     use crate::judge::{Judge, recorded};
     use crate::report::SCHEMA;
 
-    /// What is outside of every fold, with the line that opens each.
+    /// The lines outside of folds, with the summary line of each fold.
     fn open(text: &str) -> Vec<&str> {
         let mut folded = false;
         let mut open = Vec::new();
@@ -174,7 +174,7 @@ mod tests {
         open
     }
 
-    /// A comparison of which the treatment was slower than its gate allows.
+    /// A comparison whose treatment is slower than its gate allows.
     fn regressed() -> Comparison {
         let runs = runs(&NOISES[0].runs(20, &mut fastrand::Rng::with_seed(60)), 1.3);
         let comparisons = recorded::judge(&runs, &mut Judge::new(&trial())).unwrap();

@@ -1,4 +1,4 @@
-//! One JSON record of what a suite judged: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
+//! The JSON report of a suite: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
 mod claim;
 mod error;
@@ -27,40 +27,40 @@ use crate::judge::Comparison;
 /// Schema identifier in every report.
 pub const SCHEMA: &str = "meshproof.report/v1";
 
-/// What one run of a suite judged. A run of a single test leaves a report of that test's claims alone.
+/// The judgements of one run of a suite. A run of a single test leaves a report of only that test's claims.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always [`SCHEMA`].
     pub schema: String,
     /// The suite.
     pub suite: String,
-    /// Names the run: claims of one run are gathered, those of an older one dropped.
+    /// Identifies the run. Claims of the same run are merged, claims of an older run are dropped.
     pub run: String,
-    /// Revision of the source tree, with `-dirty` where it has changes.
+    /// Revision of the source tree, with `-dirty` if there are uncommitted changes.
     pub revision: String,
-    /// The machine the suite ran on.
+    /// The machine that ran the suite.
     pub host: Host,
-    /// Versions of what was judged: the mesh, each cluster's Kubernetes, meshproof itself.
+    /// Versions of the mesh, of each cluster's Kubernetes, and of meshproof.
     pub versions: BTreeMap<String, String>,
-    /// What was claimed, by id.
+    /// Claims, by id.
     #[serde(default)]
     pub claims: Vec<Claim>,
-    /// What was compared, by id and metric.
+    /// Comparisons, by id and metric.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
-    /// What was measured beside them, by title.
+    /// Further measurements, by title.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Table>,
 }
 
-/// Where a suite's records go.
+/// Directory of a suite's records.
 pub fn directory(suite: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let package = || std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
 }
 
-/// Adds claims and comparisons to the report of this run in `directory`; `versions` are those of what was judged.
+/// Adds claims and comparisons to this run's report in `directory`. `versions` are the versions of the tested system.
 ///
 /// # Errors
 /// [`Error`].
@@ -75,8 +75,8 @@ pub fn record(
     merge(directory, Report { claims: claims.to_vec(), comparisons: comparisons.to_vec(), ..of(suite, versions) })
 }
 
-/// Adds claims and tables to the report of this run in `directory`, for what is judged without a testbed; `versions` are those of
-/// what was judged.
+/// Adds claims and tables to this run's report in `directory`, for judgements without a testbed. `versions` are the
+/// versions of the tested system.
 ///
 /// # Errors
 /// [`Error`].
@@ -91,7 +91,7 @@ pub fn record_tables(
     merge(directory, Report { claims, tables, ..of(suite, versions) })
 }
 
-/// A report of this run with nothing in it.
+/// An empty report of this run.
 fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
     Report {
         schema: SCHEMA.into(),
@@ -106,14 +106,14 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
     }
 }
 
-/// Adds what `report` holds to the report in `directory`, which other threads and processes may be adding to.
+/// Merges `report` into the report in `directory`. Other threads and processes may merge at the same time.
 fn merge(directory: &Path, mut report: Report) -> Result<()> {
     let path = directory.join("report.json");
     let failed = |error: std::io::Error| Error { path: path.clone(), reason: error.to_string() };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let lock = File::create(directory.join("report.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    // A report that is missing, unreadable or of another run is replaced.
+    // Replace a report that is missing, unreadable, or from another run.
     let older = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok());
     if let Some(older) = older.filter(|older| older.run == report.run) {
         let again: Vec<String> = report.claims.iter().map(|claim| claim.id().to_owned()).collect();
@@ -125,7 +125,7 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
         report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
     }
     report.claims.sort_by(|one, other| one.id().cmp(other.id()));
-    // One comparison's metrics stay in the order of the bounds file.
+    // A stable sort keeps the metrics of a comparison in the order of the bounds file.
     report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
     let partial = directory.join("report.json.partial");
     let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
@@ -133,7 +133,7 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     std::fs::rename(&partial, &path).map_err(failed)
 }
 
-/// An order in which `bypass_p99/16` comes before `bypass_p99/128`.
+/// Sort key that puts `bypass_p99/16` before `bypass_p99/128`.
 fn natural(id: &str) -> Vec<(Option<u64>, String)> {
     id.split('/').map(|part| (part.parse().ok(), part.to_owned())).collect()
 }
@@ -153,7 +153,7 @@ pub fn read(directory: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// Names this run: the same in every process of a nextest run, and in every thread of a test binary.
+/// Id of this run: the same in all processes of a nextest run, and in all threads of a test binary.
 pub(crate) fn run() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {

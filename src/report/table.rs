@@ -1,4 +1,4 @@
-//! Comparisons as tables: the same cells on a terminal, in Markdown and in HTML.
+//! Comparisons as tables, with the same cells on a terminal, in Markdown and in HTML.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 use crate::judge::attempt::{Attempts, Cause};
 use crate::judge::{Arm, Attainment, Comparison, Limit, Run, Verdict, change, ends};
 
-/// A table of text. Columns after the first are numbers and words beside them: aligned to the right.
+/// A table of text. All columns but the first are right-aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// What it shows.
+    /// Title.
     pub title: String,
-    /// Names of the columns.
+    /// Column names.
     pub header: Vec<String>,
-    /// Rows, each as long as the header.
+    /// Rows. Each row is as long as the header.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// An empty table.
     pub fn new(title: impl Into<String>, header: &[&str]) -> Self {
         Self { title: title.into(), header: header.iter().map(|&name| name.to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// In the dialect of GitHub.
+    /// The table in GitHub's Markdown.
     pub fn markdown(&self) -> String {
-        // A cell must neither end the cell nor begin markup.
+        // Escape characters that end a cell or start markup.
         let escape = |cell: &String| {
             let cell = cell.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|");
             cell.replace('*', "\\*").replace('`', "\\`").replace('_', "\\_").replace(['\r', '\n'], " ")
@@ -67,8 +67,7 @@ pub fn quantity(value: f64, unit: &str) -> String {
     }
 }
 
-/// How much better the treatment is, as a fraction; what is better, the bound says: less, unless it asks for at
-/// least something.
+/// The improvement by the treatment, as a fraction. Smaller is better, unless the bound asks for at least a value.
 pub fn improvement(comparison: &Comparison, ratio: f64) -> f64 {
     if more_is_better(comparison) { ratio - 1.0 } else { 1.0 - ratio }
 }
@@ -78,7 +77,7 @@ fn more_is_better(comparison: &Comparison) -> bool {
     limits.into_iter().flatten().any(|limit| matches!(limit, Limit::AtLeast(_)))
 }
 
-/// What became of a comparison, in words that do not need colour.
+/// The result of a comparison as text that is clear without colour.
 pub fn outcome(comparison: &Comparison) -> String {
     match (comparison.verdict, comparison.holds) {
         (Verdict::Regressed, true) => "regressed, as it must".into(),
@@ -88,14 +87,14 @@ pub fn outcome(comparison: &Comparison) -> String {
     }
 }
 
-/// The interval that the verdict was made from; how sure it is, where that is not what the column says.
+/// The interval of the verdict, with its confidence if it differs from the column's.
 fn judged(comparison: &Comparison) -> String {
     let interval = ends(comparison.interval);
     let percent = comparison.confidence * 100.0;
     if (percent - 95.0).abs() < 1e-9 { interval } else { format!("{interval} ({percent} %)") }
 }
 
-/// All comparisons, a row each.
+/// All comparisons, one row each.
 pub fn comparisons(all: &[Comparison]) -> Table {
     let header = [
         "comparison",
@@ -134,13 +133,12 @@ pub fn comparisons(all: &[Comparison]) -> Table {
     table
 }
 
-/// How the judged runs of each comparison were selected, a row each; `None` where no comparison says so, as in older
-/// reports.
+/// Selection of the judged runs, one row per comparison. `None` if no comparison records it, as in older reports.
 pub fn attempts(all: &[Comparison]) -> Option<Table> {
     let header = ["comparison", "runs made", "control: refused", "treatment: refused", "why"];
     let title = "Attempts (a refused run is recorded and made again; what was measured of the mesh refuses none)";
     let mut table = Table::new(title, &header);
-    // Metrics of one comparison share their runs.
+    // All metrics of a comparison share its runs.
     for family in all.chunk_by(|one, other| one.id == other.id) {
         let Some(selection) = family.first().map(|first| &first.selection).filter(|known| !known.is_unknown()) else {
             continue;
@@ -162,8 +160,8 @@ pub fn attempts(all: &[Comparison]) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// What a user of HTTPS waited for, in the fields of the summary of the seed's k6: means over the runs of each arm.
-/// `None` where no TLS was spoken. A request of k6's ends with the last byte, and one of the driver with the first.
+/// Waiting time of an HTTPS user, in the fields of the seed's k6 summary: means over the runs of each arm. `None`
+/// without TLS. A request of k6 ends with the last byte, a request of the driver with the first byte.
 pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> + Clone) -> Option<Table> {
     let arms = [Arm::Control, Arm::Treatment];
     let mean = |arm: Arm, metric: &str| {
@@ -190,7 +188,7 @@ pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> 
     let request = if mean(Arm::Control, "request_mean_us").is_some() { "request" } else { "first_byte" };
     row("request duration", &[request]);
     row("TLS handshake", &["handshake"]);
-    // As the seed does; the sum of two 99th percentiles is not that of the sum.
+    // As in the seed. The sum of two 99th percentiles is not the 99th percentile of the sum.
     row("request + TLS", &[request, "handshake"]);
     let mut row = |name: &str, of: &dyn Fn(Arm) -> String| {
         table.rows.push(vec![name.into(), of(Arm::Control), "–".into(), of(Arm::Treatment), "–".into()]);
@@ -204,8 +202,8 @@ pub fn iterations<'a>(id: &str, users: u32, runs: impl Iterator<Item = &'a Run> 
     Some(table)
 }
 
-/// Comparisons that others have measured before, in the shape of their table and beside their numbers: one table for
-/// each family of comparisons (`bypass_p99` of `bypass_p99/16`).
+/// Comparisons with measurements by others, side by side: one table per family of comparisons (`bypass_p99` of
+/// `bypass_p99/16`).
 pub fn beside_others(all: &[Comparison]) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for (comparison, reference) in all.iter().filter_map(|one| Some((one, one.reference?))) {

@@ -1,4 +1,4 @@
-//! Claims: a matrix of who reaches whom, then all of them by requirement, failures first.
+//! Claims: a matrix of callers and callees, then all claims by requirement, failures first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::parts::Tone;
 use crate::report::{Claim, Judgement};
 
-/// More claims that hold than this, of one requirement, are folded away.
+/// If more claims of one requirement hold, they are folded.
 const MANY: usize = 12;
 
 pub(super) fn section(claims: &[Claim]) -> Markup {
@@ -86,7 +86,7 @@ fn list(name: &str, class: &str, lines: &[String]) -> Markup {
     }
 }
 
-/// The claim by caller and callee, if it is about a call between workloads.
+/// The claim with its caller and callee, if the claim is about a call between workloads.
 fn edge(claim: &Claim) -> Option<((&str, &str), &Claim)> {
     let edge = claim.edge()?;
     Some(((&edge.caller, &edge.callee), claim))
@@ -133,7 +133,7 @@ fn matrix(claims: &[Claim]) -> Markup {
     }
 }
 
-/// Words that do not need the colour.
+/// Text that is clear without colour.
 fn cell(claim: &Claim) -> String {
     let mark = match claim.verdict() {
         Judgement::Pass => "✓",

@@ -1,4 +1,4 @@
-//! Comparisons: the tables, then each with its drawings.
+//! Comparisons: tables, then each comparison with its drawings.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::judge::{Comparison, Recording, Run, Verdict, change};
 use crate::report::table::{attempts, beside_others, comparisons as all, outcome};
 
 pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
-    // Most of what is measured has no bound: it must not hide what has.
+    // Show bounded metrics first: most metrics have no bound.
     let (bounded, others): (Vec<_>, Vec<_>) = comparisons
         .iter()
         .cloned()
@@ -34,7 +34,7 @@ pub(super) fn section(comparisons: &[Comparison], runs: &Recording) -> Markup {
     }
 }
 
-/// What is to be known of any of them, once each.
+/// The notes of all metrics, without duplicates.
 fn notes(metrics: &[Comparison]) -> Vec<&String> {
     let mut notes = Vec::new();
     for note in metrics.iter().flat_map(|metric| &metric.notes) {
@@ -45,7 +45,7 @@ fn notes(metrics: &[Comparison]) -> Vec<&String> {
     notes
 }
 
-/// The runs of so many pairs, without the attempts that were refused.
+/// The runs of the first `pairs` pairs, without refused attempts.
 fn judged(runs: &[Run], pairs: usize) -> Vec<&Run> {
     runs.iter().filter(|run| !run.is_refused()).take(2 * pairs).collect()
 }

@@ -1,5 +1,5 @@
-//! The report as one HTML file, light and dark, down to the width of a phone. Nothing is fetched, and there is no script but
-//! those of flame graphs, which are shut in with them.
+//! The report as one HTML file, for light and dark mode, and for narrow screens. The page loads nothing, and has no
+//! scripts outside of sandboxed flame graphs.
 
 mod claims;
 mod comparisons;
@@ -15,24 +15,24 @@ use self::parts::{Tone, table};
 use super::{Judgement, Report};
 use crate::judge::{Recording, Verdict};
 
-/// A picture that goes into the page.
+/// A picture embedded in the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// What it shows.
+    /// Caption.
     pub caption: String,
-    /// `image/png`, for example.
+    /// Media type, for example `image/png`.
     pub media_type: &'static str,
-    /// What is in its file.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
 impl Picture {
-    /// As a URL.
+    /// The picture as a data URL.
     fn data(&self) -> String {
         format!("data:{};base64,{}", self.media_type, STANDARD.encode(&self.bytes))
     }
 
-    /// The shape of a drawing, as CSS has it: a frame of another would show it smaller.
+    /// CSS aspect ratio of an SVG drawing. A frame of another shape would shrink the drawing.
     fn shape(&self) -> Option<String> {
         let head = String::from_utf8_lossy(self.bytes.get(..1024).unwrap_or(&self.bytes));
         let (_, rest) = head.split_once("viewBox=\"0 0 ")?;
@@ -118,7 +118,7 @@ fn pictures(title: &str, class: &str, pictures: &[Picture], embed: impl Fn(&Pict
     }
 }
 
-/// What there is, counted, and whether all of it holds.
+/// Counts of claims and comparisons, and whether all of them hold.
 fn summary(report: &Report) -> Markup {
     let claims = |verdict| report.claims.iter().filter(|claim| claim.verdict() == verdict).count();
     let lost = report.comparisons.iter().filter(|comparison| !comparison.holds);

@@ -1,10 +1,10 @@
-//! Pieces that several parts of the page share.
+//! Shared parts of the page.
 
 use maud::{Markup, html};
 
 use crate::report::Table;
 
-/// How something ended, as a colour and a word.
+/// Colour and word of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
@@ -24,7 +24,7 @@ impl Tone {
     }
 }
 
-/// A table, which scrolls by itself where it is wider than the page.
+/// A table with its own scroll bar if it is wider than the page.
 pub(super) fn table(table: &Table) -> Markup {
     html! {
         h3 { (table.title) }
@@ -45,7 +45,7 @@ pub(super) fn table(table: &Table) -> Markup {
     }
 }
 
-/// A coordinate in a drawing.
+/// A coordinate in an SVG drawing.
 pub(super) fn at(value: f64) -> String {
     format!("{value:.1}")
 }

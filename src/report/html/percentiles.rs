@@ -1,5 +1,5 @@
-//! Latency by percentile, both arms: every run thin, all runs of an arm together thick. The horizontal axis is
-//! log(1/(1−q)), which gives each further nine the same room.
+//! Latency by percentile for both arms: a thin line per run, a thick line for all runs of an arm. The horizontal axis
+//! is log(1/(1−q)), which gives each further nine the same width.
 
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
@@ -14,23 +14,23 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 42.0;
 
-/// Quantiles that are named.
+/// Labelled quantiles.
 const TICKS: [(f64, &str); 6] =
     [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99")];
 
-/// Points a decade of 1/(1−q).
+/// Points per decade of 1/(1−q).
 const STEPS: u32 = 16;
 
-/// Fewer samples beyond a quantile than this, and it is not drawn: it would be one request's story.
+/// A quantile with fewer samples beyond it is not drawn: it would depend on single requests.
 const BEYOND: f64 = 5.0;
 
 struct Line {
     arm: Arm,
-    /// 1/(1−q), decades, and milliseconds.
+    /// 1/(1−q) in decades, and latency in milliseconds.
     points: Vec<(f64, f64)>,
 }
 
-/// Nothing where no run kept its histogram.
+/// Empty if no run has a histogram.
 pub(super) fn figure(runs: &[&Run]) -> Markup {
     let histograms: Vec<(Arm, Histogram<u64>)> =
         runs.iter().filter_map(|run| Some((run.arm, run.histogram("latency").ok()?))).collect();
@@ -90,13 +90,13 @@ fn line(arm: Arm, histogram: &Histogram<u64>) -> Line {
         if step > 0 && beyond * (histogram.len() as f64) < BEYOND {
             break;
         }
-        // A microsecond histogram; a latency of 0 has no logarithm.
+        // The histogram is in microseconds. 0 has no logarithm.
         points.push((decade, histogram.value_at_quantile(1.0 - beyond).max(1) as f64 / 1e3));
     }
     Line { arm, points }
 }
 
-/// Round numbers from `low` to `high`, at most eight: 1, 2 and 5 of each decade, or 1 alone where there are many.
+/// At most eight round numbers from `low` to `high`: 1, 2 and 5 of each decade, or only 1 for many decades.
 fn scale(low: f64, high: f64) -> Vec<f64> {
     let steps = |digits: &'static [f64]| -> Vec<f64> {
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;

@@ -1,4 +1,4 @@
-//! The ratio of each pair in the order of execution, the interval below, and what it was judged by.
+//! Drawing of a comparison: the ratio of each pair in the order of execution, the interval, and the bound.
 
 use maud::{Markup, html};
 
@@ -25,7 +25,7 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
         .chain(ends)
         .chain([1.0])
         .collect();
-    // An interval of few pairs may reach anywhere: what is drawn of it ends, with an arrow, a factor of 4 from the pairs.
+    // The interval of few pairs can be huge: the drawing cuts it, with an arrow, at a factor of 4 from the pairs.
     let (least, most) =
         comparison.ratios.iter().fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
     let low = shown.iter().copied().fold(1.0, f64::min).max(least / 4.0) / 1.03;
@@ -67,7 +67,7 @@ pub(super) fn drawing(comparison: &Comparison) -> Markup {
     }
 }
 
-/// Where a limit's verdict turns.
+/// The ratios at which a limit's verdict changes.
 fn ends(limit: Limit) -> Vec<f64> {
     match limit {
         Limit::AtMost(ratio) | Limit::AtLeast(ratio) => vec![ratio],
@@ -88,7 +88,7 @@ fn mark(limit: Option<Limit>, name: &str, y: f64, x: impl Fn(f64) -> f64, bottom
     }
 }
 
-/// The ranges that are beyond a gate.
+/// The ranges beyond a gate.
 fn beyond(gate: Limit, low: f64, high: f64) -> Vec<(f64, f64)> {
     let ranges = match gate {
         Limit::AtMost(most) => vec![(most, high)],
@@ -99,7 +99,7 @@ fn beyond(gate: Limit, low: f64, high: f64) -> Vec<(f64, f64)> {
     ranges.into_iter().map(inside).filter(|(from, to)| from < to).collect()
 }
 
-/// Round ratios: evenly spaced where the range is narrow, else 1, 2 and 5 of each decade, or 1 alone.
+/// Round ratios: evenly spaced in a narrow range, otherwise 1, 2 and 5 of each decade, or only 1.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     if high / low < 3.0 {
         let step = [0.01, 0.02, 0.05, 0.1, 0.2].into_iter().find(|step| (high - low) / step <= 8.0).unwrap_or(0.5);
@@ -112,7 +112,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     all.filter(|ratio| (low..=high).contains(ratio)).collect()
 }
 
-/// A ratio below its tick.
+/// The label of a tick.
 fn label(ratio: f64) -> String {
     if ratio >= 10.0 {
         format!("{ratio:.0}")

@@ -1,4 +1,4 @@
-//! The page, from real verdicts on made-up runs, and with text that wants to be markup.
+//! Tests of the page, with real verdicts on synthetic runs, and with text that contains markup.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +142,7 @@ fn every_claim_and_comparison_is_one_test_case() {
     for count in [&tests, " skipped=\"0\"", " failures=\"3\"", " errors=\"1\""] {
         assert!(all.contains(count), "{count}: {all}");
     }
-    // A control character is no XML at all.
+    // XML does not allow control characters.
     let mut report = report;
     report.claims[0] = claim("edge/frontend/cart", Judgement::Fail, "\u{1b}[31m");
     assert!(!junit(&report).unwrap().contains('\u{1b}'));
