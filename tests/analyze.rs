@@ -1,5 +1,5 @@
-//! `istioctl analyze` reports nothing about the mesh, except the messages that `fixtures/mesh/analyze-exceptions.toml` lists with
-//! a reason.
+//! `istioctl analyze` reports no messages about the mesh, except those that `fixtures/mesh/analyze-exceptions.toml`
+//! lists with a reason.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`), without objects of other suites.
 
@@ -19,10 +19,10 @@ use tokio::process::Command;
 
 const SUITE: &str = "analyze";
 
-/// Exceptions for the mesh that `up` makes.
+/// Exceptions for the mesh of `up`.
 const EXCEPTIONS: &str = include_str!("../fixtures/mesh/analyze-exceptions.toml");
 
-/// Several times what an analysis of two clusters takes.
+/// Time limit: several times the duration of an analysis of two clusters.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// One message of `istioctl analyze -o json`.
@@ -30,20 +30,20 @@ const BOUND: Duration = Duration::from_secs(60);
 struct Message {
     code: String,
     level: String,
-    /// The object, as `Kind namespace/name`. Some messages are about no object.
+    /// The object, as `Kind namespace/name`. Absent if the message has no object.
     #[serde(default)]
     origin: String,
     message: String,
 }
 
-/// A message that is expected.
+/// An expected message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exception {
     code: String,
-    /// The message is about one of these.
+    /// Objects that the message may be about.
     objects: Vec<String>,
-    /// Why the message reports no fault.
+    /// Why the message is not a fault.
     reason: String,
 }
 
@@ -86,7 +86,7 @@ async fn istioctl_analyze_reports_nothing_unexpected() -> Verdict {
     .await
 }
 
-/// The claim that every message about `cluster` is listed.
+/// Claims that every message about `cluster` is listed.
 fn nothing_unlisted(cluster: &str, messages: &[Message], exceptions: &[Exception]) -> Claim {
     let listed = |message: &&Message| exceptions.iter().any(|exception| exception.matches(message));
     let unlisted: Vec<String> = messages.iter().filter(|message| !listed(message)).map(ToString::to_string).collect();
@@ -97,7 +97,7 @@ fn nothing_unlisted(cluster: &str, messages: &[Message], exceptions: &[Exception
         .with_evidence(format!("{} messages in all", messages.len()))
 }
 
-/// The claim that every exception is still needed.
+/// Claims that every exception is still needed.
 fn nothing_stale(messages: &[Message], exceptions: &[Exception]) -> Claim {
     let appears = |exception: &&Exception| messages.iter().any(|message| exception.matches(message));
     let stale = exceptions.iter().filter(|exception| !appears(exception));
@@ -113,7 +113,7 @@ fn exceptions() -> Vec<Exception> {
     toml::from_str::<Exceptions>(EXCEPTIONS).expect("the list of exceptions must be readable").exception
 }
 
-/// Why there is no analysis of a cluster.
+/// Why a cluster could not be analyzed.
 #[derive(Debug, thiserror::Error)]
 enum NoAnalysis {
     #[error("{cluster}: istioctl analyze cannot run: {source}")]
@@ -126,7 +126,7 @@ enum NoAnalysis {
     Unreadable { cluster: String, source: serde_json::Error },
 }
 
-/// Istio's messages about `cluster`, after comparing its services with those of the other clusters.
+/// Istio's messages about `cluster`. The analysis compares the cluster's services with those of the other clusters.
 async fn analyze(istioctl: &Path, testbed: &Testbed, cluster: &Cluster) -> Result<Vec<Message>, NoAnalysis> {
     let name = || cluster.name().to_owned();
     let mut command = command(istioctl, testbed, cluster);
@@ -146,7 +146,7 @@ fn command(istioctl: &Path, testbed: &Testbed, cluster: &Cluster) -> Command {
     let mut command = Command::new(istioctl);
     command.env("KUBECONFIG", std::env::join_paths(files).unwrap_or_default()).stdin(Stdio::null()).kill_on_drop(true);
     command.args(["analyze", "--all-namespaces", "--output", "json", "--context", &cluster.record().context]);
-    // Its default is the remote secrets, whose addresses this machine need not reach.
+    // Without this option, istioctl uses the remote secrets. This machine may not reach their addresses.
     for other in testbed.clusters.iter().filter(|other| other.name() != cluster.name()) {
         command.args(["--remote-contexts", &other.record().context]);
     }

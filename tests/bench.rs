@@ -1,8 +1,8 @@
-//! What the performance suite measures on, judged without a number: the mesh that is under test goes on, all else is
-//! frozen meanwhile, and all of it goes on afterwards.
+//! Checks the isolation of the performance suite, without a measurement: the mesh under test keeps running, everything
+//! else is frozen, and everything runs again afterwards.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). Both clusters are frozen for seconds, so nothing else may use them
-//! then: a test binary of its own.
+//! Needs a live testbed (`cargo xtask testbed up`). Both clusters are frozen for seconds, so no other test may use them
+//! at that time. Therefore this is a separate test binary.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use serial_test::file_serial;
 
 const SUITE: &str = "bench";
 
-/// What both tests need.
+/// Requirements of both tests.
 const REQUIREMENTS: [Requirement; 3] =
     [Requirement::Bench, Requirement::Fault(fault::PAUSE_CLUSTER), Requirement::Write(Write::Replicas)];
 
-/// How long all else is frozen, twice: once to see that it is, once to see that load is made meanwhile.
+/// Duration of each of two freezes: one checks the freeze, the other checks load during a freeze.
 const FROZEN: Duration = Duration::from_secs(3);
 
-/// An API server that is not frozen answers in a tenth of that.
+/// Time limit for an answer: ten times as long as a running API server takes.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long all may take to go on.
+/// Longest wait until everything runs again.
 const BACK: Duration = Duration::from_secs(30);
 
-/// Several times what a controller manager that is not stopped takes to notice a change.
+/// Several times as long as a running controller manager takes to observe a change.
 const NOTICED: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
         };
         let run = bench.run(&spec).await?;
         let (share, lost) = (run.receipts.get(FROZEN_SHARE).copied().unwrap_or_default(), run.errors + run.dropped);
-        // Latency counts from the due time, so an end that was frozen as well would show here.
+        // Latency counts from the due time, so a frozen client or server would show here.
         let p99 = Duration::from_secs_f64(run.metrics["p99_us"].value / 1e6);
         let observed = |run: &Run| {
             format!(
@@ -73,7 +73,7 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
                 run.requests
             )
         };
-        // A driver that came late, on a busy machine, was loaded for less of it; the suite makes such a run again.
+        // A late driver, on a busy machine, overlaps less with the freeze. The suite repeats such a run.
         let goes_on = |run: &Run| share >= 0.5 && run.requests > 0 && lost == 0 && p99 < FROZEN / 3;
         let claim = Claim::about("measured-goes-on", "what is measured goes on while all else is frozen")
             .from(bench.pods()[0])
@@ -127,7 +127,7 @@ async fn what_can_be_spared_is_stopped_for_as_long_as_it_takes() -> Verdict {
     .await
 }
 
-/// How often the server's deployment was changed, and up to which change its controller has followed.
+/// Generation of the server's deployment, and the generation that its controller has observed.
 async fn generations(cluster: &Cluster) -> Result<(i64, i64), Error> {
     let namespace = Side::Naked.namespace(cluster)?;
     let server = cluster.api::<Deployment>(namespace).get("server").await;
@@ -136,7 +136,7 @@ async fn generations(cluster: &Cluster) -> Result<(i64, i64), Error> {
     Ok((server.metadata.generation.unwrap_or_default(), observed.unwrap_or_default()))
 }
 
-/// Freezes all, and asks every API server meanwhile: none may answer.
+/// Freezes everything, and queries every API server meanwhile. Claims that none answers.
 async fn silent(clusters: &[Arc<Cluster>], isolation: &Isolation) -> Result<Claim, Error> {
     let mut answers = Vec::new();
     let asking = async {
@@ -155,7 +155,7 @@ async fn silent(clusters: &[Arc<Cluster>], isolation: &Isolation) -> Result<Clai
         frozen = isolation.freeze(FROZEN) => frozen?,
         never = asking => never,
     };
-    // One that was asked before the freeze answers a little later.
+    // A request sent before the freeze may be answered slightly later.
     answers.retain(|(at, _)| *at > frozen.from + 2.0 * PATIENCE.as_secs_f64() && *at < frozen.to);
     let answered: BTreeSet<&String> = answers.iter().flat_map(|(_, answered)| answered).collect();
     let names: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();

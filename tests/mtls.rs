@@ -1,8 +1,8 @@
-//! Every byte that should be encrypted and authenticated is, by whom it should be, and nothing else gets in.
+//! Mutual TLS: all traffic is encrypted and authenticated by the right identities, and other clients are refused.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). The tests share the mesh (`file_parallel`) with each other, and wait for those that
-//! change it for everybody. Every denial is stated with its positive control; verdicts are
-//! recorded in `target/meshproof/mtls/report.json`.
+//! Needs a live testbed (`cargo xtask testbed up`). The tests share the mesh with each other (`file_parallel`), and
+//! wait for tests that change the mesh for all. Every denial has a positive control. Verdicts are in
+//! `target/meshproof/mtls/report.json`.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use serial_test::file_parallel;
 
 const SUITE: &str = "mtls";
 
-/// What a naked client may say to a port in plaintext. It speaks first everywhere: a proxy waits for its first bytes,
-/// and silence proves nothing.
+/// Plaintext that a naked client sends to a port. The client always speaks first: a proxy waits for the first bytes, so
+/// silence proves nothing.
 const PLAINTEXT: [(Protocol, Protocol); 5] = [
     (Protocol::Http1, Protocol::Http1),
     (Protocol::Http2, Protocol::Http2),
@@ -173,7 +173,7 @@ async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
     .await
 }
 
-/// A name that an east-west gateway must not lead anywhere by.
+/// A server name that an east-west gateway must not route.
 #[derive(Debug, Clone, Copy)]
 enum Unexposed {
     ServiceOutsideTheMesh,
@@ -186,7 +186,7 @@ enum Unexposed {
 }
 
 impl Unexposed {
-    /// The name, in the words of the gateway's cluster; `None` where the client gives none.
+    /// The server name, for the gateway's cluster. `None` if the client sends none.
     fn server_name(self, cluster: &Cluster) -> Result<Option<String>, Error> {
         let (probes, istio, domain) = (probe::declared(cluster)?, &cluster.record().istio, &cluster.record().domain);
         let http = probe::port(cluster, Protocol::Http1)?;
@@ -237,8 +237,8 @@ async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Ve
     .await
 }
 
-/// A service outside the mesh is refused for want of a proxy behind it, whatever the gateway exposes; this one has a proxy,
-/// so only the gateway's own list of what is exposed keeps it in.
+/// A service outside the mesh is refused because it has no proxy, whatever the gateway exposes. This service has a
+/// proxy, so only the gateway's own list of exposed services can refuse it.
 #[tokio::test]
 #[file_parallel(mesh)]
 async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> Verdict {
@@ -285,7 +285,7 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
     .await
 }
 
-/// The same probes, where plaintext is allowed: the suite can tell the difference.
+/// Control: the same probes where plaintext is allowed. Shows that the suite can tell the difference.
 #[tokio::test]
 #[file_parallel(mesh)]
 async fn plaintext_is_answered_under_permissive() -> Verdict {

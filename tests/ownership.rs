@@ -1,7 +1,7 @@
-//! Tests touch only what they own, and nothing of theirs is left behind: not by one that is killed, and not by two people at once.
+//! Tests touch only their own objects and leave nothing behind, even after a kill or with two runs at once.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). Verdicts are recorded in `target/meshproof/ownership/report.json`. Each test runs
-//! another process of this binary, which holds a change or wants the mesh.
+//! Needs a live testbed (`cargo xtask testbed up`). Verdicts are in `target/meshproof/ownership/report.json`. Each test
+//! runs another process of this binary, which holds a change or tries to judge the mesh.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -21,13 +21,13 @@ use serial_test::file_serial;
 
 const SUITE: &str = "ownership";
 
-/// A label that nodes have before the test changes it.
+/// A node label that exists before the test changes it.
 const LABEL: &str = "meshproof.dev/ownership-test";
 
-/// An object that is placed among those of others.
+/// An object placed into a namespace that the test does not own.
 const OBJECT: &str = "meshproof-ownership-test";
 
-/// What the process that changes things prints when it has done so.
+/// Output of the process that makes changes, once all are made.
 const CHANGED: &str = "everything is changed";
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_second_person_is_told_who_judges_the_mesh_and_since_when() -> Verdict
     .await
 }
 
-/// Run by the test above, in another's name.
+/// Run by the test above, under another holder's name.
 #[tokio::test]
 #[ignore = "only for the test of the Lease, which runs it"]
 async fn wants_the_mesh() -> Verdict {
@@ -76,7 +76,7 @@ async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
     Scope::run(SUITE, "killed_test", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::NodeLabels)])?;
         let cluster = &scope.testbed.clusters[0];
-        // The killed test changes the value of a label that is somebody else's.
+        // The killed test changes the value of an existing label.
         label_nodes(cluster, Some("before")).await?;
         let before = State::of(cluster).await?;
         let mut child = begin("changes_everything_and_hangs")?;
@@ -108,7 +108,7 @@ async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
     .await
 }
 
-/// Labels the nodes as somebody else would.
+/// Labels the nodes as another user would.
 async fn label_nodes(cluster: &Cluster, value: Option<&str>) -> Result<(), Error> {
     let nodes: Api<Node> = Api::all(cluster.client());
     let patch = Patch::Merge(json!({ "metadata": { "labels": { LABEL: value } } }));
@@ -133,18 +133,18 @@ async fn changes_everything_and_hangs() -> Verdict {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": OBJECT, "namespace": naked.namespace },
         });
         scope.inject(scope.object(cluster, object).await?).await?;
-        // Not captured: the parent reads it.
+        // Written past the test harness's capture: the parent process reads it.
         std::io::Write::write_all(&mut std::io::stdout(), format!("{CHANGED}\n").as_bytes()).map_err(Error::suite)?;
         std::future::pending().await
     })
     .await
 }
 
-/// What the killed test changes.
+/// The state that the killed test changes.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     replicas: i32,
-    /// The value of the label, node by node.
+    /// The label's value on each node.
     labels: Vec<String>,
     object: bool,
     /// Namespaces of killed tests.
@@ -172,14 +172,14 @@ impl State {
     }
 }
 
-/// A command that runs one of the ignored tests here in another process.
+/// A command that runs one of this file's ignored tests in another process.
 fn this_binary(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap_or_default());
     command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]);
     command
 }
 
-/// Starts such a process and waits until it has changed everything.
+/// Starts such a process and waits until it has made all changes.
 fn begin(test: &str) -> Result<Child, Error> {
     let mut child = this_binary(test).stdout(Stdio::piped()).spawn().map_err(Error::suite)?;
     let output = child.stdout.take().ok_or_else(|| Error::suite("the process has no output"))?;

@@ -1,4 +1,4 @@
-//! The shop in a real browser: Chromium without a screen, driven as a person would, a picture of each page kept.
+//! The shop in headless Chromium, driven like a person would, with a screenshot of each page.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +19,7 @@ use serial_test::file_parallel;
 use crate::SUITE;
 use crate::shop::{FRONTEND, PageError, REQUIRED, Shop};
 
-/// For one page, on a busy machine.
+/// Time limit for one page, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
@@ -37,13 +37,13 @@ async fn a_person_shops_in_a_browser() -> Verdict {
     .await
 }
 
-/// A field of the checkout's form.
+/// A field of the checkout form.
 struct Field {
     selector: &'static str,
     text: &'static str,
 }
 
-/// What a person types at the checkout.
+/// A customer's input in the checkout form.
 const FORM: [Field; 7] = [
     Field { selector: "#email", text: "someone@example.com" },
     Field { selector: "#street_address", text: "1600 Amphitheatre Parkway" },
@@ -54,7 +54,7 @@ const FORM: [Field; 7] = [
     Field { selector: "#credit_card_cvv", text: "672" },
 ];
 
-/// The last year that the form offers: years pass, and the card must not expire.
+/// The last year that the form offers, so that the card has not expired.
 async fn last_year(visit: &Visit) -> Result<String, PageError> {
     let script = "[...document.querySelectorAll('#credit_card_expiration_year option')].at(-1)?.value ?? ''";
     let year = visit.page.evaluate(script).await.and_then(|year| Ok(year.into_value::<String>()?));
@@ -86,7 +86,7 @@ async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where a person would open the shop: browsers resolve names under `localhost` to their own machine.
+/// The shop's address for a browser. Browsers resolve names under `localhost` to their own machine.
 fn address(testbed: &Testbed) -> Result<String, Error> {
     let cluster = Shop::of(testbed)?.cluster_of(FRONTEND)?;
     let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
@@ -98,14 +98,14 @@ fn failed(url: &str, error: impl fmt::Display) -> PageError {
     PageError { url: url.to_owned(), reason: format!("in Chromium: {error}") }
 }
 
-/// For the pictures of a page, once that is there.
+/// Time limit for the pictures of a loaded page.
 const PICTURES: Duration = Duration::from_secs(10);
 
-/// What a page shows.
+/// The content of a page.
 #[derive(Debug, Deserialize)]
 struct OnPage {
     heading: String,
-    /// How many elements there are of those looked for.
+    /// Number of matching elements.
     found: u32,
     /// Whether nothing is wider than the window.
     fits: bool,
@@ -126,7 +126,7 @@ impl fmt::Display for OnPage {
     }
 }
 
-/// A page, and a picture of it.
+/// A page and its screenshot.
 struct Shown {
     url: String,
     seen: OnPage,
@@ -146,7 +146,8 @@ impl Visit {
         let executable = chromium().ok_or_else(|| PageError { url: url.into(), reason: missing.into() })?;
         let config = BrowserConfig::builder()
             .chrome_executable(executable)
-            // Root has no sandbox, and containers seldom let anybody else have one; the only site visited is our own.
+            // Chromium has no sandbox for root, and containers rarely allow one for other users. The browser visits
+            // only the shop.
             .no_sandbox()
             .user_data_dir(profile)
             .window_size(1280, 900)
@@ -157,7 +158,7 @@ impl Visit {
             .build()
             .map_err(|error| failed(url, error))?;
         let (browser, mut handler) = Browser::launch(config).await.map_err(|error| failed(url, error))?;
-        // Its end of the protocol; ends with the browser.
+        // The client's event loop of the protocol, ends with the browser.
         let events = tokio::spawn(async move { while handler.next().await.is_some() {} });
         let page = browser.new_page("about:blank").await.map_err(|error| failed(url, error))?;
         Ok(Self { url: url.to_owned(), browser: browser.into(), page, events })
@@ -165,7 +166,7 @@ impl Visit {
 
     async fn close(self) {
         let mut browser = self.browser.into_inner();
-        // It is killed when it is dropped, should it not end by itself.
+        // Dropping the browser kills the process if it does not exit.
         let _ = browser.close().await;
         let _ = browser.wait().await;
         self.events.abort();
@@ -176,7 +177,7 @@ impl Visit {
         self.page.goto(&url).await.map(drop).map_err(|error| failed(&url, error))
     }
 
-    /// Chooses the option with this value, by what a keyboard does.
+    /// Selects the option with this value by keyboard.
     async fn choose(&self, selector: &str, value: &str) -> Result<(), PageError> {
         let script = format!("document.querySelector({selector:?}).value = {value:?}");
         self.page.evaluate(script).await.map(drop).map_err(|error| failed(&self.url, error))
@@ -191,10 +192,10 @@ impl Visit {
         filled.await.map_err(|error| failed(&self.url, format!("filling `{selector}`: {error}")))
     }
 
-    /// Clicks on what leads to another page, and waits until that is there.
+    /// Clicks on a link or button, and waits until the next page is loaded.
     async fn press(&self, selector: &str) -> Result<(), Error> {
         let pressed = async {
-            // A mark on the page that is left: the next one has none.
+            // Marks the current page. The next page has no mark.
             self.page.evaluate("window.left = true").await?;
             self.page.find_element(selector).await?.click().await?;
             Ok::<_, CdpError>(())
@@ -215,10 +216,10 @@ impl Visit {
         Ok(())
     }
 
-    /// Claims that the page shown has a heading and what `selector` finds, and is no wider than the window; keeps a
-    /// picture of it.
+    /// Claims that the page has a heading and an element that `selector` matches, and is no wider than the window.
+    /// Saves a screenshot.
     async fn shows(&self, name: &str, heading: &str, selector: &str) -> Result<Claim, Error> {
-        // Pictures come after their page. What has not come in time is for the claim to judge.
+        // Pictures load after the page. The claim judges pictures that are not loaded in time.
         let loaded = eventually("every picture to be loaded", PICTURES, async || {
             let loaded = "[...document.images].every(image => image.complete)";
             let loaded: bool = self.page.evaluate(loaded).await?.into_value()?;

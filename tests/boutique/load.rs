@@ -8,7 +8,7 @@ use serial_test::file_serial;
 use crate::SUITE;
 use crate::shop::{LOAD_GENERATOR, REQUIRED, Shop, container_of};
 
-/// Journeys a second, of six pages each, and for how long.
+/// Journeys per second, of six pages each, and the duration.
 const RATE: &str = "20";
 const SECONDS: &str = "60";
 
@@ -23,7 +23,7 @@ async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
         let summary: Value = serde_json::from_str(&output).unwrap_or_default();
         let count = |field: &str| summary[field].as_u64();
         let all = RATE.parse::<u64>().ok().zip(SECONDS.parse::<u64>().ok()).map(|(rate, seconds)| rate * seconds);
-        // A timer may be one journey early or late at the end.
+        // The timer may be off by one journey at the end.
         let asked = count("journeys").zip(all).is_some_and(|(made, all)| made.abs_diff(all) <= 1);
         let served =
             count("completed") == count("journeys") && count("failed") == Some(0) && count("not_sent") == Some(0);

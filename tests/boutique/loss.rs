@@ -1,4 +1,5 @@
-//! A part of the shop is lost: what does not need it goes on, the rest fails in time and says why; and it comes back.
+//! Loss of a part of the shop: pages that do not need the part work, the others fail in time and name the missing part.
+//! Afterwards, the shop recovers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use serial_test::file_serial;
 use crate::SUITE;
 use crate::shop::{REQUIRED, Shop, Visitors};
 
-/// How long a pod may take to stop, on a busy machine.
+/// Longest wait for a pod to terminate, on a busy machine.
 const GONE: Duration = Duration::from_secs(60);
 
-/// How long the shop may take to be whole again once its part is wanted back.
+/// Longest wait for the shop to recover after the part is scaled up again.
 const BACK: Duration = Duration::from_secs(60);
 
 #[rstest]
@@ -78,12 +79,12 @@ async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict 
     .await
 }
 
-/// What it takes to lose a part of the shop.
+/// Requirements for losing a part of the shop.
 const LOSABLE: [Requirement; 2] = [REQUIRED, Requirement::Write(Write::Replicas)];
 
-/// What is scaled to nothing.
+/// A part of the shop that is scaled to zero.
 struct Part<'a> {
-    /// Names it in claims.
+    /// Name in claims.
     name: &'a str,
     cluster: &'a Arc<Cluster>,
     namespace: &'a str,
@@ -93,7 +94,7 @@ struct Part<'a> {
     lost: &'a [&'a str],
 }
 
-/// Loses a part, judges every visit, gets the part back, and judges every visit again.
+/// Loses a part, judges every visit, restores the part, and judges every visit again.
 async fn lose(scope: &Scope, part: &Part<'_>) -> Result<(), Error> {
     let Part { name, cluster, namespace, deployment, selector, lost } = part;
     let visitors = Visitors::enter(&scope.testbed).await?;
@@ -103,7 +104,7 @@ async fn lose(scope: &Scope, part: &Part<'_>) -> Result<(), Error> {
         scope.claim(visited.claim(name, lost));
     }
     scope.scale(cluster, namespace, deployment, before).await?;
-    // Whole again: bounded, explicit, and then judged once.
+    // A bounded wait for recovery, then one judgement.
     let whole = eventually(format!("the shop to be whole with {name} back"), BACK, async || {
         let visited = Visitors::enter(&scope.testbed).await?.visit().await?;
         let failing = visited.into_iter().filter(|visited| visited.page.status != 200);

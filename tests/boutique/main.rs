@@ -1,8 +1,9 @@
-//! The online boutique, across both clusters: a person can shop in it, and every service reaches those that it calls.
+//! The online boutique, across both clusters: a customer can shop, and every service reaches the services that it
+//! calls.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`), in either layout. Verdicts are recorded in
-//! `target/meshproof/boutique/report.json`, pictures beside it. Tests that change what others rely on – policies,
-//! replicas – have the application to themselves (`file_serial`); the others share it (`file_parallel`).
+//! Needs a live testbed (`cargo xtask testbed up`), in either layout. Verdicts are in
+//! `target/meshproof/boutique/report.json`, screenshots in the same directory. Tests that change what others rely on –
+//! policies, replicas – run alone (`file_serial`). The others run in parallel (`file_parallel`).
 
 mod browser;
 mod load;
@@ -86,7 +87,7 @@ async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
         scope.claim(refused.claim(&id, "a bad card is refused, with a page that says so", &422, &refused.status));
         let after = shopper.visit("/cart").await?;
         scope.claim(after.claim(&format!("{id}/cart"), "a refusal leaves the cart", &before.lines()?, &after.lines()?));
-        // The positive control: the same cart, and a card that only differs in being good.
+        // The positive control: the same cart, with a valid card as the only difference.
         let bought = shopper.check_out(Card::Good).await?;
         scope.claim(bought.claim(&format!("{id}/control"), "a good card buys the same cart", &200, &bought.status));
         Ok(())

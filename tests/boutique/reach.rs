@@ -1,4 +1,4 @@
-//! Who reaches whom behind the shop, as whom, and by which way; and who does not.
+//! Calls behind the shop: callers, callees, identities and routes, and the calls that are refused.
 
 use meshproof::record::{Requirement, Write};
 use meshproof::{Scope, Verdict};
@@ -7,7 +7,7 @@ use serial_test::file_serial;
 use crate::SUITE;
 use crate::shop::{self, REQUIRED, Shop, Visitors};
 
-/// What it takes to see both ends of the application's calls.
+/// Requirements for evidence from both ends of the application's calls.
 const BOTH_ENDS: [Requirement; 3] = [REQUIRED, Requirement::AccessLog, Requirement::Write(Write::Objects)];
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
         scope.requires(BOTH_ENDS)?;
         let shop = Shop::of(&scope.testbed)?;
         shop::log_both_ends(scope).await?;
-        // The positive control of each refusal: the same call, while no policy forbids it.
+        // The positive control of each refusal: the same call, before any policy forbids it.
         let before = shop::strangers(shop).await?;
         shop::restrict(scope).await?;
         for stranger in shop::under_policies(shop, before).await? {
@@ -40,7 +40,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
         for call in shop::needed(shop).await? {
             scope.claim(shop::still_answered(&call));
         }
-        // And a shopper, who comes in by the gateway, notices nothing.
+        // Shoppers enter by the gateway, so the policies must not affect shoppers.
         let visitors = Visitors::enter(&scope.testbed).await?;
         for visited in visitors.visit().await? {
             scope.claim(visited.claim("none-under-least-privilege", &[]));

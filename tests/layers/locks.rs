@@ -1,18 +1,19 @@
-//! Tests of the live mesh hold its lock, between processes too: those that change what others rely on alone, the others together.
+//! Tests of the live mesh hold its lock, also between processes. Tests that change what others rely on hold the lock
+//! alone, other tests share the lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Methods that change what other tests rely on, and types that pause it.
+/// Methods that change what other tests rely on, and types that pause clusters.
 const CHANGING: &[&str] = &[".inject", ".place", ".scale", ".label_nodes", "Isolation", "interleave"];
 
-/// The lock of a test that has the mesh to itself, and of one that shares it.
+/// Lock attributes: for a test that runs alone, and for a test that shares the mesh.
 const ALONE: &str = "file_serial(mesh)";
 const SHARED: &str = "file_parallel(mesh)";
 
-/// A function: its attributes, and every name in its body.
+/// A function: its attributes, and all names in its body.
 #[derive(Debug, Default)]
 struct Function {
     attributes: Vec<String>,
@@ -24,13 +25,13 @@ impl Function {
         self.attributes.iter().any(|one| one == attribute)
     }
 
-    /// Whether it is a test that runs without being asked for by name.
+    /// Whether the function is a test that is not ignored.
     fn is_test(&self) -> bool {
         self.has("tokio::test") && !self.attributes.iter().any(|one| one.starts_with("ignore"))
     }
 }
 
-/// What is wrong with the locks of the tests in `sources`, which make up one target.
+/// Faults in the locks of the tests in `sources`, the files of one target.
 pub(crate) fn faults(target: &str, sources: &[String]) -> Vec<String> {
     let mut functions = BTreeMap::new();
     for source in sources {
@@ -50,7 +51,7 @@ pub(crate) fn faults(target: &str, sources: &[String]) -> Vec<String> {
     wrong.collect()
 }
 
-/// Functions that change what others rely on, or call one that does.
+/// Functions that change what others rely on, directly or through a call.
 fn changing(functions: &BTreeMap<String, Function>) -> BTreeSet<String> {
     let mut changing: BTreeSet<String> = CHANGING.iter().map(|&name| name.to_owned()).collect();
     loop {
@@ -67,7 +68,7 @@ fn changing(functions: &BTreeMap<String, Function>) -> BTreeSet<String> {
     }
 }
 
-/// Finds the functions in `tokens`, also in modules and blocks of methods.
+/// Finds the functions in `tokens`, including modules and impl blocks.
 fn collect(tokens: TokenStream, functions: &mut BTreeMap<String, Function>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut attributes = Vec::new();
@@ -98,7 +99,7 @@ fn is_punct(tokens: &[TokenTree], at: usize, sign: char) -> bool {
     matches!(before, Some(TokenTree::Punct(punct)) if punct.as_char() == sign)
 }
 
-/// Every name, and, as `.name`, every method that is called.
+/// All names, and all called methods as `.name`.
 fn names(tokens: TokenStream, found: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     for (at, token) in tokens.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The layers of `src` and `xtask/src`, held: a module uses only those before it in the order, and no files of one layer form a circle.
+//! Checks the layers of `src` and `xtask/src`: a module uses only earlier modules, and no files of one layer form a
+//! circle.
 
 mod locks;
 mod source;
@@ -8,11 +9,11 @@ use std::path::Path;
 
 use source::{Arrow, Sources};
 
-/// Modules of the library. Each uses only those before it.
+/// Modules of the library. Each module uses only earlier modules.
 const LIBRARY: &[&str] =
     &["record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "compare", "suites"];
 
-/// Modules of xtask. Each uses only those before it.
+/// Modules of xtask. Each module uses only earlier modules.
 const XTASK: &[&str] = &[
     "paths",
     "ledger",
@@ -33,7 +34,7 @@ const XTASK: &[&str] = &[
     "check",
 ];
 
-/// An arrow that still runs back.
+/// A permitted arrow to a later module.
 struct Exception {
     from: &'static str,
     to: &'static str,
@@ -64,7 +65,7 @@ fn the_tutorials_code_is_the_suite_that_runs() {
     }
 }
 
-/// Arrows of `sources` that run back in `order`, and modules that have no place in it.
+/// Arrows of `sources` to a later module of `order`, and modules that are not in `order`.
 fn back(sources: &Sources, order: &[&str]) -> Vec<String> {
     let place = |layer: &str| order.iter().position(|one| *one == layer);
     let unplaced = sources.layers().into_iter().filter(|layer| place(layer).is_none());
@@ -86,7 +87,8 @@ fn is_excepted(arrow: &Arrow) -> bool {
     EXCEPTIONS.iter().any(|exception| exception.from == arrow.from && exception.to == arrow.to)
 }
 
-/// Circles of files within a layer, each as the files along it. Tests are left out: a test may use all of its layer.
+/// Circles of files within a layer, each as the list of its files. Unit tests may use their whole layer, and are left
+/// out.
 fn circles(sources: &Sources) -> Vec<String> {
     let mut uses: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     let within = |arrow: &&Arrow| arrow.from_layer == arrow.to_layer && arrow.from != arrow.to && !arrow.in_test;
@@ -108,7 +110,7 @@ fn circles(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// The shortest way from `start` back to it.
+/// The shortest circle through `start`.
 fn shortest_circle<'a>(start: &'a str, uses: &BTreeMap<&'a str, BTreeMap<&'a str, usize>>) -> Option<Vec<&'a str>> {
     let mut ways = vec![vec![start]];
     let mut seen = BTreeSet::new();

@@ -1,27 +1,27 @@
-//! Which file of a crate uses which: read from its tokens, so that comments do not count and macros do.
+//! Which file of a crate uses which other file. Reads tokens, so that comments do not count and macros do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// A path below the root of the crate: `judge`, `run`, `Arm`.
+/// A path from the root of the crate: `judge`, `run`, `Arm`.
 type Segments = Vec<String>;
 
-/// One file that uses another, or itself.
+/// A use of a file by a file.
 #[derive(Debug)]
 pub(crate) struct Arrow {
-    /// The file that uses, from the root of the repository.
+    /// The using file, relative to the repository.
     pub(crate) from: String,
     /// The line.
     pub(crate) line: usize,
-    /// The file that is used.
+    /// The used file.
     pub(crate) to: String,
-    /// The module of the crate that `from` is in.
+    /// The top-level module of `from`.
     pub(crate) from_layer: String,
-    /// The module of the crate that `to` is in.
+    /// The top-level module of `to`.
     pub(crate) to_layer: String,
-    /// Whether only a test uses it.
+    /// Whether the use is in a test.
     pub(crate) in_test: bool,
 }
 
@@ -29,12 +29,12 @@ pub(crate) struct Arrow {
 pub(crate) struct Sources {
     /// Their directory.
     pub(crate) root: String,
-    /// All that use another file, in the order of files and lines.
+    /// All uses, in the order of files and lines.
     pub(crate) arrows: Vec<Arrow>,
     files: BTreeMap<String, String>,
 }
 
-/// A path that a file names.
+/// A path in a file.
 struct Named {
     file: String,
     module: Segments,
@@ -44,17 +44,17 @@ struct Named {
     in_test: bool,
 }
 
-/// What is known of all modules of a crate.
+/// All modules of a crate.
 #[derive(Default)]
 struct Modules {
-    /// The file of each.
+    /// The file of each module.
     files: BTreeMap<Segments, String>,
-    /// What each brings in by `use`: the name there, and the path of what it is.
+    /// The names that each module imports by `use`, and the path of each name.
     brought: BTreeMap<(Segments, String), Segments>,
 }
 
 impl Sources {
-    /// Reads the crate whose sources are in `root`, from the root of the repository.
+    /// Reads the crate with the sources in `root`, relative to the repository.
     pub(crate) fn read(root: &str) -> Self {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
         let mut files = BTreeMap::new();
@@ -63,7 +63,7 @@ impl Sources {
         Self::parse(root, files)
     }
 
-    /// Of files by name below `root`.
+    /// Parses files, by name relative to `root`.
     pub(crate) fn parse(root: &str, files: BTreeMap<String, String>) -> Self {
         let mut modules = Modules::default();
         for name in files.keys() {
@@ -94,14 +94,14 @@ impl Sources {
         Self { root: root.into(), arrows, files }
     }
 
-    /// The modules of the crate's root.
+    /// The top-level modules of the crate.
     pub(crate) fn layers(&self) -> BTreeSet<String> {
         self.files.keys().filter_map(|name| module_of(name).into_iter().next()).collect()
     }
 }
 
 impl Modules {
-    /// Finds the paths in `tokens`, which are in `module`.
+    /// Finds the paths in `tokens` of `module`.
     fn walk(&mut self, tokens: &[TokenTree], file: &str, module: &Segments, in_test: bool, named: &mut Vec<Named>) {
         let mut at = 0;
         while at < tokens.len() {
@@ -154,11 +154,11 @@ impl Modules {
         }
     }
 
-    /// The module of this crate where what `path` names within `module` stands; `None` where it is of another crate.
+    /// The module of this crate that contains what `path` names within `module`. `None` for another crate.
     fn resolve(&self, module: &Segments, path: &Segments) -> Option<Segments> {
         let mut base = module.clone();
         let mut rest: Vec<String> = path.clone();
-        // A name that is brought in leads to another path: not in circles, in sources that compile.
+        // An imported name leads to another path. Sources that compile have no import cycles.
         for _ in 0..32 {
             let (first, tail) = rest.split_first()?;
             match first.as_str() {
@@ -168,7 +168,7 @@ impl Modules {
                 name if self.files.contains_key(&child(&base, name)) => base.push(name.into()),
                 name => match self.brought.get(&(base.clone(), name.to_owned())) {
                     Some(brought) if brought.first() != Some(first) || brought.len() > 1 => {
-                        // What is named after itself is of another crate: `use anyhow`, `use serde_json::json`.
+                        // A name imported from a path outside this crate: `use anyhow`, `use serde_json::json`.
                         let known = ["crate", "super", "self"].contains(&brought[0].as_str())
                             || self.files.contains_key(&child(&base, &brought[0]));
                         if !known {
@@ -193,15 +193,15 @@ fn child(module: &Segments, name: &str) -> Segments {
     module.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// What a `use` brings in.
+/// A name imported by a `use`.
 struct Leaf {
-    /// Its name there.
+    /// The local name.
     name: String,
     path: Segments,
     line: usize,
 }
 
-/// The leaves of the tree of a `use`.
+/// The leaves of a `use` tree.
 fn tree(tokens: &[TokenTree], before: &Segments, leaves: &mut Vec<Leaf>) {
     for branch in tokens.split(|token| is(token, ',')) {
         let mut segments = before.clone();
@@ -235,7 +235,7 @@ fn tree(tokens: &[TokenTree], before: &Segments, leaves: &mut Vec<Leaf>) {
     }
 }
 
-/// The path that begins at `at`, and where it ends.
+/// The path that starts at `at`, and its end.
 fn path(tokens: &[TokenTree], at: usize) -> (Segments, usize) {
     let mut segments = Segments::new();
     let mut at = at;
@@ -264,7 +264,7 @@ fn is_public(tokens: &[TokenTree]) -> bool {
     }
 }
 
-/// The module of a file: `judge/mod.rs` and `judge.rs` are `judge`; `lib.rs` and `main.rs` are the root.
+/// The module of a file: `judge/mod.rs` and `judge.rs` are `judge`. `lib.rs` and `main.rs` are the root.
 fn module_of(name: &str) -> Segments {
     let name = name.strip_suffix(".rs").unwrap_or(name);
     let mut segments: Segments = name.split('/').map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! The seed's Table 2: RSA signing for eight TLS handshakes at a time, at an ingress gateway with a core to itself.
+//! The seed's Table 2: batches of eight RSA signatures for TLS handshakes, at an ingress gateway with its own core.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use serial_test::file_serial;
 use super::treatment::MultibufferTls;
 use super::{interleave, timed};
 
-/// One gateway, one listener, one certificate: the arms differ by the name that the client asks for, and by whose TLS
-/// ends the connection. `more` are further arguments of the driver, in both.
+/// Both arms share one gateway, one listener and one certificate. The arms differ by the client's server name, and
+/// thereby by the TLS implementation that terminates the connection. `more` are further arguments of the driver, in
+/// both arms.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     let (bench, module) = gateway(scope).await?;
     let case = Case::new(id, &Arms::same(bench)).with_load(|arm| Load::Driver(arguments(arm, more)));
@@ -27,20 +28,20 @@ async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
     Ok((bench, module))
 }
 
-/// What the gateway is asked for, in an arm.
+/// The server name of an arm.
 fn server_name(arm: Arm) -> &'static str {
     let [control, treatment] = SERVER_NAMES;
     if arm == Arm::Control { control } else { treatment }
 }
 
-/// The driver's arguments in an arm, and `more`.
+/// The driver's arguments in an arm, followed by `more`.
 fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
     let mut arguments = gateway_arguments(server_name(arm));
     arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     arguments
 }
 
-/// A new connection for each request, as the seed's k6 has it.
+/// A new connection per request, like the seed's k6.
 const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 
 #[tokio::test]
@@ -61,7 +62,7 @@ async fn cryptomb_low_rate() -> Verdict {
     timed("cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await).await
 }
 
-/// As the seed measured it, by k6.
+/// Measured like the seed, by k6.
 #[tokio::test]
 #[file_serial(mesh)]
 async fn cryptomb_k6() -> Verdict {
@@ -81,8 +82,8 @@ async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
     timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
 
-/// One load keeps its connections, the other makes new ones, while the certificate is replaced and the listener
-/// changed.
+/// Two loads, one with persistent and one with new connections, run while the certificate is replaced and the listener
+/// is changed.
 #[tokio::test]
 #[file_serial(mesh)]
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
@@ -130,14 +131,14 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     .await
 }
 
-/// Bound on a hundred handshakes by a gateway that has just begun, at a hundred a second.
+/// Longest wait for a hundred handshakes, at a hundred per second, by a gateway that has just started.
 const UNDER_WAY: Duration = Duration::from_secs(15);
 
-/// How long the load under which changes are made lasts.
+/// Duration of the load during the changes.
 const UNDER_CHANGES: Duration = Duration::from_secs(40);
 
-/// Time that older connections have to end in after the listener has changed, twice what the gateway is configured
-/// with: the load has to go on for so long.
+/// Time for older connections to drain after the listener change: twice the gateway's drain time. The load must last at
+/// least this long.
 const DRAINED: Duration = Duration::from_secs(10);
 
 fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
@@ -159,7 +160,7 @@ fn no_request_failed(id: &str, run: &Run, changed: Duration) -> Claim {
     claim
 }
 
-/// New connections saw one certificate and then another: the change was made while they were.
+/// Claims that new connections saw both certificates: the certificate was replaced during the load.
 fn certificate_replaced(run: &Run) -> Claim {
     Claim::about("cryptomb_changes/certificate", "a certificate that is replaced is used for new connections")
         .from("the load driver")

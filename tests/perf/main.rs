@@ -1,10 +1,10 @@
-//! Whether p99 moved: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and the controls that show that this
-//! suite can tell.
+//! Changes of p99 latency: the TCP bypass, multi-buffer TLS, sidecars, mutual TLS, and controls that show that this
+//! suite detects a change.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). Runs of two arms alternate, and bounds are in
-//! `fixtures/perf/bounds.toml`; docs/explanation/how-it-judges.md says how far a verdict can be believed. Every run is
-//! in `target/meshproof/perf/runs`, verdicts in `target/meshproof/perf/report.json`; `cargo xtask report
-//! target/meshproof/perf` draws them. `MESHPROOF_PERF=full` takes the seed's durations.
+//! Needs a live testbed (`cargo xtask testbed up`). Runs of two arms alternate. Bounds are in
+//! `fixtures/perf/bounds.toml`. docs/explanation/how-it-judges.md explains how far to trust a verdict. Runs are in
+//! `target/meshproof/perf/runs`, verdicts in `target/meshproof/perf/report.json`. `cargo xtask report
+//! target/meshproof/perf` draws them. `MESHPROOF_PERF=full` selects the seed's durations.
 
 mod cryptomb;
 mod treatment;
@@ -67,7 +67,7 @@ async fn delay_2ms_is_seen() -> Verdict {
     timed("delay_2ms", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
         let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
-        // The echo server waits before it answers, if it is asked to.
+        // The echo server delays its answer on request.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
         let load = |arm| Load::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]);
         let case = Case::new("delay_2ms", &Arms::same(bench)).with_load(load);
@@ -82,7 +82,7 @@ async fn sidecar_overhead() -> Verdict {
     timed("sidecar_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
         scope.requires([Requirement::Write(Write::Objects)])?;
-        // A client without a proxy is let in for this.
+        // PERMISSIVE admits a client without a proxy.
         mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
         let control = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
         let mut cases = Vec::new();
@@ -106,7 +106,7 @@ async fn mtls_overhead() -> Verdict {
     timed("mtls_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
         scope.requires([Requirement::Write(Write::Objects)])?;
-        // Before there are pods: their proxies begin with it, and without a connection of another mode.
+        // Set the mode before there are pods, so that their proxies have no connection with another mode.
         mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
         let arms = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, vec![vec![Case::new("mtls_overhead", &arms)]], &Untreated).await
@@ -114,7 +114,7 @@ async fn mtls_overhead() -> Verdict {
     .await
 }
 
-/// As [`Scope::run`], once it is clear how long to measure: a mode that there is not is refused before anything starts.
+/// Like [`Scope::run`], but refuses an unknown mode before anything starts.
 async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
     Scope::run(SUITE, test, async |scope| {
         Mode::selected()?;
@@ -124,7 +124,7 @@ async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) 
     .await
 }
 
-/// As [`both`], after the bypass was switched on: connections made before do not count as treated.
+/// Like [`both`], after the bypass is switched on: the bypass does not affect earlier connections.
 async fn under(
     scope: &Scope,
     cluster: &Arc<Cluster>,
@@ -143,14 +143,14 @@ async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: S
     Ok(Arms { control, treatment })
 }
 
-/// As [`compare::interleave`], under the bounds of this suite.
+/// Like [`compare::interleave`], with this suite's bounds.
 async fn interleave(scope: &Scope, groups: Vec<Vec<Case>>, treatment: &impl Treatment) -> Result<(), Error> {
     let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
     let setting = Setting { bounds: &bounds, mode: Mode::selected()? };
     compare::interleave(scope, &setting, groups, treatment).await
 }
 
-/// Sets the mode of mutual TLS at the server of `side` until the test ends. Its clients learn of it from the control
+/// Sets the mutual TLS mode of the server of `side` until the test ends. The clients learn the mode from the control
 /// plane.
 async fn mtls(scope: &Scope, cluster: &Arc<Cluster>, side: Side, mode: &str) -> Result<(), Error> {
     let server = json!({

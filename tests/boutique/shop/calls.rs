@@ -1,4 +1,4 @@
-//! Who reaches whom inside the application: asked in each pod, of each of its services.
+//! Calls inside the application: dials from each pod to each service that the workload calls.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 
 use super::{FRONTEND, Shop};
 
-/// Makes the shop's load. Nothing listens behind it.
+/// Workload that makes the shop's load. Its service has no listener.
 pub(crate) const LOAD_GENERATOR: &str = "loadgenerator";
 
-/// Keeps the carts. It is no program of ours, and calls nobody.
+/// Workload that stores the carts. A third-party program that calls no service.
 pub(super) const REDIS: &str = "redis-cart";
 
-/// A workload, and those that it calls.
+/// A workload and its callees.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
     pub(super) caller: &'static str,
@@ -61,24 +61,24 @@ pub(super) fn workloads() -> impl Iterator<Item = &'static str> {
     named.collect::<BTreeSet<_>>().into_iter()
 }
 
-/// A call between two workloads, and what came of it.
+/// A call between two workloads, and its outcome.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Who called, by the workload's name.
+    /// The calling workload.
     pub(super) caller: String,
     /// The pod that called.
     pub(super) pod: Workload,
-    /// What it dialed, and what came of it. The dial's id is the callee's name.
+    /// The dial and its outcome. The dial's id is the callee's name.
     pub(super) exchange: Exchange,
 }
 
 impl Call {
-    /// Whom it was to, by the workload's name.
+    /// The called workload.
     pub(super) fn callee(&self) -> &str {
         &self.exchange.dial.id
     }
 
-    /// Whether the callee answered as it should.
+    /// Whether the callee answered correctly.
     pub(super) fn is_answered(&self) -> bool {
         self.exchange.outcome().is_answered()
     }
@@ -88,7 +88,7 @@ impl Call {
         self.caller == other.caller && self.callee() == other.callee()
     }
 
-    /// The command that makes the call again.
+    /// The command that repeats the call.
     pub(super) fn command(&self) -> String {
         let Workload { cluster, namespace, pod, .. } = &self.pod;
         let (kubectl, container) = (cluster.command("kubectl"), container_of(&self.caller));
@@ -102,37 +102,37 @@ impl fmt::Display for Call {
     }
 }
 
-/// What one workload is to call.
+/// The calls to make from one workload.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) caller: &'a str,
     pub(super) callees: Vec<&'a str>,
 }
 
-/// Has each of these workloads call each of its callees, all at once.
+/// Makes all calls from each of these workloads to its callees, concurrently.
 ///
 /// # Errors
-/// As [`from_pod`].
+/// The errors of [`from_pod`].
 pub(super) async fn calls(shop: Shop<'_>, wanted: Vec<Wanted<'_>>) -> Result<Vec<Call>> {
     let calling = wanted.iter().map(|wanted| from_pod(shop, wanted));
     Ok(try_join_all(calling).await?.into_iter().flatten().collect())
 }
 
-/// Has every workload call each that it needs.
+/// Makes every call that the application needs.
 ///
 /// # Errors
-/// As [`from_pod`].
+/// The errors of [`from_pod`].
 pub(crate) async fn needed(shop: Shop<'_>) -> Result<Vec<Call>> {
     let wanted = NEEDS.map(|needs| Wanted { caller: needs.caller, callees: needs.callees.to_vec() });
     calls(shop, wanted.into()).await
 }
 
-/// Calls from inside the pod of the caller. Those that it is configured to call are called where its own environment
-/// says, others by the names of the testbed's layout.
+/// Makes calls from the caller's pod. A configured callee is called at the address in the caller's environment, any
+/// other callee by the names of the testbed's layout.
 ///
 /// # Errors
-/// `NoPod` where the caller is not there, `Exec` where it does not report on each, in a form that can be
-/// read.
+/// `NoPod`: the caller has no ready pod. `Exec`: the caller does not report on each call, or its report cannot be
+/// parsed.
 async fn from_pod(shop: Shop<'_>, Wanted { caller, callees }: &Wanted<'_>) -> Result<Vec<Call>> {
     #[derive(Deserialize)]
     struct Report {
@@ -161,7 +161,7 @@ async fn from_pod(shop: Shop<'_>, Wanted { caller, callees }: &Wanted<'_>) -> Re
     Ok(report.checks.into_iter().map(call).collect())
 }
 
-/// The container of a workload that holds `/boutique`.
+/// The container of a workload with `/boutique`.
 pub(crate) fn container_of(workload: &str) -> &'static str {
     if workload == LOAD_GENERATOR { "main" } else { "server" }
 }

@@ -1,4 +1,4 @@
-//! The application's calls, each with what the proxies at both ends and the gateway between them say of it.
+//! The application's calls, with evidence from the proxies at both ends and from the gateway between them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,34 +20,34 @@ use super::logs::{LOGGED, Pods};
 #[derive(Debug)]
 pub(crate) struct Edge {
     call: Call,
-    /// The pod that should have answered.
+    /// The pod that should answer.
     callee: Workload,
-    /// What both proxies logged; none where an end logged nothing in time.
+    /// The log lines of both proxies. `None` if an end logged nothing in time.
     ends: Option<Ends>,
-    /// The gateway that it must have passed, where its ends are in two clusters.
+    /// The gateway that a call between clusters must pass.
     gateway: Option<Gateway>,
 }
 
-/// An east-west gateway, and what it says of its connections.
+/// An east-west gateway, and its connection counts.
 #[derive(Debug, Clone)]
 struct Gateway {
     pod: Workload,
-    /// Where the other clusters reach it.
+    /// Address of the gateway for the other clusters.
     address: Option<HostPort>,
-    /// Its connections to each endpoint: Envoy's `/clusters`.
+    /// Connections to each endpoint: Envoy's `/clusters`.
     clusters: String,
 }
 
-/// Has every caller of the application call each of its callees, once, and gathers the evidence. Both proxies must have
-/// the evidence log on: see [`log_both_ends`](super::log_both_ends).
+/// Makes every call of the application once, and gathers the evidence. Both proxies must have the evidence log enabled:
+/// see [`log_both_ends`](super::log_both_ends).
 ///
 /// # Errors
-/// Where a workload is missing, or a log cannot be read. How a call ends is never an error.
+/// A workload is missing, or a log cannot be read. The outcome of a call is never an error.
 pub(crate) async fn edges(shop: Shop<'_>) -> Result<Vec<Edge>> {
     logged_within(shop, LOGGED).await
 }
 
-/// As [`edges`], giving the proxies this long to log.
+/// Like [`edges`], with a time limit for the logs.
 pub(super) async fn logged_within(shop: Shop<'_>, bound: Duration) -> Result<Vec<Edge>> {
     let pods = Pods::find(shop).await?;
     let started = Instant::now();
@@ -79,13 +79,13 @@ async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
 }
 
 impl Edge {
-    /// Its name, where it was answered and a proxy logged nothing of it.
+    /// Name of the call, if it was answered but a proxy logged nothing about it.
     pub(super) fn unlogged(&self) -> Option<String> {
         (self.call.is_answered() && self.ends.is_none()).then(|| self.call.to_string())
     }
 
-    /// Claims that the callee answered from its cluster, that each end authenticated the other, and that the call went
-    /// through the east-west gateway where its ends are in two clusters, and straight where they are in one.
+    /// Claims that the callee answered from its cluster, that each end authenticated the other, and that the call took
+    /// the right route: through the east-west gateway between clusters, directly within a cluster.
     pub(crate) fn claim(&self, trust: &Trust) -> Claim {
         let Self { call, callee, .. } = self;
         let (source, exchange) = (&call.pod, &call.exchange);
@@ -121,8 +121,8 @@ impl Edge {
         })
     }
 
-    /// That another than the callee answered. Redis, which does not speak HTTP, does not say who it is; the certificate
-    /// at its end does.
+    /// The fault that a workload other than the callee answered. Redis does not speak HTTP and does not identify
+    /// itself, but the certificate at its end does.
     fn fault_of_callee(&self) -> Option<String> {
         let (exchange, callee) = (&self.call.exchange, &self.callee);
         let by = exchange.report.served_by.as_deref();
@@ -133,7 +133,7 @@ impl Edge {
         (!right).then(|| format!("{} answered instead of {callee}", by.unwrap_or("one who does not say who it is")))
     }
 
-    /// The way the call took, as each of those on it tells.
+    /// The route of the call, according to each proxy and gateway on it.
     fn way(&self, ends: &Ends) -> Vec<Result<String, String>> {
         let to = ends.source.get("upstream_host").unwrap_or("nowhere");
         let from = ends.destination.get("downstream_remote_address").unwrap_or("nowhere");
@@ -183,7 +183,7 @@ impl Edge {
     }
 }
 
-/// Connections that a gateway has made to `address` for `service`, in the words of Envoy's `/clusters`:
+/// Connections that a gateway has made to `address` for `service`, from a line of Envoy's `/clusters`:
 /// `outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2`.
 fn carried(clusters: &str, address: &str, service: &str) -> u64 {
     let of = |line: &str| {

@@ -2,13 +2,13 @@
 
 use meshproof::scope;
 
-/// A page of the shop was not answered, or cannot be read.
+/// A page of the shop is not answered, or cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("{url}: {reason}: see `cargo xtask testbed status`")]
 pub(crate) struct PageError {
     /// The page's address.
     pub(crate) url: String,
-    /// What is wrong with it.
+    /// The fault.
     pub(crate) reason: String,
 }
 

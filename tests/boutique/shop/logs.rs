@@ -1,4 +1,4 @@
-//! What the proxies of the application logged of its calls.
+//! Access logs of the application's proxies.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use meshproof::probe::{Dial, Exchange};
 use super::Shop;
 use super::calls::Call;
 
-/// Bound on all calls being in the logs: proxies flush them every second.
+/// Longest wait for all calls to be logged. Proxies flush their logs every second.
 pub(super) const LOGGED: Duration = Duration::from_secs(20);
 
 /// The pods of the application, by workload.
@@ -20,10 +20,10 @@ pub(super) const LOGGED: Duration = Duration::from_secs(20);
 pub(super) struct Pods(BTreeMap<String, Workload>);
 
 impl Pods {
-    /// All of them.
+    /// Finds the pods of all workloads.
     ///
     /// # Errors
-    /// Where a workload is missing.
+    /// A workload is missing.
     pub(super) async fn find(shop: Shop<'_>) -> Result<Self> {
         let finding = shop.workloads().map(async |name| Ok::<_, Error>((name.to_owned(), shop.pod(name).await?)));
         Ok(Self(try_join_all(finding).await?.into_iter().collect()))
@@ -32,7 +32,7 @@ impl Pods {
     /// The pod of a workload.
     ///
     /// # Errors
-    /// Where the application has no such workload.
+    /// The application has no such workload.
     pub(super) fn of(&self, workload: &str) -> Result<&Workload> {
         self.0.get(workload).ok_or_else(|| Error::NoPod {
             cluster: "every cluster".into(),
@@ -42,10 +42,10 @@ impl Pods {
         })
     }
 
-    /// What every proxy has logged since `started`, read until nothing is `missing`, for at most `bound`.
+    /// Access logs of all proxies since `started`, read until nothing is `missing`, for at most `bound`.
     ///
     /// # Errors
-    /// Where the logs cannot be read.
+    /// The logs cannot be read.
     pub(super) async fn logs(
         &self,
         started: Instant,
@@ -62,17 +62,17 @@ impl Pods {
     }
 }
 
-/// What the proxy of each workload logged.
+/// Access log of each workload's proxy.
 #[derive(Debug, Default)]
 pub(super) struct Logs(BTreeMap<String, Vec<AccessEntry>>);
 
 impl Logs {
-    /// Both proxies' account of a call that was answered.
+    /// Log lines of both proxies about an answered call.
     pub(super) fn ends_of(&self, call: &Call) -> Option<Ends> {
         self.ends(&call.caller, &call.exchange)
     }
 
-    /// By the request's id or, where it is not HTTP, by the addresses of its connections.
+    /// Matches HTTP by the request's id, and other protocols by the addresses of the connection.
     fn ends(&self, caller: &str, exchange: &Exchange) -> Option<Ends> {
         let (at_source, at_destination) = (self.0.get(caller)?, self.0.get(&exchange.dial.id)?);
         let (is_http, local) = (exchange.dial.protocol.is_http(), exchange.report.local_address.as_deref());
@@ -86,14 +86,14 @@ impl Logs {
         Some(Ends { source: source.clone(), destination: destination.clone() })
     }
 
-    /// The callee's proxy's account of a call that an authorization policy refused.
+    /// Log line of the callee's proxy about a call that an authorization policy denied.
     pub(super) fn denial_of(&self, call: &Call, trust_domain: &str) -> Option<&AccessEntry> {
         denial(self.0.get(call.callee())?, &call.pod.spiffe_id(trust_domain).to_string(), &call.exchange.dial)
     }
 }
 
-/// The line of a dial by this identity that an authorization policy refused. Behind a gateway, addresses do not tell
-/// whose connection it was: the identity does, and the request's id where it is HTTP.
+/// The line about a dial by this identity that an authorization policy denied. Behind a gateway, addresses do not
+/// identify the caller: match by identity and, for HTTP, by the request's id.
 fn denial<'a>(lines: &'a [AccessEntry], identity: &str, dial: &Dial) -> Option<&'a AccessEntry> {
     lines.iter().find(|entry| {
         let is_of_request = !dial.protocol.is_http() || entry.is_of_request(&dial.nonce);

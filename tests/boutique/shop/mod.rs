@@ -1,4 +1,4 @@
-//! The online boutique on the testbed: a shopper's visits through the ingress, and who reaches whom behind it.
+//! The online boutique on the testbed: a shopper's visits through the ingress, and the calls behind it.
 
 mod calls;
 mod edges;
@@ -29,13 +29,13 @@ pub(crate) use visits::Visitors;
 /// Name of the application in the record.
 pub(crate) const APPLICATION: &str = "boutique";
 
-/// What every test of the shop requires.
+/// Requirement of every test of the shop.
 pub(crate) const REQUIRED: Requirement = Requirement::Application(APPLICATION);
 
-/// The workload that shoppers come to.
+/// The workload that serves shoppers.
 pub(crate) const FRONTEND: &str = "frontend";
 
-/// The application, as the record describes it.
+/// The application in the record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shop<'a> {
     pub(crate) testbed: &'a Testbed,
@@ -46,7 +46,7 @@ impl<'a> Shop<'a> {
     /// The shop of a testbed.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared) where the record does not have it, or not all of its workloads.
+    /// [`NotDeclared`](record::Error::NotDeclared): the record lacks the application, or some of its workloads.
     pub(crate) fn of(testbed: &'a Testbed) -> Result<Self> {
         let missing = |what: String| record::Error::not_declared(what);
         let application = testbed.record.application.as_ref().filter(|application| application.name == APPLICATION);
@@ -58,12 +58,12 @@ impl<'a> Shop<'a> {
         }
     }
 
-    /// Its namespace, the same in every cluster.
+    /// Namespace of the shop, the same in every cluster.
     pub(crate) fn namespace(self) -> &'a str {
         &self.application.namespace
     }
 
-    /// The host name at which the ingress gateway serves it.
+    /// Host name of the shop at the ingress gateway.
     pub(crate) fn host(self) -> String {
         format!("{FRONTEND}.{}", self.namespace())
     }
@@ -79,7 +79,7 @@ impl<'a> Shop<'a> {
         places.map(|(workload, _)| workload.as_str()).collect()
     }
 
-    /// The clusters that have a part of it, without the frontend's.
+    /// The clusters with a workload of the shop, except the frontend's cluster.
     pub(crate) fn clusters_behind_the_frontend(self) -> Vec<&'a Arc<Cluster>> {
         let frontend = self.application.places.get(FRONTEND);
         let clusters =
@@ -87,10 +87,10 @@ impl<'a> Shop<'a> {
         clusters.filter(|cluster| !self.workloads_in(cluster.name()).is_empty()).collect()
     }
 
-    /// The cluster that a workload runs in.
+    /// The cluster of a workload.
     ///
     /// # Errors
-    /// [`UnknownCluster`](cluster::Error::UnknownCluster), also where the application has no such workload.
+    /// [`UnknownCluster`](cluster::Error::UnknownCluster), also if the application has no such workload.
     pub(crate) fn cluster_of(self, workload: &str) -> cluster::Result<&'a Arc<Cluster>> {
         self.testbed.cluster(self.application.places.get(workload).map(String::as_str).unwrap_or_default())
     }
@@ -98,12 +98,12 @@ impl<'a> Shop<'a> {
     /// The pod of a workload.
     ///
     /// # Errors
-    /// As [`Self::cluster_of`]; [`NoPod`](cluster::Error::NoPod) where it is not there.
+    /// The errors of [`Self::cluster_of`]. [`NoPod`](cluster::Error::NoPod): no pod is ready.
     pub(crate) async fn pod(self, workload: &str) -> cluster::Result<Workload> {
         Workload::find(self.cluster_of(workload)?, self.namespace(), &format!("app={workload}")).await
     }
 
-    /// What follows a service's name where it is called by another workload than the one that needs it.
+    /// Suffix of a service's name in a call by a workload that is not configured to call the service.
     fn domain(self) -> String {
         let global = self.application.global_namespace.as_ref();
         global.map(|global| format!(".{}", global.domain)).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! A page of the shop, as a person would read it.
+//! A page of the shop, parsed.
 
 use meshproof::Result;
 use meshproof::report::{Claim, Statement};
@@ -6,17 +6,17 @@ use scraper::{Html, Selector};
 
 use super::PageError;
 
-/// An exact amount: billionths of a unit, and the currency's code.
+/// An exact amount and its currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Price {
-    /// Billionths (the interface's `units` and `nanos` in one number).
+    /// Billionths of a unit: `units` and `nanos` of the shop's API in one number.
     pub(crate) nanos: i128,
     /// ISO 4217 code.
     pub(crate) currency: String,
 }
 
 impl Price {
-    /// Reads `59.370000000 EUR`.
+    /// Parses `59.370000000 EUR`.
     fn parse(text: &str) -> Option<Self> {
         let (amount, currency) = text.split_once(' ')?;
         let (units, nanos) = amount.split_once('.')?;
@@ -38,46 +38,46 @@ impl std::fmt::Display for Price {
 /// A line of the cart or the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// The product's number.
+    /// Id of the product.
     pub(crate) product: String,
-    /// How many of it.
+    /// Quantity.
     pub(crate) quantity: u32,
-    /// The price of all of them.
+    /// Total price of the line.
     pub(crate) price: Price,
 }
 
-/// A page, as it was answered.
+/// An answered page.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
-    /// Where it was asked for.
+    /// Requested URL.
     pub(crate) url: String,
-    /// By which host name.
+    /// Host name of the request.
     pub(crate) host: String,
     /// HTTP status.
     pub(crate) status: u16,
-    /// `CLUSTER/POD` of the frontend, as it says.
+    /// `CLUSTER/POD` of the frontend, as reported by the frontend.
     pub(crate) served_by: String,
-    /// Services asked in its course, as `cartservice=CLUSTER/POD`.
+    /// Services called for the page, as `cartservice=CLUSTER/POD`.
     pub(crate) served_via: Vec<String>,
     /// The HTML.
     pub(crate) body: String,
 }
 
 impl Page {
-    /// The text of the first element that `selector` finds; `None` where there is none.
+    /// The text of the first element that `selector` matches. `None` if no element matches.
     ///
     /// # Errors
-    /// [`PageError`] where the selector is none.
+    /// [`PageError`]: the selector is invalid.
     pub(crate) fn text(&self, selector: &str) -> Result<Option<String>> {
         let document = Html::parse_document(&self.body);
         let found = document.select(&self.selector(selector)?).next();
         Ok(found.map(|element| element.text().collect::<String>().trim().to_owned()))
     }
 
-    /// The exact price in the first element that `selector` finds.
+    /// The exact price in the first element that `selector` matches.
     ///
     /// # Errors
-    /// [`PageError`] where there is none.
+    /// [`PageError`]: there is no price.
     pub(crate) fn price(&self, selector: &str) -> Result<Price> {
         let document = Html::parse_document(&self.body);
         let inside = self.selector(&format!("{selector} data.price"))?;
@@ -85,10 +85,10 @@ impl Page {
         value.and_then(Price::parse).ok_or_else(|| self.lacks(format!("price in `{selector}`")).into())
     }
 
-    /// The products that the page links to, each once, in the page's order.
+    /// The products that the page links to, without duplicates, in the page's order.
     ///
     /// # Errors
-    /// [`PageError`] where there is none.
+    /// [`PageError`]: there are no products.
     pub(crate) fn products(&self) -> Result<Vec<String>> {
         let document = Html::parse_document(&self.body);
         let mut products: Vec<String> = Vec::new();
@@ -104,7 +104,7 @@ impl Page {
     /// The lines of the cart or the order.
     ///
     /// # Errors
-    /// [`PageError`] where a line cannot be read.
+    /// [`PageError`]: a line cannot be parsed.
     pub(crate) fn lines(&self) -> Result<Vec<Line>> {
         let document = Html::parse_document(&self.body);
         let cost = self.selector(".line-price data.price")?;
@@ -118,12 +118,12 @@ impl Page {
         lines.collect::<Option<Vec<_>>>().ok_or_else(|| self.lacks("lines that can be read").into())
     }
 
-    /// The error of a page that has not what it should.
+    /// The error for a page that lacks `what`.
     pub(crate) fn lacks(&self, what: impl Into<String>) -> PageError {
         PageError { url: self.url.clone(), reason: format!("it has no {} (status {})", what.into(), self.status) }
     }
 
-    /// Claims that the page shows what it should: `observed` equals `expected`.
+    /// Claims that `observed`, a content of the page, equals `expected`.
     pub(crate) fn claim<T: PartialEq + std::fmt::Debug>(
         &self,
         id: &str,
@@ -139,7 +139,7 @@ impl Page {
         Claim::about(id, requirement).from("a shopper on this machine").to(&self.url)
     }
 
-    /// Adds who served the page, and the command that gets it.
+    /// Adds the server of the page, and the command that gets the page.
     pub(crate) fn document(&self, claim: Claim) -> Claim {
         let claim =
             claim.with_evidence(format!("the page was served by {} with status {}", self.served_by, self.status));

@@ -1,4 +1,4 @@
-//! Plaintext to each of the application's services, and the same request over mutual TLS as its control.
+//! Plaintext to each of the application's services. The control is the same request over mutual TLS.
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,12 +13,13 @@ use meshproof::{Error, Result, Scope, Workload};
 use super::calls::{Call, needed};
 use super::{FRONTEND, Shop};
 
-/// Sends each service of the application a request in plaintext, and the same request with a certificate that the mesh
-/// issued: both from the naked probe of its cluster to its own port. Claims that its proxy resets the first, while the
-/// second is answered. The proxies must have the evidence log on.
+/// Sends each service of the application a request in plaintext, and the same request with a certificate of the mesh.
+/// Both requests come from the naked probe of the service's cluster, and go to the pod's own port. Claims that the
+/// proxy resets the plaintext request, and that the other request is answered. The proxies must have the evidence log
+/// enabled.
 ///
 /// # Errors
-/// Where a pod is missing, no certificate is issued or a log cannot be read.
+/// A pod is missing, no certificate is issued, or a log cannot be read.
 pub(crate) async fn no_plaintext(scope: &Scope) -> Result<Vec<Claim>> {
     let shop = Shop::of(&scope.testbed)?;
     let certificate = issue(&scope.testbed, &shop.pod(FRONTEND).await?).await?;
@@ -28,7 +29,7 @@ pub(crate) async fn no_plaintext(scope: &Scope) -> Result<Vec<Claim>> {
     try_join_all(calls.iter().map(|call| judge(scope, call, &certificate))).await
 }
 
-/// As [`no_plaintext`], of the callee of `call`, which is asked what `call` asked.
+/// Like [`no_plaintext`], for the callee of `call`, with the request of `call`.
 async fn judge(scope: &Scope, call: &Call, certificate: &ClientCertificate) -> Result<Claim> {
     let pod = Shop::of(&scope.testbed)?.pod(call.callee()).await?;
     let naked = probe::naked(&pod.cluster).await?;
@@ -47,7 +48,7 @@ async fn judge(scope: &Scope, call: &Call, certificate: &ClientCertificate) -> R
     Ok(claims::with_server_of_control(claim, control, &pod, &scope.testbed.trust))
 }
 
-/// The port that a workload's own container listens on.
+/// The port of a workload's own container.
 async fn port_of(workload: &Workload) -> cluster::Result<u16> {
     let Workload { cluster, namespace, pod, .. } = workload;
     let found = cluster.api::<Pod>(namespace).get(pod).await;

@@ -1,5 +1,5 @@
-//! What a test places into the application's namespace: the evidence log at every proxy, and the least-privilege
-//! policies.
+//! Objects that a test places into the application's namespace: the evidence log of every proxy, and the
+//! least-privilege policies.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use super::calls::LOAD_GENERATOR;
 use super::edges::{Edge, logged_within};
 use super::{APPLICATION, FRONTEND, Shop};
 
-/// How long a proxy may take to be given a new configuration.
+/// Longest wait for a proxy to receive a new configuration.
 const CONFIGURED: Duration = Duration::from_secs(30);
 
-/// Bound on the draining of older connections: Envoy's default is 45 s, `up` sets less.
+/// Longest wait for older connections to drain. Envoy's default is 45 s, `up` configures less.
 const DRAINED: Duration = Duration::from_secs(75);
 
-/// Proxies flush their logs every second.
+/// Wait for log lines. Proxies flush their logs every second.
 const FLUSHED: Duration = Duration::from_secs(6);
 
-/// Where a proxy tells how it listens.
+/// Path of Envoy's admin interface with the listeners.
 const LISTENERS: &str = "config_dump?resource=dynamic_listeners";
 
-/// Who may call what, by identity, with places for [`Names`].
+/// Authorization policies by identity, with placeholders for [`Names`].
 const AUTHORIZATION: &str = include_str!("../../../fixtures/boutique/authorization.yaml");
 
 /// Label of every pod of the application, with the application's name.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
-/// Switches the evidence log on at every proxy of the application until the test ends; returns when all have it. It is
-/// off otherwise: two certificates a line are too much under load.
+/// Enables the evidence log in every proxy of the application until the test ends. Returns when all proxies have the
+/// configuration. By default the log is off: two certificates per line are too much under load.
 ///
 /// # Errors
-/// Where it cannot be placed, or a proxy does not take it in time.
+/// The object cannot be placed, or a proxy does not receive it in time.
 pub(crate) async fn log_both_ends(scope: &Scope) -> Result<()> {
     let shop = Shop::of(&scope.testbed)?;
     for cluster in &scope.testbed.clusters {
@@ -51,9 +51,9 @@ pub(crate) async fn log_both_ends(scope: &Scope) -> Result<()> {
         });
         scope.place(cluster, telemetry).await?;
     }
-    // A field that only this log has.
+    // Only the evidence log has this field.
     configured(scope, "the evidence log", |_| Some("downstream_peer_cert".into())).await?;
-    // Connections made before are logged as the configuration was then, until they are drained.
+    // Connections from before the change keep the old log configuration until they are drained.
     Ok(eventually("no connection to be left that is not logged", DRAINED, async || {
         let unlogged: Vec<String> = logged_within(shop, FLUSHED).await?.iter().filter_map(Edge::unlogged).collect();
         Ok::<_, Error>(if unlogged.is_empty() { Seen::Yes(()) } else { Seen::NotYet(unlogged.join(", ")) })
@@ -61,11 +61,11 @@ pub(crate) async fn log_both_ends(scope: &Scope) -> Result<()> {
     .await?)
 }
 
-/// Applies the least-privilege policies until the test ends, each where its workload is; returns when every proxy has
-/// them.
+/// Applies the least-privilege policies until the test ends, each in the cluster of its workload. Returns when every
+/// proxy has its policy.
 ///
 /// # Errors
-/// Where one cannot be placed, or a proxy does not take it in time.
+/// A policy cannot be placed, or a proxy does not receive it in time.
 pub(crate) async fn restrict(scope: &Scope) -> Result<()> {
     let shop = Shop::of(&scope.testbed)?;
     let ingress = ingress_gateway(shop.cluster_of(FRONTEND)?).await?;
@@ -78,22 +78,22 @@ pub(crate) async fn restrict(scope: &Scope) -> Result<()> {
         let workload = policy.pointer("/spec/selector/matchLabels/app").and_then(Value::as_str).unwrap_or_default();
         scope.place(shop.cluster_of(workload)?, policy).await?;
     }
-    // A policy without rules leaves no name in the proxy's configuration; nothing listens behind the load generator.
+    // A policy without rules leaves no name in the proxy's configuration. The load generator has no listener.
     configured(scope, "its policy", |name| {
         (name != LOAD_GENERATOR).then(|| format!("ns[{}]-policy[{name}]-rule[0]", shop.namespace()))
     })
     .await
 }
 
-/// The names of the mesh that the policies need.
+/// Names of the mesh for the policies.
 struct Names<'a> {
     trust_domain: &'a str,
     namespace: &'a str,
-    /// The ingress gateway's identity, as policies write it.
+    /// The ingress gateway's principal.
     ingress: &'a str,
 }
 
-/// An identity as policies write it: a SPIFFE id without its scheme.
+/// A principal of an authorization policy: a SPIFFE ID without its scheme.
 fn principal(id: &str) -> String {
     id.trim_start_matches("spiffe://").to_owned()
 }
@@ -107,24 +107,24 @@ fn policies(Names { trust_domain, namespace, ingress }: &Names<'_>) -> Result<Ve
     serde_saphyr::from_multiple(&text).map_err(|error| malformed(error.to_string()))
 }
 
-/// Removes what [`log_both_ends`] or [`restrict`] placed, and returns when no proxy has it any more. The next test then
-/// begins with connections that no proxy is about to end.
+/// Removes the objects of [`log_both_ends`] or [`restrict`], and returns when no proxy has them any more. The next test
+/// then starts with connections that no proxy is about to close.
 ///
 /// # Errors
-/// Where something cannot be removed, or a proxy does not let go of it in time.
+/// An object cannot be removed, or a proxy keeps its configuration for too long.
 pub(crate) async fn remove_placed(scope: &Scope) -> Result<()> {
     scope.remove_placed().await?;
     let marks = ["downstream_peer_cert".to_owned(), format!("ns[{}]-policy[", Shop::of(&scope.testbed)?.namespace())];
     settled(scope, "neither log nor policy", |_, listeners| marks.iter().all(|mark| !listeners.contains(mark))).await
 }
 
-/// Waits until the configuration of every workload's proxy has in it what `mark` says.
+/// Waits until the listeners of every workload's proxy contain the text of `mark`.
 async fn configured(scope: &Scope, what: &str, mark: impl Fn(&str) -> Option<String>) -> Result<()> {
     settled(scope, what, |name, listeners| mark(name).is_none_or(|mark| listeners.contains(&mark))).await
 }
 
-/// Waits until the configuration of every workload's proxy is as wanted and it has ended the connections made under an
-/// older one: a call that is on one of those would be ended with it.
+/// Waits until every workload's proxy has the wanted configuration and has drained older connections. Draining would
+/// close a connection in the middle of a call.
 async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
     let shop = Shop::of(&scope.testbed)?;
     let waiting = shop.workloads().map(async |name| {
@@ -134,7 +134,7 @@ async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool)
                 return Ok(Seen::NotYet("it has another configuration".into()));
             }
             let draining = pod.proxy_counts("listener_manager.total_.*_draining").await?;
-            // That it says nothing is not that it drains nothing.
+            // Missing statistics do not prove that nothing drains.
             let drained = !draining.is_empty() && draining.iter().all(|(_, count)| *count == 0);
             Ok::<_, cluster::Error>(if drained {
                 Seen::Yes(())

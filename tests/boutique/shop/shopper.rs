@@ -1,4 +1,4 @@
-//! A shopper: a cookie jar, and the visits a person makes with it.
+//! A shopper: a cookie jar, and a customer's visits with it.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use reqwest::{Client, RequestBuilder};
 
 use super::{FRONTEND, Page, PageError, Shop};
 
-/// Bound on one page; the shop promises three seconds, whatever is missing behind it.
+/// Time limit for one page. The shop promises three seconds, even if services are missing.
 const BOUND: Duration = Duration::from_secs(15);
 
-/// How a card is, as the payment service must see it.
+/// The state of a credit card, for the payment service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Card {
-    /// A VISA card that is valid.
+    /// A valid VISA card.
     Good,
-    /// Its number's check digit is wrong.
+    /// The check digit of the number is wrong.
     Mistyped,
-    /// Its last month is over.
+    /// The card has expired.
     Expired,
-    /// It is of a kind that is not taken.
+    /// The shop does not accept this kind of card.
     NotTaken,
 }
 
@@ -29,15 +29,15 @@ pub(crate) enum Card {
 pub(crate) struct Shopper {
     client: Client,
     address: String,
-    /// The name of the shop at the gateway.
+    /// Host name of the shop at the gateway.
     host: String,
 }
 
 impl Shopper {
-    /// A new one with an empty cookie jar, at the ingress of the frontend's cluster.
+    /// A new shopper with an empty cookie jar, at the ingress of the frontend's cluster.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared) where there is no shop, or no ingress gateway before it.
+    /// [`NotDeclared`](record::Error::NotDeclared): the record has no shop, or no ingress gateway for it.
     pub(crate) fn new(testbed: &Testbed) -> Result<Self> {
         let shop = Shop::of(testbed)?;
         let cluster = shop.cluster_of(FRONTEND)?;
@@ -48,34 +48,34 @@ impl Shopper {
         Ok(Self { client, address, host: shop.host() })
     }
 
-    /// Visits a page; redirects are followed.
+    /// Visits a page and follows redirects.
     ///
     /// # Errors
-    /// [`PageError`] where there is no HTTP answer.
+    /// [`PageError`]: there is no HTTP answer.
     pub(crate) async fn visit(&self, path: &str) -> Result<Page> {
         self.send(path, self.client.get(self.url(path))).await
     }
 
-    /// Sends a form, as a browser would.
+    /// Submits a form.
     ///
     /// # Errors
-    /// As [`Self::visit`].
+    /// The errors of [`Self::visit`].
     pub(crate) async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
         self.send(path, self.client.post(self.url(path)).form(fields)).await
     }
 
-    /// Puts `quantity` of `product` into the cart, and is shown the cart.
+    /// Adds `quantity` of `product` to the cart, and returns the cart's page.
     ///
     /// # Errors
-    /// As [`Self::visit`].
+    /// The errors of [`Self::visit`].
     pub(crate) async fn add(&self, product: &str, quantity: u8) -> Result<Page> {
         self.submit("/cart", &[("product_id", product), ("quantity", &quantity.to_string())]).await
     }
 
-    /// Chooses the currency of all prices.
+    /// Selects the currency of all prices.
     ///
     /// # Errors
-    /// As [`Self::visit`].
+    /// The errors of [`Self::visit`].
     pub(crate) async fn pay_in(&self, currency: &str) -> Result<Page> {
         self.submit("/setCurrency", &[("currency_code", currency), ("return_to", "/")]).await
     }
@@ -83,7 +83,7 @@ impl Shopper {
     /// Checks out with a card.
     ///
     /// # Errors
-    /// As [`Self::visit`].
+    /// The errors of [`Self::visit`].
     pub(crate) async fn check_out(&self, card: Card) -> Result<Page> {
         let (number, year) = match card {
             Card::Good => ("4432801561520454", "2039"),

@@ -1,5 +1,4 @@
-//! The calls that the application has no need of: each is answered where no policy forbids it, and refused under least
-//! privilege.
+//! Calls that the application does not need. Each call is answered without policies, and refused under least privilege.
 
 use std::time::Instant;
 
@@ -13,10 +12,10 @@ use super::Shop;
 use super::calls::{Call, LOAD_GENERATOR, NEEDS, REDIS, Wanted, calls};
 use super::logs::{LOGGED, Pods};
 
-/// Has every workload call every other that it has no need to call.
+/// Makes every call between workloads that the application does not need.
 ///
 /// # Errors
-/// Where a workload is missing, or does not report on its calls.
+/// A workload is missing, or does not report on its calls.
 pub(crate) async fn strangers(shop: Shop<'_>) -> Result<Vec<Call>> {
     let callers = shop.workloads().filter(|name| *name != REDIS);
     let wanted = callers.map(|caller| {
@@ -27,22 +26,22 @@ pub(crate) async fn strangers(shop: Shop<'_>) -> Result<Vec<Call>> {
     Ok(calls(shop, wanted.collect()).await?)
 }
 
-/// A call that the application has no need of, before the policies and under them.
+/// A call that the application does not need, without policies and under policies.
 #[derive(Debug)]
 pub(crate) struct Stranger {
     before: Call,
     under: Call,
-    /// The pod that was called.
+    /// The called pod.
     callee: Workload,
-    /// That of the callee's proxy, if it refused the call for a policy.
+    /// Log line of the callee's proxy, if an authorization policy denied the call.
     account: Option<AccessEntry>,
 }
 
-/// Makes the calls of `before`, which were made without policies, once more under them, and finds what the callees'
-/// proxies say. The proxies must have the evidence log on.
+/// Repeats the calls of `before` under policies, and finds the log lines of the callees' proxies. `before` was made
+/// without policies. The proxies must have the evidence log enabled.
 ///
 /// # Errors
-/// As [`strangers`]; where a log cannot be read.
+/// The errors of [`strangers`]. A log cannot be read.
 pub(crate) async fn under_policies(shop: Shop<'_>, before: Vec<Call>) -> Result<Vec<Stranger>> {
     let pods = Pods::find(shop).await?;
     let domain = shop.testbed.trust.domain();
@@ -65,7 +64,7 @@ pub(crate) async fn under_policies(shop: Shop<'_>, before: Vec<Call>) -> Result<
 }
 
 impl Stranger {
-    /// Claims that the callee's proxy refused the call, which the callee answers where no policy forbids it.
+    /// Claims that the callee's proxy denied the call, and that the callee answered the same call without policies.
     pub(crate) fn claim(&self) -> Claim {
         let Self { before, under, callee, account } = self;
         let exchange = &under.exchange;
@@ -86,7 +85,7 @@ impl Stranger {
     }
 }
 
-/// How a proxy refuses a caller for who it is.
+/// How a proxy denies a caller by identity.
 fn refusal(protocol: Protocol) -> Expected {
     match protocol {
         Protocol::Grpc => Expected::Grpc(grpc::PERMISSION_DENIED),
@@ -95,7 +94,7 @@ fn refusal(protocol: Protocol) -> Expected {
     }
 }
 
-/// Claims that a call which the application needs is answered under least privilege too.
+/// Claims that a needed call is still answered under least privilege.
 pub(crate) fn still_answered(call: &Call) -> Claim {
     Claim::about(format!("needed/{}/{}", call.caller, call.callee()), "least privilege takes no call that is needed")
         .from(&call.pod)

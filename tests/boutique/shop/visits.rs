@@ -1,4 +1,4 @@
-//! What is left of the shop when a part of it is lost: visits, what each needs, and what each came to.
+//! Visits to the shop while a part of it is lost: the services that each visit needs, and its result.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use meshproof::{Error, Result, Testbed};
 
 use super::{Card, Page, Shopper};
 
-/// How long a page may take, whatever is missing behind it: the three seconds after which the frontend gives up, and
-/// one for the way.
+/// Time limit for a page, even if services are missing: the frontend gives up after three seconds, and one second is
+/// for the network.
 pub(crate) const PROMISE: Duration = Duration::from_secs(4);
 
-/// A way to use the shop, and the services that it cannot do without.
+/// A way to use the shop, and the services that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Visit {
-    /// Names it in claims.
+    /// Name in claims.
     pub(crate) name: &'static str,
-    /// Whose loss it does not survive.
+    /// Services without which the visit fails.
     pub(crate) needs: &'static [&'static str],
     make: Make,
 }
@@ -33,7 +33,7 @@ enum Make {
     CheckOutInEuros,
 }
 
-/// Every way to use the shop.
+/// All ways to use the shop.
 pub(crate) const VISITS: [Visit; 7] = [
     Visit { name: "home", needs: &["frontend", "productcatalogservice"], make: Make::Home },
     Visit {
@@ -47,7 +47,7 @@ pub(crate) const VISITS: [Visit; 7] = [
         needs: &["frontend", "cartservice", "redis-cart", "productcatalogservice", "shippingservice"],
         make: Make::Cart,
     },
-    // Ends on the page of the cart, and so needs what that needs.
+    // This visit ends on the cart's page, and needs the same services.
     Visit {
         name: "add-to-cart",
         needs: &["frontend", "cartservice", "redis-cart", "productcatalogservice", "shippingservice"],
@@ -66,7 +66,7 @@ pub(crate) const VISITS: [Visit; 7] = [
         ],
         make: Make::CheckOut,
     },
-    // Prices are kept in dollars: any other currency has to be converted.
+    // Prices are stored in dollars. Any other currency needs a conversion.
     Visit {
         name: "check-out-in-euros",
         needs: &[
@@ -83,37 +83,37 @@ pub(crate) const VISITS: [Visit; 7] = [
     },
 ];
 
-/// Shoppers about to make each visit, with something in their carts.
+/// Shoppers for all visits, with products in their carts.
 #[derive(Debug)]
 pub(crate) struct Visitors {
     visitors: Vec<Visitor>,
 }
 
-/// A shopper about to make a visit.
+/// A shopper for one visit.
 #[derive(Debug)]
 struct Visitor {
     visit: Visit,
     shopper: Shopper,
-    /// What the shopper has put into the cart.
+    /// The product in the shopper's cart.
     product: String,
 }
 
-/// A visit, as it went.
+/// A completed visit.
 #[derive(Debug)]
 pub(crate) struct Visited {
-    /// Which.
+    /// The visit.
     pub(crate) visit: Visit,
-    /// What was shown.
+    /// The returned page.
     pub(crate) page: Page,
-    /// How long that took.
+    /// Duration of the visit.
     pub(crate) took: Duration,
 }
 
 impl Visitors {
-    /// Sends a shopper for each visit into the whole shop, to put something into the cart.
+    /// Sends a shopper for each visit into the complete shop, to put a product into the cart.
     ///
     /// # Errors
-    /// Where the shop does not answer, or has no product.
+    /// The shop does not answer, or has no product.
     pub(crate) async fn enter(testbed: &Testbed) -> Result<Self> {
         let entering = VISITS.map(async |visit| {
             let shopper = Shopper::new(testbed)?;
@@ -129,10 +129,10 @@ impl Visitors {
         Ok(Self { visitors: try_join_all(entering).await? })
     }
 
-    /// Makes every visit, all at once.
+    /// Makes all visits concurrently.
     ///
     /// # Errors
-    /// Where a page is not answered at all.
+    /// A page is not answered.
     pub(crate) async fn visit(&self) -> Result<Vec<Visited>> {
         let making = self.visitors.iter().map(async |Visitor { visit, shopper, product }| {
             let started = Instant::now();
@@ -150,8 +150,8 @@ impl Visitors {
 }
 
 impl Visited {
-    /// Claims that, with `lost` gone, the visit went as ever where it needs none of them, and that it failed in time
-    /// otherwise, with a page that says what is missing.
+    /// Claims that, without `lost`, the visit works if it needs none of them. Otherwise the visit must fail in time,
+    /// with a page that names what is missing.
     pub(crate) fn claim(&self, what: &str, lost: &[&str]) -> Claim {
         let Self { visit, page, took } = self;
         let blamed: Vec<&str> = visit.needs.iter().copied().filter(|need| lost.contains(need)).collect();
@@ -177,10 +177,10 @@ impl Visited {
         claim
     }
 
-    /// What the page says, where it names one of `blamed`.
+    /// The text of the page, if it names one of `blamed`.
     fn names(&self, blamed: &[&str]) -> Option<String> {
         let words = self.words();
-        // The ingress gateway answers for a frontend that is not there; the cart is all that the shop knows of Redis.
+        // The ingress gateway answers for a missing frontend. Of Redis, the shop knows only the cart.
         let also = |blamed: &str| match blamed {
             "frontend" => words.contains("no healthy upstream") || words.contains("upstream connect error"),
             "redis-cart" => words.contains("cartservice"),
@@ -189,7 +189,7 @@ impl Visited {
         blamed.iter().any(|blamed| words.contains(blamed) || also(blamed)).then_some(words)
     }
 
-    /// The text of the page, as far as a line has room for it.
+    /// The text of the page, shortened to a line.
     fn words(&self) -> String {
         let text = self.page.text("main").ok().flatten().unwrap_or_else(|| self.page.body.clone());
         text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()

@@ -1,22 +1,22 @@
-//! What multi-buffer TLS has done, whichever of the two signs.
+//! Counters of multi-buffer TLS, for both implementations.
 
-/// What it has done since its gateway began.
+/// Counters since the gateway's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Batches {
-    /// Batches of signatures, of two or more.
+    /// Batches of two or more signatures.
     pub(crate) all: u64,
-    /// Those of eight.
+    /// Batches of eight signatures.
     pub(crate) full: u64,
-    /// Signatures that were made alone, because too few waited for a batch.
+    /// Signatures made alone, because too few waited for a batch.
     pub(crate) alone: u64,
-    /// Handshakes that it was at work in: those that the module completed, or that the provider signed for.
+    /// Handshakes by multi-buffer TLS: completed by the module, or signed for by the provider.
     pub(crate) handshakes: u64,
-    /// Handshakes that failed, signatures that could not be made, and those of a module that cannot make batches.
+    /// Failed handshakes, failed signatures, and signatures by a module that cannot make batches.
     pub(crate) failures: u64,
 }
 
 impl Batches {
-    /// What came after `before`.
+    /// The difference to `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             all: self.all.saturating_sub(before.all),

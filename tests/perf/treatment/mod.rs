@@ -1,4 +1,4 @@
-//! What this suite applies to one arm of a comparison, and the receipts that prove that it did.
+//! The treatments of this suite, and the receipts that prove their effect.
 
 mod batches;
 mod multibuffer_tls;

@@ -1,4 +1,4 @@
-//! Multi-buffer TLS at a gateway: what signs for eight handshakes at a time in its Envoy, and counts what it did.
+//! Multi-buffer TLS at a gateway: signs for eight handshakes at a time in the gateway's Envoy, and counts.
 
 use std::time::Duration;
 
@@ -13,34 +13,34 @@ use serde_json::json;
 use super::batches::Batches;
 use super::private_key_provider;
 
-/// Where Envoy has the module's statistics.
+/// Prefix of the module's statistics in Envoy.
 const PREFIX: &str = "dynamicmodulescustom.multibuffer_tls.";
 
-/// It, in one gateway.
+/// Multi-buffer TLS in one gateway.
 #[derive(Debug, Clone)]
 pub(crate) struct MultibufferTls {
     gateway: Workload,
     signer: Signer,
 }
 
-/// What signs.
+/// The implementation that signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signer {
-    /// The module of `fixtures/workloads/multibuffer-tls`, which is all of the TLS.
+    /// The module in `fixtures/workloads/multibuffer-tls`, a complete TLS implementation.
     Module,
     /// Istio's `privateKeyProvider`, for Envoy's own TLS.
     PrivateKeyProvider,
 }
 
-/// Bound on a change being at the gateway: a kubelet looks at volumes once a minute, if nothing makes it look earlier.
+/// Longest wait for a change to reach the gateway. Without a trigger, a kubelet refreshes volumes once a minute.
 const CHANGED: Duration = Duration::from_secs(90);
 
 impl MultibufferTls {
-    /// That of `gateway`.
+    /// Finds the multi-buffer TLS of `gateway`.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the testbed has none: it needs a processor with AVX-512 IFMA. [`Error::Exec`] where
-    /// the gateway's Envoy is not one that has what is declared.
+    /// [`Error::NotDeclared`]: the testbed has none, because it needs a processor with AVX-512 IFMA. [`Error::Exec`]:
+    /// the gateway's Envoy lacks the declared implementation.
     pub(crate) async fn find(scope: &Scope, gateway: &Workload) -> Result<Self> {
         let declared = |name| scope.testbed.record.capabilities.has_treatment(name);
         let signer = if declared(PRIVATE_KEY_PROVIDER) {
@@ -55,11 +55,11 @@ impl MultibufferTls {
         Ok(Self { gateway: gateway.clone(), signer })
     }
 
-    /// Replaces the certificate by another one for the same names, also signed by itself, and waits until it is used
-    /// for new connections of the treated arm. It stays: one is as good as another.
+    /// Replaces the certificate by another self-signed certificate for the same names, and waits until new connections
+    /// of the treatment arm use it. The new certificate stays: it is equivalent.
     ///
     /// # Errors
-    /// [`Error::NotInTime`] where it is not read; [`Error::Api`]; [`Error::Exec`].
+    /// [`Error::NotInTime`]: the certificate is not loaded. [`Error::Api`]. [`Error::Exec`].
     pub(crate) async fn replace_certificate(&self) -> Result<()> {
         let (cluster, namespace) = (&self.gateway.cluster, &self.gateway.namespace);
         let reloaded = async || match self.signer {
@@ -83,11 +83,11 @@ impl MultibufferTls {
         self.grows("certificates read again", before, reloaded).await
     }
 
-    /// Changes the listener while it is in use, until the test ends: Envoy makes its filter chain, and the module's
-    /// configuration, anew, and lets go of the connections of the older one.
+    /// Changes the listener under load, until the test ends. Envoy rebuilds the filter chain and the module's
+    /// configuration, and drains the connections of the old filter chain.
     ///
     /// # Errors
-    /// [`Error::NotInTime`] where Envoy does not take it; [`Error::Api`]; [`Error::Exec`].
+    /// [`Error::NotInTime`]: Envoy does not load the change. [`Error::Api`]. [`Error::Exec`].
     pub(crate) async fn change_listener(&self, scope: &Scope) -> Result<()> {
         let updates = async || {
             let counts = self.gateway.proxy_counts("listener_manager.listener_in_place_updated").await?;
@@ -111,7 +111,7 @@ impl MultibufferTls {
         self.grows("updates of a listener in place", before, updates).await
     }
 
-    /// Waits until what `now` counts is above `before`.
+    /// Waits until the counter `now` is above `before`.
     async fn grows(&self, what: &str, before: u64, now: impl AsyncFn() -> Result<u64>) -> Result<()> {
         Ok(eventually(format!("more {what} at {}", self.gateway), CHANGED, async || {
             let now = now().await?;
@@ -120,17 +120,17 @@ impl MultibufferTls {
         .await?)
     }
 
-    /// One of its counts.
+    /// One of the module's counters.
     async fn count(&self, name: &str) -> Result<u64> {
         let counts = self.gateway.proxy_counts(PREFIX).await?;
         self.statistic(&counts, name)
     }
 
-    /// What it has done. The module tells Envoy when a request is logged, in either arm, so there has to be one after
-    /// what is to be seen.
+    /// Reads the counters. The module updates Envoy's statistics when a request is logged, in either arm. So counts
+    /// appear only after a further request.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the gateway's statistics cannot be read, or what signs is not in it.
+    /// [`Error::Exec`]: the gateway's statistics cannot be read, or lack those of the implementation.
     pub(crate) async fn batches(&self) -> Result<Batches> {
         if self.signer == Signer::PrivateKeyProvider {
             return Ok(private_key_provider::batches(&self.gateway).await?);
@@ -166,10 +166,10 @@ impl Treatment for MultibufferTls {
     fn receipts(&self, counted: &Counted<Batches>, run: &mut Run) {
         let batches = counted.after.since(counted.before);
         if let (Signer::PrivateKeyProvider, Some(handshakes)) = (self.signer, run.receipts.get_mut(TLS_HANDSHAKES)) {
-            // Envoy counts these among those of its own TLS.
+            // Envoy includes these in the handshakes of its own TLS.
             *handshakes = (*handshakes - batches.handshakes as f64).max(0.0);
         }
-        // Each signature is in a batch or alone.
+        // Each signature is made in a batch or alone.
         let times = batches.all + batches.alone;
         let full_share = batches.full as f64 / times.max(1) as f64;
         let mut add = |name: &str, value: f64| run.receipts.insert(name.into(), value);

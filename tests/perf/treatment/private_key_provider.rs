@@ -1,5 +1,5 @@
-//! Istio's `privateKeyProvider`: `cryptomb`, an extension of Envoy that only builds with contrib extensions have. It
-//! makes batches of up to eight signatures for Envoy's own TLS, and all that it tells is a histogram of their sizes.
+//! Istio's `privateKeyProvider`: `cryptomb`, an extension in contrib builds of Envoy. The extension makes batches of up
+//! to eight signatures for Envoy's own TLS. Its only statistic is a histogram of batch sizes.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use tokio::time::sleep;
 
 use super::batches::Batches;
 
-/// Name under which Envoy has the extension.
+/// Name of the extension in Envoy.
 const EXTENSION: &str = "cryptomb";
 
-/// End of the name of the histogram; before it is the listener's.
+/// Suffix of the histogram's name. The prefix is the listener's name.
 const SIZES: &str = "cryptomb.rsa_queue_sizes";
 
 /// Signatures in a full batch.
 const LANES: u64 = 8;
 
-/// Until what a worker has put into a histogram can be read: the gateway's `statsFlushInterval`
-/// (fixtures/perf/echo-gateway.yaml), and what gathering takes.
+/// Longest time until a worker's histogram values are readable: the gateway's `statsFlushInterval`
+/// (fixtures/perf/echo-gateway.yaml) plus the merge.
 const GATHERED: Duration = Duration::from_millis(1_200);
 
-/// Refuses a gateway whose Envoy does not have the extension.
+/// Refuses a gateway whose Envoy lacks the extension.
 pub(super) async fn expect(gateway: &Workload) -> Result<()> {
     let path = "config_dump?mask=bootstrap";
     let dump = gateway.proxy_admin(path).await?;
@@ -39,12 +39,12 @@ pub(super) async fn expect(gateway: &Workload) -> Result<()> {
     }
 }
 
-/// How often the gateway's listeners were given a certificate by istiod.
+/// How often istiod has updated the certificates of the gateway's listeners.
 pub(super) async fn certificates(gateway: &Workload) -> Result<u64> {
     of_listeners(gateway, "ssl_context_update_by_sds").await
 }
 
-/// What it has done.
+/// Reads the counters.
 pub(super) async fn batches(gateway: &Workload) -> Result<Batches> {
     #[allow(clippy::disallowed_methods, reason = "Envoy does not say when it has gathered, only how often it does")]
     sleep(GATHERED).await;
@@ -53,7 +53,7 @@ pub(super) async fn batches(gateway: &Workload) -> Result<Batches> {
     let answer: Statistics =
         serde_json::from_str(&answer).map_err(|error| gateway.unusable(path, error.to_string()))?;
     let failures = of_listeners(gateway, "ssl.connection_error").await?;
-    // Before the first signature there is no histogram.
+    // The histogram does not exist before the first signature.
     Ok(Batches { failures, ..answer.batches(SIZES) })
 }
 
@@ -62,7 +62,7 @@ async fn of_listeners(gateway: &Workload, name: &str) -> Result<u64> {
     Ok(counts.iter().filter(|(full, _)| full.starts_with("listener.")).map(|(_, count)| count).sum())
 }
 
-/// Envoy's `/config_dump`, of which only the list of what was compiled in is read.
+/// Envoy's `/config_dump`, reduced to the list of compiled extensions.
 #[derive(Deserialize)]
 struct Dump {
     configs: Vec<Config>,
@@ -88,7 +88,7 @@ struct Extension {
     name: String,
 }
 
-/// Envoy's `/stats` with the buckets of histograms; where none matches, there is no list of them.
+/// Envoy's `/stats` with histogram buckets. Without a match, the list of histograms is absent.
 #[derive(Deserialize)]
 struct Statistics {
     stats: Vec<Group>,
@@ -109,11 +109,11 @@ struct Histograms {
 #[derive(Deserialize)]
 struct Histogram {
     name: String,
-    /// Since Envoy began.
+    /// Cumulative since Envoy's start.
     totals: Vec<Bucket>,
 }
 
-/// Whole numbers up to nine have one each.
+/// Integers up to nine have one bucket each.
 #[derive(Deserialize)]
 struct Bucket {
     lower_bound: f64,
@@ -121,7 +121,7 @@ struct Bucket {
 }
 
 impl Statistics {
-    /// Of all histograms whose name ends in `name`, taken for those of the sizes of batches.
+    /// Counters from all histograms whose name ends in `name`, as histograms of batch sizes.
     fn batches(&self, name: &str) -> Batches {
         let histograms = self.stats.iter().flat_map(|group| &group.histograms.details);
         let of_sizes = histograms.filter(|histogram| histogram.name.ends_with(name));
@@ -146,8 +146,8 @@ impl Statistics {
 mod tests {
     use super::*;
 
-    /// What a stock Envoy 1.40 said of a histogram of batches, while the module's counters had 85 batches of 320
-    /// signatures in all, of which 12 were full.
+    /// Output of a stock Envoy 1.40 for a histogram of batches. At the same time, the module's counters were 85 batches
+    /// with 320 signatures in all, 12 of them full.
     const STATISTICS: &str = r#"{"stats":[{"histograms":{"supported_percentiles":[0,50,100],"details":[
         {"name":"dynamicmodulescustom.multibuffer_tls.batch_size","totals":[
             {"lower_bound":2,"width":0.1,"count":34},{"lower_bound":3,"width":0.1,"count":18},

@@ -1,4 +1,4 @@
-//! The eBPF TCP bypass of a cluster's nodes: on where a node has its label, with an agent that counts what it did.
+//! The eBPF TCP bypass, enabled per node by a label. An agent on each node counts the redirected traffic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use meshproof_tcp_bypass::{Counters, Traffic};
 
 const SELECTOR: &str = "app=tcp-bypass";
 
-/// Label of the nodes where the bypass runs (`fixtures/perf/tcp-bypass.yaml`).
+/// Label of nodes with the bypass (`fixtures/perf/tcp-bypass.yaml`).
 const NODE_LABEL: &str = "meshproof.dev/tcp-bypass";
 
-/// Bound on the agent's coming and going: what was redirected is read to its end first.
+/// Longest wait for the agent to start or stop. Redirected data is read to its end first.
 const SWITCHED: Duration = Duration::from_secs(60);
 
-/// Bound on the agent's finding a pod that is ready: it looks each second.
+/// Longest wait for the agent to find a ready pod. The agent looks every second.
 const FOUND: Duration = Duration::from_secs(5);
 
 /// The bypass of one cluster.
@@ -29,22 +29,23 @@ pub(crate) struct TcpBypass {
 }
 
 impl TcpBypass {
-    /// Where its agents are.
+    /// Namespace of the agents.
     const NAMESPACE: &str = "meshproof-bypass";
 
-    /// That of `cluster`.
+    /// Finds the bypass of `cluster`.
     ///
     /// # Errors
-    /// [`Error::NotDeclared`] where the testbed has none.
+    /// [`Error::NotDeclared`]: the testbed has no bypass.
     pub(crate) fn find(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
         scope.requires([Requirement::Treatment(TCP_BYPASS), Requirement::Write(Write::NodeLabels)])?;
         Ok(Self { cluster: Arc::clone(cluster) })
     }
 
-    /// Has it on, or off, on every node, and returns when it is so. It is off again when the test ends.
+    /// Switches the bypass on or off on every node, and waits for the effect. The end of the test switches the bypass
+    /// off.
     ///
     /// # Errors
-    /// [`Error::NotInTime`], with what the agent's container said last where it does not start.
+    /// [`Error::NotInTime`], with the last log of the agent's container if the agent does not start.
     pub(crate) async fn switch(&self, scope: &Scope, on: bool) -> Result<()> {
         scope.label_nodes(&self.cluster, NODE_LABEL, on.then_some("on")).await?;
         if !on {
@@ -60,12 +61,12 @@ impl TcpBypass {
         .await?)
     }
 
-    /// What it has done since it was switched on, and of that, what sockets of these pods have sent past TCP since, or
-    /// since the pods were there; nothing while it is off. A pod that opts out is told, too.
+    /// Counters since the bypass was switched on, and the data that sockets of `pods` have sent past TCP, since the
+    /// switch or since the pods' start. Zero while the bypass is off. Pods that opt out are included.
     ///
     /// # Errors
-    /// [`Error::Exec`] where the agent's answer cannot be read; [`Error::NotInTime`] where the agent does not know a
-    /// pod: that would not be nothing.
+    /// [`Error::Exec`]: the agent's answer cannot be parsed. [`Error::NotInTime`]: the agent does not know a pod, so
+    /// the counters are incomplete.
     async fn counters(&self, pods: &[&Workload]) -> Result<(Counters, Traffic)> {
         Ok(eventually("the bypass to know whose messages to count".to_owned(), FOUND, async || {
             let Some(counters) = self.ask().await? else { return Ok::<_, Error>(Seen::Yes(Default::default())) };
@@ -95,12 +96,12 @@ impl TcpBypass {
     }
 }
 
-/// What the bypass has counted.
+/// Counters of the bypass.
 #[derive(Debug, Default)]
 pub(crate) struct Redirected {
-    /// By all pods of the cluster.
+    /// All pods of the cluster.
     all: Counters,
-    /// By the pods of one arm.
+    /// The pods of one arm.
     arm: Traffic,
 }
 
@@ -128,7 +129,7 @@ impl Treatment for TcpBypass {
     }
 }
 
-/// Of all of `pods`; or the first that is not known.
+/// The sum over all `pods`, or the first unknown pod as an error.
 fn sum(counters: &Counters, pods: &[&Workload]) -> std::result::Result<Traffic, String> {
     let mut sum = Traffic::default();
     for pod in pods {
