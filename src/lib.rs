@@ -1,11 +1,11 @@
 //! Suites that judge a live multi-cluster service mesh.
 //!
-//! A suite opens a [`Scope`], dials from a [`Vantage`](probe::Vantage), and states claims. Every claim is judged
-//! once, on evidence from both ends, and recorded in `target/meshproof/<suite>/report.json`; a denial cannot be
-//! stated without the control that shows the same path answering.
+//! A suite opens a [`Scope`], dials from a [`Vantage`](probe::Vantage), and states claims. Every claim is judged once,
+//! on evidence from both ends, and recorded in `target/meshproof/<suite>/report.json`. A denial always needs a control:
+//! an answered dial on the same path.
 //!
-//! The feature `suites` is on by default. The feature `judge` alone has [`record`], [`host`], [`judge`] and [`report`], and
-//! needs neither Kubernetes nor a crypto library.
+//! The feature `suites` is on by default. The feature `judge` alone has [`record`], [`host`], [`judge`] and [`report`],
+//! and needs neither Kubernetes nor a crypto library.
 //!
 #![cfg_attr(feature = "suites", doc = "```no_run")]
 #![cfg_attr(not(feature = "suites"), doc = "```ignore")]

@@ -1,4 +1,4 @@
-//! X.509 certificates, as little of them as identity needs.
+//! X.509 certificates, reduced to what identities need.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,28 +7,28 @@ use x509_parser::prelude::{FromDer, GeneralName, KeyUsage, Pem, X509Certificate}
 use super::{SpiffeId, Usage};
 use crate::identity::{Error, Result};
 
-/// One certificate, known to parse.
+/// A certificate that parses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate(Vec<u8>);
 
-/// What a certificate's extensions allow. Where an extension is absent, it bounds nothing.
+/// Restrictions by a certificate's extensions. An absent extension restricts nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Rights {
-    /// Whether it is an authority's certificate.
+    /// Whether this is a CA certificate.
     pub(super) is_authority: bool,
-    /// How many authorities may stand between it and a leaf.
+    /// Most CAs between this certificate and a leaf.
     pub(super) path_length: Option<u32>,
-    /// What its key may do.
+    /// Key usage.
     pub(super) key_usage: Option<KeyUsage>,
-    /// In which parts of a handshake it may be shown.
+    /// TLS roles in the extended key usage.
     pub(super) usages: Option<Vec<Usage>>,
 }
 
 impl Certificate {
-    /// Every certificate of a PEM text, in order; `what` names the text in errors.
+    /// All certificates of a PEM text, in order. `what` names the text in errors.
     ///
     /// # Errors
-    /// [`Error`] where the text holds none, or one that cannot be read.
+    /// [`Error`]: the text has no certificate, or one that cannot be parsed.
     pub fn all_from_pem(what: &str, text: &str) -> Result<Vec<Self>> {
         let unreadable = |reason: String| Error { what: what.into(), reason };
         let mut certificates = Vec::new();
@@ -45,16 +45,16 @@ impl Certificate {
         Ok(certificates)
     }
 
-    /// The one certificate, or the first, of a PEM text.
+    /// The first certificate of a PEM text.
     ///
     /// # Errors
-    /// As [`Certificate::all_from_pem`].
+    /// The errors of [`Certificate::all_from_pem`].
     pub fn from_pem(what: &str, text: &str) -> Result<Self> {
-        // Never empty: that is an error above.
+        // Never empty: `all_from_pem` fails without a certificate.
         Ok(Self::all_from_pem(what, text)?.swap_remove(0))
     }
 
-    /// The certificate's bytes.
+    /// The certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.0
     }
@@ -67,10 +67,10 @@ impl Certificate {
             .map_err(|reason| unreadable(format!("the certificate of `{}`", certificate.subject()), reason))
     }
 
-    /// The one SPIFFE id it carries.
+    /// The certificate's SPIFFE ID.
     ///
     /// # Errors
-    /// [`Error`] where it carries none, several, or another kind of URI: SPIFFE allows exactly one.
+    /// [`Error`]: there is no SPIFFE ID, more than one, or another kind of URI. SPIFFE allows exactly one URI.
     pub fn spiffe_id(&self) -> Result<SpiffeId> {
         let uris = self.with(|certificate| {
             let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
@@ -90,7 +90,7 @@ impl Certificate {
         }
     }
 
-    /// Its subject's and its issuer's names.
+    /// The names of subject and issuer.
     ///
     /// # Errors
     /// [`Error`].
@@ -98,7 +98,7 @@ impl Certificate {
         self.with(|certificate| Ok((certificate.subject().to_string(), certificate.issuer().to_string())))
     }
 
-    /// From when and until when it is valid.
+    /// Start and end of the validity.
     ///
     /// # Errors
     /// [`Error`].
@@ -110,7 +110,7 @@ impl Certificate {
         })
     }
 
-    /// The same, for messages.
+    /// The validity as text, for messages.
     pub(super) fn validity_text(&self) -> Result<(String, String)> {
         self.with(|certificate| {
             let validity = certificate.validity();
@@ -118,13 +118,13 @@ impl Certificate {
         })
     }
 
-    /// Whose it is, for messages: its SPIFFE id, or its subject where it has none.
+    /// The owner, for messages: the SPIFFE ID, or the subject if there is none.
     pub(super) fn owner(&self) -> Result<String> {
         let (subject, _) = self.names()?;
         Ok(self.spiffe_id().map_or(subject, |id| id.to_string()))
     }
 
-    /// What its extensions allow.
+    /// Restrictions by the certificate's extensions.
     pub(super) fn rights(&self) -> Result<Rights> {
         self.with(|certificate| {
             let constraints = certificate.basic_constraints().map_err(|error| error.to_string())?;
@@ -144,10 +144,10 @@ impl Certificate {
         })
     }
 
-    /// Whether `authority`'s key signed it, and its issuer is `authority` by name.
+    /// Whether the key of `authority` signed the certificate, and the issuer's name is that of `authority`.
     ///
     /// # Errors
-    /// [`Error`] where either cannot be read.
+    /// [`Error`]: one of the certificates cannot be parsed.
     pub fn is_signed_by(&self, authority: &Self) -> Result<bool> {
         authority.with(|authority| {
             let (_, certificate) = X509Certificate::from_der(&self.0).map_err(|error| error.to_string())?;
@@ -156,7 +156,7 @@ impl Certificate {
         })
     }
 
-    /// Whether one of `authorities` signed it.
+    /// Whether one of `authorities` signed the certificate.
     pub(super) fn is_signed_by_any(&self, authorities: &[Self]) -> Result<bool> {
         for authority in authorities {
             if self.is_signed_by(authority)? {

@@ -1,14 +1,14 @@
 //! Errors of identities.
 
-/// Result of reading or making an identity.
+/// Result of reading or creating an identity.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A certificate, key or SPIFFE id cannot be read or made.
+/// A certificate, key or SPIFFE ID cannot be read or created.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {reason}")]
 pub struct Error {
-    /// Which certificate, key or id.
+    /// The certificate, key or ID.
     pub what: String,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! Certificates that a mesh must refuse, and the ones that differ from them in a single respect.
+//! Certificates that a mesh must refuse, and controls that differ from them in one respect.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use rcgen::{
 use super::SpiffeId;
 use crate::identity::{Error, Result};
 
-/// A client certificate with its intermediates, and its key.
+/// A client certificate with its intermediates, and its private key.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
     /// Leaf first, PEM.
@@ -19,12 +19,12 @@ pub struct ClientCertificate {
     pub key_pem: String,
 }
 
-/// When a minted certificate is valid.
+/// Validity of a minted certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// From two minutes ago for an hour: as istiod issues them, tolerant of a slow clock.
+    /// One hour, starting two minutes ago: like istiod, which tolerates clock skew.
     Now,
-    /// For an hour that ended an hour ago.
+    /// One hour, ended one hour ago.
     Expired,
 }
 
@@ -39,7 +39,7 @@ impl Validity {
     }
 }
 
-/// A certificate authority that signs whatever it is asked to.
+/// A CA that signs any certificate.
 pub struct Minter {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
@@ -47,7 +47,7 @@ pub struct Minter {
 }
 
 impl Minter {
-    /// A root that nobody trusts.
+    /// A root that no mesh trusts.
     ///
     /// # Errors
     /// [`Error`].
@@ -55,7 +55,7 @@ impl Minter {
         Self::authority_with(name, |_| ())
     }
 
-    /// The same, changed before it is signed.
+    /// Like [`Self::authority`], with `change` applied before signing.
     pub(super) fn authority_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("a root"))?;
         let mut params = authority(name);
@@ -64,7 +64,7 @@ impl Minter {
         Ok(Self { issuer: Issuer::new(params, key), chain_pem: certificate_pem.clone(), certificate_pem })
     }
 
-    /// An intermediate of this authority.
+    /// An intermediate CA of this CA.
     ///
     /// # Errors
     /// [`Error`].
@@ -72,7 +72,7 @@ impl Minter {
         self.intermediate_with(name, |_| ())
     }
 
-    /// The same, changed before it is signed.
+    /// Like [`Self::intermediate`], with `change` applied before signing.
     pub(super) fn intermediate_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("an intermediate"))?;
         let mut params = authority(name);
@@ -82,17 +82,18 @@ impl Minter {
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem, chain_pem })
     }
 
-    /// The authority of these PEM texts: its certificate, its key, and its certificate followed by those above it.
+    /// The CA in these PEM texts: its certificate, its private key, and its chain (its certificate followed by its
+    /// parents).
     ///
     /// # Errors
-    /// [`Error`], with `what` as its name.
+    /// [`Error`], with the name `what`.
     pub fn from_pem(what: &str, certificate_pem: String, key_pem: &str, chain_pem: String) -> Result<Self> {
         let key = KeyPair::from_pem(key_pem).map_err(cannot(what))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(cannot(what))?;
         Ok(Self { issuer, certificate_pem, chain_pem })
     }
 
-    /// An impostor: this authority's name and chain, another key.
+    /// A forged CA: the same name and chain, with another key.
     ///
     /// # Errors
     /// [`Error`].
@@ -102,12 +103,12 @@ impl Minter {
         Ok(Self { issuer, certificate_pem: self.certificate_pem.clone(), chain_pem: self.chain_pem.clone() })
     }
 
-    /// This authority's certificate, and those above it.
+    /// The CA's certificate followed by its parents, PEM.
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }
 
-    /// A workload certificate, in everything but the arguments as istiod issues them.
+    /// A workload certificate for the arguments, otherwise like istiod's.
     ///
     /// # Errors
     /// [`Error`].
@@ -115,7 +116,7 @@ impl Minter {
         self.mint_with(id, validity, |_| ())
     }
 
-    /// The same, changed before it is signed.
+    /// Like [`Self::mint`], with `change` applied before signing.
     pub(crate) fn mint_with(
         &self,
         id: &SpiffeId,
@@ -147,10 +148,10 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-/// A server's certificate for DNS names, signed by itself with a key of RSA-2048, and the key; both PEM.
+/// A self-signed server certificate for DNS names with an RSA-2048 key, and the key. Both PEM.
 ///
 /// # Errors
-/// [`Error`], for a name that is none.
+/// [`Error`]: a name is invalid.
 pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
     let what = format!("a certificate for {}", names.join(", "));
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(cannot(&what))?;
@@ -160,7 +161,7 @@ pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// A certificate request for `id`, PEM, and its key.
+/// A certificate signing request for `id`, PEM, and its key.
 pub(crate) fn request(id: &SpiffeId) -> Result<(String, KeyPair)> {
     let what = format!("a certificate request for {id}");
     let key = KeyPair::generate().map_err(cannot(&what))?;

@@ -1,4 +1,4 @@
-//! Identities: SPIFFE ids, the certificates that carry them, and what those must chain to.
+//! Identities: SPIFFE IDs, their certificates, and the chains of trust.
 
 mod certificate;
 mod error;

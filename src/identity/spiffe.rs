@@ -1,4 +1,4 @@
-//! SPIFFE ids as Istio writes them.
+//! SPIFFE IDs in Istio's format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ impl SpiffeId {
         Self { trust_domain: trust_domain.into(), namespace: namespace.into(), service_account: service_account.into() }
     }
 
-    /// The trust domain that vouches for it.
+    /// The trust domain of the ID.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }

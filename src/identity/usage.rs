@@ -1,18 +1,18 @@
-//! What a certificate is shown for.
+//! The TLS role that a certificate is used for.
 
 use std::fmt;
 
-/// The part that a certificate plays in a TLS handshake.
+/// The role of a certificate in a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// A server shows it to its clients.
+    /// Server certificate.
     Server,
-    /// A client shows it to its server.
+    /// Client certificate.
     Client,
 }
 
 impl Usage {
-    /// Name of the purpose in an extended key usage.
+    /// Name of the purpose in the extended key usage.
     pub(super) fn purpose(self) -> &'static str {
         match self {
             Self::Server => "serverAuth",
@@ -20,7 +20,7 @@ impl Usage {
         }
     }
 
-    /// For webpki: where a certificate names purposes, this must be one of them. An authority may name none.
+    /// The usage for webpki: a certificate with an extended key usage must include this purpose. A CA needs none.
     pub(super) fn for_webpki(self) -> webpki::KeyUsage {
         match self {
             Self::Server => webpki::KeyUsage::server_auth(),

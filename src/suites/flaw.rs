@@ -1,4 +1,4 @@
-//! Client certificates that a mesh must refuse, each wrong in one respect.
+//! Client certificates that a mesh must refuse, each with a single flaw.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use crate::identity::{self, ClientCertificate, Minter, SpiffeId, Validity};
 use crate::record;
 use crate::scope::Result;
 
-/// What is wrong with a client certificate.
+/// The flaw of a client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// There is none.
+    /// There is no certificate.
     Missing,
-    /// A root that the mesh does not know signed its chain.
+    /// The chain is signed by a root that the mesh does not know.
     ForeignRoot,
-    /// It names the cluster's intermediate as its issuer, which did not sign it.
+    /// The certificate names the cluster's intermediate as its issuer, but the intermediate did not sign it.
     ForgedIssuer,
-    /// The cluster's intermediate signed it; its validity is over.
+    /// The cluster's intermediate signed the certificate, but the certificate has expired.
     Expired,
-    /// The cluster's intermediate signed it, for an identity of another trust domain.
+    /// The cluster's intermediate signed the certificate, for an identity in another trust domain.
     OtherTrustDomain,
 }
 
@@ -35,16 +35,16 @@ impl fmt::Display for Flaw {
 }
 
 impl Flaw {
-    /// Whether only the issuer's signing key can make such a certificate.
+    /// Whether making the certificate requires the issuer's private key.
     pub fn needs_signing_key(self) -> bool {
         matches!(self, Self::ForgedIssuer | Self::Expired | Self::OtherTrustDomain)
     }
 
-    /// The certificate for `id`, flawed, as of `cluster`; `None` where the flaw is that there is none.
+    /// The flawed certificate for `id` in `cluster`. `None` for [`Flaw::Missing`].
     ///
     /// # Errors
-    /// [`NotDeclared`](crate::record::Error::NotDeclared) where the flaw needs the intermediate's key and the testbed
-    /// does not offer it.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared): the flaw requires the intermediate's private key, but the
+    /// testbed does not offer the key.
     pub fn certificate(self, testbed: &Testbed, cluster: &str, id: &SpiffeId) -> Result<Option<ClientCertificate>> {
         let intermediate = || intermediate_of(testbed, cluster);
         let certificate = match self {
@@ -57,11 +57,11 @@ impl Flaw {
         Ok(Some(certificate?))
     }
 
-    /// The certificate that differs in nothing but the flaw, where one can be made: minted by the same hand. The
-    /// others' control is a certificate of the mesh's own authority.
+    /// The certificate that differs only in the flaw, made by the same minter, if it can be made. For the other flaws,
+    /// the control is a certificate from the mesh's own CA.
     ///
     /// # Errors
-    /// As [`Flaw::certificate`].
+    /// The errors of [`Flaw::certificate`].
     pub fn counterpart(self, testbed: &Testbed, cluster: &str, id: &SpiffeId) -> Result<Option<ClientCertificate>> {
         if !self.needs_signing_key() {
             return Ok(None);
@@ -70,7 +70,7 @@ impl Flaw {
     }
 }
 
-/// The issuer of a cluster's workload certificates, where the record names its key.
+/// The issuer of a cluster's workload certificates, if the record names its private key.
 fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
     let missing = || record::Error::not_declared(format!("a signing key of {cluster}"));
     let (issuer, key) = testbed.cluster(cluster)?.record().signer().ok_or_else(missing)?;

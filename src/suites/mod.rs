@@ -1,4 +1,4 @@
-//! Support that several suites share.
+//! Code shared by several suites.
 
 mod flaw;
 mod paths;

@@ -1,4 +1,4 @@
-//! The ways on which a client that is not of the mesh comes to a meshed workload's proxy.
+//! Paths on which a client outside the mesh can reach a meshed workload's proxy.
 
 use meshproof_probe::{Dial, Protocol, TlsVersion};
 
@@ -10,28 +10,29 @@ use crate::record::{self, HostPort};
 use crate::scope::Result;
 use crate::scope::Scope;
 
-/// From a naked probe to the proxy of a meshed one: straight to its pod, or through its cluster's east-west gateway.
+/// A path from a naked probe to the proxy of a meshed probe: directly to its pod, or through its cluster's east-west
+/// gateway.
 #[derive(Debug, Clone)]
 pub struct Path {
-    /// Names it in claims.
+    /// Name in claims.
     pub name: String,
     /// The naked probe.
     pub source: Workload,
-    /// The calling probe of the source's cluster, whose identity a legitimate client there has.
+    /// The calling probe of the source's cluster. Legitimate clients there have its identity.
     pub peer: Workload,
-    /// The meshed probe at the end.
+    /// The meshed probe.
     pub destination: Workload,
-    /// Pod or gateway address.
+    /// Address of the pod or gateway.
     address: HostPort,
-    /// What the gateway routes by.
+    /// Server name that the gateway routes by.
     server_name: Option<String>,
 }
 
 impl Path {
-    /// Straight to the pod, in each cluster.
+    /// The direct path to the pod in each cluster.
     ///
     /// # Errors
-    /// Where a probe is missing.
+    /// A probe is missing.
     pub async fn direct(scope: &Scope) -> Result<Vec<Self>> {
         let paths = scope.testbed.clusters.iter().map(async |cluster| {
             let (source, peer, destination) =
@@ -48,10 +49,10 @@ impl Path {
         futures::future::try_join_all(paths).await
     }
 
-    /// From each cluster through the east-west gateway of every cluster in another network.
+    /// The paths from each cluster through the east-west gateway of every cluster in another network.
     ///
     /// # Errors
-    /// Where a probe is missing, or a gateway is not declared.
+    /// A probe is missing, or a gateway is not declared.
     pub async fn through_gateways(scope: &Scope) -> Result<Vec<Self>> {
         let pairs = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
         futures::future::try_join_all(pairs.map(async |pair| Self::through_gateway(&pair).await)).await
@@ -67,10 +68,11 @@ impl Path {
         Ok(Self { name, source, peer, destination, address, server_name: Some(server_name) })
     }
 
-    /// Both kinds. A gateway that is not declared becomes a claim of its own, not judged; the other paths are returned.
+    /// Direct paths and paths through gateways. An undeclared gateway becomes an unjudged claim. The other paths are
+    /// returned.
     ///
     /// # Errors
-    /// Where a probe is missing.
+    /// A probe is missing.
     pub async fn all(scope: &Scope) -> Result<Vec<Self>> {
         let mut paths = Self::direct(scope).await?;
         let crossing = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
@@ -85,7 +87,7 @@ impl Path {
         Ok(paths)
     }
 
-    /// A certificate that the mesh issues for a legitimate client at the source.
+    /// A certificate of the mesh for a legitimate client at the source.
     ///
     /// # Errors
     /// [`NotIssued`](crate::istio::Error::NotIssued).
@@ -93,36 +95,36 @@ impl Path {
         Ok(issue(&scope.testbed, &self.peer).await?)
     }
 
-    /// A handshake on it, with HTTP inside.
+    /// A handshake on this path, with HTTP inside.
     pub fn handshake(&self, id: &str, certificate: Option<&ClientCertificate>) -> Dial {
         self.handshake_as(id, self.server_name.as_deref(), certificate)
     }
 
-    /// A handshake on it that asks for `server_name`.
+    /// A handshake on this path with the SNI `server_name`.
     pub fn handshake_as(&self, id: &str, server_name: Option<&str>, certificate: Option<&ClientCertificate>) -> Dial {
         let id = format!("{id}/{}", self.name);
         probe::handshake(id, (&self.address.host, self.address.port), server_name, certificate, Protocol::Http1)
     }
 
-    /// A bare `ClientHello` on it.
+    /// A bare `ClientHello` on this path.
     pub fn client_hello(&self, id: &str, version: TlsVersion) -> Dial {
         let id = format!("{id}/{}", self.name);
         probe::client_hello(id, (&self.address.host, self.address.port), self.server_name.as_deref(), version)
     }
 
-    /// Plaintext HTTP on it.
+    /// Plaintext HTTP on this path.
     pub fn plaintext(&self, id: &str) -> Dial {
         probe::dial(format!("{id}/{}", self.name), Protocol::Http1, &self.address.host, self.address.port)
     }
 
-    /// Dials from its start: what is to be judged, and its control, at the same time.
+    /// Dials from the source: the judged dial and its control, at the same time.
     ///
     /// # Errors
-    /// As [`Vantage::dial`].
+    /// The errors of [`Vantage::dial`].
     pub async fn dial_pair(&self, judged: Dial, control: Dial) -> Result<(Exchange, Exchange)> {
         let vantage = Vantage::Naked(self.source.clone());
         let mut exchanges = vantage.dial(vec![judged, control]).await?;
-        // The probe reports on each dial, or `dial` fails.
+        // `dial` returns a report for each dial, or fails.
         let control = exchanges.remove(1);
         Ok((exchanges.remove(0), control))
     }

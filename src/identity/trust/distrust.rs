@@ -2,105 +2,105 @@
 
 use crate::identity::Usage;
 
-/// Why a certificate is not trusted. `owner` is whose certificate is at fault: a SPIFFE id, or a subject.
+/// Why a certificate is not trusted. `owner` is the owner of the faulty certificate: a SPIFFE ID, or a subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
-    /// No authority of the mesh signed it.
+    /// No CA of the mesh signed the certificate.
     #[error(
         "no issuer in the record and no root of the mesh signed the certificate of `{owner}`; it names `{issuer}` as its issuer"
     )]
     UnknownIssuer {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// Its issuer's name.
+        /// Name of the issuer.
         issuer: String,
     },
     /// The chain ends below a root that is not the mesh's.
     #[error("the chain of `{owner}` ends in the certificate of `{last}`, which no root of the mesh signed")]
     UnknownRoot {
-        /// Whose chain.
+        /// Owner of the chain.
         owner: String,
-        /// Whose certificate is the last of the chain.
+        /// Owner of the last certificate in the chain.
         last: String,
     },
-    /// A certificate is not signed by the one that follows it.
+    /// The next certificate in the chain did not sign a certificate.
     #[error("the certificate of `{owner}` is not signed by `{authority}`, whose certificate follows it")]
     BrokenChain {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// Whose certificate follows it.
+        /// Owner of the next certificate.
         authority: String,
     },
-    /// Its validity begins later.
+    /// The certificate's validity starts later.
     #[error("the certificate of `{owner}` is not valid before {from}")]
     NotYetValid {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// When its validity begins.
+        /// Start of the validity.
         from: String,
     },
-    /// Its validity is over.
+    /// The certificate's validity has ended.
     #[error("the certificate of `{owner}` expired on {on}")]
     Expired {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// When its validity ended.
+        /// End of the validity.
         on: String,
     },
-    /// It signed a certificate, and is not an authority's.
+    /// The certificate signed another certificate, but is not a CA certificate.
     #[error("`{owner}` signed a certificate, and its own is not marked as an authority's")]
     NotAnAuthority {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
     },
-    /// It is an authority's, and its key usage forbids signing certificates.
+    /// The certificate is a CA certificate, but its key usage forbids signing certificates.
     #[error("`{owner}` signed a certificate, and its own key usage lacks keyCertSign")]
     MayNotSign {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
     },
-    /// More authorities stand below it than it allows.
+    /// There are more CAs below the certificate than its path length allows.
     #[error("`{owner}` allows {allowed} authorities below itself (path length), and there are {found}")]
     TooLong {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// How many authorities it allows.
+        /// Number of CAs allowed.
         allowed: u32,
-        /// How many there are.
+        /// Number of CAs found.
         found: usize,
     },
-    /// A workload shows a certificate with which it could sign others.
+    /// A workload's certificate can sign other certificates.
     #[error("the certificate of `{owner}` is an authority's; a workload's may not sign certificates")]
     AuthorityAsWorkload {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
     },
-    /// A workload's key usage forbids the signature of a TLS handshake.
+    /// The key usage of a workload's certificate forbids the signature of a TLS handshake.
     #[error("the key usage of the certificate of `{owner}` lacks digitalSignature, which TLS needs")]
     MayNotShakeHands {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
     },
-    /// It was shown in a part of the handshake that it is not made out for.
+    /// The extended key usage lacks the TLS role that the certificate was used in.
     #[error("the certificate of `{owner}` is not one for a {usage}: its extended key usage lacks {}", usage.purpose())]
     WrongUsage {
-        /// Whose certificate.
+        /// Owner of the certificate.
         owner: String,
-        /// The part it was shown in.
+        /// The TLS role.
         usage: Usage,
     },
-    /// `rustls-webpki` refuses the path, for a reason that none of the others names.
+    /// `rustls-webpki` refuses the path for another reason.
     #[error("rustls-webpki refuses the certificate of `{owner}`, or one above it: {reason}")]
     Refused {
-        /// Whose certificate is at the beginning of the path.
+        /// Owner of the first certificate of the path.
         owner: String,
-        /// Its reason.
+        /// The reason.
         reason: String,
     },
-    /// It cannot be read, or carries no identity.
+    /// The certificate cannot be parsed, or has no identity.
     #[error("{reason}")]
     Unreadable {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

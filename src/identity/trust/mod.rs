@@ -1,4 +1,4 @@
-//! What a workload's certificate must chain to: the issuers of the clusters, and the roots of the mesh.
+//! The issuers of the clusters and the roots of the mesh, to which a workload's certificate must chain.
 
 mod distrust;
 mod path;
@@ -15,7 +15,7 @@ use crate::identity::{Error, Result};
 use crate::record::{Record, TrustDomain};
 use path::Path;
 
-/// Whom a mesh trusts: its trust domain, its roots, and what is known of the authorities that issue to workloads.
+/// The trust of a mesh: its trust domain, its roots, and the known issuers of workload certificates.
 #[derive(Debug, Clone)]
 pub struct Trust {
     domain: String,
@@ -24,25 +24,25 @@ pub struct Trust {
     issuers: Vec<ClusterIssuers>,
 }
 
-/// The authorities that sign the certificates of a cluster's workloads, as far as they are known.
+/// The known CAs that sign a cluster's workload certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterIssuers {
     /// The cluster's name.
     pub cluster: String,
-    /// One chain for each: the authority that signs workloads, then those above it. The root may be left out. An empty
-    /// chain says that a root signs workloads itself.
+    /// One chain per CA: the CA that signs workloads, followed by its parents. The root may be omitted. An empty chain
+    /// means that a root signs workloads directly.
     pub chains: Vec<Vec<Certificate>>,
 }
 
-/// A certificate that was found to be what it claims.
+/// A verified certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Whose it is.
+    /// The certificate's SPIFFE ID.
     pub id: SpiffeId,
-    /// The clusters whose issuer signed it: several where clusters share an issuer, none where the signer is known as no
-    /// cluster's.
+    /// The clusters whose issuer signed the certificate: several if clusters share an issuer, none if the signer is no
+    /// known issuer.
     pub issued_by: Vec<String>,
-    /// When the first certificate of its path expires, the root included.
+    /// The earliest expiry on the path, including the root.
     pub expires: SystemTime,
 }
 
@@ -56,10 +56,10 @@ impl fmt::Display for Verified {
 }
 
 impl Trust {
-    /// A mesh of the trust domain `domain`, which once went by `aliases`.
+    /// A mesh with the trust domain `domain` and the former names `aliases`.
     ///
     /// # Errors
-    /// [`Error`](crate::identity::Error) where there is no root.
+    /// [`Error`](crate::identity::Error): there is no root.
     pub fn new(
         domain: String,
         aliases: Vec<String>,
@@ -73,10 +73,10 @@ impl Trust {
         Ok(Self { domain, aliases, roots, issuers })
     }
 
-    /// What the record says.
+    /// The trust in a record.
     ///
     /// # Errors
-    /// [`Error`](crate::identity::Error) where a certificate in it cannot be read.
+    /// [`Error`](crate::identity::Error): a certificate in the record cannot be parsed.
     pub fn of(record: &Record) -> Result<Self> {
         let TrustDomain { name, aliases, roots } = &record.mesh.trust;
         let issuers = record.clusters.iter().map(|cluster| {
@@ -93,8 +93,7 @@ impl Trust {
         &self.domain
     }
 
-    /// Whether Istio takes a SPIFFE id of `domain` for one of this mesh: `domain` is the mesh's trust domain, or exactly
-    /// one of its aliases.
+    /// Whether Istio accepts `domain` as this mesh's: `domain` is the trust domain, or exactly one of its aliases.
     pub fn is_own_domain(&self, domain: &str) -> bool {
         self.domain == domain || self.aliases.iter().any(|alias| alias == domain)
     }
@@ -104,16 +103,16 @@ impl Trust {
         &self.roots
     }
 
-    /// Whether it is known who signs the certificates of `cluster`'s workloads.
+    /// Whether the issuer of the workload certificates of `cluster` is known.
     pub fn names_issuer_of(&self, cluster: &str) -> bool {
         self.issuers.iter().any(|issuers| issuers.cluster == cluster && !issuers.chains.is_empty())
     }
 
-    /// Verifies a workload's certificate, which stands alone, for the part of the handshake that it was shown in: through
-    /// the issuers that the record names, or directly below a root.
+    /// Verifies a workload's certificate without a chain, for the TLS role `usage`: through the issuers in the record,
+    /// or directly below a root.
     ///
     /// # Errors
-    /// [`Distrust`], by what is wrong.
+    /// [`Distrust`], by the fault.
     pub fn verify(&self, leaf: &Certificate, usage: Usage, now: SystemTime) -> Result<Verified, Distrust> {
         let signers = self.signers(leaf)?;
         let judged = signers.iter().map(|(_, chain)| self.holds_until(leaf, chain, usage, now));
@@ -121,11 +120,11 @@ impl Trust {
         verified(leaf, &signers, expires)
     }
 
-    /// Verifies a chain as a peer sent it: every certificate is signed by the next, and the last by a root. A root that
-    /// was sent along counts as the root that it is, however often it was sent.
+    /// Verifies a chain sent by a peer: every certificate is signed by the next certificate, and the last by a root. A
+    /// root in the chain counts as the root, even if sent more than once.
     ///
     /// # Errors
-    /// [`Distrust`], by what is wrong.
+    /// [`Distrust`], by the fault.
     pub fn verify_sent(&self, chain: &[Certificate], usage: Usage, now: SystemTime) -> Result<Verified, Distrust> {
         let Some((leaf, above)) = chain.split_first() else {
             return Err(Distrust::Unreadable { reason: "the peer sent no certificate".into() });
@@ -137,12 +136,12 @@ impl Trust {
         verified(leaf, &self.signers(leaf)?, expires)
     }
 
-    /// The clusters whose issuer signed `leaf`, each with that issuer's chain.
+    /// The clusters whose issuer signed `leaf`, each with the issuer's chain.
     fn signers(&self, leaf: &Certificate) -> Result<Vec<(&str, &[Certificate])>> {
         let mut signers = Vec::new();
         for ClusterIssuers { cluster, chains } in &self.issuers {
             for chain in chains {
-                // Where no authority stands between, a root is the issuer.
+                // With an empty chain, a root is the issuer.
                 if leaf.is_signed_by_any(chain.get(..1).unwrap_or(&self.roots))? {
                     signers.push((cluster.as_str(), chain.as_slice()));
                 }
@@ -151,7 +150,7 @@ impl Trust {
         Ok(signers)
     }
 
-    /// Until when `leaf` is to be trusted by way of the authorities `above` it, to whichever root signed the last.
+    /// The end of the trust in `leaf` through the CAs `above` it, and through any root that signed the last CA.
     fn holds_until(
         &self,
         leaf: &Certificate,
@@ -172,7 +171,7 @@ impl Trust {
     }
 }
 
-/// All certificates of these PEM texts, in order.
+/// All certificates of the PEM texts, in order.
 fn certificates(what: &str, pems: &[String]) -> Result<Vec<Certificate>> {
     let mut certificates = Vec::new();
     for pem in pems {
@@ -181,7 +180,7 @@ fn certificates(what: &str, pems: &[String]) -> Result<Vec<Certificate>> {
     Ok(certificates)
 }
 
-/// Of two paths to trust, the one that holds longer; where neither holds, the first.
+/// The better of two paths: the path that is valid longer. If both are invalid, the first.
 fn better(one: Result<SystemTime, Distrust>, other: Result<SystemTime, Distrust>) -> Result<SystemTime, Distrust> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok(one.max(other)),
@@ -196,7 +195,7 @@ fn verified(leaf: &Certificate, signers: &[(&str, &[Certificate])], expires: Sys
     Ok(Verified { id: leaf.spiffe_id()?, issued_by, expires })
 }
 
-/// What is wrong where no root signed the last of `leaf` and the authorities `above` it.
+/// The error if no root signed the last certificate of `leaf` and the CAs `above` it.
 fn unknown(leaf: &Certificate, above: &[Certificate]) -> Result<Distrust> {
     let owner = leaf.owner()?;
     Ok(match above.last() {

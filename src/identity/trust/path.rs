@@ -1,4 +1,4 @@
-//! One path from a workload's certificate up to a root: whether it holds, and until when.
+//! A path from a workload's certificate to a root: its validity, and its end.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use webpki::EndEntityCert;
 use super::distrust::Distrust;
 use crate::identity::{Certificate, Usage};
 
-/// A leaf, the authorities above it from the bottom up, and a root.
+/// A leaf, the CAs above the leaf from the bottom up, and a root.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path<'a> {
     pub(super) leaf: &'a Certificate,
@@ -17,15 +17,15 @@ pub(super) struct Path<'a> {
 }
 
 impl Path<'_> {
-    /// Whether the path holds at `now`; until when it does.
+    /// Checks the path at `now`, and returns the end of its validity.
     ///
-    /// The walk names the certificate that is at fault, and checks what webpki leaves out: key usages, and everything
-    /// on the root. Then webpki judges the whole path, and its refusal stands also where the walk found no fault.
+    /// A walk along the path names the faulty certificate, and checks what webpki omits: key usages, and everything on
+    /// the root. Then webpki verifies the whole path. A refusal by webpki stands even if the walk found no fault.
     ///
-    /// Where webpki is stricter than RFC 5280, so is this: at most six authorities stand below the root, authorities
-    /// that issued themselves count into a path length, and a certificate is refused where an authority above
-    /// constrains names of its kind and webpki cannot compare them. SPIFFE ids are URIs, and URIs are of that kind: an
-    /// authority that constrains URIs is never trusted, whatever it permits.
+    /// Like webpki, the check is stricter than RFC 5280. At most six CAs stand below the root. Self-issued CAs count
+    /// into a path length. A certificate is refused if a CA above it constrains names of its kind and webpki cannot
+    /// compare the names. SPIFFE IDs are URIs, and webpki cannot compare URIs: a CA that constrains URIs is never
+    /// trusted.
     pub(super) fn holds_until(&self, usage: Usage, now: SystemTime) -> Result<SystemTime, Distrust> {
         let mut until = valid_until(self.leaf, now)?;
         is_workload(self.leaf, usage)?;
@@ -46,10 +46,11 @@ impl Path<'_> {
     fn webpki(&self, usage: Usage, now: SystemTime) -> Result<(), webpki::Error> {
         let [leaf, root] = [self.leaf, self.root].map(|certificate| CertificateDer::from(certificate.der()));
         let above: Vec<_> = self.above.iter().map(|authority| CertificateDer::from(authority.der())).collect();
-        // As an anchor, a root may carry what webpki does not understand. Read as any other certificate, it may not.
+        // A trust anchor may have extensions that webpki does not support. Parsing the root as an end entity rejects
+        // them.
         EndEntityCert::try_from(&root)?;
         let anchors = [webpki::anchor_from_trusted_cert(&root)?];
-        // Before 1970 nothing is valid.
+        // Before 1970 no certificate is valid.
         let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
         let leaf = EndEntityCert::try_from(&leaf)?;
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
@@ -57,8 +58,8 @@ impl Path<'_> {
     }
 }
 
-/// Checks that `leaf` may authenticate a workload, and no more than that: as SPIFFE asks, it cannot sign certificates or
-/// revocations. Its extended key usage has to name the usage: istiod writes it, so its absence is no accident.
+/// Checks that `leaf` may authenticate a workload, and cannot sign certificates or CRLs, as SPIFFE requires. The
+/// extended key usage must name the usage, because istiod always writes one.
 fn is_workload(leaf: &Certificate, usage: Usage) -> Result<(), Distrust> {
     let rights = leaf.rights()?;
     let owner = leaf.owner()?;
@@ -74,7 +75,7 @@ fn is_workload(leaf: &Certificate, usage: Usage) -> Result<(), Distrust> {
     Ok(())
 }
 
-/// Checks that `authority` may sign certificates for this usage, with so many authorities below it.
+/// Checks that `authority` may sign certificates for this usage, with this many CAs below it.
 fn may_sign(authority: &Certificate, authorities_below: usize, usage: Usage) -> Result<(), Distrust> {
     let rights = authority.rights()?;
     let owner = authority.owner()?;
@@ -103,7 +104,7 @@ pub(super) fn is_signed(certificate: &Certificate, authority: &Certificate) -> R
     Err(Distrust::BrokenChain { owner: certificate.owner()?, authority: authority.owner()? })
 }
 
-/// Until when `certificate` is valid, where it is valid `now`.
+/// The end of the validity of `certificate`, if `certificate` is valid at `now`.
 fn valid_until(certificate: &Certificate, now: SystemTime) -> Result<SystemTime, Distrust> {
     let (from, until) = certificate.validity()?;
     if now < from {

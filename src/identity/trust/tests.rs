@@ -1,4 +1,4 @@
-//! What a mesh trusts, by what its record names and what peers send.
+//! Trust by the issuers in the record, and by chains that peers send.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ pub(super) fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The certificates of a minter's chain, its own first.
+/// The certificates of a minter's chain, the minter's own first.
 fn chain_of(minter: &Minter) -> Vec<Certificate> {
     Certificate::all_from_pem("test", minter.chain_pem()).unwrap()
 }
 
-/// A mesh with these roots, and with these chains as the issuers of cluster1, cluster2 and so on.
+/// A mesh with these roots. The chains are the issuers of cluster1, cluster2 and so on.
 pub(super) fn mesh_of(roots: &[&Minter], chains: &[&[Certificate]]) -> Trust {
     let roots = roots.iter().map(|root| chain_of(root).swap_remove(0)).collect();
     let issuers = chains
@@ -31,7 +31,7 @@ pub(super) fn mesh_of(roots: &[&Minter], chains: &[&[Certificate]]) -> Trust {
     Trust::new("cluster.local".into(), vec!["old.local".into()], roots, issuers.collect()).unwrap()
 }
 
-/// A mesh of two clusters, and the minters that sign as their intermediates.
+/// A mesh of two clusters, and minters for their intermediates.
 pub(crate) fn mesh() -> (Trust, [Minter; 2]) {
     let root = Minter::authority("root").unwrap();
     let clusters = ["cluster1", "cluster2"].map(|name| root.intermediate(name).unwrap());
@@ -39,7 +39,7 @@ pub(crate) fn mesh() -> (Trust, [Minter; 2]) {
     (mesh_of(&[&root], &chains.each_ref().map(Vec::as_slice)), clusters)
 }
 
-/// A leaf and the authorities above it, the root included, as a peer sends them.
+/// A leaf and the CAs above it, including the root, as sent by a peer.
 fn chain(minter: &Minter, validity: Validity) -> Vec<Certificate> {
     Certificate::all_from_pem("test", &minter.mint(&id(), validity).unwrap().chain_pem).unwrap()
 }
@@ -76,7 +76,7 @@ fn a_chain_that_was_sent_must_end_in_a_root_of_the_mesh() {
     let distrust = trust.verify_sent(&chain(&foreign, Validity::Now), Usage::Server, now()).unwrap_err();
     let last = "CN=root".into();
     assert_eq!(distrust, Distrust::UnknownRoot { owner: id().to_string(), last });
-    // A peer has to send its intermediate, also where the record names it.
+    // A peer must send its intermediate, even if the record names the intermediate.
     let alone = trust.verify_sent(&chain(&one, Validity::Now)[..1], Usage::Server, now()).unwrap_err();
     assert!(matches!(alone, Distrust::UnknownIssuer { .. }), "{alone}");
 }
@@ -122,7 +122,7 @@ fn a_workload_cannot_vouch_for_another() {
 
 #[test]
 fn a_root_may_be_sent_along_once_or_twice() {
-    // Counted as one of the authorities below itself, the root would be one too many.
+    // The root must not count as a CA below itself: it would exceed the path length.
     let bounded = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     let root = Minter::authority_with("root", bounded).unwrap();
     let sent = chain(&root.intermediate("cluster1").unwrap(), Validity::Now);
@@ -133,7 +133,7 @@ fn a_root_may_be_sent_along_once_or_twice() {
         assert_eq!(verified.issued_by, Vec::<String>::new());
         assert_eq!(verified.to_string(), format!("{} (the record does not name its issuer)", id()));
     }
-    // What follows the root has not signed it.
+    // A certificate after the root must have signed the root.
     let foreign = chain_of(&Minter::authority("root").unwrap());
     trust.verify_sent(&[sent, foreign].concat(), Usage::Client, now()).unwrap_err();
     trust.verify_sent(&[root.clone(), root], Usage::Client, now()).unwrap_err();

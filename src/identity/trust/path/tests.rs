@@ -1,4 +1,4 @@
-//! Paths that hold, and paths that are wrong in one respect.
+//! Valid paths, and paths with a single fault.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
@@ -12,7 +12,7 @@ use crate::identity::{Minter, Validity};
 
 type Change = fn(&mut CertificateParams);
 
-/// A root, an authority below it, one below that, and a leaf, each changed as a test needs it.
+/// A root, two levels of CAs, and a leaf, each changed as a test requires.
 struct Plan {
     root: Change,
     /// From the root down.
@@ -21,14 +21,14 @@ struct Plan {
     usage: Usage,
 }
 
-/// As `up` makes it: a root without bounds, an intermediate that signs workloads only, a leaf for both usages.
+/// The path of `up`: an unrestricted root, an intermediate that only signs workloads, a leaf for both TLS roles.
 fn plan() -> Plan {
     Plan { root: |_| (), authorities: vec![path_length::<0>], leaf: |_| (), usage: Usage::Server }
 }
 
 impl Plan {
-    /// What becomes of the leaf: the same, whether it stands alone and the record names its issuer, or its whole path was
-    /// sent and the record names no issuer.
+    /// The judgement on the leaf. Checks that both cases agree: a single leaf whose issuer the record names, and a
+    /// complete chain whose issuer the record does not name.
     fn judged(self) -> Result<Verified, Distrust> {
         let mut minters = vec![Minter::authority_with("root", self.root).unwrap()];
         for change in &self.authorities {
@@ -90,7 +90,7 @@ fn only_dns_of_the_cluster(params: &mut CertificateParams) {
 
 fn only_uris_of_the_cluster(params: &mut CertificateParams) {
     let host = b"cluster.local";
-    // NameConstraints: permittedSubtrees [0] of one GeneralSubtree, whose base is uniformResourceIdentifier [6].
+    // NameConstraints: permittedSubtrees [0] with one GeneralSubtree, whose base is uniformResourceIdentifier [6].
     let mut content = vec![0x30, 19, 0xa0, 17, 0x30, 15, 0x86, 13];
     content.extend(host);
     let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], content);
@@ -110,7 +110,7 @@ fn only_an_authority_that_may_sign_certificates_is_one() {
     refused(Distrust::NotAnAuthority { owner: root() }, Plan { root: no_authority, ..plan() });
     refused(Distrust::MayNotSign { owner: one() }, Plan { authorities: vec![signs_no_certificates], ..plan() });
     refused(Distrust::MayNotSign { owner: root() }, Plan { root: signs_no_certificates, ..plan() });
-    // Without a key usage, nothing is forbidden.
+    // Without a key usage, everything is permitted.
     let unbounded: Change = |params| params.key_usages = vec![];
     Plan { root: unbounded, authorities: vec![unbounded], ..plan() }.judged().unwrap();
 }
@@ -235,7 +235,7 @@ fn a_name_outside_what_an_authority_permits_is_refused() {
     for plan in [
         bounded(|_| (), only_dns_of_the_cluster, outside),
         bounded(only_dns_of_the_cluster, |_| (), outside),
-        // webpki cannot compare URIs, so that it refuses also the SPIFFE id that is permitted.
+        // webpki cannot compare URIs, and refuses even a permitted SPIFFE ID.
         bounded(|_| (), only_uris_of_the_cluster, |_| ()),
         bounded(only_uris_of_the_cluster, |_| (), |_| ()),
     ] {
