@@ -146,7 +146,7 @@ fn command(istioctl: &Path, testbed: &Testbed, cluster: &Cluster) -> Command {
     let mut command = Command::new(istioctl);
     command.env("KUBECONFIG", std::env::join_paths(files).unwrap_or_default()).stdin(Stdio::null()).kill_on_drop(true);
     command.args(["analyze", "--all-namespaces", "--output", "json", "--context", &cluster.record().context]);
-    // Without this option, istioctl uses the remote secrets. This machine may not reach their addresses.
+    // Without this option, istioctl uses the addresses in the remote secrets, which this machine may not reach.
     for other in testbed.clusters.iter().filter(|other| other.name() != cluster.name()) {
         command.args(["--remote-contexts", &other.record().context]);
     }

@@ -237,8 +237,8 @@ async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Ve
     .await
 }
 
-/// A service outside the mesh is refused because it has no proxy, whatever the gateway exposes. This service has a
-/// proxy, so only the gateway's own list of exposed services can refuse it.
+/// A service outside the mesh is refused because it has no proxy, whatever the gateway exposes. The service in this
+/// test has a proxy, so only the gateway's own list of exposed services can refuse it.
 #[tokio::test]
 #[file_parallel(mesh)]
 async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> Verdict {

@@ -104,7 +104,7 @@ impl Isolation {
     /// answers no request, and the output of commands in pods is delayed until its end. Returns the time of the freeze.
     ///
     /// # Errors
-    /// [`Error::Isolation`], also if `length` exceeds [`LONGEST_FREEZE`] or nothing is paused to freeze.
+    /// [`Error::Isolation`], also if `length` exceeds [`LONGEST_FREEZE`] or there is nothing to freeze.
     pub async fn freeze(&self, length: Duration) -> Result<Span> {
         if length > LONGEST_FREEZE {
             let reason = format!("{length:?} is longer than the {LONGEST_FREEZE:?} that a node may be silent for");

@@ -28,7 +28,7 @@ use pod::State;
 /// Longest wait for all pods to be ready to start: scheduled, started, connected.
 const PREPARED: Duration = Duration::from_secs(120);
 
-/// Time between telling the pods the start and the start: longer than telling all pods takes.
+/// Time from the moment that all pods listen to their common start: longer than telling all pods takes.
 const LEAD: Duration = Duration::from_millis(500);
 
 /// Time for a pod to end, and to be reported as ended, beyond its plan.

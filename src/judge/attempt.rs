@@ -31,15 +31,15 @@ pub const FROZEN_SHARE: &str = "frozen_share";
 /// A variable by which an attempt may be refused and repeated.
 ///
 /// The list is closed, and contains only variables that a treatment does not affect. Variables that a treatment affects
-/// (a proxy's CPU usage, failed requests, sends delayed by a slow target) never refuse an attempt. They end the
-/// comparison, with an error or by a [precondition](super::Trial::preconditions) on both arms.
+/// (a proxy's CPU usage, failed requests, sends delayed by a slow target) never refuse an attempt. Such variables end
+/// the comparison, with an error or by a [precondition](super::Trial::preconditions) on both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The load generator reported that it was late, too slow, or out of CPU time, ports or file descriptors. The
     /// report excludes delays by the target.
     GeneratorSaturated,
-    /// Other pods of the cluster ran during the measurement. This machine freezes them, outside the mesh.
+    /// Other pods of the cluster ran during the measurement. This machine freezes the other pods, outside the mesh.
     NotFrozen,
     /// A command in a container ended without its output. Nothing was measured.
     Interrupted,

@@ -41,8 +41,8 @@ pub enum Error {
         /// The fault.
         reason: Box<str>,
     },
-    /// A run was refused: the run describes the generator, the machine, or an arm without its treatment. It does not
-    /// describe the mesh.
+    /// A run was refused: the run describes the generator, the machine, or an arm without its treatment. The run does
+    /// not describe the mesh.
     #[error("{comparison}: run {order:03}-{arm} is refused: {reason}")]
     Refused {
         /// The comparison.

@@ -14,8 +14,8 @@ pub(super) struct Due<'a> {
     pub(super) before: Option<(&'a Run, &'a Run)>,
 }
 
-/// Refuses `run`, and thereby the comparison, if the run or attempt is not the one that is due, or cannot be compared
-/// with the earlier runs.
+/// Refuses `run` and the comparison if the run or attempt is not the one that is due, or cannot be compared with the
+/// earlier runs.
 pub(super) fn check(trial: &Trial, due: &Due<'_>, run: &Run) -> Result<()> {
     let reason = misplaced(trial, due, run);
     let reason = reason.or_else(|| if run.is_refused() { None } else { reason_of_judged(trial, due.before, run) });

@@ -19,7 +19,7 @@ pub const EXPONENT: f64 = 1.5;
 /// Integration points of a density.
 const POINTS: usize = 161;
 
-/// Half the integration range of a standard score. The probability outside is below 10⁻⁹.
+/// Half the integration range of a standard score. The probability beyond the range is below 10⁻⁹ per side.
 const RANGE: f64 = 6.0;
 
 /// The nominal level of each look: its one-sided error.

@@ -199,7 +199,7 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
     let ratios: Vec<f64> = seen[0].ratios.iter().map(|ratio| ratio.ln()).collect();
     let not_the_last = Schedule::new(4, 10, 0.95).analyze(&ratios, false).ends();
     assert!(seen[0].interval[1].unwrap() < not_the_last[1], "{:?}", seen[0].interval);
-    // Too short for a first look: no verdict, however clear the ratios.
+    // Too short for a first look: no verdict, even if the ratios are clear.
     trial.budget.seconds = 20.0;
     let seen = live(&trial, &runs(&[0.0; 20], 0.5)).unwrap();
     assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].goal), (2, Verdict::Inconclusive, Some(Attainment::Unclear)));
@@ -208,7 +208,7 @@ fn the_budget_of_time_ends_it_before_a_block_that_would_not_fit() {
 #[test]
 fn turns_that_others_have_between_two_blocks_are_of_the_same_budget() {
     let mut trial = trial();
-    // Blocks of 40 s, each followed by 60 s of other comparisons. They end at 40, 140, 240 and 340 s.
+    // Blocks of 40 s, each followed by 60 s of other comparisons. The blocks end at 40, 140, 240 and 340 s.
     trial.budget.seconds = 330.0;
     let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
     let mut runs = runs(&logs, 1.0);

@@ -79,7 +79,7 @@ pub struct Claim {
 #[derive(Debug, Clone)]
 pub struct Statement(Claim);
 
-/// A requirement and an expectation. An observation turns it into a claim.
+/// A requirement and an expectation. An observation turns the expectation into a claim.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Expectation(Claim);

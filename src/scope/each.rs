@@ -6,8 +6,8 @@ use super::{Error, Result, Scope};
 use crate::report::Claim;
 
 impl Scope {
-    /// Runs `judge` for every item concurrently. An item that cannot be judged becomes a failed claim, named by `name`,
-    /// and does not stop the others. An empty list of items fails the test.
+    /// Runs `judge` for every item concurrently. An item that cannot be judged becomes an unjudged claim, named by
+    /// `name`. The claim fails the test. The other items are still judged. An empty list of items fails the test.
     pub async fn for_each<T>(
         &self,
         items: impl IntoIterator<Item = T>,

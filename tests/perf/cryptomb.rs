@@ -13,9 +13,9 @@ use serial_test::file_serial;
 use super::treatment::MultibufferTls;
 use super::{interleave, timed};
 
-/// Both arms share one gateway, one listener and one certificate. The arms differ by the client's server name, and
-/// thereby by the TLS implementation that terminates the connection. `more` are further arguments of the driver, in
-/// both arms.
+/// Both arms share one gateway, one listener and one certificate. The arms differ by the client's server name, which
+/// selects the TLS implementation that terminates the connection. `more` are further arguments of the driver, in both
+/// arms.
 async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     let (bench, module) = gateway(scope).await?;
     let case = Case::new(id, &Arms::same(bench)).with_load(|arm| Load::Driver(arguments(arm, more)));

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{FRONTEND, Shop};
 
-/// Workload that makes the shop's load. Its service has no listener.
+/// Workload that makes the shop's load. The load generator's service has no listener.
 pub(crate) const LOAD_GENERATOR: &str = "loadgenerator";
 
 /// Workload that stores the carts. A third-party program that calls no service.

@@ -1,5 +1,5 @@
 //! Istio's `privateKeyProvider`: `cryptomb`, an extension in contrib builds of Envoy. The extension makes batches of up
-//! to eight signatures for Envoy's own TLS. Its only statistic is a histogram of batch sizes.
+//! to eight signatures for Envoy's own TLS. The extension's only statistic is a histogram of batch sizes.
 
 use std::time::Duration;
 
