@@ -25,8 +25,8 @@ async fn a_meshed_workload_refuses_plaintext() -> Verdict {
             let certificate = issue(&scope.testbed, &meshed).await?;
             let control = handshake("control", (&meshed.address, port), None, Some(&certificate), Protocol::Http1);
             let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
-            let owed = "a STRICT namespace takes no plaintext";
-            scope.claim(claims::denied("plaintext", owed, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));
+            let requirement = "a STRICT namespace takes no plaintext";
+            scope.claim(claims::denied("plaintext", requirement, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));
         }
         Ok(())
     })
@@ -68,13 +68,13 @@ async fn a_new_namespace_takes_calls_from_the_mesh() -> Verdict {
         let namespace = scope.injected_namespace(cluster, "first").await?;
         let destination = deploy_probe(scope, cluster, &namespace).await?;
         let source = probe::caller(cluster).await?;
-        // Ready is not yet known to all.
+        // A pod can be ready before the proxies of its callers know it.
         await_endpoint(&source, &destination).await?;
         let host = format!("probe.{namespace}.svc.{}", cluster.record().domain);
         let call = dial("http1", Protocol::Http1, host, probe::port(cluster, Protocol::Http1)?);
         let seen = Vantage::Meshed(source).dial(vec![call]).await?;
-        let owed = "a meshed caller reaches a new meshed workload";
-        scope.claim(claims::answered("new-namespace", owed, &seen[0], &destination));
+        let requirement = "a meshed caller reaches a new meshed workload";
+        scope.claim(claims::answered("new-namespace", requirement, &seen[0], &destination));
         Ok(())
     })
     .await
