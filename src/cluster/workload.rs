@@ -110,8 +110,8 @@ impl Workload {
     /// # Errors
     /// The errors of [`Cluster::exec`].
     pub async fn proxy_admin(&self, path: &str) -> Result<String> {
-        let agent = self.cluster.record().istio.proxy.agent.clone();
-        self.cluster.exec(self.proxy_container(), &[&agent, "request", "GET", path], None).await
+        let agent = &self.cluster.record().istio.proxy.agent;
+        self.cluster.exec(self.proxy_container(), &[agent, "request", "GET", path], None).await
     }
 }
 

@@ -60,6 +60,11 @@ pub struct Host {
     pub steal: Option<f64>,
 }
 
+/// Name of this machine. Empty if it cannot be read.
+pub fn name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 impl Host {
     /// This machine. Unreadable values are empty or 0.
     pub fn this() -> Self {
@@ -72,7 +77,7 @@ impl Host {
         };
         let guest = cpu_flags.iter().any(|flag| flag == "hypervisor");
         Self {
-            name: read("/proc/sys/kernel/hostname").trim().into(),
+            name: name(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             cpu_model: value(&processors, "model name").unwrap_or_default(),
             cpu_flags,

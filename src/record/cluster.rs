@@ -1,6 +1,5 @@
 //! A cluster in the record.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -220,12 +219,6 @@ pub struct Bench {
     pub naked: String,
     /// Like [`naked`](Self::naked), for the other arm.
     pub naked_twin: String,
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.key, self.value)
-    }
 }
 
 impl Cluster {

@@ -14,7 +14,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed};
-use crate::host::Host;
+use crate::host;
 
 /// Environment variable with the holder's name in the Lease. Default: `USER@HOST:DIRECTORY`.
 pub const HOLDER_VARIABLE: &str = "MESHPROOF_HOLDER";
@@ -46,7 +46,7 @@ impl<'a> Leases<'a> {
         let holder = named.unwrap_or_else(|| {
             let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
             let directory = std::path::absolute(&testbed.directory).unwrap_or_else(|_| testbed.directory.clone());
-            format!("{}@{}:{}", user.unwrap_or_else(|| "root".into()), Host::this().name, directory.display())
+            format!("{}@{}:{}", user.unwrap_or_else(|| "root".into()), host::name(), directory.display())
         });
         Self { testbed, holder }
     }

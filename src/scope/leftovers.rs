@@ -10,7 +10,6 @@ use tokio::sync::Mutex;
 use super::error::Result;
 use super::sweep::sweep;
 use crate::cluster::Testbed;
-use crate::record::Write;
 
 /// Lock file in the testbed's directory. Every process with a running test holds a shared lock on the file.
 const FILE: &str = "tests.lock";
@@ -34,7 +33,7 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
         present.insert(testbed.directory.clone(), None);
         return Ok(());
     };
-    if is_alone(&file) && testbed.record.capabilities.may_write(Write::Namespaces) {
+    if is_alone(&file) && !testbed.record.capabilities.writes.is_empty() {
         let sweeping = testbed.clusters.iter().map(async |cluster| sweep(&cluster.client(), cluster.name()).await);
         for what in try_join_all(sweeping).await?.into_iter().flatten() {
             tracing::warn!(what, "put right what a killed test had left");

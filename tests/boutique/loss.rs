@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshproof::record::{self, Requirement, Write};
+use meshproof::scope::change::Replicas;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use rstest::rstest;
 use serial_test::file_serial;
 
 use crate::SUITE;
 use crate::shop::{REQUIRED, Shop, Visitors};
-
-/// Longest wait for a pod to terminate, on a busy machine.
-const GONE: Duration = Duration::from_secs(60);
 
 /// Longest wait for the shop to recover after the part is scaled up again.
 const BACK: Duration = Duration::from_secs(60);
@@ -41,7 +39,6 @@ async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -
             cluster: shop.cluster_of(service)?,
             namespace: shop.namespace(),
             deployment: service,
-            selector: &format!("app={service}"),
             lost: &[service],
         };
         lose(scope, &part).await
@@ -69,7 +66,6 @@ async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict 
                 cluster,
                 namespace: &gateway.namespace,
                 deployment: &gateway.deployment,
-                selector: &gateway.selector,
                 lost: &shop.workloads_in(cluster.name()),
             };
             lose(scope, &part).await?;
@@ -89,21 +85,19 @@ struct Part<'a> {
     cluster: &'a Arc<Cluster>,
     namespace: &'a str,
     deployment: &'a str,
-    selector: &'a str,
     /// The workloads that shoppers then miss.
     lost: &'a [&'a str],
 }
 
 /// Loses a part, judges every visit, restores the part, and judges every visit again.
 async fn lose(scope: &Scope, part: &Part<'_>) -> Result<(), Error> {
-    let Part { name, cluster, namespace, deployment, selector, lost } = part;
+    let Part { name, cluster, namespace, deployment, lost } = part;
     let visitors = Visitors::enter(&scope.testbed).await?;
-    let before = scope.scale(cluster, namespace, deployment, 0).await?;
-    cluster.no_pods(namespace, selector, GONE).await?;
+    let loss = scope.inject(Replicas::new(cluster, namespace, deployment, 0).await?).await?;
     for visited in visitors.visit().await? {
         scope.claim(visited.claim(name, lost));
     }
-    scope.scale(cluster, namespace, deployment, before).await?;
+    scope.revert(loss).await?;
     // A bounded wait for recovery, then one judgement.
     let whole = eventually(format!("the shop to be whole with {name} back"), BACK, async || {
         let visited = Visitors::enter(&scope.testbed).await?.visit().await?;

@@ -7,10 +7,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use kube::api::{Api, ListParams};
-use kube::core::{Selector, SelectorExt};
+use kube::api::Api;
+use kube::core::Selector;
 use serde_json::Value;
 
 use super::Change;
@@ -73,8 +71,8 @@ impl Replicas {
     /// Waits until the deployment has no pods (for 0) or `wanted` available pods.
     async fn settled(&self, wanted: i32) -> Result<()> {
         if wanted == 0 {
-            let want = format!("no pod of {} to be left", self.named());
-            return Ok(eventually(want, BOUND, async || self.left().await).await?);
+            let selector = self.selector.to_string();
+            return Ok(self.cluster.no_pods(&self.namespace, &selector, BOUND).await?);
         }
         let want = format!("{} to have {wanted} replicas available", self.named());
         Ok(eventually(want, BOUND, async || {
@@ -84,13 +82,6 @@ impl Replicas {
             Ok::<_, kube::Error>(if available >= wanted { Seen::Yes(()) } else { seen })
         })
         .await?)
-    }
-
-    async fn left(&self) -> kube::Result<Seen<()>> {
-        let pods = self.cluster.api::<Pod>(&self.namespace).list(&ListParams::default()).await?.items;
-        let ours = pods.iter().filter(|pod| self.selector.matches(pod.labels()));
-        let names: Vec<String> = ours.map(ResourceExt::name_any).collect();
-        Ok(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use meshproof::cluster::{Error, Result};
 use meshproof::identity::Trust;
-use meshproof::istio::{self, Ends};
+use meshproof::istio::{self, Endpoint, Ends};
 use meshproof::record::HostPort;
 use meshproof::report::{self, Claim};
 use meshproof::scope::claims;
@@ -34,8 +34,8 @@ struct Gateway {
     pod: Workload,
     /// Address of the gateway for the other clusters.
     address: Option<HostPort>,
-    /// Connections to each endpoint: Envoy's `/clusters`.
-    clusters: String,
+    /// The endpoints that the gateway's proxy knows.
+    endpoints: Vec<Endpoint>,
 }
 
 /// Makes every call of the application once, and gathers the evidence. Both proxies must have the evidence log enabled:
@@ -71,9 +71,9 @@ pub(super) async fn logged_within(shop: Shop<'_>, bound: Duration) -> Result<Vec
 async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
     let reading = testbed.clusters.iter().map(async |cluster| {
         let pod = istio::eastwest_gateway(cluster).await?;
-        let clusters = pod.proxy_admin("clusters").await?;
+        let endpoints = istio::endpoints(&pod).await?;
         let address = cluster.record().eastwest_address().cloned();
-        Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, clusters }))
+        Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, endpoints }))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())
 }
@@ -148,7 +148,7 @@ impl Edge {
         };
         let entered = gateway.address.as_ref().is_some_and(|address| address.to_string() == to);
         let left = from_pod(&gateway.pod);
-        let carried = carried(&gateway.clusters, &self.callee.address, self.call.callee());
+        let carried = carried(&gateway.endpoints, &self.callee.address, self.call.callee());
         let name = format!("{} in {}", gateway.pod.pod, gateway.pod.cluster.name());
         vec![
             judged(
@@ -183,18 +183,15 @@ impl Edge {
     }
 }
 
-/// Connections that a gateway has made to `address` for `service`, from a line of Envoy's `/clusters`:
-/// `outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2`.
-fn carried(clusters: &str, address: &str, service: &str) -> u64 {
-    let of = |line: &str| {
-        let mut fields = line.split("::");
-        let (cluster, endpoint) = (fields.next()?, fields.next()?);
-        let (kind, count) = (fields.next()?, fields.next()?);
-        let host = endpoint.rsplit_once(':')?.0;
-        let ours = cluster.split_once("_._.").is_some_and(|(_, name)| name.starts_with(&format!("{service}.")));
-        (ours && host == address && kind == "cx_total").then(|| count.trim().parse::<u64>().ok())?
+/// Connections that a gateway has made to `address` for `service`, by the names of its upstream clusters:
+/// `outbound_.9555_._.adservice.pinnacle.svc.cluster.local`.
+fn carried(endpoints: &[Endpoint], address: &str, service: &str) -> u64 {
+    let is_of_service = |endpoint: &&Endpoint| {
+        let name = endpoint.upstream_cluster.split_once("_._.").map(|(_, name)| name);
+        name.is_some_and(|name| name.starts_with(&format!("{service}.")))
     };
-    clusters.lines().filter_map(of).sum()
+    let carrying = endpoints.iter().filter(|endpoint| endpoint.address == address).filter(is_of_service);
+    carrying.map(|endpoint| endpoint.connections).sum()
 }
 
 #[cfg(test)]
@@ -203,12 +200,20 @@ mod tests {
 
     #[test]
     fn what_a_gateway_carried_is_counted_by_service_and_endpoint() {
-        let clusters = "outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::cx_total::2\n\
-             outbound_.9555_._.adservice.pinnacle.svc.cluster.local::192.168.0.10:9555::rq_total::7\n\
-             outbound_.9555_._.adservice.acme.demo::192.168.0.10:9555::cx_total::1\n\
-             outbound_.7000_._.currencyservice.pinnacle.svc.cluster.local::192.168.0.10:7000::cx_total::5\n\
-             xds-grpc::127.0.0.1:0::cx_total::1\nnonsense\n";
-        assert_eq!(carried(clusters, "192.168.0.10", "adservice"), 3);
-        assert_eq!(carried(clusters, "192.168.0.11", "adservice"), 0);
+        let endpoint = |upstream_cluster: &str, address: &str, connections| Endpoint {
+            upstream_cluster: upstream_cluster.into(),
+            address: address.into(),
+            port: 9555,
+            healthy: true,
+            connections,
+        };
+        let endpoints = [
+            endpoint("outbound_.9555_._.adservice.pinnacle.svc.cluster.local", "192.168.0.10", 2),
+            endpoint("outbound_.9555_._.adservice.acme.demo", "192.168.0.10", 1),
+            endpoint("outbound_.7000_._.currencyservice.pinnacle.svc.cluster.local", "192.168.0.10", 5),
+            endpoint("xds-grpc", "127.0.0.1", 1),
+        ];
+        assert_eq!(carried(&endpoints, "192.168.0.10", "adservice"), 3);
+        assert_eq!(carried(&endpoints, "192.168.0.11", "adservice"), 0);
     }
 }
