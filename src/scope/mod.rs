@@ -264,6 +264,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_change_that_the_record_does_not_permit_is_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut testbed = testbed();
+        let mut record = (*testbed.record).clone();
+        record.capabilities.writes.clear();
+        testbed.record = record.into();
+        let ended = Scope::run_on(testbed, directory.path().into(), "suite", "case".into(), async |scope| {
+            let cluster = std::sync::Arc::clone(&scope.testbed.clusters[0]);
+            let namespace = scope.namespace(&cluster, "own", &[]).await.unwrap_err();
+            let label = scope.label_nodes(&cluster, "example", None).await.unwrap_err();
+            assert!(
+                namespace.is_not_declared() && namespace.to_string().contains("permission for creating namespaces")
+            );
+            assert!(label.is_not_declared() && label.to_string().contains("permission for changing labels of nodes"));
+            scope.claim(claim("a", Judgement::Pass));
+            Ok(())
+        });
+        // Nothing is owned, so nothing is left to put back in a cluster that does not answer.
+        ended.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_test_that_claims_nothing_or_cannot_go_on_does_not_pass() {
         let (ended, claims) = run(async |_| Ok(())).await;
         ended.unwrap().unwrap_err();
