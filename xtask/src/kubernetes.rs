@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Node, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
-use kube::runtime::wait::await_condition;
+use kube::runtime::watcher::Event;
+use kube::runtime::{reflector, watcher};
 use kube::{Client, Config, Resource, ResourceExt};
 use meshproof::cluster::Error as ClusterError;
 use meshproof::{Seen, eventually};
@@ -37,7 +40,7 @@ pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Waits until the API server reports that it is ready.
+/// Waits until the API server reports that it is ready. Polls, because no watch can begin before that.
 pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()> {
     let ready = eventually("the API server to be ready", bound, async || -> Result<Seen<()>> {
         let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -50,8 +53,7 @@ pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()>
 /// Watches the object `name` until `judge` accepts the object. `judge` gets `None` if the object does not exist.
 ///
 /// # Errors
-/// Fails if `judge` does not accept the object in time. The error has the last observation. A failed watch is
-/// restarted.
+/// Fails as [`watch_all_until`] does.
 pub(crate) async fn watch_until<K>(
     api: Api<K>,
     name: &str,
@@ -60,19 +62,46 @@ pub(crate) async fn watch_until<K>(
     judge: impl Fn(Option<&K>) -> Seen<()>,
 ) -> Result<()>
 where
-    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+    K: Clone + Debug + Send + DeserializeOwned + Resource<DynamicType = ()> + 'static,
+{
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watch_all_until(api, only, want, bound, |objects| judge(objects.first().map(Arc::as_ref))).await
+}
+
+/// Watches the objects that `which` selects until `judge` accepts them, all together.
+///
+/// # Errors
+/// Fails if `judge` does not accept the objects in time. The error has the last observation. A failed watch is
+/// restarted.
+pub(crate) async fn watch_all_until<K>(
+    api: Api<K>,
+    which: watcher::Config,
+    want: String,
+    bound: Duration,
+    judge: impl Fn(&[Arc<K>]) -> Seen<()>,
+) -> Result<()>
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource<DynamicType = ()> + 'static,
 {
     let last = Mutex::new(None);
-    let condition = |object: Option<&K>| match judge(object) {
-        Seen::Yes(()) => true,
-        Seen::NotYet(seen) => {
-            tracing::debug!(object = name, seen, "not yet");
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-            false
+    let watched = eventually(want, bound, async || {
+        let (objects, writer) = reflector::store();
+        let mut events = pin!(reflector(writer, watcher(api.clone(), which.clone())));
+        while let Some(event) = events.try_next().await? {
+            // The store has no objects before the end of the first list.
+            if matches!(event, Event::Init | Event::InitApply(_)) {
+                continue;
+            }
+            match judge(&objects.state()) {
+                Seen::Yes(()) => return Ok(Seen::Yes(())),
+                Seen::NotYet(seen) => {
+                    tracing::debug!(kind = %K::kind(&()), seen, "not yet");
+                    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+                }
+            }
         }
-    };
-    let watched =
-        eventually(want, bound, async || await_condition(api.clone(), name, &condition).await.map(|_| Seen::Yes(())));
+        Ok::<_, watcher::Error>(Seen::NotYet("the watch ended".into()))
+    });
     let Err(error) = watched.await else { return Ok(()) };
     match (error, last.into_inner().unwrap_or_else(PoisonError::into_inner)) {
         (ClusterError::NotInTime { want, attempts, elapsed, location, .. }, Some(last)) => {
@@ -138,16 +167,33 @@ async fn why_not_available(client: &Client, namespace: &str) -> String {
 /// Waits until every container of every pod runs, is ready, and has a start time of at least `since` (seconds after the
 /// epoch). After a restart of a node, the API server first reports the old state of the node's pods.
 pub(crate) async fn wait_for_pods_since(client: &Client, since: i64, bound: Duration) -> Result<()> {
-    let pods: Api<Pod> = Api::all(client.clone());
-    let waited = eventually("every pod to run again", bound, async || -> Result<Seen<()>> {
-        let pods = pods.list(&ListParams::default()).await?;
-        let stale: Vec<String> = pods.items.iter().filter(|pod| !runs_since(pod, since)).map(Pod::name_any).collect();
-        if stale.is_empty() {
-            return Ok(Seen::Yes(()));
-        }
-        Ok(Seen::NotYet(format!("not {}", stale.join(", "))))
-    });
-    Ok(waited.await?)
+    let judge = |pods: &[Arc<Pod>]| none_of(pods.iter().filter(|pod| !runs_since(pod, since)));
+    let pods = Api::all(client.clone());
+    watch_all_until(pods, watcher::Config::default(), "every pod to run again".into(), bound, judge).await
+}
+
+/// Waits until the cluster has nodes and every node is ready.
+pub(crate) async fn wait_for_nodes(client: &Client, bound: Duration) -> Result<()> {
+    let nodes = Api::all(client.clone());
+    watch_all_until(nodes, watcher::Config::default(), "every node to be ready".into(), bound, readiness).await
+}
+
+fn readiness(nodes: &[Arc<Node>]) -> Seen<()> {
+    let is_ready = |node: &Node| {
+        let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    if nodes.is_empty() {
+        return Seen::NotYet("there is no node".into());
+    }
+    none_of(nodes.iter().filter(|node| !is_ready(node)))
+}
+
+/// Whether no object lacks what is wanted.
+fn none_of<'a, K: Resource + 'a>(lacking: impl Iterator<Item = &'a Arc<K>>) -> Seen<()> {
+    let mut names: Vec<String> = lacking.map(|object| object.name_any()).collect();
+    names.sort();
+    if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(format!("not {}", names.join(", "))) }
 }
 
 fn runs_since(pod: &Pod, since: i64) -> bool {

@@ -72,7 +72,7 @@ async fn what_does_not_come_in_time_is_reported_with_what_was_seen_last() {
 
 fn pod(phase: &str, ready: bool, started: &str) -> Pod {
     serde_json::from_value(json!({
-        "metadata": {"name": "pod"},
+        "metadata": {"name": "pod", "namespace": "n", "resourceVersion": "1"},
         "status": {"phase": phase, "containerStatuses": [{
             "name": "c", "image": "i", "imageID": "", "restartCount": 0, "ready": ready,
             "state": {"running": {"startedAt": started}},
@@ -89,4 +89,30 @@ fn a_pod_that_was_ready_before_the_restart_is_not_running_again() {
     assert!(!runs_since(&pod("Running", false, "2001-09-09T01:46:41Z"), since), "not ready");
     assert!(!runs_since(&Pod::default(), since), "no status");
     assert!(runs_since(&pod("Succeeded", false, "2001-09-09T01:46:39Z"), since), "it is not meant to run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_watched_until_each_runs_again() {
+    let since = 1_000_000_000;
+    let [before, after] = ["2001-09-09T01:46:39Z", "2001-09-09T01:46:41Z"]
+        .map(|started| serde_json::to_value(pod("Running", true, started)).unwrap());
+    let wait = async |changed: &serde_json::Value| {
+        let client = cluster(before.clone(), changed.clone());
+        wait_for_pods_since(&client, since, Duration::from_secs(2)).await
+    };
+    wait(&after).await.unwrap();
+    let error = wait(&before).await.unwrap_err().to_string();
+    assert!(error.contains("every pod to run again") && error.contains("not pod"), "{error}");
+}
+
+#[test]
+fn nodes_are_ready_once_there_are_some_and_each_says_so() {
+    let node = |name: &str, ready: &str| -> Arc<Node> {
+        let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).map(Arc::new).unwrap()
+    };
+    assert_eq!(readiness(&[node("a", "True"), node("b", "True")]), Seen::Yes(()));
+    let unready = readiness(&[node("c", "Unknown"), node("b", "False"), node("a", "True")]);
+    assert_eq!(unready, Seen::NotYet("not b, c".into()));
+    assert_eq!(readiness(&[]), Seen::NotYet("there is no node".into()));
 }

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use meshproof::compare::isolation::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
-use meshproof::{Seen, eventually};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -138,17 +137,8 @@ fn say(event: &Event) {
 }
 
 async fn ready_again(cluster: &KnownCluster) -> Result<()> {
-    let nodes: Api<Node> = Api::all(kubernetes::client(&cluster.kubeconfig, &cluster.context).await?);
-    eventually(format!("the nodes of {} to be ready again", cluster.name), BACK, async || -> Result<Seen<()>> {
-        let nodes = nodes.list(&ListParams::default()).await?;
-        let ready = |node: &Node| {
-            let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
-        Ok(if nodes.iter().all(ready) { Seen::Yes(()) } else { Seen::NotYet("not yet".into()) })
-    })
-    .await?;
-    Ok(())
+    let client = kubernetes::client(&cluster.kubeconfig, &cluster.context).await?;
+    kubernetes::wait_for_nodes(&client, BACK).await.with_context(|| format!("{} has not come back", cluster.name))
 }
 
 #[cfg(test)]
