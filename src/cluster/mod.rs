@@ -2,6 +2,7 @@
 
 mod error;
 mod eventually;
+mod exec;
 mod testbed;
 mod workload;
 
@@ -10,39 +11,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{AttachParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 
 use crate::record;
 pub use error::{Error, Result};
 pub use eventually::{Seen, eventually};
+use exec::within;
+pub use exec::{Container, exec};
+pub(crate) use exec::{EXEC_BOUND, Input};
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
 pub use workload::Workload;
 
-/// Longest duration of a command in a container. A long command gets its own duration in addition.
-pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);
-
-/// Most bytes read of a command's output.
-const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
-
 /// Field manager for server-side apply.
 const FIELD_MANAGER: &str = "meshproof";
-
-/// Standard input of a command in a container.
-#[derive(Debug)]
-pub(crate) enum Input<'a> {
-    /// No standard input.
-    None,
-    /// These bytes.
-    Bytes(&'a [u8]),
-    /// Empty standard input that stays open until the sender of `over` is dropped. `begun` is notified at the first
-    /// text on standard error.
-    Until { over: oneshot::Receiver<()>, begun: oneshot::Sender<()> },
-}
 
 /// One cluster of the testbed.
 pub struct Cluster {
@@ -139,7 +123,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Exec`]: the command cannot be started, takes too long, or exits with a code other than 0.
-    pub async fn exec(&self, at: (&str, &str, &str), command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
+    pub async fn exec(&self, at: Container<'_>, command: &[&str], stdin: Option<&[u8]>) -> Result<String> {
         self.exec_within(EXEC_BOUND, at, command, stdin.map_or(Input::None, Input::Bytes)).await
     }
 
@@ -147,73 +131,22 @@ impl Cluster {
     ///
     /// # Errors
     /// The errors of [`Self::exec`].
-    #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name, pod = at.1, command = command.join(" ")))]
     pub(crate) async fn exec_within(
         &self,
         bound: Duration,
-        at: (&str, &str, &str),
+        at: Container<'_>,
         command: &[&str],
         input: Input<'_>,
     ) -> Result<String> {
-        let (namespace, pod, container) = at;
-        let failed = |reason: String| Error::Exec {
-            cluster: self.record.name.clone(),
-            namespace: namespace.into(),
-            pod: pod.into(),
-            command: command.join(" ").into(),
-            reason: reason.into(),
-        };
-        let (bytes, over, begun) = match input {
-            Input::None => (None, None, None),
-            Input::Bytes(bytes) => (Some(bytes), None, None),
-            Input::Until { over, begun } => (None, Some(over), Some(begun)),
-        };
-        let running = async {
-            let has_input = bytes.is_some() || over.is_some();
-            let parameters = AttachParams::default().container(container).stdin(has_input).stderr(true);
-            let pods = self.api::<Pod>(namespace);
-            let attached = pods.exec(pod, command.iter().copied(), &parameters).await;
-            let mut attached = attached.map_err(|error| error.to_string())?;
-            let status = attached.take_status();
-            let (out, err) = (attached.stdout(), attached.stderr());
-            let writer = attached.stdin();
-            let input = async {
-                let Some(mut writer) = writer else { return Ok(()) };
-                if let Some(bytes) = bytes {
-                    writer.write_all(bytes).await?;
-                }
-                if let Some(over) = over {
-                    // The sender signals by being dropped.
-                    drop(over.await);
-                }
-                writer.shutdown().await
-            };
-            let (input, out, err) = tokio::join!(input, read_all(out, None), read_all(err, begun));
-            let status = match status {
-                Some(status) => status.await,
-                None => None,
-            };
-            match status {
-                Some(status) if status.status.as_deref() == Some("Success") => {}
-                // The message tells a failed command from a command that could not be started.
-                Some(status) => {
-                    return Err(format!("{}: {}", status.message.unwrap_or_default(), err?.trim()));
-                }
-                None => return Err("the connection ended before the command did".into()),
-            }
-            input.map_err(|error| format!("writing its input: {error}"))?;
-            out
-        };
-        let bounded = tokio::time::timeout(bound, running).await;
-        bounded.unwrap_or_else(|_| Err(format!("not done after {bound:?}"))).map_err(failed)
+        within(bound, &self.client, self.name(), at, command, input).await
     }
 
     /// The container's log of the last `since`.
     ///
     /// # Errors
     /// [`Error::Api`].
-    pub async fn logs(&self, at: (&str, &str, &str), since: Duration) -> Result<String> {
-        let (namespace, pod, container) = at;
+    pub async fn logs(&self, at: Container<'_>, since: Duration) -> Result<String> {
+        let Container { namespace, pod, container } = at;
         let parameters = LogParams {
             container: Some(container.into()),
             // The API takes whole seconds: round up.
@@ -252,22 +185,6 @@ impl Cluster {
         };
         Ok((api, name.to_owned(), what))
     }
-}
-
-/// Reads a stream to its end. Notifies `begun` at the first data.
-async fn read_all(
-    stream: Option<impl AsyncRead + Unpin>,
-    mut begun: Option<oneshot::Sender<()>>,
-) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        let mut stream = stream.take(OUTPUT_LIMIT);
-        while stream.read_buf(&mut bytes).await.map_err(|error| format!("reading its output: {error}"))? > 0 {
-            // The receiver may be gone.
-            let _ = begun.take().map(|begun| begun.send(()));
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| "its output is not text".into())
 }
 
 /// Whether a pod is ready and not terminating.

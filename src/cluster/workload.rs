@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use serde::Deserialize;
 
-use super::{Cluster, Error, Result};
+use super::{Cluster, Container, Error, Result};
 use crate::identity::SpiffeId;
 
 /// A pod, with or without a proxy.
@@ -59,12 +59,12 @@ impl Workload {
     }
 
     /// A container of the pod, for [`Cluster::exec`] and [`Cluster::logs`].
-    pub fn container<'a>(&'a self, container: &'a str) -> (&'a str, &'a str, &'a str) {
-        (&self.namespace, &self.pod, container)
+    pub fn container<'a>(&'a self, container: &'a str) -> Container<'a> {
+        Container { namespace: &self.namespace, pod: &self.pod, container }
     }
 
     /// The proxy's container, for [`Cluster::exec`] and [`Cluster::logs`].
-    pub fn proxy_container(&self) -> (&str, &str, &str) {
+    pub fn proxy_container(&self) -> Container<'_> {
         self.container(&self.cluster.record().istio.proxy.container)
     }
 

@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::Side;
-use crate::cluster::Cluster;
-use crate::cluster::{Seen, eventually};
+use crate::cluster::{Cluster, Container, Seen, eventually};
 use crate::compare::{Error, Result};
 use crate::report;
 use crate::scope::RUN_LABEL;
@@ -253,7 +252,8 @@ impl Job {
     }
 
     async fn log(&self, pod: &str) -> Result<String> {
-        Ok(self.cluster.logs((&self.namespace, pod, CONTAINER), PREPARED + self.length() + SLACK).await?)
+        let at = Container { namespace: &self.namespace, pod, container: CONTAINER };
+        Ok(self.cluster.logs(at, PREPARED + self.length() + SLACK).await?)
     }
 
     /// The reason of a pod's failure, from its log.

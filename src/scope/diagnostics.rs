@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::cluster::{Cluster, is_ready};
+use crate::cluster::{Cluster, Container, is_ready};
 
 /// Age limit of logs and events.
 const SINCE: Duration = Duration::from_secs(120);
@@ -97,7 +97,8 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
     let proxy = cluster.record().istio.proxy.container.as_str();
     for pod in pods.iter().filter(|pod| has_container(pod, proxy)) {
         let name = pod.name_any();
-        let log = match cluster.logs((&namespace, &name, proxy), SINCE).await {
+        let at = Container { namespace: &namespace, pod: &name, container: proxy };
+        let log = match cluster.logs(at, SINCE).await {
             Ok(log) => log,
             Err(error) => error.to_string(),
         };
