@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::archive::Inbox;
@@ -12,6 +13,17 @@ const BOUND: Duration = Duration::from_secs(10);
 
 /// Number of items that are collected at a time. Most items wait for a program in a container, and all share two cores.
 const AT_ONCE: usize = 6;
+
+/// A question whose answer is one file of the archive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<A> {
+    /// File name of the answer.
+    pub(crate) file: &'static str,
+    /// What is asked: the path of a page or a file, or a command.
+    pub(crate) ask: A,
+    /// Description of the answer.
+    pub(crate) what: &'static str,
+}
 
 /// Runs the work that collects items.
 pub(crate) struct Collector {
@@ -29,6 +41,20 @@ impl Collector {
     pub(crate) async fn item(&self, path: impl Into<String>, what: &str, work: impl Future<Output = Result<String>>) {
         let text = self.bounded(work).await;
         self.inbox.put(path, what, text).await;
+    }
+
+    /// Collects the answer to each question into `directory`.
+    pub(crate) async fn ask<A: Copy>(
+        &self,
+        directory: &str,
+        questions: &[Question<A>],
+        answer: impl AsyncFn(A) -> Result<String>,
+    ) {
+        let answers = questions.iter().map(|&Question { file, ask, what }| {
+            let answer = answer(ask);
+            self.item(format!("{directory}/{file}"), what, answer)
+        });
+        join_all(answers).await;
     }
 
     /// Adds a text that is already available, or the reason why the text is missing.
@@ -58,6 +84,19 @@ pub(crate) fn said(error: kube::Error) -> anyhow::Error {
 mod tests {
     use super::super::archive::Archive;
     use super::*;
+
+    #[tokio::test]
+    async fn each_answer_is_a_file_and_a_question_without_one_stops_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::create(&directory.path().join("dump.tar.gz"), "dump", String::new()).unwrap();
+        let collector = Collector::new(archive.inbox());
+        let question = |file| Question { file, ask: file, what: "" };
+        let answer = async |ask| if ask == "none" { bail!("no answer") } else { Ok("text".into()) };
+        collector.ask("d", &["one", "none", "two"].map(question), answer).await;
+        drop(collector);
+        let summary = archive.finish().await.unwrap();
+        assert_eq!((summary.files, summary.errors), (2, 1));
+    }
 
     #[tokio::test]
     async fn what_hangs_is_recorded_and_the_rest_goes_on() {

@@ -8,4 +8,4 @@ mod collect;
 mod redact;
 
 pub(crate) use archive::Archive;
-pub(crate) use collect::{Collector, said};
+pub(crate) use collect::{Collector, Question, said};

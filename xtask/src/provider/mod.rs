@@ -6,7 +6,7 @@ pub(crate) mod node;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use meshproof::record::{self, HostPort, Record};
+use meshproof::record::{self, Record};
 
 use crate::bundle::Collector;
 use crate::progress::Progress;
@@ -30,8 +30,6 @@ pub(crate) struct KnownCluster {
     pub(crate) context: String,
     /// Names of the nodes that the provider can reach without Kubernetes. Empty if the provider can reach no node.
     pub(crate) nodes: Vec<String>,
-    /// Address of the ingress gateway for this machine, if recorded.
-    pub(crate) ingress: Option<HostPort>,
 }
 
 impl Provider {
@@ -73,7 +71,6 @@ impl Provider {
             kubeconfig: directory.join(&cluster.kubeconfig),
             context: cluster.context.clone(),
             nodes: self.nodes(&cluster.name),
-            ingress: cluster.ingress_address().cloned(),
         }
     }
 
@@ -91,7 +88,6 @@ impl Provider {
                     kubeconfig: local::kubeconfig_of(directory, name),
                     context: name.to_owned(),
                     nodes: self.nodes(name),
-                    ingress: None,
                 };
                 Ok(definition.names().into_iter().map(cluster).collect())
             }

@@ -19,12 +19,14 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use time::OffsetDateTime;
 
+use super::installed::Installed;
 use super::inventory::Inventory;
 use super::status;
 use crate::bundle::{Archive, Collector, said};
 use crate::progress::Progress;
 use crate::provider::{KnownCluster, Machines, Provider};
 use crate::{kubernetes, paths};
+use mesh::Source;
 
 /// Time limit for the first answer of the system that runs the nodes.
 const MACHINES_BOUND: Duration = Duration::from_secs(4);
@@ -60,7 +62,10 @@ impl Arguments {
             Ok(())
         };
         let clusters = inventory.clusters.iter();
-        let clusters = clusters.map(|known| cluster(&progress, &collector, machines.as_ref(), known));
+        let clusters = clusters.map(async |known| {
+            let installed = inventory.installed(&known.name);
+            cluster(&progress, &collector, machines.as_ref(), known, &installed).await
+        });
         let (whole, clusters) = tokio::join!(progress.step(None, "machine, engine, record", whole), join_all(clusters));
         whole?;
         clusters.into_iter().collect::<Result<()>>()?;
@@ -97,6 +102,7 @@ async fn cluster(
     collector: &Collector,
     machines: Option<&Machines>,
     known: &KnownCluster,
+    installed: &Installed,
 ) -> Result<()> {
     let name = known.name.as_str();
     let client = match collector.bounded(connect(known)).await {
@@ -110,7 +116,7 @@ async fn cluster(
     let api_answers = client.is_some();
     let kubernetes = async {
         match &client {
-            Some(client) => kubernetes(progress, collector, client, known).await,
+            Some(client) => kubernetes(progress, &Source { collector, client, cluster: known, installed }).await,
             None => Ok(()),
         }
     };
@@ -130,10 +136,11 @@ async fn cluster(
 }
 
 /// Collects data from a cluster's API server and proxies.
-async fn kubernetes(progress: &Progress, collector: &Collector, client: &Client, known: &KnownCluster) -> Result<()> {
-    let name = known.name.as_str();
+async fn kubernetes(progress: &Progress, source: &Source<'_>) -> Result<()> {
+    let Source { collector, client, cluster, installed } = source;
+    let name = cluster.name.as_str();
     let listed = collector.bounded(async {
-        let pods: Api<Pod> = Api::all(client.clone());
+        let pods: Api<Pod> = Api::all(Client::clone(client));
         Ok(pods.list(&ListParams::default()).await.map_err(said)?.items)
     });
     let pods = match listed.await {
@@ -146,11 +153,12 @@ async fn kubernetes(progress: &Progress, collector: &Collector, client: &Client,
     };
     tokio::try_join!(
         progress.step(Some(name), "objects, events, logs", async {
-            tokio::join!(objects::collect(collector, client, name), objects::logs(collector, client, name, &pods));
+            let objects = objects::collect(collector, client, name, &installed.istio.namespace);
+            tokio::join!(objects, objects::logs(collector, client, name, &pods));
             Ok(())
         }),
         progress.step(Some(name), "istiod, proxies", async {
-            mesh::collect(collector, client, known, &pods).await;
+            source.collect(&pods).await;
             Ok(())
         }),
     )

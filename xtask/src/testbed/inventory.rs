@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use meshproof::record::{self, Record};
 
+use super::installed::Installed;
+use super::profile;
 use crate::paths;
 use crate::provider::{KnownCluster, Provider};
 
@@ -68,11 +70,38 @@ impl Inventory {
         };
         Ok(cluster)
     }
+
+    /// What the cluster `name` has. Without a record, what `up` was to install.
+    pub(super) fn installed(&self, name: &str) -> Installed {
+        let recorded = self.record.as_ref().ok().map(|record| record.clusters.as_slice()).unwrap_or_default();
+        let recorded = recorded.iter().find(|cluster| cluster.name == name);
+        recorded.map_or_else(profile::installed, Installed::from)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use meshproof::record::{Capabilities, Mesh, TrustDomain};
+
+    use super::super::installed::tests::foreign;
     use super::*;
+
+    #[test]
+    fn a_recorded_cluster_has_what_the_record_says_and_not_what_up_installs() {
+        let directory = tempfile::tempdir().unwrap();
+        let trust = TrustDomain { name: "example".into(), aliases: vec![], roots: vec!["pem".into()] };
+        let record = Record {
+            schema: record::SCHEMA.into(),
+            provider: Provider::OF_UNFINISHED.name().into(),
+            mesh: Mesh { id: "mesh".into(), version: "1".into(), trust },
+            clusters: vec![foreign()],
+            application: None,
+            capabilities: Capabilities::default(),
+        };
+        record.write(directory.path()).unwrap();
+        let inventory = Inventory::find_in(directory.path().to_owned()).unwrap();
+        assert_eq!(inventory.installed("east").istio.namespace, "mesh-control");
+    }
 
     #[test]
     fn an_empty_directory_is_no_testbed_and_the_error_is_one_line_that_names_the_command() {
@@ -87,6 +116,7 @@ mod tests {
         std::fs::create_dir(directory.path().join(SECRETS)).unwrap();
         let inventory = Inventory::find_in(directory.path().to_owned()).unwrap();
         assert!(inventory.record.is_err());
+        assert_eq!(inventory.installed("cluster1").istio.control_plane.selector, "app=istiod");
         assert_eq!(inventory.cluster("cluster1").unwrap().nodes, ["meshproof-cluster1"]);
         let error = inventory.cluster("cluster9").unwrap_err().to_string();
         assert!(error.contains("`cluster9`") && error.contains("cluster1, cluster2"), "{error}");

@@ -2,7 +2,7 @@
 
 mod down;
 mod dump;
-mod exec;
+mod installed;
 mod inventory;
 mod kubeconfig;
 mod profile;

@@ -10,6 +10,7 @@ use meshproof::record::{
     Istio, Label, Mesh, Probe, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
 };
 
+use super::installed::Installed;
 use crate::artifacts::Artifacts;
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
@@ -74,7 +75,7 @@ pub(super) async fn record(
 fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
     let target = &member.target;
     let name = target.name.as_str();
-    let (ingress, eastwest) = (&target.gateways.ingress_from_here, &target.gateways.eastwest);
+    let Installed { istio, gateways, probes } = installed();
     Ok(record::Cluster {
         name: name.into(),
         network: target.network.clone(),
@@ -82,19 +83,25 @@ fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Res
         context: target.context.clone(),
         domain: target.domain.clone(),
         address_families: vec![AddressFamily::Ipv4],
-        istio: istio(),
-        gateways: Gateways {
-            ingress: Some(gateway("ingressgateway", INGRESS_PORT, ingress.clone())),
-            eastwest: Some(gateway("eastwestgateway", EASTWEST_PORT, HostPort::new(eastwest, EASTWEST_PORT))),
-        },
+        istio,
+        gateways: reached(gateways, target),
         issuers: vec![Issuer {
             certificates: vec![authority.read(name, "ca-cert.pem")?],
             key: Some(Path::new("secrets").join(name).join("ca-key.pem")),
         }],
-        probes: Some(probes(target)),
+        probes: probes.map(|probes| named(probes, target)),
         bench: Some(bench()),
         lease_namespace: Some(NAKED.into()),
     })
+}
+
+/// What `up` installs in every cluster. Addresses, and the names of services, are known when a cluster runs.
+pub(super) fn installed() -> Installed {
+    let gateways = Gateways {
+        ingress: Some(gateway("ingressgateway", INGRESS_PORT)),
+        eastwest: Some(gateway("eastwestgateway", EASTWEST_PORT)),
+    };
+    Installed { istio: istio(), gateways, probes: Some(probes()) }
 }
 
 /// Istio as `fixtures/mesh/control-plane.yaml` installs it.
@@ -114,27 +121,34 @@ fn istio() -> Istio {
 }
 
 /// A gateway as `fixtures/mesh/gateways.yaml` installs it.
-fn gateway(name: &str, port: u16, address: HostPort) -> Gateway {
+fn gateway(name: &str, port: u16) -> Gateway {
     Gateway {
         namespace: SYSTEM.into(),
         deployment: format!("istio-{name}"),
         selector: format!("istio={name}"),
         port,
-        address: Some(address),
+        address: None,
+    }
+}
+
+/// The gateways with the addresses at which clients reach them.
+fn reached(gateways: Gateways, target: &Target) -> Gateways {
+    let at = |gateway: Option<Gateway>, address| gateway.map(|gateway| Gateway { address: Some(address), ..gateway });
+    Gateways {
+        ingress: at(gateways.ingress, target.gateways.ingress_from_here.clone()),
+        eastwest: at(gateways.eastwest, HostPort::new(&target.gateways.eastwest, EASTWEST_PORT)),
     }
 }
 
 /// Probes as `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
-fn probes(target: &Target) -> Probes {
-    let Target { name: cluster, domain, .. } = target;
-    let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
+fn probes() -> Probes {
+    let probe = |namespace: &str, deployment: &str| Probe {
         namespace: namespace.into(),
         deployment: deployment.into(),
         selector: format!("app={deployment}"),
-        service: service.map(|name| format!("{name}.{namespace}.svc.{domain}")),
+        service: None,
         ingress_host: None,
     };
-    let meshed = probe(application::NAMESPACE, "probe", Some(format!("probe-{cluster}")));
     Probes {
         container: "probe".into(),
         ports: ProbePorts {
@@ -145,9 +159,22 @@ fn probes(target: &Target) -> Probes {
             server_first: Protocol::ServerFirst.port(),
             tls: Protocol::Tls.port(),
         },
-        meshed: Probe { ingress_host: Some(format!("probe-{cluster}.{}", application::NAMESPACE)), ..meshed },
-        caller: probe(application::NAMESPACE, "caller", None),
-        naked: probe(NAKED, "probe", Some(format!("probe-naked-{cluster}"))),
+        meshed: probe(application::NAMESPACE, "probe"),
+        caller: probe(application::NAMESPACE, "caller"),
+        naked: probe(NAKED, "probe"),
+    }
+}
+
+/// The probes with the names of their services, which have the cluster's name in them.
+fn named(probes: Probes, target: &Target) -> Probes {
+    let Target { name: cluster, domain, .. } = target;
+    let Probes { meshed, naked, .. } = probes;
+    let service = |name: &str, probe: &Probe| Some(format!("{name}-{cluster}.{}.svc.{domain}", probe.namespace));
+    let ingress_host = Some(format!("probe-{cluster}.{}", meshed.namespace));
+    Probes {
+        meshed: Probe { service: service("probe", &meshed), ingress_host, ..meshed },
+        naked: Probe { service: service("probe-naked", &naked), ..naked },
+        ..probes
     }
 }
 

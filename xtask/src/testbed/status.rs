@@ -1,6 +1,7 @@
 //! `testbed status`: the state of the testbed, as a table or as JSON. Every query has a time limit, because users run
 //! this command when a component is down.
 
+mod components;
 mod health;
 mod observe;
 mod table;

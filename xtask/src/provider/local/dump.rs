@@ -5,68 +5,50 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
-use futures::future::join_all;
 use testcontainers::bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
 };
 
 use super::engine::Engine;
-use crate::bundle::Collector;
+use crate::bundle::{Collector, Question};
 
-/// A command to run in a running node.
-struct Question {
-    /// File name of the output in the archive.
-    file: &'static str,
-    /// A shell command line.
-    command: &'static str,
-    /// Description of the output.
-    what: &'static str,
-}
-
-const QUESTIONS: [Question; 13] = [
-    Question { file: "kubelet.log", command: "tail -n 5000 /var/log/kubelet.log", what: "log of the kubelet" },
-    Question { file: "containerd.log", command: "tail -n 5000 /var/log/containerd.log", what: "log of containerd" },
+/// Shell commands to run in a running node.
+const QUESTIONS: [Question<&str>; 13] = [
+    Question { file: "kubelet.log", ask: "tail -n 5000 /var/log/kubelet.log", what: "log of the kubelet" },
+    Question { file: "containerd.log", ask: "tail -n 5000 /var/log/containerd.log", what: "log of containerd" },
     Question {
         file: "tasks.txt",
-        command: "ctr -n k8s.io tasks ls; ctr -n k8s.io containers ls",
+        ask: "ctr -n k8s.io tasks ls; ctr -n k8s.io containers ls",
         what: "containers of the pods",
     },
-    Question { file: "images.txt", command: "ctr -n k8s.io images ls", what: "images in the node" },
+    Question { file: "images.txt", ask: "ctr -n k8s.io images ls", what: "images in the node" },
     Question {
         file: "processes.txt",
-        command: "ps -eo pid,ppid,stat,etime,time,rss,args --forest -ww",
+        ask: "ps -eo pid,ppid,stat,etime,time,rss,args --forest -ww",
         what: "processes; memory in KiB",
     },
-    Question { file: "addresses.txt", command: "ip -details -statistics address", what: "network interfaces" },
+    Question { file: "addresses.txt", ask: "ip -details -statistics address", what: "network interfaces" },
     Question {
         file: "routes.txt",
-        command: "ip rule; ip route show table all; ip neighbour",
+        ask: "ip rule; ip route show table all; ip neighbour",
         what: "routes and neighbours",
     },
-    Question { file: "iptables.txt", command: "iptables-save --counters", what: "packet filter rules, with counters" },
+    Question { file: "iptables.txt", ask: "iptables-save --counters", what: "packet filter rules, with counters" },
     Question {
         file: "sockets.txt",
-        command: "ss --all --numeric --tcp --udp --processes",
+        ask: "ss --all --numeric --tcp --udp --processes",
         what: "sockets of the node itself",
     },
-    Question { file: "conntrack.txt", command: "conntrack --stats; conntrack --count", what: "connection tracking" },
-    Question { file: "mounts.txt", command: "mount; df -h", what: "mounts and free space" },
-    Question {
-        file: "memory.txt",
-        command: "free -m; head -n 2 /proc/pressure/*",
-        what: "memory in MiB, and pressure",
-    },
-    Question {
-        file: "kernel.log",
-        command: "dmesg | tail -n 500",
-        what: "end of the kernel's log (the whole machine's)",
-    },
+    Question { file: "conntrack.txt", ask: "conntrack --stats; conntrack --count", what: "connection tracking" },
+    Question { file: "mounts.txt", ask: "mount; df -h", what: "mounts and free space" },
+    Question { file: "memory.txt", ask: "free -m; head -n 2 /proc/pressure/*", what: "memory in MiB, and pressure" },
+    Question { file: "kernel.log", ask: "dmesg | tail -n 500", what: "end of the kernel's log (the whole machine's)" },
 ];
 
 /// The pods' logs as files, for use when the API server does not answer.
-const POD_LOGS: Question = Question {
+const POD_LOGS: Question<&str> = Question {
     file: "pods.log",
-    command: "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done",
+    ask: "for log in /var/log/pods/*/*/*.log; do echo \"==> $log\"; tail -n 1000 \"$log\"; done",
     what: "logs of all pods, from the node's disk",
 };
 
@@ -135,11 +117,8 @@ pub(crate) async fn collect_node(
 
 async fn ask(collector: &Collector, engine: &Engine, name: &str, directory: &str, api_answers: bool) {
     let pod_logs = (!api_answers).then_some(POD_LOGS);
-    join_all(QUESTIONS.into_iter().chain(pod_logs).map(|Question { file, command, what }| {
-        let output = async move { engine.exec(name, &["sh", "-c", command]).await };
-        collector.item(format!("{directory}/{file}"), what, output)
-    }))
-    .await;
+    let questions: Vec<_> = QUESTIONS.into_iter().chain(pod_logs).collect();
+    collector.ask(directory, &questions, async |command| engine.exec(name, &["sh", "-c", command]).await).await;
 }
 
 async fn container_log(engine: &Engine, name: &str) -> Result<String> {

@@ -1,50 +1,48 @@
 //! Collects data about this machine, the system that runs the nodes, and the files of `up`.
 
-use futures::future::join_all;
+use meshproof::record;
 
 use super::super::inventory::Inventory;
-use crate::bundle::Collector;
+use crate::bundle::{Collector, Question};
 use crate::command::run;
 use crate::provider::Machines;
 use crate::{ledger, paths};
 
-/// A file of this machine.
-struct MachineFile {
-    path: &'static str,
-    /// Name of the file in the archive.
-    name: &'static str,
-    /// Description of the file.
-    what: &'static str,
-}
+/// Files of this machine.
+const FILES: [Question<&str>; 5] = [
+    Question { file: "os-release.txt", ask: "/etc/os-release", what: "operating system" },
+    Question { file: "meminfo.txt", ask: "/proc/meminfo", what: "memory" },
+    Question { file: "loadavg.txt", ask: "/proc/loadavg", what: "load" },
+    Question { file: "pressure-cpu.txt", ask: "/proc/pressure/cpu", what: "time lost waiting for processors" },
+    Question { file: "routes.txt", ask: "/proc/net/route", what: "routes" },
+];
 
-const FILES: [MachineFile; 5] = [
-    MachineFile { path: "/etc/os-release", name: "os-release.txt", what: "operating system" },
-    MachineFile { path: "/proc/meminfo", name: "meminfo.txt", what: "memory" },
-    MachineFile { path: "/proc/loadavg", name: "loadavg.txt", what: "load" },
-    MachineFile { path: "/proc/pressure/cpu", name: "pressure-cpu.txt", what: "time lost waiting for processors" },
-    MachineFile { path: "/proc/net/route", name: "routes.txt", what: "routes" },
+/// Command lines to run on this machine.
+const PROGRAMS: [Question<&[&str]>; 3] = [
+    Question { file: "uname.txt", ask: &["uname", "-a"], what: "kernel" },
+    Question { file: "disk.txt", ask: &["df", "-h"], what: "free space" },
+    Question {
+        file: "revision.txt",
+        ask: &["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        what: "revision of meshproof",
+    },
+];
+
+/// Files that `up` writes.
+const WRITTEN: [Question<&str>; 2] = [
+    Question { file: record::FILE_NAME, ask: record::FILE_NAME, what: "as `up` left it" },
+    Question { file: ledger::FILE_NAME, ask: ledger::FILE_NAME, what: "as `up` left it" },
 ];
 
 /// Collects data from outside the clusters. `machines` is `None` if the system that runs the nodes does not answer.
 pub(super) async fn collect(collector: &Collector, machines: Option<&Machines>, inventory: &Inventory) {
-    let files = FILES.map(|MachineFile { path, name, what }| {
-        collector.item(format!("machine/{name}"), what, async move { paths::read(path.as_ref()) })
+    let files = collector.ask("machine", &FILES, async |path| paths::read(path.as_ref()));
+    let programs = collector.ask("machine", &PROGRAMS, async |line| {
+        run(line[0]).args(&line[1..]).current_dir(paths::root()).stdout().await
     });
-    let program = |file: &str, what: &'static str, line: &'static [&'static str]| {
-        let output = async move { run(line[0]).args(&line[1..]).current_dir(paths::root()).stdout().await };
-        collector.item(format!("machine/{file}"), what, output)
-    };
-    let programs = [
-        program("uname.txt", "kernel", &["uname", "-a"]),
-        program("disk.txt", "free space", &["df", "-h"]),
-        program("revision.txt", "revision of meshproof", &["git", "describe", "--always", "--dirty", "--abbrev=40"]),
-    ];
     let processors = async { Ok(processors(&paths::read("/proc/cpuinfo".as_ref())?)) };
     let processors = collector.item("machine/processors.txt", "processors", processors);
-    let written = [meshproof::record::FILE_NAME, ledger::FILE_NAME].map(|file| {
-        let path = inventory.directory.join(file);
-        collector.item(format!("testbed/{file}"), "as `up` left it", async move { paths::read(&path) })
-    });
+    let written = collector.ask("testbed", &WRITTEN, async |file| paths::read(&inventory.directory.join(file)));
     let versions = async { paths::read(&paths::fixture("versions.toml")) };
     let versions = collector.item("testbed/versions.toml", "every pinned component", versions);
     let machines = async {
@@ -52,7 +50,7 @@ pub(super) async fn collect(collector: &Collector, machines: Option<&Machines>, 
             machines.collect(collector).await;
         }
     };
-    tokio::join!(join_all(files), join_all(programs), processors, join_all(written), versions, machines);
+    tokio::join!(files, programs, processors, written, versions, machines);
 }
 
 /// The processor models, with the number of processors of each model.

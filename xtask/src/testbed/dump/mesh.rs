@@ -2,117 +2,117 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::Api;
 use kube::{Client, ResourceExt};
+use meshproof::record::Istio;
 
-use super::super::exec::exec;
-use crate::bundle::Collector;
+use super::super::installed::{ISTIOD, Installed, Program};
+use crate::bundle::{Collector, Question, said};
 use crate::command::run;
 use crate::paths;
 use crate::provider::KnownCluster;
 
-/// A debug page of a program in a container.
-struct Page {
-    /// File name of the page in the archive.
-    file: &'static str,
-    /// URL path of the page.
-    path: &'static str,
-    /// Description of the page.
-    what: &'static str,
-}
-
-/// A program with debug pages.
-struct Program {
-    container: &'static str,
-    /// The command that requests a page. The page's path is its last argument.
-    request: [&'static str; 3],
-    pages: &'static [Page],
-}
-
-const ISTIOD: Program =
-    Program { container: "discovery", request: ["pilot-discovery", "request", "GET"], pages: &ISTIOD_PAGES };
-
-const PROXY: Program =
-    Program { container: "istio-proxy", request: ["pilot-agent", "request", "GET"], pages: &PROXY_PAGES };
-
-const ISTIOD_PAGES: [Page; 10] = [
-    Page { file: "syncz.json", path: "/debug/syncz", what: "whether each proxy has acknowledged its configuration" },
-    Page { file: "configz.json", path: "/debug/configz", what: "configuration objects as istiod holds them" },
-    Page { file: "endpointz.json", path: "/debug/endpointz", what: "endpoints by service" },
-    Page { file: "clusterz.json", path: "/debug/clusterz", what: "the clusters it reads, and whether each is synced" },
-    Page { file: "registryz.json", path: "/debug/registryz", what: "services of all clusters" },
-    Page { file: "networkz.json", path: "/debug/networkz", what: "the other networks' gateways" },
-    Page { file: "mesh.json", path: "/debug/mesh", what: "mesh configuration in effect" },
-    Page { file: "connections.json", path: "/debug/connections", what: "proxies connected to it" },
-    Page { file: "push_status.json", path: "/debug/push_status", what: "problems seen by the last push" },
-    Page { file: "metrics.txt", path: "/metrics", what: "its metrics" },
+const ISTIOD_PAGES: [Question<&str>; 10] = [
+    Question { file: "syncz.json", ask: "/debug/syncz", what: "whether each proxy has acknowledged its configuration" },
+    Question { file: "configz.json", ask: "/debug/configz", what: "configuration objects as istiod holds them" },
+    Question { file: "endpointz.json", ask: "/debug/endpointz", what: "endpoints by service" },
+    Question { file: "clusterz.json", ask: "/debug/clusterz", what: "the clusters it reads, and if each is synced" },
+    Question { file: "registryz.json", ask: "/debug/registryz", what: "services of all clusters" },
+    Question { file: "networkz.json", ask: "/debug/networkz", what: "the other networks' gateways" },
+    Question { file: "mesh.json", ask: "/debug/mesh", what: "mesh configuration in effect" },
+    Question { file: "connections.json", ask: "/debug/connections", what: "proxies connected to it" },
+    Question { file: "push_status.json", ask: "/debug/push_status", what: "problems seen by the last push" },
+    Question { file: "metrics.txt", ask: "/metrics", what: "its metrics" },
 ];
 
-const PROXY_PAGES: [Page; 7] = [
-    Page {
+const PROXY_PAGES: [Question<&str>; 7] = [
+    Question {
         file: "config_dump.json",
-        path: "config_dump?include_eds",
+        ask: "config_dump?include_eds",
         what: "the proxy's whole configuration, with endpoints",
     },
-    Page { file: "clusters.txt", path: "clusters", what: "the proxy's endpoints and their health" },
-    Page { file: "listeners.txt", path: "listeners", what: "the proxy's listeners" },
-    Page { file: "stats.txt", path: "stats", what: "the proxy's statistics" },
-    Page { file: "certs.json", path: "certs", what: "the proxy's certificates (no keys)" },
-    Page { file: "server_info.json", path: "server_info", what: "version, state and command line of the proxy" },
-    Page { file: "runtime.json", path: "runtime", what: "the proxy's runtime flags" },
+    Question { file: "clusters.txt", ask: "clusters", what: "the proxy's endpoints and their health" },
+    Question { file: "listeners.txt", ask: "listeners", what: "the proxy's listeners" },
+    Question { file: "stats.txt", ask: "stats", what: "the proxy's statistics" },
+    Question { file: "certs.json", ask: "certs", what: "the proxy's certificates (no keys)" },
+    Question { file: "server_info.json", ask: "server_info", what: "version, state and command line of the proxy" },
+    Question { file: "runtime.json", ask: "runtime", what: "the proxy's runtime flags" },
 ];
 
-/// Collects the mesh's state in one cluster.
-pub(super) async fn collect(collector: &Collector, client: &Client, cluster: &KnownCluster, pods: &[Pod]) {
-    let directory = cluster.name.as_str();
-    let istiods = pods.iter().filter(|pod| pod.labels().get("app").is_some_and(|app| app == "istiod"));
-    let istiods = istiods.map(|pod| {
-        let directory = format!("{directory}/istiod/{}", pod.name_any());
-        pages(collector, client, pod, &ISTIOD, directory)
-    });
-    let proxies = pods.iter().filter(|pod| has_proxy(pod)).map(|pod| {
-        let directory = format!("{directory}/proxies/{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        pages(collector, client, pod, &PROXY, directory)
-    });
-    let tools = [
-        ("proxy-status.txt", &["proxy-status"][..], "istioctl proxy-status"),
-        ("remote-clusters.txt", &["remote-clusters"], "istioctl remote-clusters"),
-        ("analyze.txt", &["analyze", "--all-namespaces"], "istioctl analyze"),
-    ];
-    let tools = tools.map(|(file, arguments, what)| {
-        let output = async move { istioctl(cluster, arguments).await };
-        collector.item(format!("{directory}/istioctl/{file}"), what, output)
-    });
-    tokio::join!(join_all(istiods), join_all(proxies), join_all(tools));
+/// Command lines of `istioctl`.
+const TOOLS: [Question<&[&str]>; 3] = [
+    Question { file: "proxy-status.txt", ask: &["proxy-status"], what: "istioctl proxy-status" },
+    Question { file: "remote-clusters.txt", ask: &["remote-clusters"], what: "istioctl remote-clusters" },
+    Question { file: "analyze.txt", ask: &["analyze", "--all-namespaces"], what: "istioctl analyze" },
+];
+
+/// A cluster, and where its data goes.
+pub(super) struct Source<'a> {
+    pub(super) collector: &'a Collector,
+    pub(super) client: &'a Client,
+    pub(super) cluster: &'a KnownCluster,
+    pub(super) installed: &'a Installed,
 }
 
-/// Collects the debug pages of a program in a container of `pod` into `directory`.
-async fn pages(collector: &Collector, client: &Client, pod: &Pod, program: &Program, directory: String) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let name = pod.name_any();
-    let [command, verb, method] = program.request;
-    join_all(program.pages.iter().map(|Page { file, path, what }| {
-        let (pods, name) = (&pods, &name);
-        let answer = async move { exec(pods, name, program.container, &[command, verb, method, path]).await };
-        collector.item(format!("{directory}/{file}"), what, answer)
-    }))
-    .await;
+impl Source<'_> {
+    /// Collects the mesh's state in the cluster with these pods.
+    pub(super) async fn collect(&self, pods: &[Pod]) {
+        let Self { collector, cluster, installed, .. } = self;
+        let directory = &cluster.name;
+        let proxy = installed.proxy();
+        let proxies = pods.iter().filter(|pod| runs(pod, proxy.container)).map(async |pod| {
+            let directory = format!("{directory}/proxies/{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+            self.pages(pod, proxy, &PROXY_PAGES, &directory).await;
+        });
+        let tools = format!("{directory}/istioctl");
+        let tools =
+            collector.ask(&tools, &TOOLS, async |arguments| istioctl(cluster, &installed.istio, arguments).await);
+        tokio::join!(self.istiods(), join_all(proxies), tools);
+    }
+
+    async fn istiods(&self) {
+        let Self { collector, client, cluster, installed } = self;
+        let directory = format!("{}/istiod", cluster.name);
+        let listed = collector.bounded(async { installed.istiods(client).await.map_err(said) }).await;
+        let istiods = listed.and_then(|pods| {
+            let Istio { namespace, control_plane, .. } = &installed.istio;
+            ensure!(!pods.is_empty(), "no pod has labels `{}` in namespace {namespace}", control_plane.selector);
+            Ok(pods)
+        });
+        match istiods {
+            Ok(pods) => {
+                let pages = pods.iter().map(async |pod| {
+                    let directory = format!("{directory}/{}", pod.name_any());
+                    self.pages(pod, ISTIOD, &ISTIOD_PAGES, &directory).await;
+                });
+                join_all(pages).await;
+            }
+            Err(error) => collector.put(directory, "", Err(error)).await,
+        }
+    }
+
+    /// Collects the debug pages of a program in a container of `pod` into `directory`.
+    async fn pages(&self, pod: &Pod, program: Program<'_>, pages: &[Question<&str>], directory: &str) {
+        let answer = async |path: &str| program.get(self.client, &self.cluster.name, pod, path).await;
+        self.collector.ask(directory, pages, answer).await;
+    }
 }
 
-/// Whether a proxy runs in the pod, as a regular container or as a sidecar that starts before the other containers.
-fn has_proxy(pod: &Pod) -> bool {
+/// Whether the container runs in the pod, as a regular container or as a sidecar that starts before the others.
+fn runs(pod: &Pod, container: &str) -> bool {
     let statuses = pod.status.iter().flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
-    let mut proxies = statuses.flatten().flatten().filter(|status| status.name == "istio-proxy");
-    proxies.any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
+    let mut named = statuses.flatten().flatten().filter(|status| status.name == container);
+    named.any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
-async fn istioctl(cluster: &KnownCluster, arguments: &[&str]) -> Result<String> {
+async fn istioctl(cluster: &KnownCluster, istio: &Istio, arguments: &[&str]) -> Result<String> {
     let program = newest_istioctl(&paths::cache()?.join("artifacts")).unwrap_or_else(|| "istioctl".into());
     let run = run(program).arg("--kubeconfig").arg(&cluster.kubeconfig).args(["--context", &cluster.context]);
-    run.args(arguments).stdout().await.context("istioctl failed; `cargo xtask testbed up` builds it")
+    let run = run.args(["--istioNamespace", &istio.namespace]).args(arguments);
+    let run = run.args(istio.revision.iter().flat_map(|revision| ["--revision", revision]));
+    run.stdout().await.context("istioctl failed; `cargo xtask testbed up` builds it")
 }
 
 /// The `istioctl` that was built or used last. Any version works.
@@ -138,10 +138,10 @@ mod tests {
                 json!({"name": name, "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": state});
             serde_json::from_value(json!({"metadata": {}, "status": {list: [status]}})).unwrap()
         };
-        assert!(has_proxy(&pod("containerStatuses", "istio-proxy", json!({"running": {}}))));
-        assert!(has_proxy(&pod("initContainerStatuses", "istio-proxy", json!({"running": {}}))));
-        assert!(!has_proxy(&pod("containerStatuses", "istio-proxy", json!({"waiting": {}}))));
-        assert!(!has_proxy(&pod("containerStatuses", "app", json!({"running": {}}))));
+        assert!(runs(&pod("containerStatuses", "sidecar", json!({"running": {}})), "sidecar"));
+        assert!(runs(&pod("initContainerStatuses", "sidecar", json!({"running": {}})), "sidecar"));
+        assert!(!runs(&pod("containerStatuses", "sidecar", json!({"waiting": {}})), "sidecar"));
+        assert!(!runs(&pod("containerStatuses", "app", json!({"running": {}})), "sidecar"));
     }
 
     #[test]

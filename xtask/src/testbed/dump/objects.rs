@@ -12,14 +12,13 @@ use serde_json::Value;
 use crate::bundle::{Collector, said};
 
 /// Kinds of objects, as paths on the API server. Never add secrets.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 26] = [
     "/api/v1/nodes",
     "/api/v1/namespaces",
     "/api/v1/pods",
     "/api/v1/services",
     "/api/v1/endpoints",
     "/api/v1/serviceaccounts",
-    "/api/v1/namespaces/istio-system/configmaps",
     "/apis/apps/v1/deployments",
     "/apis/apps/v1/replicasets",
     "/apis/apps/v1/daemonsets",
@@ -51,9 +50,16 @@ const LOG_LINES: i64 = 5000;
 /// Maximum size to collect from a container's log, in bytes.
 const LOG_BYTES: i64 = 16 << 20;
 
+/// The kinds to collect, with the ConfigMaps of Istio's namespace.
+fn kinds(istio_namespace: &str) -> Vec<String> {
+    let maps = format!("/api/v1/namespaces/{istio_namespace}/configmaps");
+    KINDS.iter().map(|&kind| kind.to_owned()).chain([maps]).collect()
+}
+
 /// Collects all objects and events of the cluster into `directory`.
-pub(super) async fn collect(collector: &Collector, client: &Client, directory: &str) {
-    let objects = KINDS.iter().map(|kind| async move {
+pub(super) async fn collect(collector: &Collector, client: &Client, directory: &str, istio_namespace: &str) {
+    let kinds = kinds(istio_namespace);
+    let objects = kinds.iter().map(|kind| async move {
         let name = resource(kind);
         let path = format!("{directory}/objects/{name}.json");
         let read =
@@ -62,7 +68,7 @@ pub(super) async fn collect(collector: &Collector, client: &Client, directory: &
     });
     let overview = async {
         let mut text = String::new();
-        for kind in KINDS {
+        for kind in &kinds {
             // A kind that cannot be listed is already reported with its objects.
             if let Ok(table) = get(client, kind, AS_TABLE).await {
                 let _ = writeln!(text, "== {}\n{}", resource(kind), printed(&table));
@@ -184,7 +190,9 @@ mod tests {
 
     #[test]
     fn secrets_are_not_collected() {
-        assert!(!KINDS.iter().any(|kind| kind.contains("secrets")));
+        let kinds = kinds("mesh-control");
+        assert!(!kinds.iter().any(|kind| kind.contains("secrets")));
+        assert!(kinds.iter().any(|kind| kind.ends_with("/mesh-control/configmaps")), "{kinds:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The status of a testbed, and its problems.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -112,11 +113,31 @@ pub(super) struct Api {
 pub(super) struct Component {
     /// Common name of the component.
     pub(super) name: &'static str,
-    pub(super) namespace: &'static str,
-    pub(super) deployment: &'static str,
+    pub(super) namespace: String,
+    #[serde(flatten)]
+    pub(super) which: Which,
     /// Number of available replicas. `None` if the deployment does not exist.
     pub(super) available: Option<i32>,
     pub(super) wanted: i32,
+}
+
+/// The deployments of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Which {
+    /// The deployment with this name.
+    Deployment(String),
+    /// The deployments whose pods match this label selector.
+    Selector(String),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deployment(name) => write!(f, "deployment {name}"),
+            Self::Selector(selector) => write!(f, "deployment with pods `{selector}`"),
+        }
+    }
 }
 
 /// The number of pods, and the pods that are not ready.
@@ -180,9 +201,9 @@ impl Cluster {
             problems.push(format!("the API server is not ready: {error}"));
         }
         for component in self.components.iter().filter(|component| !component.is_available()) {
-            let Component { name, namespace, deployment, wanted, .. } = component;
+            let Component { name, namespace, which, wanted, .. } = component;
             problems.push(match component.available {
-                None => format!("{name}: there is no deployment {namespace}/{deployment}"),
+                None => format!("{name}: there is no {which} in namespace {namespace}"),
                 Some(available) => format!("{name}: {available} of {wanted} replicas available"),
             });
         }
@@ -208,8 +229,8 @@ pub(super) mod tests {
     pub(in super::super) fn healthy() -> Cluster {
         let component = Component {
             name: "istiod",
-            namespace: "istio-system",
-            deployment: "istiod",
+            namespace: "istio-system".into(),
+            which: Which::Selector("app=istiod".into()),
             available: Some(1),
             wanted: 1,
         };
@@ -256,7 +277,10 @@ pub(super) mod tests {
     fn every_part_can_be_a_problem() {
         let mut cluster = healthy();
         cluster.components[0].available = Some(0);
-        cluster.components.push(Component { name: "CoreDNS", available: None, ..cluster.components[0].clone() });
+        let missing = Component { available: None, ..cluster.components[0].clone() };
+        let which = Which::Deployment("gateway".into());
+        cluster.components.push(Component { name: "ingress gateway", which, ..missing.clone() });
+        cluster.components.push(missing);
         cluster.pods = Some(Pods { ready: 0, total: 1, not_ready: vec!["a/b: CrashLoopBackOff".into()] });
         cluster.ingress = Some(Ingress { address: "127.0.0.1:1".into(), error: Some("refused".into()) });
         cluster.peers[0].status = "timeout".into();
@@ -265,7 +289,8 @@ pub(super) mod tests {
             words(&cluster),
             [
                 "istiod: 0 of 1 replicas available",
-                "CoreDNS: there is no deployment istio-system/istiod",
+                "ingress gateway: there is no deployment gateway in namespace istio-system",
+                "istiod: there is no deployment with pods `app=istiod` in namespace istio-system",
                 "pod a/b: CrashLoopBackOff",
                 "the ingress gateway gives no HTTP answer at 127.0.0.1:1: refused",
                 "istiod does not see cluster2: timeout",
@@ -274,6 +299,14 @@ pub(super) mod tests {
         );
         cluster.api = Some(Api { version: None, error: Some("connection refused".into()) });
         assert!(words(&cluster)[0].contains("connection refused"), "{:?}", words(&cluster));
+    }
+
+    #[test]
+    fn json_has_the_name_or_the_selector_of_a_component() {
+        let mut component = healthy().components.remove(0);
+        assert_eq!(serde_json::to_value(&component).unwrap()["selector"], "app=istiod");
+        component.which = Which::Deployment("gateway".into());
+        assert_eq!(serde_json::to_value(&component).unwrap()["deployment"], "gateway");
     }
 
     #[test]

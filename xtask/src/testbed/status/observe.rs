@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -14,9 +13,10 @@ use meshproof::scope::RUN_LABEL;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::exec::exec;
+use super::super::installed::{ISTIOD, Installed};
 use super::super::inventory::Inventory;
-use super::health::{self, Cluster, Component, Ingress, LastUp, Node, Peer, Pods, Problem, Recorded, Status};
+use super::components::components;
+use super::health::{self, Cluster, Ingress, LastUp, Node, Peer, Pods, Problem, Recorded, Status};
 use crate::kubernetes;
 use crate::ledger::Ledger;
 use crate::provider::node::{NodeState, State};
@@ -25,34 +25,15 @@ use crate::provider::{KnownCluster, Machines, Provider};
 /// Time limit for one query.
 const BOUND: Duration = Duration::from_secs(4);
 
-/// Namespace of the control plane.
-const SYSTEM: &str = "istio-system";
-
-/// A deployment that every cluster of a testbed has.
-struct Owed {
-    /// Common name of the component.
-    name: &'static str,
-    namespace: &'static str,
-    deployment: &'static str,
-}
-
-/// The deployments that every cluster of a testbed has.
-const COMPONENTS: [Owed; 7] = [
-    Owed { name: "istiod", namespace: SYSTEM, deployment: "istiod" },
-    Owed { name: "ingress gateway", namespace: SYSTEM, deployment: "istio-ingressgateway" },
-    Owed { name: "east-west gateway", namespace: SYSTEM, deployment: "istio-eastwestgateway" },
-    Owed { name: "CoreDNS", namespace: "kube-system", deployment: "coredns" },
-    Owed { name: "meshed probe", namespace: "pinnacle", deployment: "probe" },
-    Owed { name: "second meshed probe", namespace: "pinnacle", deployment: "caller" },
-    Owed { name: "naked probe", namespace: "meshproof-naked", deployment: "probe" },
-];
-
 /// The status of the testbed. A failed query is listed as a problem.
 pub(super) async fn testbed(inventory: &Inventory) -> Status {
     let reachable = inventory.clusters.iter().any(|cluster| !cluster.nodes.is_empty());
     let (machines, silent) = if reachable { connect(inventory.provider).await } else { (None, None) };
     let names: Vec<&str> = inventory.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-    let clusters = inventory.clusters.iter().map(|known| cluster(machines.as_ref(), known, &names));
+    let clusters = inventory.clusters.iter().map(async |known| {
+        let installed = inventory.installed(&known.name);
+        cluster(machines.as_ref(), known, &installed, &names).await
+    });
     let clusters = join_all(clusters).await;
 
     let whole = |problem| Problem { cluster: None, problem };
@@ -93,19 +74,19 @@ async fn bounded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(BOUND, work).await.unwrap_or_else(silent)
 }
 
-async fn cluster(machines: Option<&Machines>, known: &KnownCluster, names: &[&str]) -> Cluster {
+async fn cluster(machines: Option<&Machines>, known: &KnownCluster, installed: &Installed, names: &[&str]) -> Cluster {
     let nodes = join_all(known.nodes.iter().map(|name| node(machines, name))).await;
     if !nodes.is_empty() && nodes.iter().all(|node| node.state.is_down()) {
         // No component of the cluster answers, so queries would only take time.
         return Cluster { name: known.name.clone(), nodes, ..Cluster::default() };
     }
     let ingress = async {
-        let address = known.ingress.as_ref()?.to_string();
+        let address = installed.gateways.ingress.as_ref()?.address.as_ref()?.to_string();
         let error = bounded(http_answer(&address)).await.err().map(|error| format!("{error:#}"));
         Some(Ingress { address, error })
     };
     let peers: Vec<&str> = names.iter().copied().filter(|name| *name != known.name).collect();
-    let (ingress, cluster) = tokio::join!(ingress, asked(known, &peers));
+    let (ingress, cluster) = tokio::join!(ingress, asked(known, installed, &peers));
     // If the API server does not answer, do not report a silent ingress gateway as a second problem.
     let down = cluster.api.as_ref().is_some_and(|api| api.error.is_some());
     let ingress = ingress.filter(|ingress| !down || ingress.error.is_none());
@@ -139,7 +120,7 @@ async fn http_answer(address: &str) -> Result<()> {
 }
 
 /// Data from the API server and, through the API server, from istiod.
-async fn asked(known: &KnownCluster, peers: &[&str]) -> Cluster {
+async fn asked(known: &KnownCluster, installed: &Installed, peers: &[&str]) -> Cluster {
     let named = Cluster { name: known.name.clone(), ..Cluster::default() };
     let (client, version) = match bounded(ready(known)).await {
         Ok(ready) => ready,
@@ -148,8 +129,11 @@ async fn asked(known: &KnownCluster, peers: &[&str]) -> Cluster {
             return Cluster { api: Some(api), ..named };
         }
     };
-    let (components, pods, peers) =
-        tokio::join!(bounded(components(&client)), bounded(pods(&client)), bounded(peers_of(&client, peers)),);
+    let (components, pods, peers) = tokio::join!(
+        bounded(components(&client, known, installed)),
+        bounded(pods(&client)),
+        bounded(peers_of(&client, &known.name, installed, peers)),
+    );
     let mut unanswered = Vec::new();
     Cluster {
         api: Some(health::Api { version: Some(version), error: None }),
@@ -170,24 +154,6 @@ async fn ready(known: &KnownCluster) -> Result<(Client, String)> {
     client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
     let version = client.apiserver_version().await?.git_version;
     Ok((client, version))
-}
-
-async fn components(client: &Client) -> Result<Vec<Component>> {
-    let found = Api::<Deployment>::all(client.clone()).list(&ListParams::default()).await?.items;
-    let component = |&Owed { name, namespace, deployment }: &Owed| {
-        let mut candidates = found.iter();
-        let found =
-            candidates.find(|other| other.name_any() == deployment && other.namespace().as_deref() == Some(namespace));
-        let replicas = |found: &Deployment| found.status.as_ref()?.available_replicas;
-        Component {
-            name,
-            namespace,
-            deployment,
-            available: found.map(|found| replicas(found).unwrap_or(0)),
-            wanted: found.and_then(|found| found.spec.as_ref()?.replicas).unwrap_or(1),
-        }
-    };
-    Ok(COMPONENTS.iter().map(component).collect())
 }
 
 /// Counts the pods, without those in a test's own namespace: a test's pods come and go, and may be broken on purpose.
@@ -249,19 +215,16 @@ struct Registered {
 }
 
 /// How a cluster's istiod sees each of `peers`. If there are several istiods, the first ready one is queried.
-async fn peers_of(client: &Client, peers: &[&str]) -> Result<Vec<Peer>> {
+async fn peers_of(client: &Client, cluster: &str, installed: &Installed, peers: &[&str]) -> Result<Vec<Peer>> {
     if peers.is_empty() {
         return Ok(Vec::new());
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
-    let istiods = pods.list(&ListParams::default().labels("app=istiod")).await?.items;
+    let istiods = installed.istiods(client).await?;
     let Some(istiod) = istiods.iter().find(|pod| meshproof::cluster::is_ready(pod)) else {
         // The istiod deployment is already reported as a problem.
         return Ok(Vec::new());
     };
-    let command = ["pilot-discovery", "request", "GET", "/debug/clusterz"];
-    let answer = exec(&pods, &istiod.name_any(), "discovery", &command).await?;
-    seen_peers(&answer, peers)
+    seen_peers(&ISTIOD.get(client, cluster, istiod, "/debug/clusterz").await?, peers)
 }
 
 fn seen_peers(answer: &str, peers: &[&str]) -> Result<Vec<Peer>> {
