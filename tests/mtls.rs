@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use meshproof::cluster::Pair;
 use meshproof::istio::{both_ends, ingress_gateway, issue, sni_of, turned_away};
 use meshproof::probe::{self, Dial, Expected, Protocol, TlsVersion, Vantage, alert, dial, handshake, service_host};
-use meshproof::record::{self, HostPort, Requirement, Write};
+use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::report::Judgement;
 use meshproof::scope::{claims, deploy_probe};
 use meshproof::suites::{Flaw, Path};
@@ -63,8 +63,7 @@ async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
         scope.requires([Requirement::Probes, Requirement::Ingress, Requirement::AccessLog])?;
         let judge = async |pair: Pair| {
             let (gateway, destination) = (ingress_gateway(&pair.from).await?, probe::meshed(&pair.to).await?);
-            let missing = || record::Error::not_declared(format!("an ingress gateway of {}", pair.from.name()));
-            let HostPort { host, port } = pair.from.record().ingress_address().ok_or_else(missing)?;
+            let HostPort { host, port } = pair.from.record().ingress_address()?;
             let through = dial(format!("http1/{pair}"), Protocol::Http1, host, *port);
             let authority = Some(probe::ingress_host(&pair.to)?.to_owned());
             let exchanges = Vantage::Host.dial(vec![Dial { authority, ..through }]).await?;
@@ -192,9 +191,8 @@ impl Unexposed {
         let http = probe::port(cluster, Protocol::Http1)?;
         Ok(Some(match self {
             Self::ServiceOutsideTheMesh => {
-                let missing =
-                    || record::Error::not_declared(format!("a service of the naked probe of {}", cluster.name()));
-                sni_of(http, probes.naked.service.as_deref().ok_or_else(missing)?)
+                let service = probes.naked.service.as_deref();
+                sni_of(http, cluster.record().declared("a service of the naked probe", service)?)
             }
             Self::ControlPlane => {
                 let revision = istio.revision.as_ref().map(|revision| format!("-{revision}")).unwrap_or_default();

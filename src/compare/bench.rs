@@ -37,13 +37,17 @@ pub enum Side {
     NakedTwin,
 }
 
+/// What a record without a bench lacks.
+const BENCH: &str = "namespaces for performance comparisons";
+
 impl Side {
     /// The side's namespace in a cluster.
     ///
     /// # Errors
     /// [`NotDeclared`](record::Error::NotDeclared): the cluster has no bench.
     pub fn namespace(self, cluster: &Cluster) -> Result<&str> {
-        let bench = cluster.record().bench.as_ref().ok_or_else(not_declared)?;
+        let record = cluster.record();
+        let bench = record.declared(BENCH, record.bench.as_ref())?;
         Ok(match self {
             Self::Meshed => &bench.meshed,
             Self::MeshedTwin => &bench.meshed_twin,
@@ -56,10 +60,6 @@ impl Side {
     pub fn is_meshed(self) -> bool {
         matches!(self, Self::Meshed | Self::MeshedTwin)
     }
-}
-
-fn not_declared() -> record::Error {
-    record::Error::not_declared("namespaces for performance comparisons")
 }
 
 /// A client or a server.
@@ -121,7 +121,7 @@ impl Bench {
     /// [`NotDeclared`](record::Error::NotDeclared): no cluster has a bench.
     pub fn first_cluster(testbed: &Testbed) -> Result<&Arc<Cluster>> {
         let has_bench = |cluster: &&Arc<Cluster>| cluster.record().bench.is_some();
-        Ok(testbed.clusters.iter().find(has_bench).ok_or_else(not_declared)?)
+        Ok(testbed.clusters.iter().find(has_bench).ok_or_else(|| record::Error::not_declared(BENCH))?)
     }
 
     /// Starts client and server until the test ends, unless they already run.

@@ -3,27 +3,27 @@
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, Result, Workload};
-use crate::record::{self, Gateway};
+use crate::record::Gateway;
 
 /// The ingress gateway of a cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`]: the record names no ingress gateway. The errors of [`Cluster::ready_pods`].
+/// [`NotDeclared`](crate::record::Error::NotDeclared): the record names no ingress gateway. The errors of
+/// [`Cluster::ready_pods`].
 pub async fn ingress_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
-    find(cluster, "an ingress gateway", cluster.record().gateways.ingress.as_ref()).await
+    find(cluster, cluster.record().ingress()?).await
 }
 
 /// The east-west gateway of a cluster.
 ///
 /// # Errors
-/// [`record::Error::NotDeclared`]: the record names no east-west gateway. The errors of [`Cluster::ready_pods`].
+/// [`NotDeclared`](crate::record::Error::NotDeclared): the record names no east-west gateway. The errors of
+/// [`Cluster::ready_pods`].
 pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
-    find(cluster, "an east-west gateway", cluster.record().gateways.eastwest.as_ref()).await
+    find(cluster, cluster.record().eastwest()?).await
 }
 
-async fn find(cluster: &Arc<Cluster>, what: &str, gateway: Option<&Gateway>) -> Result<Workload> {
-    let missing = || record::Error::not_declared(format!("{what} of {}", cluster.name()));
-    let gateway = gateway.ok_or_else(missing)?;
+async fn find(cluster: &Arc<Cluster>, gateway: &Gateway) -> Result<Workload> {
     Workload::find(cluster, &gateway.namespace, &gateway.selector).await
 }
 

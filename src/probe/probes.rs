@@ -41,8 +41,8 @@ async fn find(cluster: &Arc<Cluster>, probe: &record::Probe) -> Result<Workload>
 /// # Errors
 /// [`record::Error::NotDeclared`]: the record declares no probes.
 pub fn declared(cluster: &Cluster) -> Result<&Probes> {
-    let missing = || record::Error::not_declared(format!("the probes of {}", cluster.name()));
-    Ok(cluster.record().probes.as_ref().ok_or_else(missing)?)
+    let record = cluster.record();
+    Ok(record.declared("the probes", record.probes.as_ref())?)
 }
 
 /// Name of the service of a cluster's meshed probe, valid in every cluster.
@@ -50,8 +50,8 @@ pub fn declared(cluster: &Cluster) -> Result<&Probes> {
 /// # Errors
 /// [`record::Error::NotDeclared`]: the record names no service.
 pub fn service_host(cluster: &Cluster) -> Result<&str> {
-    let missing = || record::Error::not_declared(format!("a service of the meshed probe of {}", cluster.name()));
-    Ok(declared(cluster)?.meshed.service.as_deref().ok_or_else(missing)?)
+    let service = declared(cluster)?.meshed.service.as_deref();
+    Ok(cluster.record().declared("a service of the meshed probe", service)?)
 }
 
 /// Host name by which ingress gateways route to a cluster's meshed probe.
@@ -59,9 +59,8 @@ pub fn service_host(cluster: &Cluster) -> Result<&str> {
 /// # Errors
 /// [`record::Error::NotDeclared`]: the record names no host.
 pub fn ingress_host(cluster: &Cluster) -> Result<&str> {
-    let missing =
-        || record::Error::not_declared(format!("a route of ingress gateways to the probe of {}", cluster.name()));
-    Ok(declared(cluster)?.meshed.ingress_host.as_deref().ok_or_else(missing)?)
+    let host = declared(cluster)?.meshed.ingress_host.as_deref();
+    Ok(cluster.record().declared("a route of ingress gateways to the probe", host)?)
 }
 
 /// The port of a cluster's probes for `protocol`, the same for services and pods.

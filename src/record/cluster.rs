@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::HostPort;
+use super::{Error, HostPort, Result};
 
 /// One cluster of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,18 +222,52 @@ pub struct Bench {
 }
 
 impl Cluster {
+    /// `offered`, if the record has it. `what` describes it in the error.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`], with `what` and the cluster's name.
+    pub fn declared<T>(&self, what: &str, offered: Option<T>) -> Result<T> {
+        offered.ok_or_else(|| Error::not_declared(format!("{what} of {}", self.name)))
+    }
+
+    /// The ingress gateway.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`].
+    pub fn ingress(&self) -> Result<&Gateway> {
+        self.declared("an ingress gateway", self.gateways.ingress.as_ref())
+    }
+
+    /// The east-west gateway.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`].
+    pub fn eastwest(&self) -> Result<&Gateway> {
+        self.declared("an east-west gateway", self.gateways.eastwest.as_ref())
+    }
+
     /// Address of the ingress gateway for this machine.
-    pub fn ingress_address(&self) -> Option<&HostPort> {
-        self.gateways.ingress.as_ref()?.address.as_ref()
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`], also if this machine cannot reach the gateway.
+    pub fn ingress_address(&self) -> Result<&HostPort> {
+        self.declared("an address of the ingress gateway", self.ingress()?.address.as_ref())
     }
 
     /// Address of the east-west gateway for workloads of the other clusters.
-    pub fn eastwest_address(&self) -> Option<&HostPort> {
-        self.gateways.eastwest.as_ref()?.address.as_ref()
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`], also if the other clusters cannot reach the gateway.
+    pub fn eastwest_address(&self) -> Result<&HostPort> {
+        self.declared("an address of the east-west gateway", self.eastwest()?.address.as_ref())
     }
 
     /// The first issuer whose private key this machine has, and the key's path.
-    pub fn signer(&self) -> Option<(&Issuer, &PathBuf)> {
-        self.issuers.iter().find_map(|issuer| Some((issuer, issuer.key.as_ref()?)))
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`].
+    pub fn signer(&self) -> Result<(&Issuer, &PathBuf)> {
+        let signer = self.issuers.iter().find_map(|issuer| Some((issuer, issuer.key.as_ref()?)));
+        self.declared("a signing key", signer)
     }
 }

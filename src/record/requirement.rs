@@ -43,9 +43,9 @@ impl Requirement {
                 unless(record.clusters.len() >= *count, format!("{count} clusters: it has {}", record.clusters.len()))
             }
             Self::Probes => without("the probes", |cluster| cluster.probes.is_some()),
-            Self::Ingress => without("an ingress gateway", |cluster| cluster.ingress_address().is_some()),
-            Self::EastWest => without("an east-west gateway", |cluster| cluster.eastwest_address().is_some()),
-            Self::SigningKeys => without("a signing key", |cluster| cluster.signer().is_some()),
+            Self::Ingress => without("an ingress gateway", |cluster| cluster.ingress_address().is_ok()),
+            Self::EastWest => without("an east-west gateway", |cluster| cluster.eastwest_address().is_ok()),
+            Self::SigningKeys => without("a signing key", |cluster| cluster.signer().is_ok()),
             Self::AccessLog => without("the proxies' access log", |cluster| cluster.istio.access_log.is_some()),
             Self::Bench => unless(
                 record.clusters.iter().any(|cluster| cluster.bench.is_some()),

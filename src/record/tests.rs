@@ -155,6 +155,21 @@ fn a_mesh_of_one_network_without_gateways_issuers_or_probes_is_a_record() {
 }
 
 #[test]
+fn what_a_cluster_lacks_is_named_with_the_cluster() {
+    let mut cluster = cluster("east");
+    assert_eq!(cluster.ingress_address().unwrap().port, 1);
+    assert_eq!(cluster.eastwest().unwrap().deployment, "istio-eastwestgateway");
+    let told = |error: Error| error.to_string();
+    cluster.gateways.ingress.as_mut().unwrap().address = None;
+    let unreached = told(cluster.ingress_address().unwrap_err());
+    assert!(unreached.contains("an address of the ingress gateway of east"), "{unreached}");
+    (cluster.gateways, cluster.issuers) = (Gateways::default(), vec![]);
+    let missing = told(cluster.eastwest_address().unwrap_err());
+    assert!(missing.contains("an east-west gateway of east"), "{missing}");
+    assert!(told(cluster.signer().unwrap_err()).contains("a signing key of east"));
+}
+
+#[test]
 fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
     let all = || {
         [

@@ -122,16 +122,13 @@ impl Scope {
         if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
-    /// Sets the replicas of a deployment until the test ends, without waiting for the pods. To wait, use [`Replicas`].
-    /// Returns the number of replicas before any test changed the deployment.
+    /// Injects [`Replicas`], without waiting for the pods.
     ///
     /// # Errors
     /// [`Error::Cluster`], also if the deployment does not exist. [`NotDeclared`](crate::record::Error::NotDeclared).
-    pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<i32> {
+    pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<()> {
         let change = Replicas::new(cluster, namespace, deployment, replicas).await?;
-        let before = change.before();
-        self.begin(Arc::new(change)).await?;
-        Ok(before)
+        self.begin(Arc::new(change)).await.map(drop)
     }
 
     /// Sets a label on every node of a cluster, or removes the label. The end of the test restores the label on every

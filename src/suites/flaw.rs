@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::cluster::Testbed;
 use crate::identity::{self, ClientCertificate, Minter, SpiffeId, Validity};
-use crate::record;
 use crate::scope::Result;
 
 /// The flaw of a client certificate.
@@ -72,8 +71,7 @@ impl Flaw {
 
 /// The issuer of a cluster's workload certificates, if the record names its private key.
 fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
-    let missing = || record::Error::not_declared(format!("a signing key of {cluster}"));
-    let (issuer, key) = testbed.cluster(cluster)?.record().signer().ok_or_else(missing)?;
+    let (issuer, key) = testbed.cluster(cluster)?.record().signer()?;
     let path = testbed.directory.join(key);
     let key = std::fs::read_to_string(&path)
         .map_err(|error| identity::Error { what: path.display().to_string(), reason: error.to_string() })?;

@@ -6,7 +6,7 @@ use crate::cluster::{Pair, Workload};
 use crate::identity::ClientCertificate;
 use crate::istio::{issue, sni_of};
 use crate::probe::{self, Exchange, Vantage, service_host};
-use crate::record::{self, HostPort};
+use crate::record::HostPort;
 use crate::scope::Result;
 use crate::scope::Scope;
 
@@ -59,8 +59,7 @@ impl Path {
     }
 
     async fn through_gateway(Pair { from, to }: &Pair) -> Result<Self> {
-        let missing = || record::Error::not_declared(format!("an east-west gateway of {}", to.name()));
-        let address = to.record().eastwest_address().ok_or_else(missing)?.clone();
+        let address = to.record().eastwest_address()?.clone();
         let server_name = sni_of(probe::port(to, Protocol::TlsRaw)?, service_host(to)?);
         let (source, peer, destination) =
             futures::try_join!(probe::naked(from), probe::caller(from), probe::meshed(to))?;

@@ -10,7 +10,6 @@ use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
 use meshproof::host::chromium;
-use meshproof::record;
 use meshproof::report::{self, Claim};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
 use serde::Deserialize;
@@ -89,8 +88,7 @@ async fn shop(scope: &Scope, visit: &Visit) -> Result<(), Error> {
 /// The shop's address for a browser. Browsers resolve names under `localhost` to their own machine.
 fn address(testbed: &Testbed) -> Result<String, Error> {
     let cluster = Shop::of(testbed)?.cluster_of(FRONTEND)?;
-    let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
-    let ingress = cluster.record().ingress_address().ok_or_else(missing)?;
+    let ingress = cluster.record().ingress_address()?;
     Ok(format!("http://boutique.localhost:{}", ingress.port))
 }
 

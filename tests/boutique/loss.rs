@@ -59,8 +59,7 @@ async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict 
             );
         }
         for cluster in clusters {
-            let missing = || record::Error::not_declared(format!("an east-west gateway of {}", cluster.name()));
-            let gateway = cluster.record().gateways.eastwest.as_ref().ok_or_else(missing)?;
+            let gateway = cluster.record().eastwest()?;
             let part = Part {
                 name: cluster.name(),
                 cluster,

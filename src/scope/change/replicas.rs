@@ -50,11 +50,6 @@ impl Replicas {
         })
     }
 
-    /// The replicas before any test changed them.
-    pub fn before(&self) -> i32 {
-        self.before
-    }
-
     fn named(&self) -> String {
         format!("deployment {}/{} in {}", self.namespace, self.deployment, self.cluster.name())
     }

@@ -72,7 +72,7 @@ async fn gateways(testbed: &Testbed) -> Result<BTreeMap<String, Gateway>> {
     let reading = testbed.clusters.iter().map(async |cluster| {
         let pod = istio::eastwest_gateway(cluster).await?;
         let endpoints = istio::endpoints(&pod).await?;
-        let address = cluster.record().eastwest_address().cloned();
+        let address = cluster.record().eastwest_address().ok().cloned();
         Ok::<_, Error>((cluster.name().to_owned(), Gateway { pod, address, endpoints }))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof::istio::ingress_gateway;
-use meshproof::{Error, Result, Scope, Seen, cluster, eventually, record};
+use meshproof::{Error, Result, Scope, Seen, cluster, eventually};
 use serde_json::{Value, json};
 
 use super::calls::LOAD_GENERATOR;
@@ -38,8 +38,8 @@ const PART_OF: &str = "app.kubernetes.io/part-of";
 pub(crate) async fn log_both_ends(scope: &Scope) -> Result<()> {
     let shop = Shop::of(&scope.testbed)?;
     for cluster in &scope.testbed.clusters {
-        let missing = || record::Error::not_declared(format!("the proxies' access log of {}", cluster.name()));
-        let log = cluster.record().istio.access_log.as_ref().ok_or_else(missing)?;
+        let record = cluster.record();
+        let log = record.declared("the proxies' access log", record.istio.access_log.as_ref())?;
         let telemetry = json!({
             "apiVersion": "telemetry.istio.io/v1",
             "kind": "Telemetry",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshproof::{Result, Testbed, record};
+use meshproof::{Result, Testbed};
 use reqwest::header::{HOST, HeaderMap};
 use reqwest::{Client, RequestBuilder};
 
@@ -37,12 +37,11 @@ impl Shopper {
     /// A new shopper with an empty cookie jar, at the ingress of the frontend's cluster.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared): the record has no shop, or no ingress gateway for it.
+    /// [`NotDeclared`](meshproof::record::Error::NotDeclared): the record has no shop, or no ingress gateway for it.
     pub(crate) fn new(testbed: &Testbed) -> Result<Self> {
         let shop = Shop::of(testbed)?;
         let cluster = shop.cluster_of(FRONTEND)?;
-        let missing = || record::Error::not_declared(format!("an ingress gateway of {}", cluster.name()));
-        let address = cluster.record().ingress_address().ok_or_else(missing)?.to_string();
+        let address = cluster.record().ingress_address()?.to_string();
         let client = Client::builder().cookie_store(true).no_proxy().timeout(BOUND).build();
         let client = client.map_err(|error| PageError { url: address.clone(), reason: error.to_string() })?;
         Ok(Self { client, address, host: shop.host() })
