@@ -16,6 +16,8 @@ const LIBRARY: &[&str] =
 /// Modules of xtask. Each module uses only earlier modules.
 const XTASK: &[&str] = &[
     "paths",
+    "dns",
+    "declaration",
     "ledger",
     "progress",
     "command",

@@ -164,12 +164,24 @@ async fn why_not_available(client: &Client, namespace: &str) -> String {
     states.collect::<Vec<_>>().join("; ")
 }
 
-/// Waits until every container of every pod runs, is ready, and has a start time of at least `since` (seconds after the
-/// epoch). After a restart of a node, the API server first reports the old state of the node's pods.
-pub(crate) async fn wait_for_pods_since(client: &Client, since: i64, bound: Duration) -> Result<()> {
+/// Waits until the node is ready.
+pub(crate) async fn wait_for_node(client: &Client, name: &str, bound: Duration) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let is_ready = |node: Option<&Node>| match node {
+        Some(node) if is_ready(node) => Seen::Yes(()),
+        Some(_) => Seen::NotYet("it is not ready".into()),
+        None => Seen::NotYet("it has not joined".into()),
+    };
+    watch_until(nodes, name, format!("node {name} to be ready"), bound, is_ready).await
+}
+
+/// Waits until every container of every pod on the node runs, is ready, and has a start time of at least `since`
+/// (seconds after the epoch). After a restart of a node, the API server first reports the old state of the node's pods.
+pub(crate) async fn wait_for_pods_since(client: &Client, node: &str, since: i64, bound: Duration) -> Result<()> {
     let judge = |pods: &[Arc<Pod>]| none_of(pods.iter().filter(|pod| !runs_since(pod, since)));
     let pods = Api::all(client.clone());
-    watch_all_until(pods, watcher::Config::default(), "every pod to run again".into(), bound, judge).await
+    let on_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    watch_all_until(pods, on_node, format!("every pod on {node} to run again"), bound, judge).await
 }
 
 /// Waits until the cluster has nodes and every node is ready.
@@ -179,14 +191,15 @@ pub(crate) async fn wait_for_nodes(client: &Client, bound: Duration) -> Result<(
 }
 
 fn readiness(nodes: &[Arc<Node>]) -> Seen<()> {
-    let is_ready = |node: &Node| {
-        let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
     if nodes.is_empty() {
         return Seen::NotYet("there is no node".into());
     }
     none_of(nodes.iter().filter(|node| !is_ready(node)))
+}
+
+fn is_ready(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether no object lacks what is wanted.

@@ -4,6 +4,8 @@ mod artifacts;
 mod bundle;
 mod check;
 mod command;
+mod declaration;
+mod dns;
 mod judge;
 mod kubernetes;
 mod ledger;

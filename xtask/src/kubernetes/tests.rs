@@ -98,11 +98,11 @@ async fn pods_are_watched_until_each_runs_again() {
         .map(|started| serde_json::to_value(pod("Running", true, started)).unwrap());
     let wait = async |changed: &serde_json::Value| {
         let client = cluster(before.clone(), changed.clone());
-        wait_for_pods_since(&client, since, Duration::from_secs(2)).await
+        wait_for_pods_since(&client, "node", since, Duration::from_secs(2)).await
     };
     wait(&after).await.unwrap();
     let error = wait(&before).await.unwrap_err().to_string();
-    assert!(error.contains("every pod to run again") && error.contains("not pod"), "{error}");
+    assert!(error.contains("every pod on node to run again") && error.contains("not pod"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::global_namespace::{self, Declaration};
 use super::install::{BOUND, Member};
 use crate::kubernetes::{self, Kind};
-use crate::{paths, template};
+use crate::template;
 
 /// Namespace of the application.
 pub(crate) const NAMESPACE: &str = "pinnacle";
@@ -24,6 +24,31 @@ const KINDS: [Kind; 3] = [
 
 /// Objects of the application that are not derived.
 const OURS: &str = "app.kubernetes.io/part-of=boutique,!meshproof.dev/global-namespace";
+
+/// A share of the application's workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// What the frontend and the cart need at once.
+    Front,
+    /// The other services.
+    Back,
+}
+
+impl Share {
+    /// Prefix of the share's fixtures in `fixtures/boutique/`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Front => "front",
+            Self::Back => "back",
+        }
+    }
+}
+
+/// The member's share: the first declared cluster has the back, and the second has the front, as in the seed.
+fn share(member: &Member<'_>) -> Option<Share> {
+    let mut shares = member.declaration.clusters.iter().zip([Share::Back, Share::Front]);
+    shares.find_map(|(cluster, share)| (cluster.name == member.target.name).then_some(share))
+}
 
 /// How the application is spread over the clusters.
 pub(crate) enum Spread {
@@ -65,9 +90,8 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
             let deploying = members.iter().map(|member| {
                 member.step("boutique", async {
                     services(member, members).await?;
-                    let ingress = format!("boutique/{}-ingress.yaml", member.target.name);
-                    if paths::fixture(&ingress).exists() {
-                        apply(member, &ingress, "").await?;
+                    if share(member) == Some(Share::Front) && member.declared.ingress.is_some() {
+                        apply(member, "boutique/front-ingress.yaml", "").await?;
                     }
                     workloads(member, spread).await
                 })
@@ -94,16 +118,17 @@ pub(crate) async fn deploy(members: &[Member<'_>], spread: &Spread) -> Result<()
 /// Writes the services of all `homes` into the cluster of `member`.
 async fn services(member: &Member<'_>, homes: &[Member<'_>]) -> Result<Vec<kubernetes::Id>> {
     let mut written = Vec::new();
-    for home in homes {
-        written.extend(apply(member, &format!("boutique/{}-services.yaml", home.target.name), "").await?);
+    for share in homes.iter().filter_map(share) {
+        written.extend(apply(member, &format!("boutique/{}-services.yaml", share.name()), "").await?);
     }
     Ok(written)
 }
 
 /// Writes the cluster's share of the workloads, and waits until they are available.
 async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
-    let cluster = member.target.name.as_str();
-    apply(member, &format!("boutique/{cluster}.yaml"), &spread.suffix(cluster)).await?;
+    let Some(share) = share(member) else { return Ok(()) };
+    let suffix = spread.suffix(&member.target.name);
+    apply(member, &format!("boutique/{}.yaml", share.name()), &suffix).await?;
     kubernetes::wait_for_deployments(&member.target.client, NAMESPACE, BOUND).await
 }
 
@@ -114,11 +139,11 @@ async fn workloads(member: &Member<'_>, spread: &Spread) -> Result<()> {
 pub(crate) fn places(members: &[Member<'_>]) -> Result<BTreeMap<String, String>> {
     let mut places = BTreeMap::new();
     for member in members {
-        let cluster = member.target.name.as_str();
-        let objects = kubernetes::parse(&filled(member, &format!("boutique/{cluster}.yaml"), "")?)?;
+        let Some(share) = share(member) else { continue };
+        let objects = kubernetes::parse(&filled(member, &format!("boutique/{}.yaml", share.name()), "")?)?;
         let workloads =
             objects.iter().filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
-        places.extend(workloads.map(|workload| (workload.name_any(), cluster.to_owned())));
+        places.extend(workloads.map(|workload| (workload.name_any(), member.target.name.clone())));
     }
     Ok(places)
 }

@@ -1,14 +1,15 @@
-//! The mesh's certificate authorities: one root, and one intermediate per cluster (Istio's plug-in certificates).
+//! The mesh's certificate authorities: one for each cluster (Istio's plug-in certificates), and those that sign them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
 
+use crate::declaration::Authority as Kind;
 use crate::paths;
 
 /// Validity of the authorities. A testbed lives for hours.
@@ -17,41 +18,97 @@ const VALIDITY: Duration = Duration::days(365);
 /// Files of one cluster's authority, with the names that Istio's `cacerts` secret requires.
 pub(crate) const FILES: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"];
 
-/// The authorities on disk: `secrets/root/` and `secrets/<cluster>/`.
+/// The authorities on disk, a directory each: `secrets/<cluster>/`, and `secrets/root/` and the like for those above.
 pub(crate) struct Authority {
     directory: PathBuf,
 }
 
 impl Authority {
-    /// Uses the authorities in `directory` and makes missing ones. If the root is missing, makes all of them: an
-    /// intermediate is valid under its own root only.
-    pub(crate) fn ensure(directory: PathBuf, clusters: &[&str]) -> Result<Self> {
-        let root_directory = directory.join("root");
-        let (key_path, certificate_path) = (root_directory.join("ca-key.pem"), root_directory.join("ca-cert.pem"));
-        let fresh = !key_path.exists() || !certificate_path.exists();
-        if fresh {
-            let key = KeyPair::generate()?;
-            let root = CertifiedIssuer::self_signed(parameters("root", None), key)?;
-            paths::write_secret(&key_path, &root.key().serialize_pem())?;
-            paths::write_secret(&certificate_path, &root.pem())?;
-        }
-        let root_pem = paths::read(&certificate_path)?;
-        let key = KeyPair::from_pem(&paths::read(&key_path)?).context("the root's key is unreadable")?;
-        let root = Issuer::from_ca_cert_pem(&root_pem, key).context("the root's certificate is unreadable")?;
+    /// Uses the authorities in `directory` and makes missing ones. An authority whose signer is new is made anew as well,
+    /// also after an interruption.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read or written.
+    pub(crate) fn ensure(directory: PathBuf, kind: Kind, clusters: &[&str]) -> Result<Self> {
         let authority = Self { directory };
+        let shared = match kind {
+            Kind::SharedRoot => Some(authority.signer(&["root"])?),
+            Kind::Chain => Some(authority.signer(&["root", "issuing"])?),
+            Kind::SeparateRoots => None,
+        };
+        let mut signers = Vec::new();
         for cluster in clusters {
-            let file = |name: &str| authority.file(cluster, name);
-            if !fresh && FILES.iter().all(|name| file(name).exists()) {
-                continue;
-            }
-            let key = KeyPair::generate()?;
-            let certificate = parameters("intermediate", Some(cluster)).signed_by(&key, &root)?;
-            paths::write_secret(&file("ca-key.pem"), &key.serialize_pem())?;
-            paths::write_secret(&file("ca-cert.pem"), &certificate.pem())?;
-            paths::write_secret(&file("cert-chain.pem"), &format!("{}{root_pem}", certificate.pem()))?;
-            paths::write_secret(&file("root-cert.pem"), &root_pem)?;
+            signers.push(match &shared {
+                Some(shared) => shared.clone(),
+                None => authority.signer(&[&format!("root-{cluster}")])?,
+            });
+        }
+        let roots: BTreeSet<&str> = signers.iter().map(|signer| signer.root.as_str()).collect();
+        let bundle = roots.into_iter().collect::<String>();
+        for (cluster, signer) in clusters.iter().zip(&signers) {
+            authority.intermediate(cluster, signer, &bundle)?;
         }
         Ok(authority)
+    }
+
+    /// The last of `names`, each of which signs the next. The first is a root.
+    fn signer(&self, names: &[&str]) -> Result<Signer> {
+        let mut signer: Option<Signer> = None;
+        for (place, name) in names.iter().enumerate() {
+            let parameters = parameters(name, None, names.len() - place);
+            let parents = signer.as_ref().map(Signer::chain).unwrap_or_default();
+            if !self.has(name, &parents) {
+                let key = KeyPair::generate()?;
+                let certificate = match &signer {
+                    None => parameters.self_signed(&key)?,
+                    Some(parent) => parameters.signed_by(&key, &parent.issuer()?)?,
+                };
+                self.write(name, &key, &certificate, &parents)?;
+            }
+            let certificate = self.read(name, "ca-cert.pem")?;
+            let root = signer.map_or_else(|| certificate.clone(), |parent| parent.root);
+            signer = Some(Signer { key: self.read(name, "ca-key.pem")?, certificate, parents, root });
+        }
+        signer.context("no authority is named")
+    }
+
+    /// Makes the cluster's authority if it is missing or has another signer, and writes what the cluster trusts.
+    fn intermediate(&self, cluster: &str, signer: &Signer, bundle: &str) -> Result<()> {
+        if !self.has(cluster, &signer.chain()) {
+            let key = KeyPair::generate()?;
+            let certificate = parameters("intermediate", Some(cluster), 0).signed_by(&key, &signer.issuer()?)?;
+            self.write(cluster, &key, &certificate, &signer.chain())?;
+        }
+        if self.read(cluster, "root-cert.pem").ok().as_deref() != Some(bundle) {
+            paths::write_secret(&self.file(cluster, "root-cert.pem"), bundle)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a complete authority `name` below `parents`.
+    fn has(&self, name: &str, parents: &str) -> bool {
+        let [certificate, chain] = ["ca-cert.pem", "cert-chain.pem"].map(|file| self.read(name, file).ok());
+        let complete = certificate.map(|certificate| certificate + parents);
+        complete.is_some() && chain == complete && self.file(name, "ca-key.pem").exists()
+    }
+
+    /// Writes an authority. The chain is last: it is what makes an authority complete.
+    fn write(&self, name: &str, key: &KeyPair, certificate: &Certificate, parents: &str) -> Result<()> {
+        paths::write_secret(&self.file(name, "ca-key.pem"), &key.serialize_pem())?;
+        paths::write_secret(&self.file(name, "ca-cert.pem"), &certificate.pem())?;
+        paths::write_secret(&self.file(name, "cert-chain.pem"), &format!("{}{parents}", certificate.pem()))
+    }
+
+    /// The certificates of the cluster's authority and of its parents, PEM, without the root.
+    pub(crate) fn issuers(&self, cluster: &str) -> Result<Vec<String>> {
+        let mut chain = certificates(&self.read(cluster, "cert-chain.pem")?);
+        chain.pop();
+        Ok(chain)
+    }
+
+    /// The roots that the cluster trusts, PEM.
+    pub(crate) fn roots(&self, cluster: &str) -> Result<Vec<String>> {
+        Ok(certificates(&self.read(cluster, "root-cert.pem")?))
     }
 
     /// Path of one of [`FILES`].
@@ -65,7 +122,35 @@ impl Authority {
     }
 }
 
-fn parameters(kind: &str, cluster: Option<&str>) -> CertificateParams {
+/// An authority that signs clusters' authorities.
+#[derive(Clone)]
+struct Signer {
+    key: String,
+    certificate: String,
+    /// The authorities above it, up to the root. Empty for a root.
+    parents: String,
+    root: String,
+}
+
+impl Signer {
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>> {
+        let key = KeyPair::from_pem(&self.key).context("an authority's key is unreadable")?;
+        Issuer::from_ca_cert_pem(&self.certificate, key).context("an authority's certificate is unreadable")
+    }
+
+    /// Its certificate and those above it.
+    fn chain(&self) -> String {
+        format!("{}{}", self.certificate, self.parents)
+    }
+}
+
+/// The certificates in a PEM text, each with its markers.
+fn certificates(pem: &str) -> Vec<String> {
+    pem.split_inclusive("-----END CERTIFICATE-----\n").map(|one| one.trim_start().to_owned()).collect()
+}
+
+/// An authority that may have `below` levels of authorities below it.
+fn parameters(kind: &str, cluster: Option<&str>, below: usize) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "meshproof");
@@ -77,12 +162,11 @@ fn parameters(kind: &str, cluster: Option<&str>) -> CertificateParams {
         name.push(DnType::LocalityName, cluster);
     }
     parameters.distinguished_name = name;
-    // An intermediate signs workload certificates only.
-    let constraint = if cluster.is_some() { BasicConstraints::Constrained(0) } else { BasicConstraints::Unconstrained };
-    parameters.is_ca = IsCa::Ca(constraint);
+    // A cluster's authority signs workload certificates only.
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(below as u8));
     parameters.key_usages =
         vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    parameters.use_authority_key_identifier_extension = cluster.is_some();
+    parameters.use_authority_key_identifier_extension = true;
     // A node's clock may be a little behind.
     parameters.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
     parameters.not_after = OffsetDateTime::now_utc() + VALIDITY;
@@ -108,7 +192,8 @@ mod tests {
     #[test]
     fn authorities_are_kept_private_and_made_again_with_their_root() {
         let directory = tempfile::tempdir().unwrap();
-        let ensure = || Authority::ensure(directory.path().to_owned(), &["cluster1", "cluster2"]).unwrap();
+        let clusters = ["cluster1", "cluster2"];
+        let ensure = || Authority::ensure(directory.path().to_owned(), Kind::SharedRoot, &clusters).unwrap();
         let authority = ensure();
         let first = authority.read("cluster1", "cert-chain.pem").unwrap();
         assert_ne!(first, authority.read("cluster2", "cert-chain.pem").unwrap());
@@ -122,5 +207,33 @@ mod tests {
             first,
             "an intermediate of a lost root stayed"
         );
+    }
+
+    fn depth(kind: Kind) -> (Vec<usize>, Vec<usize>) {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::ensure(directory.path().to_owned(), kind, &["a", "b"]).unwrap();
+        let count = |of: fn(&Authority, &str) -> Result<Vec<String>>| {
+            ["a", "b"].map(|cluster| of(&authority, cluster).unwrap().len()).to_vec()
+        };
+        (count(Authority::issuers), count(Authority::roots))
+    }
+
+    #[test]
+    fn each_kind_has_its_issuers_and_its_roots() {
+        assert_eq!(depth(Kind::SharedRoot), (vec![1, 1], vec![1, 1]));
+        assert_eq!(depth(Kind::SeparateRoots), (vec![1, 1], vec![2, 2]));
+        assert_eq!(depth(Kind::Chain), (vec![2, 2], vec![1, 1]));
+    }
+
+    #[test]
+    fn a_lost_intermediate_of_a_chain_makes_what_it_signed_anew_and_keeps_the_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let ensure = || Authority::ensure(directory.path().to_owned(), Kind::Chain, &["a"]).unwrap();
+        let first = ensure();
+        let (root, own) = (first.roots("a").unwrap(), first.read("a", "ca-cert.pem").unwrap());
+        std::fs::remove_dir_all(directory.path().join("issuing")).unwrap();
+        let second = ensure();
+        assert_eq!(second.roots("a").unwrap(), root);
+        assert_ne!(second.read("a", "ca-cert.pem").unwrap(), own);
     }
 }

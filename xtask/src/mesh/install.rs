@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::future::try_join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
@@ -13,20 +14,16 @@ use serde_json::json;
 
 use super::authority::{Authority, FILES};
 use super::target::Target;
+use super::values;
 use crate::artifacts::{Artifacts, REPOSITORY};
 use crate::command::run;
-use crate::kubernetes;
+use crate::declaration::{self, Declaration, Gateway, Istio};
+use crate::kubernetes::{self, Id, Kind};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
 
-/// Istio's `meshID`.
-pub(crate) const MESH: &str = "mesh1";
-
-/// Istio's default trust domain.
-pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
-
-/// Namespace of the control plane and the gateways.
+/// Namespace of the control plane.
 pub(crate) const SYSTEM: &str = "istio-system";
 
 /// Namespace of the timed workloads with proxies.
@@ -44,17 +41,17 @@ pub(crate) const PERF_NAKED_TWIN: &str = "meshproof-perf-naked-twin";
 /// A namespace with timed workloads. The fields are values for `fixtures/perf/workloads.yaml`.
 struct Bench {
     namespace: &'static str,
-    /// Whether the workloads have proxies: `enabled` or `disabled`.
-    injection: &'static str,
+    /// Whether the workloads have proxies.
+    injected: bool,
     /// Whether the TCP bypass may serve the workloads: `on` or `off`.
     bypass: &'static str,
 }
 
 const BENCHES: [Bench; 4] = [
-    Bench { namespace: PERF, injection: "enabled", bypass: "on" },
-    Bench { namespace: PERF_TWIN, injection: "enabled", bypass: "off" },
-    Bench { namespace: PERF_NAKED, injection: "disabled", bypass: "on" },
-    Bench { namespace: PERF_NAKED_TWIN, injection: "disabled", bypass: "off" },
+    Bench { namespace: PERF, injected: true, bypass: "on" },
+    Bench { namespace: PERF_TWIN, injected: true, bypass: "off" },
+    Bench { namespace: PERF_NAKED, injected: false, bypass: "on" },
+    Bench { namespace: PERF_NAKED_TWIN, injected: false, bypass: "off" },
 ];
 
 /// A deployment that both dials and accepts connections.
@@ -73,12 +70,29 @@ const PROBES: [Probe; 3] = [
 /// is off.
 const CRYPTOMB: &str = "{cryptomb: {pollDelay: 1ms, fallback: false}}";
 
+/// Kind of the mesh-wide policy.
+const POLICY: Kind = Kind { version: "security.istio.io/v1", name: "PeerAuthentication" };
+
+/// Label of the mesh-wide policy.
+const POLICY_LABEL: &str = "meshproof.dev/declared=policy";
+
 /// Time limit for one deployment to become available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
+
+/// What all members of a mesh share.
+pub(crate) struct Common<'a> {
+    pub(crate) declaration: &'a Declaration,
+    pub(crate) progress: &'a Progress,
+    pub(crate) versions: &'a Versions,
+    pub(crate) artifacts: &'a Artifacts,
+}
 
 /// The mesh in one cluster.
 pub(crate) struct Member<'a> {
     pub(crate) target: Target,
+    pub(crate) declaration: &'a Declaration,
+    /// The cluster in the declaration.
+    pub(crate) declared: &'a declaration::Cluster,
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
     pub(super) values: Values,
@@ -87,18 +101,18 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    pub(crate) fn new(target: Target, progress: &'a Progress, versions: &Versions, artifacts: &Artifacts) -> Self {
+    pub(crate) fn new(target: Target, common: &Common<'a>, declared: &'a declaration::Cluster) -> Self {
+        let Common { declaration, progress, versions, artifacts } = common;
         let programs = &artifacts.programs;
         let (provider, flush, multibuffer_tls) = match artifacts.cryptomb {
             true => (CRYPTOMB, "1s", "perf/private-key-provider.yaml"),
             // Istio's defaults.
             false => ("null", "5s", "perf/multibuffer-tls.yaml"),
         };
-        let values = Values::from([
+        let mut values = Values::from([
             ("CLUSTER", target.name.clone()),
             ("NETWORK", target.network.clone()),
             ("DNS_ADDRESS", target.dns_address.clone()),
-            ("MESH", MESH.to_owned()),
             ("IMAGES", REPOSITORY.to_owned()),
             ("ISTIO_VERSION", versions.istio.version.clone()),
             ("COREDNS_VERSION", versions.coredns.version.clone()),
@@ -115,24 +129,36 @@ impl<'a> Member<'a> {
             ("PRIVATE_KEY_PROVIDER", provider.to_owned()),
             ("REDIS_IMAGE", format!("{REPOSITORY}/redis:1")),
         ]);
-        Self { target, istioctl: artifacts.istioctl(), progress, values, multibuffer_tls }
+        values.extend(values::of_mesh(declaration));
+        values.extend(values::of_gateways(declared));
+        let istioctl = artifacts.istioctl();
+        Self { target, declaration, declared, istioctl, progress, values, multibuffer_tls }
     }
 
     pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
         self.progress.step(Some(&self.target.name), name, work).await
     }
 
+    /// Writes the objects of a fixture. Every run does: a write costs milliseconds and reverts manual changes.
     pub(super) async fn apply_fixture(&self, relative: &str) -> Result<()> {
-        // Every run writes the objects: a write costs milliseconds and reverts manual changes.
-        let yaml = template::fixture(relative, &self.values)?;
-        kubernetes::apply(&self.target.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))?;
-        Ok(())
+        self.apply_for(&[], relative).await.map(drop)
+    }
+
+    /// As [`Self::apply_fixture`], with further values.
+    async fn apply_for(&self, more: &[(&'static str, String)], relative: &str) -> Result<Vec<Id>> {
+        let mut values = self.values.clone();
+        values.extend(more.iter().cloned());
+        let yaml = template::fixture(relative, &values)?;
+        kubernetes::apply(&self.target.client, &yaml).await.with_context(|| format!("fixtures/{relative}"))
     }
 
     /// Writes what the control plane needs: DNS, namespaces and the plug-in certificates.
     pub(crate) async fn prepare(&self, authority: &Authority) -> Result<()> {
         self.step("DNS, namespaces, plug-in certificates", async {
             self.apply_fixture("mesh/namespaces.yaml").await?;
+            for namespace in self.declared.gateways().map(|gateway| &gateway.namespace).filter(|name| *name != SYSTEM) {
+                self.apply_for(&[("NAMESPACE", namespace.clone())], "mesh/gateway-namespace.yaml").await?;
+            }
             self.plug_in_certificates(authority).await?;
             self.apply_fixture("clusters/coredns.yaml").await
         })
@@ -202,9 +228,25 @@ impl<'a> Member<'a> {
     pub(crate) async fn control_plane(&self) -> Result<()> {
         self.step("istiod", async {
             self.install("mesh/control-plane.yaml").await?;
-            kubernetes::wait_for_deployment(&self.target.client, SYSTEM, "istiod", BOUND).await
+            self.revision_tags().await?;
+            let istiod = self.declaration.istio.istiod();
+            kubernetes::wait_for_deployment(&self.target.client, SYSTEM, &istiod, BOUND).await
         })
         .await
+    }
+
+    /// Points the declared tags to the revision. istioctl points the tag `default` to the first revision by itself; if
+    /// the tag is not declared, it is removed.
+    async fn revision_tags(&self) -> Result<()> {
+        let Istio { revision, tags, .. } = &self.declaration.istio;
+        let Some(revision) = revision else { return Ok(()) };
+        for tag in tags {
+            self.istioctl(&["tag", "set", tag, "--revision", revision, "--overwrite"]).ok().await?;
+        }
+        if !tags.iter().any(|tag| tag == "default") {
+            self.istioctl(&["tag", "remove", "default", "--skip-confirmation"]).ok().await?;
+        }
+        Ok(())
     }
 
     /// Reverts changes that killed tests left. Call this after istiod is up, because istiod injects the proxies of the
@@ -218,18 +260,24 @@ impl<'a> Member<'a> {
         .await
     }
 
-    /// Installs both gateways, with the addresses that a load balancer would assign.
+    /// Installs the declared gateways, with the addresses that a load balancer would assign.
     pub(crate) async fn gateways(&self) -> Result<()> {
-        self.step("ingress and east-west gateway", async {
-            let gateways = &self.target.gateways;
-            tokio::try_join!(
-                self.install("mesh/gateways.yaml"),
-                self.assign("istio-ingressgateway", &gateways.ingress),
-                self.assign("istio-eastwestgateway", &gateways.eastwest),
-            )?;
-            for gateway in ["istio-ingressgateway", "istio-eastwestgateway"] {
-                kubernetes::revive(&self.target.client, SYSTEM, gateway).await?;
-                kubernetes::wait_for_deployment(&self.target.client, SYSTEM, gateway, BOUND).await?;
+        let declared = self.declared.gateways().map(|gateway| gateway.name.as_str()).collect::<Vec<_>>().join(", ");
+        if declared.is_empty() {
+            return Ok(());
+        }
+        self.step("gateways", async {
+            let addresses = &self.target.gateways;
+            let declaration::Cluster { ingress, eastwest, .. } = self.declared;
+            let assigned = [(ingress, &addresses.ingress), (eastwest, &addresses.eastwest)];
+            let assigning = assigned.into_iter().filter_map(|(gateway, address)| {
+                let gateway = gateway.as_ref()?;
+                Some(self.assign(gateway, address))
+            });
+            tokio::try_join!(self.install("mesh/gateways.yaml"), try_join_all(assigning))?;
+            for Gateway { name, namespace, .. } in self.declared.gateways() {
+                kubernetes::revive(&self.target.client, namespace, name).await?;
+                kubernetes::wait_for_deployment(&self.target.client, namespace, name, BOUND).await?;
             }
             Ok(())
         })
@@ -237,8 +285,9 @@ impl<'a> Member<'a> {
     }
 
     /// Assigns an address to the service, as a cloud's load balancer does. A node of the cluster holds the address.
-    async fn assign(&self, service: &str, address: &str) -> Result<()> {
-        let services: Api<Service> = Api::namespaced(self.target.client.clone(), SYSTEM);
+    async fn assign(&self, gateway: &Gateway, address: &str) -> Result<()> {
+        let service = gateway.name.as_str();
+        let services: Api<Service> = Api::namespaced(self.target.client.clone(), &gateway.namespace);
         let exists = |found: Option<&Service>| match found {
             Some(_) => Seen::Yes(()),
             None => Seen::NotYet("no such service".into()),
@@ -259,24 +308,58 @@ impl<'a> Member<'a> {
             for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
                 self.apply_fixture(fixture).await?;
             }
-            for bench in &BENCHES {
-                let mut values = self.values.clone();
-                values.insert("PERF_NAMESPACE", bench.namespace.to_owned());
-                values.insert("PERF_INJECTION", bench.injection.to_owned());
-                values.insert("PERF_BYPASS", bench.bypass.to_owned());
-                kubernetes::apply(&self.target.client, &template::fixture("perf/workloads.yaml", &values)?).await?;
+            self.mesh_policy().await?;
+            for peer in self.declaration.names() {
+                self.apply_for(&[("PEER", peer.to_owned())], "mesh/probe-service.yaml").await?;
             }
-            self.apply_fixture("perf/k6.yaml").await?;
-            self.apply_fixture("perf/tcp-bypass.yaml").await?;
-            self.echo_credential().await?;
-            self.apply_fixture("perf/echo-gateway.yaml").await?;
-            self.apply_fixture(self.multibuffer_tls).await?;
+            self.routes().await?;
+            self.benches().await?;
             for probe in &PROBES {
                 kubernetes::wait_for_deployment(&self.target.client, probe.namespace, probe.deployment, BOUND).await?;
             }
             Ok(())
         })
         .await
+    }
+
+    /// Writes the mesh-wide policy, or removes it if none is declared.
+    async fn mesh_policy(&self) -> Result<()> {
+        let declared = match self.declaration.mesh.policy {
+            Some(mode) => self.apply_for(&[("POLICY", mode.name().to_owned())], "mesh/mesh-policy.yaml").await?,
+            None => Vec::new(),
+        };
+        kubernetes::prune(&self.target.client, &[POLICY], POLICY_LABEL, &declared).await
+    }
+
+    /// Writes the gateways' routes to the probes, and their evidence logs.
+    async fn routes(&self) -> Result<()> {
+        if self.declared.ingress.is_some() {
+            self.apply_fixture("mesh/ingress.yaml").await?;
+            for peer in self.declaration.names() {
+                self.apply_for(&[("PEER", peer.to_owned())], "mesh/probe-route.yaml").await?;
+            }
+        }
+        if self.declared.eastwest.is_some() {
+            self.apply_fixture("mesh/eastwest.yaml").await?;
+        }
+        Ok(())
+    }
+
+    /// Installs the workloads of performance comparisons.
+    async fn benches(&self) -> Result<()> {
+        for Bench { namespace, injected, bypass } in &BENCHES {
+            let values = [
+                ("PERF_NAMESPACE", (*namespace).to_owned()),
+                ("PERF_LABELS", values::injection(&self.declaration.istio, *injected)),
+                ("PERF_BYPASS", (*bypass).to_owned()),
+            ];
+            self.apply_for(&values, "perf/workloads.yaml").await?;
+        }
+        self.apply_fixture("perf/k6.yaml").await?;
+        self.apply_fixture("perf/tcp-bypass.yaml").await?;
+        self.echo_credential().await?;
+        self.apply_fixture("perf/echo-gateway.yaml").await?;
+        self.apply_fixture(self.multibuffer_tls).await
     }
 
     /// Lets `peer`'s istiod read this cluster's services: writes a remote secret of this cluster into the peer.

@@ -1,4 +1,4 @@
-//! Istio on the clusters (multi-primary on different networks, one shared root), and the application on the mesh.
+//! Istio on the clusters (multi-primary), as declared, and the application on the mesh.
 
 pub(crate) mod application;
 pub(crate) mod authority;
@@ -6,3 +6,4 @@ pub(crate) mod first_call;
 pub(crate) mod global_namespace;
 pub(crate) mod install;
 pub(crate) mod target;
+mod values;

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use meshproof::record::{self, Record};
 
 use crate::bundle::Collector;
+use crate::declaration::{self, Declaration};
 use crate::progress::Progress;
 use node::{Hold, NodeState, Usage};
 
@@ -70,7 +71,7 @@ impl Provider {
             name: cluster.name.clone(),
             kubeconfig: directory.join(&cluster.kubeconfig),
             context: cluster.context.clone(),
-            nodes: self.nodes(&cluster.name),
+            nodes: self.nodes(directory, &cluster.name),
         }
     }
 
@@ -82,21 +83,28 @@ impl Provider {
     pub(crate) fn unfinished(self, directory: &Path) -> Result<Vec<KnownCluster>> {
         match self {
             Self::Local => {
-                let definition = local::Definition::read()?;
-                let cluster = |name: &str| KnownCluster {
-                    name: name.to_owned(),
-                    kubeconfig: local::kubeconfig_of(directory, name),
-                    context: name.to_owned(),
-                    nodes: self.nodes(name),
+                let declaration = Declaration::in_use(directory)?;
+                let cluster = |cluster: &declaration::Cluster| KnownCluster {
+                    name: cluster.name.clone(),
+                    kubeconfig: local::kubeconfig_of(directory, &cluster.name),
+                    context: cluster.name.clone(),
+                    nodes: containers(cluster),
                 };
-                Ok(definition.names().into_iter().map(cluster).collect())
+                Ok(declaration.clusters.iter().map(cluster).collect())
             }
         }
     }
 
-    fn nodes(self, cluster: &str) -> Vec<String> {
+    /// The nodes of the cluster `name` of the testbed in `directory`.
+    fn nodes(self, directory: &Path, name: &str) -> Vec<String> {
         match self {
-            Self::Local => vec![local::container_of(cluster)],
+            Self::Local => {
+                // Without a usable declaration, the cluster has at least the node of its control plane.
+                let declaration = Declaration::of_testbed(directory).ok().flatten();
+                let cluster = declaration.iter().flat_map(|declaration| &declaration.clusters);
+                let cluster = cluster.into_iter().find(|cluster| cluster.name == name);
+                cluster.map_or_else(|| vec![local::container_of(name)], containers)
+            }
         }
     }
 
@@ -119,6 +127,11 @@ impl Provider {
             Self::Local => local::remove(progress).await,
         }
     }
+}
+
+/// The containers of a cluster's nodes.
+fn containers(cluster: &declaration::Cluster) -> Vec<String> {
+    cluster.node_names().iter().map(|node| local::container_of(node)).collect()
 }
 
 /// A connection to the system that runs a provider's nodes.
@@ -219,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unfinished_testbed_has_the_clusters_of_the_definition_and_a_kubeconfig_each() {
+    fn an_unfinished_testbed_has_the_clusters_of_the_declaration_and_a_kubeconfig_each() {
         let clusters = Provider::OF_UNFINISHED.unfinished(Path::new("/testbed")).unwrap();
         let first = &clusters[0];
         assert_eq!((first.name.as_str(), first.context.as_str()), ("cluster1", "cluster1"));

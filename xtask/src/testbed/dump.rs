@@ -61,11 +61,9 @@ impl Arguments {
             tokio::join!(status, machine::collect(&collector, machines.as_ref(), &inventory));
             Ok(())
         };
-        let clusters = inventory.clusters.iter();
-        let clusters = clusters.map(async |known| {
-            let installed = inventory.installed(&known.name);
-            cluster(&progress, &collector, machines.as_ref(), known, &installed).await
-        });
+        let clusters = inventory
+            .contents()
+            .map(async |(known, installed)| cluster(&progress, &collector, machines.as_ref(), known, installed).await);
         let (whole, clusters) = tokio::join!(progress.step(None, "machine, engine, record", whole), join_all(clusters));
         whole?;
         clusters.into_iter().collect::<Result<()>>()?;

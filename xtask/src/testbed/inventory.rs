@@ -8,6 +8,7 @@ use meshproof::record::{self, Record};
 
 use super::installed::Installed;
 use super::profile;
+use crate::declaration::Declaration;
 use crate::paths;
 use crate::provider::{KnownCluster, Provider};
 
@@ -25,6 +26,8 @@ pub(super) struct Inventory {
     pub(super) provider: Provider,
     /// Clusters, in the order of the record. Without a record, in the order of the provider's declaration.
     pub(super) clusters: Vec<KnownCluster>,
+    /// What each of the clusters has.
+    installed: Vec<Installed>,
 }
 
 impl Inventory {
@@ -42,7 +45,8 @@ impl Inventory {
             Ok(record) => {
                 let provider = Provider::of(&record)?;
                 let clusters = record.clusters.iter().map(|cluster| provider.recorded(&directory, cluster)).collect();
-                Ok(Self { directory, record: Ok(record), provider, clusters })
+                let installed = record.clusters.iter().map(Installed::from).collect();
+                Ok(Self { directory, record: Ok(record), provider, clusters, installed })
             }
             Err(_) if !directory.join(SECRETS).is_dir() => {
                 bail!("no testbed at {}: run `cargo xtask testbed up`", directory.display())
@@ -54,7 +58,9 @@ impl Inventory {
                 };
                 let provider = Provider::OF_UNFINISHED;
                 let clusters = provider.unfinished(&directory)?;
-                Ok(Self { directory, record: Err(reason), provider, clusters })
+                let Declaration { istio, clusters: declared, .. } = Declaration::in_use(&directory)?;
+                let installed = declared.iter().map(|cluster| profile::installed(&istio, cluster)).collect();
+                Ok(Self { directory, record: Err(reason), provider, clusters, installed })
             }
         }
     }
@@ -71,11 +77,9 @@ impl Inventory {
         Ok(cluster)
     }
 
-    /// What the cluster `name` has. Without a record, what `up` was to install.
-    pub(super) fn installed(&self, name: &str) -> Installed {
-        let recorded = self.record.as_ref().ok().map(|record| record.clusters.as_slice()).unwrap_or_default();
-        let recorded = recorded.iter().find(|cluster| cluster.name == name);
-        recorded.map_or_else(profile::installed, Installed::from)
+    /// The clusters, and what each has. Without a record, what `up` was to install.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (&KnownCluster, &Installed)> {
+        self.clusters.iter().zip(&self.installed)
     }
 }
 
@@ -100,7 +104,7 @@ mod tests {
         };
         record.write(directory.path()).unwrap();
         let inventory = Inventory::find_in(directory.path().to_owned()).unwrap();
-        assert_eq!(inventory.installed("east").istio.namespace, "mesh-control");
+        assert_eq!(inventory.contents().next().unwrap().1.istio.namespace, "mesh-control");
     }
 
     #[test]
@@ -116,7 +120,7 @@ mod tests {
         std::fs::create_dir(directory.path().join(SECRETS)).unwrap();
         let inventory = Inventory::find_in(directory.path().to_owned()).unwrap();
         assert!(inventory.record.is_err());
-        assert_eq!(inventory.installed("cluster1").istio.control_plane.selector, "app=istiod");
+        assert_eq!(inventory.contents().next().unwrap().1.istio.control_plane.selector, "app=istiod");
         assert_eq!(inventory.cluster("cluster1").unwrap().nodes, ["meshproof-cluster1"]);
         let error = inventory.cluster("cluster9").unwrap_err().to_string();
         assert!(error.contains("`cluster9`") && error.contains("cluster1, cluster2"), "{error}");

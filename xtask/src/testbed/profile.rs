@@ -12,10 +12,11 @@ use meshproof::record::{
 
 use super::installed::Installed;
 use crate::artifacts::Artifacts;
+use crate::declaration::{self, Injection};
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::global_namespace::Declaration;
-use crate::mesh::install::{MESH, Member, PERF, PERF_NAKED, PERF_NAKED_TWIN, PERF_TWIN, SYSTEM, TRUST_DOMAIN};
+use crate::mesh::install::{Member, PERF, PERF_NAKED, PERF_NAKED_TWIN, PERF_TWIN, SYSTEM};
 use crate::mesh::target::Target;
 use crate::paths;
 use crate::provider::Provider;
@@ -35,7 +36,7 @@ const EASTWEST_PORT: u16 = 15443;
 /// Fails if a certificate cannot be read, or istiod does not report its version.
 pub(super) async fn record(
     provider: Provider,
-    spread: &Spread,
+    spread: Option<&Spread>,
     members: &[Member<'_>],
     authority: &Authority,
     kubeconfig: &Path,
@@ -46,36 +47,42 @@ pub(super) async fn record(
         clusters.push(cluster(member, authority, kubeconfig)?);
     }
     let first = members.first().context("no cluster is defined")?;
-    let roots = vec![authority.read(&first.target.name, "root-cert.pem")?];
+    let declaration::Mesh { id, trust_domain, aliases, .. } = &first.declaration.mesh;
+    let roots = authority.roots(&first.target.name)?;
     Ok(Record {
         schema: record::SCHEMA.into(),
         provider: provider.name().into(),
         mesh: Mesh {
-            id: MESH.into(),
+            id: id.clone(),
             version: first.version().await?,
-            trust: TrustDomain { name: TRUST_DOMAIN.into(), aliases: vec![], roots },
+            trust: TrustDomain { name: trust_domain.clone(), aliases: aliases.clone(), roots },
         },
         clusters,
-        application: Some(record::Application {
-            name: "boutique".into(),
-            layout: spread.layout().into(),
-            namespace: application::NAMESPACE.into(),
-            global_namespace: match spread {
-                Spread::Services => None,
-                Spread::GlobalNamespace(Declaration { name, domain, .. }) => {
-                    Some(record::GlobalNamespace { name: name.clone(), domain: domain.clone() })
-                }
-            },
-            places: application::places(members)?,
-        }),
+        application: spread.map(|spread| boutique(spread, members)).transpose()?,
         capabilities: capabilities(artifacts),
+    })
+}
+
+fn boutique(spread: &Spread, members: &[Member<'_>]) -> Result<record::Application> {
+    Ok(record::Application {
+        name: "boutique".into(),
+        layout: spread.layout().into(),
+        namespace: application::NAMESPACE.into(),
+        global_namespace: match spread {
+            Spread::Services => None,
+            Spread::GlobalNamespace(Declaration { name, domain, .. }) => {
+                Some(record::GlobalNamespace { name: name.clone(), domain: domain.clone() })
+            }
+        },
+        places: application::places(members)?,
     })
 }
 
 fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
     let target = &member.target;
     let name = target.name.as_str();
-    let Installed { istio, gateways, probes } = installed();
+    let Installed { istio, gateways, probes } = installed(&member.declaration.istio, member.declared);
+    let mesh_has_ingress = member.declaration.clusters.iter().any(|cluster| cluster.ingress.is_some());
     Ok(record::Cluster {
         name: name.into(),
         network: target.network.clone(),
@@ -86,46 +93,59 @@ fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Res
         istio,
         gateways: reached(gateways, target),
         issuers: vec![Issuer {
-            certificates: vec![authority.read(name, "ca-cert.pem")?],
+            certificates: authority.issuers(name)?,
             key: Some(Path::new("secrets").join(name).join("ca-key.pem")),
         }],
-        probes: probes.map(|probes| named(probes, target)),
+        probes: probes.map(|probes| named(probes, target, mesh_has_ingress)),
         bench: Some(bench()),
         lease_namespace: Some(NAKED.into()),
     })
 }
 
-/// What `up` installs in every cluster. Addresses, and the names of services, are known when a cluster runs.
-pub(super) fn installed() -> Installed {
+/// What `up` installs in a declared cluster. Addresses, and the names of services, are known when a cluster runs.
+pub(super) fn installed(declared: &declaration::Istio, cluster: &declaration::Cluster) -> Installed {
     let gateways = Gateways {
-        ingress: Some(gateway("ingressgateway", INGRESS_PORT)),
-        eastwest: Some(gateway("eastwestgateway", EASTWEST_PORT)),
+        ingress: cluster.ingress.as_ref().map(|declared| gateway(declared, INGRESS_PORT)),
+        eastwest: cluster.eastwest.as_ref().map(|declared| gateway(declared, EASTWEST_PORT)),
     };
-    Installed { istio: istio(), gateways, probes: Some(probes()) }
+    Installed { istio: istio(declared), gateways, probes: Some(probes()) }
 }
 
 /// Istio as `fixtures/mesh/control-plane.yaml` installs it.
-fn istio() -> Istio {
+fn istio(declared: &declaration::Istio) -> Istio {
+    let revision = declared.revision.clone();
+    let (key, value) = match declared.injection {
+        Injection::IstioInjection => ("istio-injection", "enabled".to_owned()),
+        Injection::Revision => ("istio.io/rev", revision.clone().unwrap_or_else(|| "default".into())),
+    };
     Istio {
         namespace: SYSTEM.into(),
-        revision: None,
-        injection: Label { key: "istio-injection".into(), value: "enabled".into() },
+        injection: Label { key: key.into(), value },
         control_plane: ControlPlane {
-            selector: "app=istiod".into(),
+            selector: match &revision {
+                None => "app=istiod".into(),
+                Some(revision) => format!("app=istiod,istio.io/rev={revision}"),
+            },
             port: 15012,
-            server_name: format!("istiod.{SYSTEM}.svc"),
+            server_name: format!("{}.{SYSTEM}.svc", declared.istiod()),
         },
-        proxy: Proxy { container: "istio-proxy".into(), agent: "pilot-agent".into(), native_sidecar: false },
+        revision,
+        proxy: Proxy {
+            container: "istio-proxy".into(),
+            agent: "pilot-agent".into(),
+            native_sidecar: declared.native_sidecars,
+        },
         access_log: Some(AccessLog { provider: "meshproof-evidence".into() }),
     }
 }
 
 /// A gateway as `fixtures/mesh/gateways.yaml` installs it.
-fn gateway(name: &str, port: u16) -> Gateway {
+fn gateway(declared: &declaration::Gateway, port: u16) -> Gateway {
+    let labels: Vec<String> = declared.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     Gateway {
-        namespace: SYSTEM.into(),
-        deployment: format!("istio-{name}"),
-        selector: format!("istio={name}"),
+        namespace: declared.namespace.clone(),
+        deployment: declared.name.clone(),
+        selector: labels.join(","),
         port,
         address: None,
     }
@@ -166,11 +186,11 @@ fn probes() -> Probes {
 }
 
 /// The probes with the names of their services, which have the cluster's name in them.
-fn named(probes: Probes, target: &Target) -> Probes {
+fn named(probes: Probes, target: &Target, ingress: bool) -> Probes {
     let Target { name: cluster, domain, .. } = target;
     let Probes { meshed, naked, .. } = probes;
     let service = |name: &str, probe: &Probe| Some(format!("{name}-{cluster}.{}.svc.{domain}", probe.namespace));
-    let ingress_host = Some(format!("probe-{cluster}.{}", meshed.namespace));
+    let ingress_host = ingress.then(|| format!("probe-{cluster}.{}", meshed.namespace));
     Probes {
         meshed: Probe { service: service("probe", &meshed), ingress_host, ..meshed },
         naked: Probe { service: service("probe-naked", &naked), ..naked },

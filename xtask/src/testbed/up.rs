@@ -1,21 +1,22 @@
 //! `testbed up`: brings the testbed from any state to a mesh that answers across clusters.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::future::try_join_all;
 use meshproof::record::Record;
 
 use super::{kubeconfig, profile};
 use crate::artifacts::{self, Store};
+use crate::declaration::{self, Declaration, Layout};
 use crate::ledger::Ledger;
 use crate::lock::Lock;
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
-use crate::mesh::first_call;
-use crate::mesh::global_namespace::Declaration;
-use crate::mesh::install::Member;
+use crate::mesh::install::{Common, Member};
+use crate::mesh::{first_call, global_namespace};
 use crate::paths;
 use crate::progress::Progress;
 use crate::provider::Provider;
@@ -24,12 +25,16 @@ use crate::versions::Versions;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How the application is spread over the clusters
-    #[arg(long, value_enum, default_value_t = Layout::Istio)]
-    layout: Layout,
-    /// Declaration of the global namespace [default: fixtures/boutique/global-namespace.yaml]
+    /// Declaration of the clusters and the mesh [default: that of the existing testbed, otherwise
+    /// fixtures/clusters/default.toml]
     #[arg(long, value_name = "FILE")]
     declaration: Option<PathBuf>,
+    /// How the application is spread over the clusters, in place of what the declaration says
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Declaration of the global namespace [default: fixtures/boutique/global-namespace.yaml]
+    #[arg(long, value_name = "FILE")]
+    global_namespace: Option<PathBuf>,
     /// Install nothing on this machine: list what is missing, and stop
     #[arg(long)]
     no_install: bool,
@@ -38,21 +43,22 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Layout {
-    /// By Kubernetes names, with placeholder services for what runs in the other cluster
-    Istio,
-    /// By the names of one declared global namespace, from which all else is derived
-    GlobalNamespace,
+/// A checked plan for one `up`.
+struct Plan {
+    /// File of the declaration.
+    path: PathBuf,
+    declaration: Declaration,
+    /// How the application is spread. `None`: there is none.
+    spread: Option<Spread>,
 }
 
 impl Arguments {
     pub(crate) async fn run(self) -> Result<()> {
-        let spread = self.spread()?;
+        let plan = self.plan(&paths::testbed())?;
         let progress = Progress::new();
         let _lock = Lock::take("cargo xtask testbed up")?;
-        local::ensure_prerequisites(&progress, !self.no_install).await?;
-        let outcome = self.bring_up(&progress, &spread).await;
+        local::ensure_prerequisites(&progress, &plan.declaration, !self.no_install).await?;
+        let outcome = bring_up(&progress, &plan).await;
         if outcome.is_err() {
             progress.say("`cargo xtask testbed status` shows its state; `cargo xtask testbed dump` collects its logs.");
         }
@@ -65,75 +71,119 @@ impl Arguments {
         Ok(())
     }
 
-    /// The requested layout. A declaration is read and checked before any change.
-    fn spread(&self) -> Result<Spread> {
-        match (self.layout, &self.declaration) {
-            (Layout::Istio, None) => Ok(Spread::Services),
-            (Layout::Istio, Some(_)) => {
-                bail!("--declaration needs `--layout global-namespace`: the layout `istio` has no declaration")
-            }
-            (Layout::GlobalNamespace, file) => {
-                let definition = local::Definition::read()?;
-                let file = file.clone().unwrap_or_else(|| paths::fixture("boutique/global-namespace.yaml"));
-                Ok(Spread::GlobalNamespace(Declaration::read(&file, &definition.names())?))
-            }
+    /// Reads and checks the declarations. Changes nothing.
+    fn plan(&self, directory: &Path) -> Result<Plan> {
+        let existing = Declaration::of_testbed(directory)?;
+        let path = match (&self.declaration, &existing) {
+            (Some(path), _) => path.clone(),
+            (None, Some(_)) => Declaration::copy_in(directory),
+            (None, None) => Declaration::default_path(),
+        };
+        let declaration = Declaration::read(&path)?;
+        let differences = existing.map(|existing| declaration::not_in_place(&existing, &declaration));
+        if let Some(differences) = differences.filter(|differences| !differences.is_empty()) {
+            bail!(
+                "{} cannot be made from the existing testbed: run `cargo xtask testbed down` first; nothing was \
+                 changed. What cannot change in place:\n  {}",
+                path.display(),
+                differences.join("\n  ")
+            );
         }
+        let spread = self.spread(&declaration)?;
+        Ok(Plan { path, declaration, spread })
     }
 
-    async fn bring_up(&self, progress: &Progress, spread: &Spread) -> Result<Ledger> {
-        let directory = paths::testbed();
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let versions = Versions::read()?;
-        let provider = Local::connect().await?;
-        provider.take_over(&directory).await?;
-        let store = Store::open()?;
-        // From here on, suites find no testbed until a new mesh has answered.
-        Record::remove(&directory)?;
+    fn spread(&self, declaration: &Declaration) -> Result<Option<Spread>> {
+        let declared = declaration.application.map(|application| application.layout);
+        if declared.is_none() && self.layout.is_some() {
+            bail!("--layout: the declaration has no application");
+        }
+        match (self.layout.or(declared), &self.global_namespace) {
+            (Some(Layout::GlobalNamespace), file) => {
+                let file = file.clone().unwrap_or_else(|| paths::fixture("boutique/global-namespace.yaml"));
+                let read = global_namespace::Declaration::read(&file, &declaration.names())?;
+                Ok(Some(Spread::GlobalNamespace(read)))
+            }
+            (_, Some(_)) => bail!("--global-namespace needs `--layout global-namespace`"),
+            (layout, None) => Ok(layout.map(|_| Spread::Services)),
+        }
+    }
+}
 
-        let authority = Authority::ensure(directory.join("secrets"), &provider.clusters())?;
-        let artifacts = artifacts::all(progress, &store, &versions).await?;
-        let image = provider.image(progress, &store, &artifacts, &versions).await?;
-        let nodes = provider.nodes(progress, &image, &versions, &directory).await?;
+async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
+    let Plan { path, declaration, spread } = plan;
+    let directory = paths::testbed();
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let versions = Versions::read()?;
+    let provider = Local::connect(declaration).await?;
+    provider.take_over(&directory).await?;
+    let store = Store::open()?;
+    // From here on, suites find no testbed until a new mesh has answered.
+    Record::remove(&directory)?;
+    Declaration::keep(path, &directory)?;
 
-        let members = try_join_all(nodes.iter().map(|node| async {
-            let target = node.up(progress).await?;
-            let member = Member::new(target, progress, &versions, &artifacts);
-            member.prepare(&authority).await?;
+    let authority = Authority::ensure(directory.join("secrets"), declaration.mesh.authority, &declaration.names())?;
+    let artifacts = artifacts::all(progress, &store, &versions).await?;
+    let image = provider.image(progress, &store, &artifacts, &versions).await?;
+    let clusters = provider.clusters(progress, &image, &versions, &directory).await?;
+
+    let common = Common { declaration, progress, versions: &versions, artifacts: &artifacts };
+    let members = clusters.iter().zip(&declaration.clusters).map(|(cluster, declared)| {
+        let (common, authority) = (&common, &authority);
+        async move {
+            let target = cluster.up(progress).await?;
+            let member = Member::new(target, common, declared);
+            member.prepare(authority).await?;
             anyhow::Ok(member)
-        }));
-        let members = members.await?;
-        let kubeconfig = kubeconfig::write(&directory, &members)?;
-        link_tools(&directory, &[artifacts.kubectl(), artifacts.istioctl()])?;
-        // From here on, no cluster waits for another: a cluster needs only the API server of the other.
-        let installing = members.iter().map(|member| async {
+        }
+    });
+    let members = try_join_all(members).await?;
+    let kubeconfig = kubeconfig::write(&directory, &members)?;
+    link_tools(&directory, &[artifacts.kubectl(), artifacts.istioctl()])?;
+    // From here on, no cluster waits for another: a cluster needs only the API server of the other.
+    let installing = members.iter().zip(&clusters).map(|(member, cluster)| async {
+        let mesh = async {
             member.control_plane().await?;
             member.sweep().await?;
             let peers = members.iter().filter(|peer| peer.target.name != member.target.name);
             let joins = try_join_all(peers.map(|peer| member.join(peer)));
-            tokio::try_join!(joins, member.gateways(), member.workloads())
-        });
-        try_join_all(installing).await?;
+            tokio::try_join!(joins, member.gateways(), member.workloads()).map(drop)
+        };
+        tokio::try_join!(cluster.join(progress, &member.target), mesh)
+    });
+    try_join_all(installing).await?;
 
-        let record = profile::record(Provider::Local, spread, &members, &authority, &kubeconfig, &artifacts).await?;
-        record.write(&directory)?;
-        let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(&directory)).await;
-        if called.is_err() {
-            // A record promises that the mesh answers, and this mesh does not.
-            Record::remove(&directory)?;
-        }
-        let first = progress.elapsed() - called?.elapsed();
-        let deployed = application::deploy(&members, spread).await;
-        if deployed.is_err() {
-            Record::remove(&directory)?;
-        }
-        deployed?;
-        provider.remove_other_images(&image).await?;
-        store.sweep()?;
-        let total = progress.elapsed().as_secs_f64();
-        let ledger = Ledger::new(spread.layout(), progress.steps(), !store.has_built(), total, first.as_secs_f64());
-        ledger.write(&directory)?;
-        Ok(ledger)
+    let described = profile::record(Provider::Local, spread.as_ref(), &members, &authority, &kubeconfig, &artifacts);
+    described.await?.write(&directory)?;
+    let called = answer(progress, &directory, &members, spread.as_ref()).await;
+    if called.is_err() {
+        // A record promises that the mesh answers, and this mesh does not.
+        Record::remove(&directory)?;
     }
+    let first = called?;
+    provider.remove_other_images(&image).await?;
+    store.sweep()?;
+    let total = progress.elapsed().as_secs_f64();
+    let layout = spread.as_ref().map_or("none", Spread::layout);
+    let ledger = Ledger::new(layout, progress.steps(), !store.has_built(), total, first.as_secs_f64());
+    ledger.write(&directory)?;
+    Ok(ledger)
+}
+
+/// Waits until the mesh answers, and deploys the application. Returns the time of the first answer, from the start of
+/// the command.
+async fn answer(
+    progress: &Progress,
+    directory: &Path,
+    members: &[Member<'_>],
+    spread: Option<&Spread>,
+) -> Result<Duration> {
+    let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(directory)).await?;
+    let first = progress.elapsed() - called.elapsed();
+    if let Some(spread) = spread {
+        application::deploy(members, spread).await?;
+    }
+    Ok(first)
 }
 
 /// Links the command-line tools of the clusters' versions into `bin`, for users and for the commands that a failed

@@ -53,7 +53,7 @@ pub(crate) async fn converge(declaration: &Declaration, members: &[Member<'_>]) 
         }
         member
             .step(&format!("global namespace {}", declaration.name), async {
-                let objects = derive::objects(declaration, &services, cluster).into_iter();
+                let objects = derive::objects(declaration, &services, member.declared).into_iter();
                 let objects: Vec<DynamicObject> = objects.map(serde_json::from_value).collect::<Result<_, _>>()?;
                 let zone = derive::zone(declaration, &services);
                 let dns = set_zone(member, Some((&declaration.name, &zone)));

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::paths;
+use crate::{dns, paths};
 
 const API_VERSION: &str = "meshproof.dev/v1";
 const KIND: &str = "GlobalNamespace";
@@ -204,27 +204,18 @@ fn domain(domain: &Spanned<String>) -> Result<String, Fault> {
 
 /// A DNS label as Kubernetes requires for names (RFC 1123).
 fn label(text: &Spanned<String>, what: &str) -> Result<String, Fault> {
-    if !is_label(&text.value) {
-        let rule = "at most 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit";
-        return Err(fault(text, format!("{what} is `{}`, which is no DNS label ({rule})", text.value)));
+    if !dns::is_label(&text.value) {
+        return Err(fault(text, format!("{what} is `{}`, which is no DNS label ({})", text.value, dns::RULE)));
     }
     Ok(text.value.clone())
 }
 
 fn host_name(text: &Spanned<String>, what: &str) -> Result<(), Fault> {
     // Leave room for a service's label and a dot in front (RFC 1035: 253 in total).
-    if text.value.len() > 189 || !text.value.split('.').all(is_label) {
+    if text.value.len() > 189 || !text.value.split('.').all(dns::is_label) {
         return Err(fault(text, format!("{what} is `{}`, which is no DNS name in lower case", text.value)));
     }
     Ok(())
-}
-
-fn is_label(text: &str) -> bool {
-    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| inner(&byte))
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 #[cfg(test)]

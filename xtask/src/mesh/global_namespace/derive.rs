@@ -12,9 +12,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{Declaration, LABEL};
-
-/// Namespace of the gateways.
-const SYSTEM: &str = "istio-system";
+use crate::declaration::{Cluster, Gateway};
 
 /// First two octets of the services' addresses: the range of Istio's automatic addresses. The range is reserved
 /// (class E), so no workload has such an address. A sidecar intercepts the connection before it is routed.
@@ -166,13 +164,14 @@ const NETWORKING: &str = "networking.istio.io/v1";
 const SECURITY: &str = "security.istio.io/v1";
 
 /// The objects of a member cluster.
-pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
-    let namespaces: Vec<&str> = declaration.namespaces(cluster).collect();
+pub(super) fn objects(declaration: &Declaration, services: &[GlobalService], cluster: &Cluster) -> Vec<Value> {
+    let namespaces: Vec<&str> = declaration.namespaces(&cluster.name).collect();
     let mut objects = entries(declaration, services, cluster);
-    objects.extend(namespaces.iter().map(|namespace| mutual_tls(declaration, namespace)));
-    objects.push(passthrough(declaration));
-    if let Some(home) = namespaces.first().filter(|_| !declaration.public_services.is_empty()) {
-        objects.extend(public(declaration, services, home));
+    objects.extend(namespaces.iter().map(|namespace| mutual_tls(declaration, cluster, namespace)));
+    objects.extend(cluster.eastwest.as_ref().map(|gateway| passthrough(declaration, gateway)));
+    let ingress = cluster.ingress.as_ref().filter(|_| !declaration.public_services.is_empty());
+    if let (Some(home), Some(ingress)) = (namespaces.first(), ingress) {
+        objects.extend(public(declaration, services, home, ingress));
     }
     objects
 }
@@ -196,9 +195,14 @@ fn object(declaration: &Declaration, place: Place<'_>, spec: Value) -> Value {
     })
 }
 
+/// The namespaces of the cluster's gateways.
+fn gateways(cluster: &Cluster) -> impl Iterator<Item = &str> {
+    cluster.gateways().map(|gateway| gateway.namespace.as_str())
+}
+
 /// A service entry for each service, and STRICT mutual TLS for each service with workloads in the cluster.
-fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str) -> Vec<Value> {
-    let seen_from: BTreeSet<&str> = declaration.namespaces(cluster).chain([SYSTEM]).collect();
+fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &Cluster) -> Vec<Value> {
+    let seen_from: BTreeSet<&str> = declaration.namespaces(&cluster.name).chain(gateways(cluster)).collect();
     let mut entries = Vec::new();
     for (service, address) in services.iter().zip(addresses(declaration, services)) {
         let (namespace, host) = (service.namespace.as_str(), format!("{}.{}", service.name, declaration.domain));
@@ -218,7 +222,7 @@ fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str)
         });
         let place = Place { api_version: NETWORKING, kind: "ServiceEntry", namespace, name: &host };
         entries.push(object(declaration, place, entry));
-        if service.homes.contains(cluster) {
+        if service.homes.contains(&cluster.name) {
             let strict = json!({"selector": {"matchLabels": service.selector}, "mtls": {"mode": "STRICT"}});
             let place = Place { api_version: SECURITY, kind: "PeerAuthentication", namespace, name: &host };
             entries.push(object(declaration, place, strict));
@@ -228,10 +232,11 @@ fn entries(declaration: &Declaration, services: &[GlobalService], cluster: &str)
 }
 
 /// Mutual TLS for calls from `namespace` to the domain.
-fn mutual_tls(declaration: &Declaration, namespace: &str) -> Value {
+fn mutual_tls(declaration: &Declaration, cluster: &Cluster, namespace: &str) -> Value {
+    let seen_from: BTreeSet<&str> = gateways(cluster).chain(["."]).collect();
     let rule = json!({
         "host": format!("*.{}", declaration.domain),
-        "exportTo": [".", SYSTEM],
+        "exportTo": seen_from,
         "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}},
     });
     let name = format!("{}-mtls", declaration.name);
@@ -239,9 +244,9 @@ fn mutual_tls(declaration: &Declaration, namespace: &str) -> Value {
 }
 
 /// The gateway for calls from other networks.
-fn passthrough(declaration: &Declaration) -> Value {
+fn passthrough(declaration: &Declaration, gateway: &Gateway) -> Value {
     let servers = json!({
-        "selector": {"istio": "eastwestgateway"},
+        "selector": gateway.labels,
         "servers": [{
             "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
             "tls": {"mode": "AUTO_PASSTHROUGH"},
@@ -249,11 +254,15 @@ fn passthrough(declaration: &Declaration) -> Value {
         }],
     });
     let name = format!("{}-eastwest", declaration.name);
-    object(declaration, Place { api_version: NETWORKING, kind: "Gateway", namespace: SYSTEM, name: &name }, servers)
+    object(
+        declaration,
+        Place { api_version: NETWORKING, kind: "Gateway", namespace: &gateway.namespace, name: &name },
+        servers,
+    )
 }
 
 /// Ingress from outside the mesh: a route in `namespace` for each public service, and one gateway for all routes.
-fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str) -> Vec<Value> {
+fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str, ingress: &Gateway) -> Vec<Value> {
     let gateway = format!("{}-public", declaration.name);
     let (mut objects, mut all_hosts) = (Vec::new(), Vec::new());
     for public in &declaration.public_services {
@@ -271,7 +280,7 @@ fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str
         all_hosts.extend(hosts.into_iter().cloned());
     }
     let servers = json!({
-        "selector": {"istio": "ingressgateway"},
+        "selector": ingress.labels,
         "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": all_hosts}],
     });
     let place = Place { api_version: NETWORKING, kind: "Gateway", namespace, name: &gateway };
@@ -283,6 +292,11 @@ fn public(declaration: &Declaration, services: &[GlobalService], namespace: &str
 mod tests {
     use super::*;
     use crate::mesh::global_namespace::declaration::{Member, PublicService};
+
+    fn cluster(name: &str) -> Cluster {
+        let declared = crate::declaration::Declaration::read(&crate::declaration::Declaration::default_path()).unwrap();
+        declared.clusters.into_iter().find(|cluster| cluster.name == name).unwrap()
+    }
 
     fn declaration(members: &[&str]) -> Declaration {
         Declaration {
@@ -323,7 +337,7 @@ mod tests {
     fn every_member_gets_an_entry_for_every_service_and_strict_policy_for_its_own() {
         let declaration = declaration(&["cluster1", "cluster2"]);
         let services = services(&declaration, &found()).unwrap();
-        let objects = objects(&declaration, &services, "cluster1");
+        let objects = objects(&declaration, &services, &cluster("cluster1"));
         assert_eq!(
             names(&objects),
             [
@@ -349,7 +363,9 @@ mod tests {
         let declaration = declaration(&["cluster1", "cluster2"]);
         let services = services(&declaration, &found()).unwrap();
         let zone = zone(&declaration, &services);
-        for object in objects(&declaration, &services, "cluster2").iter().filter(|o| o["kind"] == "ServiceEntry") {
+        for object in
+            objects(&declaration, &services, &cluster("cluster2")).iter().filter(|o| o["kind"] == "ServiceEntry")
+        {
             let (address, host) = (&object["spec"]["addresses"][0], &object["spec"]["hosts"][0]);
             let line = format!("{} {}\n", address.as_str().unwrap(), host.as_str().unwrap());
             assert!(zone.contains(&line), "no `{line}` in {zone}");

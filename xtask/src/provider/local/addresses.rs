@@ -3,17 +3,22 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 
-/// File with the candidate subnets.
-const DECLARATION: &str = "fixtures/clusters/local.toml";
+use crate::declaration::MOST_NODES;
 
-/// The addresses of one node, as written into its container. The addresses are part of the node's specification.
+/// Number of addresses of a cluster: the control plane, the gateways, and the workers.
+const ADDRESSES: usize = 10;
+
+/// Number of addresses of gateways.
+const GATEWAYS: usize = 2;
+
+/// The addresses of one cluster, as written into its nodes' containers. They are part of a node's specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeAddresses {
-    /// Address of the node.
-    pub(crate) node: String,
+pub(crate) struct ClusterAddresses {
+    /// Addresses that nodes can have. The first is the control plane's.
+    pub(crate) nodes: Vec<String>,
     /// Address of the ingress gateway's service.
     pub(crate) ingress: String,
     /// Address of the east-west gateway's service.
@@ -44,56 +49,52 @@ impl Halves {
         Ok(Self { nodes: halves.0, engine: halves.1, prefix })
     }
 
-    /// Addresses of the node with this number, counted from 0.
+    /// Addresses of the cluster with this number, counted from 0.
     ///
     /// # Errors
-    /// Fails if the subnet is too small for so many nodes.
-    pub(crate) fn node(self, number: usize) -> Result<NodeAddresses> {
-        let base = number.checked_add(1).and_then(|count| count.checked_mul(10));
+    /// Fails if the subnet is too small for so many clusters.
+    pub(crate) fn cluster(self, number: usize) -> Result<ClusterAddresses> {
+        let base = number.checked_add(1).and_then(|count| count.checked_mul(ADDRESSES));
         let host = |offset: usize| {
             let host = base.and_then(|base| u32::try_from(base.checked_add(offset)?).ok());
             let address = host.and_then(|host| u32::from(self.nodes.network()).checked_add(host)).map(Ipv4Addr::from);
             let address = address.filter(|address| self.nodes.contains(address));
             let address = address.with_context(|| {
-                format!("{} is too small for node {}: list a larger subnet in {DECLARATION}", self.nodes, number + 1)
+                format!(
+                    "{} is too small for {} clusters: declare a larger subnet in `networks`",
+                    self.nodes,
+                    number + 1
+                )
             })?;
             anyhow::Ok(address.to_string())
         };
-        Ok(NodeAddresses { node: host(0)?, ingress: host(1)?, eastwest: host(2)?, prefix: self.prefix })
+        let workers = (1..MOST_NODES).map(|worker| host(GATEWAYS + worker));
+        let nodes = std::iter::once(host(0)).chain(workers).collect::<Result<_>>()?;
+        Ok(ClusterAddresses { nodes, ingress: host(1)?, eastwest: host(2)?, prefix: self.prefix })
     }
-}
-
-/// Parses a subnet.
-///
-/// # Errors
-/// Fails if the text is not a subnet such as `10.0.0.0/24`.
-pub(crate) fn parse(text: &str) -> Result<Ipv4Net> {
-    let subnet: Ipv4Net = text.parse().with_context(|| format!("`{text}` is not a subnet such as 10.0.0.0/24"))?;
-    ensure!(subnet == subnet.trunc(), "`{text}` is not a subnet: the subnet of that address is {}", subnet.trunc());
-    Ok(subnet)
 }
 
 /// The first of `candidates` that overlaps none of this machine's routes.
 ///
 /// # Errors
 /// Fails if all candidates are in use. The error lists the conflicting routes.
-pub(crate) fn free(candidates: &[String]) -> Result<Ipv4Net> {
+pub(crate) fn free(candidates: &[Ipv4Net]) -> Result<Ipv4Net> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     pick(candidates, &routes)
 }
 
-fn pick(candidates: &[String], routes: &str) -> Result<Ipv4Net> {
+fn pick(candidates: &[Ipv4Net], routes: &str) -> Result<Ipv4Net> {
     let used = routes_of(routes);
     let mut clashes = Vec::new();
     for candidate in candidates {
-        let subnet = parse(candidate)?;
-        match used.iter().find(|route| overlap(route.subnet, subnet)) {
-            None => return Ok(subnet),
+        match used.iter().find(|route| overlap(route.subnet, *candidate)) {
+            None => return Ok(*candidate),
             Some(Route { subnet, interface }) => clashes.push(format!("{candidate} by {subnet} on {interface}")),
         }
     }
     bail!(
-        "every address range for the container network is in use ({}): add a free one to `networks` in {DECLARATION}",
+        "every address range for the container network is in use ({}): add a free one to `networks` in the \
+         declaration",
         clashes.join(", ")
     )
 }
@@ -130,41 +131,34 @@ mod tests {
                           eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                           vpn0\t0000E70A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
 
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn a_range_that_a_route_uses_is_passed_over() {
-        let candidates = ["10.231.0.0/24".to_owned(), "10.232.0.0/24".to_owned()];
-        assert_eq!(pick(&candidates, ROUTES).unwrap().to_string(), "10.232.0.0/24");
+        let candidates = [net("10.231.0.0/24"), net("10.232.0.0/24")];
+        assert_eq!(pick(&candidates, ROUTES).unwrap(), candidates[1]);
         let error = pick(&candidates[..1], ROUTES).unwrap_err().to_string();
         assert!(error.contains("10.231.0.0/16 on vpn0"), "{error}");
     }
 
     #[test]
     fn a_route_inside_a_candidate_counts_as_well() {
-        let error = pick(&["10.0.0.0/8".to_owned()], ROUTES).unwrap_err().to_string();
+        let error = pick(&[net("10.0.0.0/8")], ROUTES).unwrap_err().to_string();
         assert!(error.contains("10.0.0.0/8 by 10.231.0.0/16"), "{error}");
     }
 
     #[test]
     fn nodes_and_the_engine_take_from_different_halves() {
-        let halves = Halves::of(parse("10.231.0.0/24").unwrap()).unwrap();
+        let halves = Halves::of(net("10.231.0.0/24")).unwrap();
         assert_eq!(halves.engine.to_string(), "10.231.0.128/25");
-        let second = halves.node(1).unwrap();
-        let addresses = (second.node.as_str(), second.ingress.as_str(), second.eastwest.as_str(), second.prefix);
-        assert_eq!(addresses, ("10.231.0.20", "10.231.0.21", "10.231.0.22", 24));
-        let error = halves.node(12).unwrap_err().to_string();
-        assert!(error.contains("10.231.0.0/25 is too small for node 13"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_subnet_is_refused_with_the_reason() {
-        for (text, reason) in [
-            ("10.231.0.0/33", "such as"),
-            ("here", "such as"),
-            ("10.231.0.7/24", "the subnet of that address is 10.231.0.0/24"),
-        ] {
-            let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains(text) && error.contains(reason), "{error}");
-        }
-        assert!(Halves::of(parse("10.0.0.1/32").unwrap()).is_err());
+        let ClusterAddresses { nodes, ingress, eastwest, prefix } = halves.cluster(1).unwrap();
+        assert_eq!((ingress.as_str(), eastwest.as_str(), prefix), ("10.231.0.21", "10.231.0.22", 24));
+        assert_eq!(nodes[..2], ["10.231.0.20", "10.231.0.23"]);
+        assert_eq!(nodes.last().unwrap(), "10.231.0.29");
+        let error = halves.cluster(12).unwrap_err().to_string();
+        assert!(error.contains("10.231.0.0/25 is too small for 13 clusters"), "{error}");
+        assert!(Halves::of(net("10.0.0.1/32")).is_err());
     }
 }

@@ -2,22 +2,23 @@
 
 mod addresses;
 mod capabilities;
-mod definition;
+mod cluster;
 mod dump;
 mod engine;
 mod hold;
 mod image;
+mod limits;
 mod node;
 mod observe;
 mod prerequisites;
 mod removal;
 mod up;
 
-pub(crate) use definition::Definition;
+pub(crate) use cluster::kubeconfig_of;
 pub(crate) use dump::{collect, collect_node};
 pub(crate) use engine::Engine;
 pub(crate) use hold::Held;
-pub(crate) use node::{container_of, kubeconfig_of};
+pub(crate) use node::container_of;
 pub(crate) use observe::{state, usage};
 pub(crate) use prerequisites::ensure as ensure_prerequisites;
 pub(crate) use removal::remove;

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use meshproof::host::{CHROME_VARIABLE, chromium};
 use meshproof::{Seen, eventually};
 
-use super::capabilities;
 use super::engine::Engine;
+use super::{capabilities, limits};
 use crate::command::{on_path, run};
+use crate::declaration::Declaration;
 use crate::paths;
 use crate::progress::Progress;
 
@@ -23,8 +24,12 @@ const DISK_NEEDED_COLD: u64 = 20 << 30;
 /// As [`DISK_NEEDED_COLD`], if artifacts exist: space for images and two nodes, 5.6 GB measured.
 const DISK_NEEDED_WARM: u64 = 8 << 30;
 
-/// Memory for two clusters with the mesh and the suites' pods, in bytes: 2.5 GiB measured, idle.
-const MEMORY_NEEDED: u64 = 4 << 30;
+/// Memory for a cluster with the mesh, its share of the application and the suites' pods, in bytes: 2.5 GiB measured for
+/// two, idle.
+const MEMORY_PER_CLUSTER: u64 = 2 << 30;
+
+/// Memory for each further node of a cluster, in bytes.
+const MEMORY_PER_WORKER: u64 = 384 << 20;
 
 /// Time limit for a newly started engine to answer.
 const ENGINE_BOUND: Duration = Duration::from_secs(60);
@@ -94,7 +99,7 @@ const PROGRAMS: [Program; 7] = [
 /// # Errors
 /// Fails if something is missing or unfit. The error has one line with a remedy for each problem. If a program is
 /// missing and installation is not allowed, installs nothing.
-pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
+pub(crate) async fn ensure(progress: &Progress, declaration: &Declaration, install: bool) -> Result<()> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
         bail!(
             "the local provider runs on x86-64 Linux only; this is {} on {}",
@@ -113,7 +118,8 @@ pub(crate) async fn ensure(progress: &Progress, install: bool) -> Result<()> {
     browser(progress, install).await?;
     let engine = engine(progress, install).await?;
     fit(&engine).await?;
-    room(&engine).await
+    room(&engine, declaration).await?;
+    limits::ensure(progress, install && nix_is_root())
 }
 
 /// Checks for the browser that the boutique suite drives. The testbed does not need the browser: if the installation
@@ -251,7 +257,7 @@ async fn fit(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-async fn room(engine: &Engine) -> Result<()> {
+async fn room(engine: &Engine, declaration: &Declaration) -> Result<()> {
     let cache = paths::cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     // Existing clusters have already taken their disk space and memory.
@@ -270,14 +276,22 @@ async fn room(engine: &Engine) -> Result<()> {
     }
     let available =
         available_memory(&paths::read(Path::new("/proc/meminfo"))?).context("/proc/meminfo is unreadable")?;
-    if available < MEMORY_NEEDED {
+    let needed = memory_needed(declaration);
+    if available < needed {
         bail!(
-            "too little memory: {} available, {} needed; stop other programs",
+            "too little memory: {} available, {} needed for the declared clusters; stop other programs, or declare fewer \
+             nodes",
             gibibytes(available),
-            gibibytes(MEMORY_NEEDED)
+            gibibytes(needed)
         );
     }
     Ok(())
+}
+
+/// Memory for the declared clusters, in bytes.
+fn memory_needed(declaration: &Declaration) -> u64 {
+    let workers: usize = declaration.clusters.iter().map(|cluster| cluster.nodes - 1).sum();
+    MEMORY_PER_CLUSTER * declaration.clusters.len() as u64 + MEMORY_PER_WORKER * workers as u64
 }
 
 /// Free space in bytes at `path` for this user.

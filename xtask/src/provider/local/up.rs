@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 
 use super::addresses::{self, Halves};
-use super::definition::Definition;
+use super::cluster::{Common, LocalCluster};
 use super::engine::{Engine, LABEL};
 use super::image::{self, NodeImage};
-use super::node::Node;
 use crate::artifacts::{Artifacts, Store};
+use crate::declaration::Declaration;
 use crate::paths;
 use crate::progress::{self, Progress};
 use crate::versions::Versions;
@@ -22,24 +22,18 @@ const NETWORK: &str = "meshproof";
 const OWNER: &str = "owner";
 
 /// The provider during `up`.
-pub(crate) struct Local {
+pub(crate) struct Local<'a> {
     engine: Engine,
-    definition: Definition,
+    declaration: &'a Declaration,
 }
 
-impl Local {
-    /// Reads the declaration and connects to the engine.
+impl<'a> Local<'a> {
+    /// Connects to the engine.
     ///
     /// # Errors
-    /// Fails if the declaration is malformed or no engine answers.
-    pub(crate) async fn connect() -> Result<Self> {
-        let definition = Definition::read()?;
-        Ok(Self { engine: Engine::connect().await?, definition })
-    }
-
-    /// Names of the clusters.
-    pub(crate) fn clusters(&self) -> Vec<&str> {
-        self.definition.names()
+    /// Fails if no engine answers.
+    pub(crate) async fn connect(declaration: &'a Declaration) -> Result<Self> {
+        Ok(Self { engine: Engine::connect().await?, declaration })
     }
 
     /// Takes over an existing testbed: resumes paused containers.
@@ -74,27 +68,34 @@ impl Local {
         NodeImage::ensure(progress, &self.engine, store, artifacts, versions).await
     }
 
-    /// Makes the network and returns the nodes. Each node can then be brought [up](Node::up).
+    /// Makes the network and returns the clusters. Each cluster can then be brought [up](LocalCluster::up).
     ///
     /// # Errors
     /// Fails if the network cannot be made, or a fixture cannot be filled in.
-    pub(crate) async fn nodes(
+    pub(crate) async fn clusters(
         &self,
         progress: &Progress,
         image: &NodeImage,
         versions: &Versions,
         directory: &Path,
-    ) -> Result<Vec<Node>> {
+    ) -> Result<Vec<LocalCluster>> {
         let subnet = progress.step(None, "container network", self.network()).await?;
         let halves = Halves::of(subnet)?;
-        let nodes = self.definition.cluster.iter().enumerate().map(|(number, cluster)| {
-            Node::new(&self.engine, cluster.clone(), halves.node(number)?, &image.reference, NETWORK, versions)
-        });
-        let nodes = nodes.collect::<Result<_>>()?;
+        let count = self.declaration.clusters.len();
+        let addresses = (0..count).map(|number| halves.cluster(number)).collect::<Result<Vec<_>>>()?;
+        let common = Common {
+            engine: &self.engine,
+            image: &image.reference,
+            network: NETWORK,
+            versions,
+            declaration: self.declaration,
+            addresses: &addresses,
+        };
+        let clusters = (0..count).map(|number| LocalCluster::new(&common, number)).collect::<Result<_>>()?;
         let owner = directory.join(OWNER);
         std::fs::write(&owner, paths::root().to_string_lossy().as_bytes())
             .with_context(|| format!("cannot write {}", owner.display()))?;
-        Ok(nodes)
+        Ok(clusters)
     }
 
     /// Removes node images that neither `image` nor a container needs.
@@ -110,9 +111,9 @@ impl Local {
     async fn network(&self) -> Result<Ipv4Net> {
         if let Some(subnet) = self.engine.network_subnet(NETWORK).await? {
             progress::mark_cached();
-            return addresses::parse(&subnet);
+            return subnet.parse().with_context(|| format!("the engine's network {NETWORK} has the subnet `{subnet}`"));
         }
-        let subnet = addresses::free(&self.definition.networks)?;
+        let subnet = addresses::free(&self.declaration.networks)?;
         self.engine.create_network(NETWORK, subnet, Halves::of(subnet)?.engine).await?;
         Ok(subnet)
     }

@@ -93,7 +93,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::super::installed::tests::foreign;
+    use super::super::super::profile;
     use super::*;
+    use crate::declaration::Declaration;
 
     fn known(nodes: &[&str]) -> KnownCluster {
         KnownCluster {
@@ -155,9 +157,14 @@ mod tests {
         assert_eq!(words(&found), ["istiod Some(1)/2"]);
     }
 
+    fn of_up() -> Installed {
+        let declaration = Declaration::read(&Declaration::default_path()).unwrap();
+        profile::installed(&declaration.istio, &declaration.clusters[0])
+    }
+
     #[tokio::test]
     async fn a_cluster_of_up_needs_gateways_dns_and_probes() {
-        let installed = Installed { istio: foreign().istio, ..super::super::super::profile::installed() };
+        let installed = Installed { istio: foreign().istio, ..of_up() };
         let client = cluster(&[("istio-system", "istio-ingressgateway", 1, 0), ("pinnacle", "probe", 1, 1)]);
         let found = components(&client, &known(&["node"]), &installed).await.unwrap();
         assert_eq!(

@@ -30,10 +30,8 @@ pub(super) async fn testbed(inventory: &Inventory) -> Status {
     let reachable = inventory.clusters.iter().any(|cluster| !cluster.nodes.is_empty());
     let (machines, silent) = if reachable { connect(inventory.provider).await } else { (None, None) };
     let names: Vec<&str> = inventory.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-    let clusters = inventory.clusters.iter().map(async |known| {
-        let installed = inventory.installed(&known.name);
-        cluster(machines.as_ref(), known, &installed, &names).await
-    });
+    let clusters =
+        inventory.contents().map(async |(known, installed)| cluster(machines.as_ref(), known, installed, &names).await);
     let clusters = join_all(clusters).await;
 
     let whole = |problem| Problem { cluster: None, problem };

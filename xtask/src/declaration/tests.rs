@@ -1,0 +1,136 @@
+use super::*;
+
+fn shipped(name: &str) -> String {
+    paths::read(&paths::fixture(&format!("clusters/{name}.toml"))).unwrap()
+}
+
+/// Replaces `from` by `to` in the default declaration. Returns the line and the reason of the refusal.
+fn refused(from: &str, to: &str) -> (String, String) {
+    let text = shipped("default");
+    assert!(text.contains(from), "no `{from}` in default.toml");
+    let changed = text.replacen(from, to, 1);
+    let Fault { line, reason } = Declaration::parse(&changed).unwrap_err();
+    (changed.lines().nth(line - 1).unwrap_or_default().to_owned(), reason)
+}
+
+#[test]
+fn every_shipped_declaration_is_sound() {
+    let files = std::fs::read_dir(paths::fixture("clusters")).unwrap().map(|file| file.unwrap().path());
+    let declarations: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(declarations.len() > 2, "{declarations:?}");
+    for path in declarations {
+        Declaration::read(&path).unwrap();
+    }
+}
+
+#[test]
+fn the_default_is_two_clusters_of_one_node_with_istios_defaults() {
+    let declaration = Declaration::parse(&shipped("default")).unwrap();
+    assert_eq!(declaration.names(), ["cluster1", "cluster2"]);
+    let Declaration { mesh, istio, application, clusters, .. } = declaration;
+    assert_eq!((mesh.id.as_str(), mesh.trust_domain.as_str()), ("mesh1", "cluster.local"));
+    assert_eq!((mesh.authority, mesh.policy), (Authority::SharedRoot, None));
+    assert_eq!((istio.revision.as_deref(), istio.injection), (None, Injection::IstioInjection));
+    assert_eq!(istio.istiod(), "istiod");
+    assert_eq!(application.unwrap().layout, Layout::Istio);
+    let first = &clusters[0];
+    assert_eq!((first.nodes, first.dns_address().as_str()), (1, "172.24.0.10"));
+    assert_eq!(first.ingress.as_ref().unwrap().name, "istio-ingressgateway");
+    assert_eq!(first.eastwest.as_ref().unwrap().labels["istio"], "eastwestgateway");
+}
+
+#[test]
+fn each_node_has_a_name_and_an_eighth_of_the_pod_subnet() {
+    let cluster = Declaration::parse(&shipped("seed")).unwrap().clusters.remove(1);
+    assert_eq!(cluster.node_names(), ["cluster2", "cluster2-worker1", "cluster2-worker2", "cluster2-worker3"]);
+    assert_eq!(cluster.pods_of(0).unwrap().to_string(), "192.168.128.0/20");
+    assert_eq!(cluster.pods_of(7).unwrap().to_string(), "192.168.240.0/20");
+    assert_eq!(cluster.pods_of(8), None);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    let second = "name = \"cluster2\"";
+    for (from, to, line, reason) in [
+        ("[application]", "[aplication]", "[aplication]", "unknown field `aplication`"),
+        ("network = \"network1\"\n", "netwerk = \"network1\"\n", "netwerk", "unknown field `netwerk`"),
+        ("pod_subnet = \"192.168.0.0/17\"\n", "", "[[cluster]]", "missing field `pod_subnet`"),
+        ("layout = \"istio\"", "layout = \"isto\"", "layout", "unknown variant `isto`"),
+        (second, "name = \"cluster1\"", "name = \"cluster1\"", "two nodes would have the name `cluster1`"),
+        (second, "name = \"Cluster2\"", "name = \"Cluster2\"", "no DNS label"),
+        (second, "name = \"root\"", "name = \"root\"", "no cluster can have the name `root`"),
+        (second, "name = \"cluster2\"\nnodes = 9", "nodes = 9", "1 to 8"),
+        (second, "name = \"cluster2\"\nnodes = 0", "nodes = 0", "1 to 8"),
+        (
+            "192.168.128.0/17",
+            "192.168.0.0/18",
+            "192.168.0.0/18",
+            "overlaps 192.168.0.0/17, which is for the pods of cluster1",
+        ),
+        ("172.25.0.0/16", "10.231.0.0/24", "10.231.0.0/24", "which is for the container network"),
+        ("172.25.0.0/16", "172.25.0.1/16", "172.25.0.1/16", "the subnet of that address is 172.25.0.0/16"),
+        ("172.25.0.0/16", "172.25.0.0/28", "172.25.0.0/28", "too small"),
+        ("172.25.0.0/16", "172.0.0.0/11", "172.0.0.0/11", "larger than Kubernetes accepts"),
+        ("172.25.0.0/16", "the services", "the services", "is not a subnet such as"),
+        (
+            second,
+            "name = \"cluster2\"\neastwest = {enabled = false}",
+            "eastwest",
+            "network `network2` has no east-west gateway",
+        ),
+        (second, "name = \"cluster2\"\neastwest = {enabled = false, name = \"a\"}", "eastwest", "is not enabled"),
+        (second, "name = \"cluster2\"\neastwest = {labels = {}}", "eastwest", "cannot be selected"),
+        (
+            second,
+            "name = \"cluster2\"\neastwest = {name = \"istio-ingressgateway\"}",
+            "eastwest",
+            "same name or labels",
+        ),
+        ("[application]", "[istio]\nrevision = \"1-31\"\n[application]", "revision", "nothing would be injected"),
+        ("[application]", "[istio]\ntags = [\"prod\"]\n[application]", "tags", "points to no revision"),
+        ("[application]", "[mesh]\naliases = [\"cluster.local\"]\n[application]", "aliases", "already has the name"),
+        ("[application]", "[mesh]\ntrust_domain = \"Corp\"\n[application]", "trust_domain", "no DNS name"),
+    ] {
+        let (found, why) = refused(from, to);
+        assert!(found.contains(line) && why.contains(reason), "{to}: `{found}`: {why}");
+    }
+}
+
+#[test]
+fn the_number_of_clusters_is_bounded() {
+    let text = shipped("default");
+    let none = text.split("[[cluster]]").next().unwrap();
+    assert!(Declaration::parse(none).unwrap_err().reason.contains("0 clusters are declared"));
+    let one = format!("{none}[[cluster]]{}", text.split("[[cluster]]").nth(1).unwrap());
+    assert!(Declaration::parse(&one).unwrap_err().reason.contains("remove [application]"));
+    let many: String = (10..16).map(|n| {
+        format!("[[cluster]]\nname = \"c{n}\"\nnetwork = \"n\"\npod_subnet = \"10.{n}.0.0/16\"\nservice_subnet = \"172.{}.0.0/16\"\n", n + 6)
+    }).collect();
+    let fault = Declaration::parse(&format!("networks = [\"10.231.0.0/24\"]\n{many}")).unwrap_err();
+    assert!(fault.reason.contains("6 clusters are declared"), "{}", fault.reason);
+}
+
+#[test]
+fn nodes_application_policy_and_aliases_change_in_place_and_the_rest_is_named() {
+    let old = Declaration::parse(&shipped("default")).unwrap();
+    let mut new = old.clone();
+    new.clusters[0].nodes = 4;
+    new.mesh.policy = Some(Mode::Strict);
+    new.mesh.aliases = vec!["old.example".into()];
+    new.application = Some(Application { layout: Layout::GlobalNamespace });
+    assert_eq!(not_in_place(&old, &new), Vec::<String>::new());
+    new.mesh.trust_domain = "corp.example".into();
+    new.clusters[1].network = "network1".into();
+    new.application = None;
+    let named = not_in_place(&old, &new);
+    assert_eq!(
+        named,
+        [
+            "trust domain: cluster.local, now corp.example",
+            "application: the boutique, now none",
+            "network of cluster2: network2, now network1"
+        ]
+    );
+    let third = Declaration::parse(&shipped("three")).unwrap();
+    assert!(not_in_place(&old, &third).contains(&"clusters: cluster1, cluster2, now first, second, third".to_owned()));
+}

@@ -1,0 +1,62 @@
+//! What a declaration puts into the fixtures of `fixtures/mesh/`.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::install::SYSTEM;
+use crate::declaration::{Cluster, Declaration, Gateway, Injection, Istio};
+use crate::template::Values;
+
+/// Values that are the same in every cluster.
+pub(super) fn of_mesh(declaration: &Declaration) -> Values {
+    let Declaration { mesh, istio, .. } = declaration;
+    let hosts: Vec<String> = declaration.names().iter().map(|name| format!("probe-{name}.pinnacle")).collect();
+    Values::from([
+        ("MESH", mesh.id.clone()),
+        ("TRUST_DOMAIN", mesh.trust_domain.clone()),
+        ("TRUST_DOMAIN_ALIASES", json!(mesh.aliases).to_string()),
+        ("REVISION", istio.revision.clone().unwrap_or_default()),
+        ("NATIVE_SIDECARS", istio.native_sidecars.to_string()),
+        ("INJECTED", injection(istio, true)),
+        ("PROBE_HOSTS", json!(hosts).to_string()),
+    ])
+}
+
+/// Values of one cluster's gateways.
+pub(super) fn of_gateways(cluster: &Cluster) -> Values {
+    // istioctl reads the name of a gateway that is not enabled as well: it removes the gateway.
+    let name = |gateway: &Option<Gateway>, default: &str| {
+        gateway.as_ref().map_or_else(|| default.to_owned(), |gateway| gateway.name.clone())
+    };
+    let namespace =
+        |gateway: &Option<Gateway>| gateway.as_ref().map_or(SYSTEM, |gateway| &gateway.namespace).to_owned();
+    let labels = |gateway: &Option<Gateway>| gateway.as_ref().map(|gateway| gateway.labels.clone()).unwrap_or_default();
+    let Cluster { ingress, eastwest, .. } = cluster;
+    let mut on_eastwest = labels(eastwest);
+    on_eastwest.insert("topology.istio.io/network".into(), cluster.network.clone());
+    let namespaces: BTreeSet<&str> =
+        cluster.gateways().map(|gateway| gateway.namespace.as_str()).chain(["pinnacle", SYSTEM]).collect();
+    Values::from([
+        ("INGRESS_NAME", name(ingress, "istio-ingressgateway")),
+        ("INGRESS_NAMESPACE", namespace(ingress)),
+        ("INGRESS_ENABLED", ingress.is_some().to_string()),
+        ("INGRESS_LABELS", json!(labels(ingress)).to_string()),
+        ("EASTWEST_NAME", name(eastwest, "istio-eastwestgateway")),
+        ("EASTWEST_NAMESPACE", namespace(eastwest)),
+        ("EASTWEST_ENABLED", eastwest.is_some().to_string()),
+        ("EASTWEST_LABELS", json!(labels(eastwest)).to_string()),
+        ("EASTWEST_POD_LABELS", json!(on_eastwest).to_string()),
+        ("GATEWAY_NAMESPACES", json!(namespaces).to_string()),
+    ])
+}
+
+/// Labels of a namespace whose pods get proxies, or get none.
+pub(super) fn injection(istio: &Istio, enabled: bool) -> String {
+    let labels = match (enabled, istio.injection) {
+        (false, _) => json!({"istio-injection": "disabled"}),
+        (true, Injection::IstioInjection) => json!({"istio-injection": "enabled"}),
+        (true, Injection::Revision) => json!({"istio.io/rev": istio.revision.as_deref().unwrap_or("default")}),
+    };
+    labels.to_string()
+}
