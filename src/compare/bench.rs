@@ -99,11 +99,11 @@ pub struct RunSpec<'a> {
     pub isolation: Option<&'a Isolation>,
 }
 
-/// The gateway's deployment and service, in the namespace of [`Side::Meshed`].
-pub(super) const GATEWAY: &str = "echo-gateway";
+/// The gateway's deployment and service, in the namespace of [`Side::Meshed`], and its pods' label `istio`.
+pub const GATEWAY: &str = "echo-gateway";
 
 /// Port where the gateway terminates TLS.
-pub(super) const GATEWAY_PORT: u16 = 8443;
+pub const GATEWAY_PORT: u16 = 8443;
 
 /// Secret with the gateway's certificate.
 pub const GATEWAY_CREDENTIAL: &str = "echo-credential";
@@ -143,7 +143,7 @@ impl Bench {
     }
 
     /// Starts a client and a server without proxies, and a gateway between them that terminates TLS, until the test
-    /// ends.
+    /// ends. The caller has placed the gateway's listener and the route to the server.
     ///
     /// # Errors
     /// The errors of [`Self::start`].

@@ -18,7 +18,7 @@ mod runner;
 mod treatment;
 
 pub use arms::{Arms, Case, Load, gateway_arguments};
-pub use bench::{Bench, GATEWAY_CREDENTIAL, RunSpec, SERVER_NAMES, Side};
+pub use bench::{Bench, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, RunSpec, SERVER_NAMES, Side};
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use interleave::{Setting, interleave};

@@ -1,13 +1,17 @@
 //! The seed's Table 2: batches of eight RSA signatures for TLS handshakes, at an ingress gateway with its own core.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::try_join;
-use meshproof::compare::{Arms, Bench, Case, Load, RunSpec, SERVER_NAMES, gateway_arguments};
+use meshproof::compare::{
+    Arms, Bench, Case, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, Load, RunSpec, SERVER_NAMES, Side, gateway_arguments,
+};
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
 use meshproof::report::Claim;
-use meshproof::{Error, Scope, Seen, Verdict, eventually};
+use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
+use serde_json::json;
 use serial_test::file_serial;
 
 use super::treatment::MultibufferTls;
@@ -23,9 +27,48 @@ async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
 }
 
 async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
-    let bench = Bench::start_gateway(scope, Bench::first_cluster(&scope.testbed)?).await?;
+    let cluster = Bench::first_cluster(&scope.testbed)?;
+    // Before the gateway has pods, and so until it has none: changes are reverted in reverse order.
+    listen(scope, cluster).await?;
+    let bench = Bench::start_gateway(scope, cluster).await?;
     let module = MultibufferTls::find(scope, bench.gateway().expect("it was started with one")).await?;
     Ok((bench, module))
+}
+
+/// Places the gateway's listener and its route to the echo server, until the test ends. `up` does not: `istioctl
+/// analyze` reports an error for a listener whose gateway has no pods.
+async fn listen(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> {
+    let (namespace, servers) = (Side::Meshed.namespace(cluster)?, Side::Naked.namespace(cluster)?);
+    let metadata = json!({ "name": "echo", "namespace": namespace });
+    let server = |name: &str, host: &str| {
+        json!({
+            "port": { "number": GATEWAY_PORT, "name": name, "protocol": "HTTPS" },
+            "hosts": [host],
+            "tls": { "mode": "SIMPLE", "credentialName": GATEWAY_CREDENTIAL },
+        })
+    };
+    let [control, treatment] = SERVER_NAMES;
+    let listener = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": metadata,
+        "spec": {
+            "selector": { "istio": GATEWAY },
+            "servers": [server("https-control", control), server("https-treatment", treatment)],
+        },
+    });
+    let host = format!("server.{servers}.svc.{}", cluster.record().domain);
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata,
+        "spec": {
+            "hosts": SERVER_NAMES,
+            "gateways": ["echo"],
+            "http": [{
+                "match": [{ "uri": { "prefix": "/echo" } }],
+                "route": [{ "destination": { "host": host, "port": { "number": 8080 } } }],
+            }],
+        },
+    });
+    scope.place(cluster, listener).await?;
+    scope.place(cluster, route).await
 }
 
 /// The server name of an arm.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
-use meshproof::compare::{Bench, Counted, GATEWAY_CREDENTIAL, SERVER_NAMES, TLS_HANDSHAKES, Treatment};
+use meshproof::compare::{
+    Bench, Counted, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, SERVER_NAMES, TLS_HANDSHAKES, Treatment,
+};
 use meshproof::judge::Run;
 use meshproof::record::treatment::{MULTIBUFFER_TLS, PRIVATE_KEY_PROVIDER};
 use meshproof::{Error, Result, Scope, Seen, Workload, eventually, identity, record};
@@ -94,12 +96,12 @@ impl MultibufferTls {
             Ok::<_, Error>(counts.first().map_or(0, |(_, count)| *count))
         };
         let before = updates().await?;
-        let treated = json!({ "portNumber": 8443, "filterChain": { "sni": SERVER_NAMES[1] } });
+        let treated = json!({ "portNumber": GATEWAY_PORT, "filterChain": { "sni": SERVER_NAMES[1] } });
         let filter = json!({
             "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
             "metadata": { "name": "multibuffer-tls-changed", "namespace": self.gateway.namespace },
             "spec": {
-                "workloadSelector": { "labels": { "istio": "echo-gateway" } },
+                "workloadSelector": { "labels": { "istio": GATEWAY } },
                 "configPatches": [{
                     "applyTo": "FILTER_CHAIN",
                     "match": { "context": "GATEWAY", "listener": treated },
