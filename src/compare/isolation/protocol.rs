@@ -120,4 +120,14 @@ mod tests {
         let error = receive::<Event>(&mut "held 7\n".as_bytes()).unwrap_err().to_string();
         assert!(error.contains("`held 7` was not expected here"), "{error}");
     }
+
+    #[test]
+    fn an_extent_is_told_by_arguments() {
+        let except = || "one".to_owned();
+        let of = |extent: Extent| extent.arguments().join(" ");
+        assert_eq!(of(Extent::AllClusters), "");
+        assert_eq!(of(Extent::OtherClusters { except: except() }), "--keep one");
+        let namespaces = vec!["a".into(), "b".into()];
+        assert_eq!(of(Extent::AllButNamespaces { except: except(), namespaces }), "--keep one --spare a --spare b");
+    }
 }
