@@ -1,6 +1,7 @@
 //! Checks the layers of `src` and `xtask/src`: a module uses only earlier modules, and no files of one layer form a
-//! circle.
+//! circle. Also checks the locks of live tests, and the lengths of functions and files.
 
+mod limits;
 mod locks;
 mod source;
 
@@ -51,6 +52,14 @@ const LIVE: &[&str] = &["analyze.rs", "mtls.rs", "ownership.rs", "tutorial.rs", 
 #[test]
 fn every_test_of_the_live_mesh_holds_its_lock() {
     let faults: Vec<String> = LIVE.iter().flat_map(|target| locks::faults(target, &locks::sources(target))).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_function_has_more_than_60_lines_and_no_file_more_than_400_without_a_reason() {
+    let directories = ["src", "xtask/src", "tests", "fixtures/workloads"];
+    let sources = directories.into_iter().flat_map(limits::sources);
+    let faults: Vec<String> = sources.flat_map(|(name, text)| limits::faults(&name, &text)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
