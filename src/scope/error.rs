@@ -54,6 +54,16 @@ pub enum Error {
         /// Namespace and name of the Lease.
         lease: String,
     },
+    /// An environment variable has an unknown value.
+    #[error("{variable} is `{value}`: set it to {known}, or unset it")]
+    Variable {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that it may have.
+        known: &'static str,
+    },
     /// An annotation with an object's previous state cannot be parsed.
     #[error(
         "annotation {annotation} of `{object}` does not tell what it was like before ({source}): put the object right by hand and remove the annotation"

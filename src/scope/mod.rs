@@ -14,6 +14,7 @@ mod prior;
 mod probes;
 mod revert;
 mod sweep;
+mod undeclared;
 
 use std::any::Any;
 use std::fmt;
@@ -38,12 +39,11 @@ pub use lease::HOLDER_VARIABLE;
 use lease::Leases;
 pub use probes::deploy_probe;
 pub use sweep::sweep;
+pub use undeclared::NOT_DECLARED_VARIABLE;
+use undeclared::Undeclared;
 
 /// Environment variable that keeps the objects that tests create.
 pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
-
-/// Environment variable. With the value `allow`, tests pass whose claims need something that the mesh does not offer.
-pub const NOT_DECLARED_VARIABLE: &str = "MESHPROOF_NOT_DECLARED";
 
 /// Result of a test function.
 pub type Verdict = Result<(), Failure>;
@@ -73,6 +73,7 @@ pub struct Scope {
     directory: PathBuf,
     suite: &'static str,
     test: String,
+    undeclared: Undeclared,
     claims: Mutex<Vec<Claim>>,
     comparisons: Mutex<Vec<Comparison>>,
     /// Objects and changes to restore. Each is listed before it is made, so that none is forgotten.
@@ -86,7 +87,8 @@ impl Scope {
     /// objects, and resumes a panic of `body`.
     ///
     /// # Errors
-    /// [`Failure`]: there is no testbed, `body` fails, or a claim does not hold.
+    /// [`Failure`]: there is no testbed, [`NOT_DECLARED_VARIABLE`] has an unknown value, `body` fails, or a claim does
+    /// not hold.
     pub async fn run<F>(suite: &'static str, test: impl Into<String>, body: F) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
@@ -95,19 +97,27 @@ impl Scope {
         let test = test.into();
         let span = tracing::info_span!("test", suite, test);
         let running = async {
+            let undeclared = Undeclared::selected().map_err(|error| Failure(error.to_string()))?;
             let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
-            Self::run_on(testbed, report::directory(suite), suite, test, body).await
+            Self::run_on(testbed, report::directory(suite), suite, test, undeclared, body).await
         };
         running.instrument(span).await
     }
 
-    async fn run_on<F>(testbed: Testbed, directory: PathBuf, suite: &'static str, test: String, body: F) -> Verdict
+    async fn run_on<F>(
+        testbed: Testbed,
+        directory: PathBuf,
+        suite: &'static str,
+        test: String,
+        undeclared: Undeclared,
+        body: F,
+    ) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
         let injected = AtomicU64::new(0);
-        let scope = Self { testbed, directory, suite, test, claims, comparisons, owned, injected };
+        let scope = Self { testbed, directory, suite, test, undeclared, claims, comparisons, owned, injected };
         let ended = scope.alone(AssertUnwindSafe(body(&scope)).catch_unwind()).await;
         scope.conclude(ended).await
     }
@@ -153,10 +163,9 @@ impl Scope {
             diagnostics::write(subject, &complaints).await;
         }
         // The state of the pods does not explain a gap in the record.
-        if not_declared_is_allowed() {
-            undeclared.iter().for_each(|claim| announce(&self.test, claim));
-        } else {
-            complaints.extend(undeclared.iter().map(ToString::to_string));
+        match self.undeclared {
+            Undeclared::Passes => undeclared.iter().for_each(|claim| announce(&self.test, claim)),
+            Undeclared::Fails => complaints.extend(undeclared.iter().map(ToString::to_string)),
         }
         complaints.extend(self.clean_up().await);
         if let Err(panic) = ended {
@@ -189,12 +198,6 @@ impl Scope {
     }
 }
 
-/// Whether a test passes if its claims need something that the mesh does not offer. The report counts such claims
-/// separately, never as held.
-fn not_declared_is_allowed() -> bool {
-    std::env::var_os(NOT_DECLARED_VARIABLE).is_some_and(|value| value == "allow")
-}
-
 /// Prints that a claim was not judged. The test harness does not capture direct writes to standard error.
 fn announce(test: &str, claim: &Claim) {
     let _ = writeln!(std::io::stderr(), "{test}: {}", claim.observed());
@@ -220,8 +223,15 @@ mod tests {
     }
 
     async fn run(body: impl AsyncFnOnce(&Scope) -> Result<()>) -> (Result<Verdict, String>, Vec<Claim>) {
+        run_where(Undeclared::Fails, body).await
+    }
+
+    async fn run_where(
+        undeclared: Undeclared,
+        body: impl AsyncFnOnce(&Scope) -> Result<()>,
+    ) -> (Result<Verdict, String>, Vec<Claim>) {
         let directory = tempfile::tempdir().unwrap();
-        let running = Scope::run_on(testbed(), directory.path().into(), "suite", "case".into(), body);
+        let running = Scope::run_on(testbed(), directory.path().into(), "suite", "case".into(), undeclared, body);
         let ended = AssertUnwindSafe(running).catch_unwind().await.map_err(|panic| message(panic.as_ref()).to_owned());
         let report = std::fs::read(directory.path().join("report.json")).unwrap();
         (ended, serde_json::from_slice::<Report>(&report).unwrap().claims)
@@ -264,13 +274,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_it_is_allowed_only_what_the_mesh_does_not_offer_is_left_out_of_the_verdict() {
+        let lacks = async |scope: &Scope| scope.requires([Requirement::Application("another")]);
+        let (ended, claims) = run_where(Undeclared::Passes, lacks).await;
+        ended.unwrap().unwrap();
+        assert!(claims[0].verdict() == Judgement::NotDeclared && !claims[0].holds());
+        let (ended, _) = run_where(Undeclared::Passes, async |scope| {
+            scope.claim(claim("a", Judgement::Fail));
+            lacks(scope).await
+        })
+        .await;
+        let failure = ended.unwrap().unwrap_err().to_string();
+        assert!(failure.contains("claim a does not hold") && !failure.contains("another"), "{failure}");
+    }
+
+    #[tokio::test]
     async fn a_change_that_the_record_does_not_permit_is_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let mut testbed = testbed();
         let mut record = (*testbed.record).clone();
         record.capabilities.writes.clear();
         testbed.record = record.into();
-        let ended = Scope::run_on(testbed, directory.path().into(), "suite", "case".into(), async |scope| {
+        let body = async |scope: &Scope| {
             let cluster = std::sync::Arc::clone(&scope.testbed.clusters[0]);
             let namespace = scope.namespace(&cluster, "own", &[]).await.unwrap_err();
             let label = scope.label_nodes(&cluster, "example", None).await.unwrap_err();
@@ -280,9 +305,10 @@ mod tests {
             assert!(label.is_not_declared() && label.to_string().contains("permission for changing labels of nodes"));
             scope.claim(claim("a", Judgement::Pass));
             Ok(())
-        });
+        };
+        let (path, undeclared) = (directory.path().into(), Undeclared::Fails);
         // Nothing is owned, so nothing is left to put back in a cluster that does not answer.
-        ended.await.unwrap();
+        Scope::run_on(testbed, path, "suite", "case".into(), undeclared, body).await.unwrap();
     }
 
     #[tokio::test]
