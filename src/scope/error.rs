@@ -54,6 +54,18 @@ pub enum Error {
         /// Namespace and name of the Lease.
         lease: String,
     },
+    /// The Lease of this run was taken over during a test: another run may have judged or changed the mesh meanwhile.
+    #[error(
+        "{cluster}: this run has lost its Lease {lease} ({found}): another run may have changed the mesh meanwhile. Run the test again once that run has ended"
+    )]
+    Lost {
+        /// The cluster.
+        cluster: String,
+        /// Namespace and name of the Lease.
+        lease: String,
+        /// What was found in place of this run's Lease.
+        found: String,
+    },
     /// An environment variable has an unknown value.
     #[error("{variable} is `{value}`: set it to {known}, or unset it")]
     Variable {

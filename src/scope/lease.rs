@@ -2,15 +2,17 @@
 //! the holder and the start.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::Instant;
 
 use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed};
@@ -31,13 +33,30 @@ const RENEWAL: Duration = Duration::from_secs(15);
 /// Most attempts at a write that conflicts with another process of the same run.
 const ATTEMPTS: u32 = 10;
 
-/// Time of this process's last renewal, by the testbed's directory.
-static RENEWED: LazyLock<Mutex<HashMap<PathBuf, Instant>>> = LazyLock::new(Mutex::default);
+/// This process's last writes, by the testbed's directory and the cluster's name.
+static WRITTEN: LazyLock<Mutex<HashMap<(PathBuf, String), Written>>> = LazyLock::new(Mutex::default);
+
+/// What this process last wrote into a Lease.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    at: Timestamp,
+    /// The same time, by a clock that nobody sets.
+    instant: Instant,
+    /// `leaseTransitions`: grows with every change of the holder.
+    term: i32,
+}
 
 /// The Leases of a testbed.
 pub(super) struct Leases<'a> {
     testbed: &'a Testbed,
     holder: String,
+}
+
+/// A cluster's Lease, as this run took it.
+pub(super) struct Term<'a> {
+    cluster: &'a Arc<Cluster>,
+    namespace: &'a str,
+    number: i32,
 }
 
 impl<'a> Leases<'a> {
@@ -55,59 +74,112 @@ impl<'a> Leases<'a> {
     ///
     /// # Errors
     /// [`Error::Held`]: another run judges a cluster of the testbed.
-    pub(super) async fn take(&self) -> Result<()> {
-        let lately = || {
-            let renewed = RENEWED.lock().unwrap_or_else(PoisonError::into_inner);
-            renewed.get(&self.testbed.directory).is_some_and(|at| at.elapsed() < RENEWAL)
+    pub(super) async fn take(&self) -> Result<Vec<Term<'a>>> {
+        let leased = self.testbed.clusters.iter().filter_map(|cluster| {
+            let namespace = cluster.record().lease_namespace.as_deref()?;
+            Some(self.take_one(cluster, namespace))
+        });
+        try_join_all(leased).await
+    }
+
+    async fn take_one(&self, cluster: &'a Arc<Cluster>, namespace: &'a str) -> Result<Term<'a>> {
+        let taken = |found, now| next(found, &self.holder, now).map_err(|other| other.holds(cluster.name(), namespace));
+        let number = match self.written_within(RENEWAL, cluster) {
+            Some(number) => number,
+            None => self.write(cluster, namespace, taken).await?,
         };
-        if lately() {
-            return Ok(());
-        }
-        let began = Instant::now();
-        try_join_all(self.testbed.clusters.iter().map(|cluster| self.take_one(cluster))).await?;
-        RENEWED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.testbed.directory.clone(), began);
-        Ok(())
+        Ok(Term { cluster, namespace, number })
     }
 
     /// Renews the Leases until this future is dropped. Retries if an API server does not answer: a test may have paused
-    /// it.
+    /// it. Each Lease is renewed on its own, so that such a server does not delay the others.
     ///
     /// # Errors
-    /// [`Error::Held`]: another run has taken over a Lease.
-    pub(super) async fn keep(&self) -> Error {
+    /// [`Error::Lost`]: a Lease was taken over.
+    pub(super) async fn keep(&self, terms: &[Term<'a>]) -> Error {
+        match try_join_all(terms.iter().map(|term| self.keep_one(term))).await {
+            Err(error) => error,
+            // There is no Lease to keep.
+            Ok(_) => std::future::pending().await,
+        }
+    }
+
+    async fn keep_one(&self, term: &Term<'a>) -> Result<Infallible> {
         let mut ticks = tokio::time::interval(RENEWAL);
         loop {
             ticks.tick().await;
-            if let Err(error @ Error::Held { .. }) = self.take().await {
-                return error;
+            let is_recent = self.written_within(RENEWAL, term.cluster) == Some(term.number);
+            if !is_recent && let Err(error @ Error::Lost { .. }) = self.renew(term).await {
+                return Err(error);
             }
         }
     }
 
-    async fn take_one(&self, cluster: &Arc<Cluster>) -> Result<()> {
-        let Some(namespace) = &cluster.record().lease_namespace else { return Ok(()) };
+    /// Checks that the Leases did not run out unnoticed, for example while this process was stopped.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]: a Lease was taken over. [`Error::Cluster`]: a Lease has run out and cannot be read.
+    pub(super) async fn confirm(&self, terms: &[Term<'a>]) -> Result<()> {
+        let doubtful = terms.iter().filter(|term| self.written_within(LENGTH, term.cluster) != Some(term.number));
+        try_join_all(doubtful.map(|term| self.renew(term))).await.map(drop)
+    }
+
+    async fn renew(&self, term: &Term<'a>) -> Result<()> {
+        let Term { cluster, namespace, number } = *term;
+        let renewed = |found, now| {
+            renewal(found, &self.holder, number, now).map_err(|Lost { found }| Error::Lost {
+                cluster: cluster.name().into(),
+                lease: format!("{namespace}/{NAME}"),
+                found,
+            })
+        };
+        self.write(cluster, namespace, renewed).await.map(drop)
+    }
+
+    /// Writes what `decide` makes of the Lease in the cluster. Returns the number of the Lease's term.
+    async fn write(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        decide: impl Fn(Option<Lease>, Timestamp) -> Result<Lease>,
+    ) -> Result<i32> {
         let leases: Api<Lease> = cluster.api(namespace);
         let mut attempts = 1;
         loop {
             let found = leases.get_opt(NAME).await;
             let found = found.map_err(cluster.failed(format!("read Lease {namespace}/{NAME}")))?;
-            let lease = match next(found, &self.holder, Timestamp::now()) {
-                Ok(lease) => lease,
-                Err(Other { holder, since, until }) => {
-                    let lease = format!("{namespace}/{NAME}");
-                    return Err(Error::Held { cluster: cluster.name().into(), holder, since, until, lease });
-                }
-            };
+            let (at, instant) = (Timestamp::now(), Instant::now());
+            let lease = decide(found, at)?;
             let written = match lease.metadata.resource_version {
                 None => leases.create(&PostParams::default(), &lease).await,
                 Some(_) => leases.replace(NAME, &PostParams::default(), &lease).await,
             };
             match written {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    let term = term_of(lease.spec.as_ref());
+                    self.lock().insert(self.key(cluster), Written { at, instant, term });
+                    return Ok(term);
+                }
                 Err(kube::Error::Api(status)) if status.code == 409 && attempts < ATTEMPTS => attempts += 1,
                 Err(error) => return Err(cluster.failed(format!("take Lease {namespace}/{NAME}"))(error).into()),
             }
         }
+    }
+
+    /// The term of the cluster's Lease, if this process wrote the Lease within `limit`. Reads the wall clock too, as
+    /// other runs do: the Lease also runs out while the machine sleeps.
+    fn written_within(&self, limit: Duration, cluster: &Cluster) -> Option<i32> {
+        let Written { at, instant, term } = *self.lock().get(&self.key(cluster))?;
+        let age = Duration::try_from(Timestamp::now().duration_since(at)).ok()?;
+        (age < limit && instant.elapsed() < limit).then_some(term)
+    }
+
+    fn key(&self, cluster: &Cluster) -> (PathBuf, String) {
+        (self.testbed.directory.clone(), cluster.name().to_owned())
+    }
+
+    fn lock(&self) -> MutexGuard<'static, HashMap<(PathBuf, String), Written>> {
+        WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,6 +191,47 @@ struct Other {
     until: String,
 }
 
+impl Other {
+    fn holds(self, cluster: &str, namespace: &str) -> Error {
+        let Self { holder, since, until } = self;
+        Error::Held { cluster: cluster.into(), holder, since, until, lease: format!("{namespace}/{NAME}") }
+    }
+}
+
+/// What a run found in place of the Lease that it had taken.
+#[derive(Debug, PartialEq, Eq)]
+struct Lost {
+    found: String,
+}
+
+/// The Lease that `holder` writes at `now` to go on with term number `term`, also after the Lease's expiry: while the
+/// term is the same, no other run has held the Lease.
+fn renewal(found: Option<Lease>, holder: &str, term: i32, now: Timestamp) -> Result<Lease, Lost> {
+    let lost = |found: String| Err(Lost { found });
+    let Some(lease) = found else { return lost("it is gone".into()) };
+    let spec = lease.spec.unwrap_or_default();
+    match spec.holder_identity.as_deref() {
+        Some(other) if other != holder => lost(format!("{other} has held it since {}", since(&spec))),
+        None => lost("it has no holder".into()),
+        Some(_) if term_of(Some(&spec)) != term => {
+            lost(format!("this run has held it again since {}, after another run", since(&spec)))
+        }
+        Some(_) => {
+            let spec = LeaseSpec { renew_time: Some(MicroTime(now)), ..spec };
+            Ok(Lease { spec: Some(spec), ..lease })
+        }
+    }
+}
+
+/// The number of the Lease's term.
+fn term_of(spec: Option<&LeaseSpec>) -> i32 {
+    spec.and_then(|spec| spec.lease_transitions).unwrap_or_default()
+}
+
+fn since(spec: &LeaseSpec) -> String {
+    spec.acquire_time.as_ref().map_or_else(|| "an unknown time".into(), |MicroTime(time)| readable(*time))
+}
+
 /// The Lease that `holder` writes at `now`: new, renewed, or taken over after its expiry.
 fn next(found: Option<Lease>, holder: &str, now: Timestamp) -> Result<Lease, Other> {
     let lease = found.unwrap_or_default();
@@ -126,11 +239,11 @@ fn next(found: Option<Lease>, holder: &str, now: Timestamp) -> Result<Lease, Oth
     let is_ours = spec.holder_identity.as_deref() == Some(holder);
     let until = expiry(&spec).filter(|until| *until > now);
     if let (Some(until), false) = (until, is_ours) {
-        let since = spec.acquire_time.map_or_else(|| "an unknown time".into(), |MicroTime(time)| readable(time));
+        let since = since(&spec);
         return Err(Other { holder: spec.holder_identity.unwrap_or_default(), since, until: readable(until) });
     }
     let goes_on = is_ours && until.is_some();
-    let transitions = spec.lease_transitions.unwrap_or_default() + i32::from(!is_ours);
+    let transitions = term_of(Some(&spec)) + i32::from(!is_ours);
     Ok(Lease {
         metadata: ObjectMeta { name: Some(NAME.into()), ..lease.metadata },
         spec: Some(LeaseSpec {
@@ -156,34 +269,4 @@ fn readable(time: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
-    }
-
-    #[test]
-    fn the_second_person_is_told_who_holds_the_lease_and_since_when() {
-        let first = next(None, "alice@laptop", at(0)).unwrap();
-        let renewed = next(Some(first), "alice@laptop", at(50)).unwrap();
-        let other = next(Some(renewed), "bob@laptop", at(60)).unwrap_err();
-        let (since, until) = ("2027-01-15 08:00:00 UTC".into(), "2027-01-15 08:01:50 UTC".into());
-        assert_eq!(other, Other { holder: "alice@laptop".into(), since, until });
-    }
-
-    #[test]
-    fn a_lease_that_has_run_out_is_taken_over() {
-        let first = next(None, "alice@laptop", at(0)).unwrap();
-        let spec = next(Some(first), "bob@laptop", at(61)).unwrap().spec.unwrap();
-        assert_eq!(spec.holder_identity.as_deref(), Some("bob@laptop"));
-        assert_eq!((spec.acquire_time, spec.lease_transitions), (Some(MicroTime(at(61))), Some(2)));
-    }
-
-    #[test]
-    fn a_run_that_begins_after_its_own_lease_has_run_out_counts_from_then() {
-        let first = next(None, "alice@laptop", at(0)).unwrap();
-        let spec = next(Some(first), "alice@laptop", at(500)).unwrap().spec.unwrap();
-        assert_eq!((spec.acquire_time, spec.lease_transitions), (Some(MicroTime(at(500))), Some(1)));
-    }
-}
+mod tests;

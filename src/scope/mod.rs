@@ -126,16 +126,24 @@ impl Scope {
     async fn alone<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
         let leases = Leases::of(&self.testbed);
         let beginning = async {
-            leases.take().await?;
-            leftovers::put_right(&self.testbed).await
+            let terms = leases.take().await?;
+            leftovers::put_right(&self.testbed).await?;
+            Ok(terms)
         };
-        if let Err(error) = beginning.await {
-            return Ok(Err(error));
-        }
-        tokio::select! {
-            ended = body => ended,
-            error = leases.keep() => Ok(Err(error)),
-        }
+        let terms = match beginning.await {
+            Ok(terms) => terms,
+            Err(error) => return Ok(Err(error)),
+        };
+        let ended = tokio::select! {
+            // A lost Lease outweighs what the test found at the same moment.
+            biased;
+            error = leases.keep(&terms) => return Ok(Err(error)),
+            ended = body => ended?,
+        };
+        Ok(match ended {
+            Ok(()) => leases.confirm(&terms).await,
+            failed => failed,
+        })
     }
 
     async fn conclude(self, ended: Result<Result<()>, Box<dyn Any + Send>>) -> Verdict {
