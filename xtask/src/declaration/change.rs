@@ -8,6 +8,7 @@ pub(crate) fn not_in_place(old: &Declaration, new: &Declaration) -> Vec<String> 
     let mut found = Differences::default();
     found.mesh(&old.mesh, &new.mesh);
     found.istio(&old.istio, &new.istio);
+    found.add("preparation for suites", &old.prepared, &new.prepared);
     if old.application.is_some() && new.application.is_none() {
         found.note("application", &"the boutique", &"none");
     }

@@ -28,7 +28,8 @@ type Result<T> = std::result::Result<T, Unsound>;
 /// # Errors
 /// Fails with the first fault.
 pub(super) fn declaration(file: File) -> Result<Declaration> {
-    let File { networks, mesh: mesh_entry, istio: istio_entry, application, cluster } = file;
+    let File { networks, mesh: mesh_entry, istio: istio_entry, suites, application, cluster } = file;
+    let prepared = suites.prepare.unwrap_or(true);
     let mut subnets = Subnets::default();
     for candidate in networks.as_ref() {
         let net = subnet(candidate)?;
@@ -48,9 +49,12 @@ pub(super) fn declaration(file: File) -> Result<Declaration> {
         ));
     }
     let clusters = clusters(&cluster, &mut subnets)?;
+    if let Some(entry) = application.as_ref().filter(|_| !prepared) {
+        return Err(at(entry, "the application is prepared for suites: remove [application], or `prepare = false`"));
+    }
     let application = application.map(|entry| application_of(&entry, clusters.len())).transpose()?;
     let networks = networks.as_ref().iter().map(subnet).collect::<Result<_>>()?;
-    Ok(Declaration { networks, mesh: mesh(&mesh_entry)?, istio: istio(&istio_entry)?, application, clusters })
+    Ok(Declaration { networks, mesh: mesh(&mesh_entry)?, istio: istio(&istio_entry)?, prepared, application, clusters })
 }
 
 fn mesh(entry: &file::Mesh) -> Result<Mesh> {

@@ -16,6 +16,8 @@ pub(super) struct File {
     pub(super) mesh: Mesh,
     #[serde(default)]
     pub(super) istio: Istio,
+    #[serde(default)]
+    pub(super) suites: Suites,
     pub(super) application: Option<Spanned<Application>>,
     #[serde(default)]
     pub(super) cluster: Vec<Spanned<Cluster>>,
@@ -40,6 +42,12 @@ pub(super) struct Istio {
     pub(super) tags: Vec<Spanned<String>>,
     pub(super) injection: Option<Spanned<Injection>>,
     pub(super) native_sidecars: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Suites {
+    pub(super) prepare: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -34,6 +34,9 @@ pub(crate) struct Declaration {
     pub(crate) networks: Vec<Ipv4Net>,
     pub(crate) mesh: Mesh,
     pub(crate) istio: Istio,
+    /// Whether `up` installs what suites need: probes, workloads for performance comparisons, and the evidence log.
+    /// Otherwise the mesh is left as somebody else's: the first suite deploys its probes.
+    pub(crate) prepared: bool,
     /// The application. `None`: the testbed has no application.
     pub(crate) application: Option<Application>,
     pub(crate) clusters: Vec<Cluster>,

@@ -88,6 +88,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         ("[application]", "[istio]\nrevision = \"1-31\"\n[application]", "revision", "nothing would be injected"),
         ("[application]", "[istio]\ntags = [\"prod\"]\n[application]", "tags", "points to no revision"),
+        ("[application]", "[suites]\nprepare = false\n[application]", "[application]", "is prepared for suites"),
         ("[application]", "[mesh]\naliases = [\"cluster.local\"]\n[application]", "aliases", "already has the name"),
         ("[application]", "[mesh]\ntrust_domain = \"Corp\"\n[application]", "trust_domain", "no DNS name"),
     ] {

@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use meshproof::compare::{GATEWAY_CREDENTIAL, SERVER_NAMES};
-use meshproof::{Seen, identity};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use meshproof::Seen;
 use serde_json::json;
 
 use super::authority::{Authority, FILES};
@@ -25,46 +24,6 @@ use crate::versions::Versions;
 
 /// Namespace of the control plane.
 pub(crate) const SYSTEM: &str = "istio-system";
-
-/// Namespace of the timed workloads with proxies.
-pub(crate) const PERF: &str = "meshproof-perf";
-
-/// As [`PERF`], for the twin workloads that opt out of the bypass.
-pub(crate) const PERF_TWIN: &str = "meshproof-perf-twin";
-
-/// Namespace of the timed workloads without proxies.
-pub(crate) const PERF_NAKED: &str = "meshproof-perf-naked";
-
-/// As [`PERF_NAKED`], for the twin workloads that opt out of the bypass.
-pub(crate) const PERF_NAKED_TWIN: &str = "meshproof-perf-naked-twin";
-
-/// A namespace with timed workloads. The fields are values for `fixtures/perf/workloads.yaml`.
-struct Bench {
-    namespace: &'static str,
-    /// Whether the workloads have proxies.
-    injected: bool,
-    /// Whether the TCP bypass may serve the workloads: `on` or `off`.
-    bypass: &'static str,
-}
-
-const BENCHES: [Bench; 4] = [
-    Bench { namespace: PERF, injected: true, bypass: "on" },
-    Bench { namespace: PERF_TWIN, injected: true, bypass: "off" },
-    Bench { namespace: PERF_NAKED, injected: false, bypass: "on" },
-    Bench { namespace: PERF_NAKED_TWIN, injected: false, bypass: "off" },
-];
-
-/// A deployment that both dials and accepts connections.
-struct Probe {
-    namespace: &'static str,
-    deployment: &'static str,
-}
-
-const PROBES: [Probe; 3] = [
-    Probe { namespace: "pinnacle", deployment: "probe" },
-    Probe { namespace: "pinnacle", deployment: "caller" },
-    Probe { namespace: "meshproof-naked", deployment: "probe" },
-];
 
 /// Istio's `privateKeyProvider` if Envoy has `cryptomb`. A signature waits for others for at most `pollDelay`. Fallback
 /// is off.
@@ -97,7 +56,7 @@ pub(crate) struct Member<'a> {
     pub(crate) progress: &'a Progress,
     pub(super) values: Values,
     /// Fixture for the treatment arm at the echo gateway.
-    multibuffer_tls: &'static str,
+    pub(super) multibuffer_tls: &'static str,
 }
 
 impl<'a> Member<'a> {
@@ -145,7 +104,7 @@ impl<'a> Member<'a> {
     }
 
     /// As [`Self::apply_fixture`], with further values.
-    async fn apply_for(&self, more: &[(&'static str, String)], relative: &str) -> Result<Vec<Id>> {
+    pub(super) async fn apply_for(&self, more: &[(&'static str, String)], relative: &str) -> Result<Vec<Id>> {
         let mut values = self.values.clone();
         values.extend(more.iter().cloned());
         let yaml = template::fixture(relative, &values)?;
@@ -156,6 +115,9 @@ impl<'a> Member<'a> {
     pub(crate) async fn prepare(&self, authority: &Authority) -> Result<()> {
         self.step("DNS, namespaces, plug-in certificates", async {
             self.apply_fixture("mesh/namespaces.yaml").await?;
+            if self.declaration.prepared {
+                self.apply_fixture("mesh/suites.yaml").await?;
+            }
             for namespace in self.declared.gateways().map(|gateway| &gateway.namespace).filter(|name| *name != SYSTEM) {
                 self.apply_for(&[("NAMESPACE", namespace.clone())], "mesh/gateway-namespace.yaml").await?;
             }
@@ -182,39 +144,21 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// Writes the certificate of the gateway whose TLS is timed: RSA-2048, as in the seed. Generated once.
-    async fn echo_credential(&self) -> Result<()> {
-        let secrets: Api<Secret> = Api::namespaced(self.target.client.clone(), PERF);
-        if secrets.get_opt(GATEWAY_CREDENTIAL).await?.is_some() {
-            return Ok(());
-        }
-        let (certificate, key) = identity::self_signed_rsa(&SERVER_NAMES)?;
-        let file = |name: &str, pem: String| (name.to_owned(), ByteString(pem.into_bytes()));
-        let secret = Secret {
-            metadata: ObjectMeta { name: Some(GATEWAY_CREDENTIAL.into()), ..Default::default() },
-            type_: Some("kubernetes.io/tls".into()),
-            data: Some([file("tls.crt", certificate), file("tls.key", key)].into()),
-            ..Default::default()
-        };
-        progress::count_command();
-        secrets
-            .create(&PostParams::default(), &secret)
-            .await
-            .with_context(|| format!("cannot write secret {}", GATEWAY_CREDENTIAL))?;
-        Ok(())
-    }
-
-    /// Runs `istioctl install` with one IstioOperator file.
-    async fn install(&self, relative: &str) -> Result<()> {
-        let operator = template::fixture(relative, &self.values)?;
-        let name = relative.rsplit('/').next().unwrap_or(relative);
-        kubernetes::once(&self.target.client, name, &operator, async {
-            let file = self.target.secrets.join(name);
-            std::fs::write(&file, &operator).with_context(|| format!("cannot write {}", file.display()))?;
-            self.istioctl(&["install", "--skip-confirmation", "--readiness-timeout", "3m", "--filename"])
-                .arg(&file)
-                .ok()
-                .await
+    /// Runs `istioctl install` with IstioOperator files. A later file adds to the earlier ones.
+    async fn install(&self, fixtures: &[&str]) -> Result<()> {
+        let operators = fixtures.iter().map(|relative| template::fixture(relative, &self.values));
+        let operators = operators.collect::<Result<Vec<_>>>()?;
+        let names: Vec<&str> =
+            fixtures.iter().map(|relative| relative.rsplit('/').next().unwrap_or(relative)).collect();
+        let first = names.first().context("there is nothing to install")?;
+        kubernetes::once(&self.target.client, first, &operators.concat(), async {
+            let mut install = self.istioctl(&["install", "--skip-confirmation", "--readiness-timeout", "3m"]);
+            for (name, operator) in names.iter().zip(&operators) {
+                let file = self.target.secrets.join(name);
+                std::fs::write(&file, operator).with_context(|| format!("cannot write {}", file.display()))?;
+                install = install.arg("--filename").arg(&file);
+            }
+            install.ok().await
         })
         .await
     }
@@ -227,7 +171,9 @@ impl<'a> Member<'a> {
     /// Installs istiod.
     pub(crate) async fn control_plane(&self) -> Result<()> {
         self.step("istiod", async {
-            self.install("mesh/control-plane.yaml").await?;
+            let evidence = self.declaration.prepared.then_some("mesh/evidence-log.yaml");
+            let files: Vec<&str> = ["mesh/control-plane.yaml"].into_iter().chain(evidence).collect();
+            self.install(&files).await?;
             self.revision_tags().await?;
             let istiod = self.declaration.istio.istiod();
             kubernetes::wait_for_deployment(&self.target.client, SYSTEM, &istiod, BOUND).await
@@ -274,7 +220,7 @@ impl<'a> Member<'a> {
                 let gateway = gateway.as_ref()?;
                 Some(self.assign(gateway, address))
             });
-            tokio::try_join!(self.install("mesh/gateways.yaml"), try_join_all(assigning))?;
+            tokio::try_join!(self.install(&["mesh/gateways.yaml"]), try_join_all(assigning))?;
             for Gateway { name, namespace, .. } in self.declared.gateways() {
                 kubernetes::revive(&self.target.client, namespace, name).await?;
                 kubernetes::wait_for_deployment(&self.target.client, namespace, name, BOUND).await?;
@@ -302,24 +248,24 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// Installs policies and probes. istiod must run already, because istiod injects the proxies.
+    /// Writes the declared policies, and what suites need if they are prepared for. istiod must run already, because
+    /// istiod injects the proxies.
     pub(crate) async fn workloads(&self) -> Result<()> {
-        self.step("policies and probes", async {
-            for fixture in ["mesh/policy.yaml", "mesh/evidence.yaml", "mesh/probe.yaml", "mesh/probe-naked.yaml"] {
-                self.apply_fixture(fixture).await?;
-            }
+        let prepared = self.declaration.prepared;
+        self.step(if prepared { "policies and probes" } else { "policies" }, async {
             self.mesh_policy().await?;
-            for peer in self.declaration.names() {
-                self.apply_for(&[("PEER", peer.to_owned())], "mesh/probe-service.yaml").await?;
-            }
-            self.routes().await?;
-            self.benches().await?;
-            for probe in &PROBES {
-                kubernetes::wait_for_deployment(&self.target.client, probe.namespace, probe.deployment, BOUND).await?;
-            }
-            Ok(())
+            self.exposure().await?;
+            if prepared { self.for_suites().await } else { Ok(()) }
         })
         .await
+    }
+
+    /// Lets other networks reach services through the east-west gateway.
+    async fn exposure(&self) -> Result<()> {
+        match self.declared.eastwest {
+            Some(_) => self.apply_fixture("mesh/eastwest.yaml").await,
+            None => Ok(()),
+        }
     }
 
     /// Writes the mesh-wide policy, or removes it if none is declared.
@@ -329,37 +275,6 @@ impl<'a> Member<'a> {
             None => Vec::new(),
         };
         kubernetes::prune(&self.target.client, &[POLICY], POLICY_LABEL, &declared).await
-    }
-
-    /// Writes the gateways' routes to the probes, and their evidence logs.
-    async fn routes(&self) -> Result<()> {
-        if self.declared.ingress.is_some() {
-            self.apply_fixture("mesh/ingress.yaml").await?;
-            for peer in self.declaration.names() {
-                self.apply_for(&[("PEER", peer.to_owned())], "mesh/probe-route.yaml").await?;
-            }
-        }
-        if self.declared.eastwest.is_some() {
-            self.apply_fixture("mesh/eastwest.yaml").await?;
-        }
-        Ok(())
-    }
-
-    /// Installs the workloads of performance comparisons.
-    async fn benches(&self) -> Result<()> {
-        for Bench { namespace, injected, bypass } in &BENCHES {
-            let values = [
-                ("PERF_NAMESPACE", (*namespace).to_owned()),
-                ("PERF_LABELS", values::injection(&self.declaration.istio, *injected)),
-                ("PERF_BYPASS", (*bypass).to_owned()),
-            ];
-            self.apply_for(&values, "perf/workloads.yaml").await?;
-        }
-        self.apply_fixture("perf/k6.yaml").await?;
-        self.apply_fixture("perf/tcp-bypass.yaml").await?;
-        self.echo_credential().await?;
-        self.apply_fixture("perf/echo-gateway.yaml").await?;
-        self.apply_fixture(self.multibuffer_tls).await
     }
 
     /// Lets `peer`'s istiod read this cluster's services: writes a remote secret of this cluster into the peer.

@@ -5,5 +5,6 @@ pub(crate) mod authority;
 pub(crate) mod first_call;
 pub(crate) mod global_namespace;
 pub(crate) mod install;
+pub(crate) mod suites;
 pub(crate) mod target;
 mod values;

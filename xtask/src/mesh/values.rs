@@ -12,6 +12,7 @@ use crate::template::Values;
 pub(super) fn of_mesh(declaration: &Declaration) -> Values {
     let Declaration { mesh, istio, .. } = declaration;
     let hosts: Vec<String> = declaration.names().iter().map(|name| format!("probe-{name}.pinnacle")).collect();
+    let exposed = if declaration.prepared { "*.pinnacle.svc.cluster.local" } else { "*.local" };
     Values::from([
         ("MESH", mesh.id.clone()),
         ("TRUST_DOMAIN", mesh.trust_domain.clone()),
@@ -20,6 +21,7 @@ pub(super) fn of_mesh(declaration: &Declaration) -> Values {
         ("NATIVE_SIDECARS", istio.native_sidecars.to_string()),
         ("INJECTED", injection(istio, true)),
         ("PROBE_HOSTS", json!(hosts).to_string()),
+        ("EXPOSED", json!([exposed]).to_string()),
     ])
 }
 

@@ -161,6 +161,13 @@ impl Machines {
         }
     }
 
+    /// A limit of the machines that is nearly reached, and what to do.
+    pub(crate) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => local::inotify()?.warning(),
+        }
+    }
+
     /// Collects information about the machines as a whole.
     pub(crate) async fn collect(&self, collector: &Collector) {
         match self {

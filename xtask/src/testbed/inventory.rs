@@ -58,8 +58,9 @@ impl Inventory {
                 };
                 let provider = Provider::OF_UNFINISHED;
                 let clusters = provider.unfinished(&directory)?;
-                let Declaration { istio, clusters: declared, .. } = Declaration::in_use(&directory)?;
-                let installed = declared.iter().map(|cluster| profile::installed(&istio, cluster)).collect();
+                let declaration = Declaration::in_use(&directory)?;
+                let installed = declaration.clusters.iter().map(|cluster| profile::installed(&declaration, cluster));
+                let installed = installed.collect();
                 Ok(Self { directory, record: Err(reason), provider, clusters, installed })
             }
         }

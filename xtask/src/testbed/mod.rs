@@ -5,6 +5,7 @@ mod dump;
 mod installed;
 mod inventory;
 mod kubeconfig;
+mod peers;
 mod profile;
 mod quiesce;
 mod status;

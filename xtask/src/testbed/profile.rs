@@ -16,7 +16,8 @@ use crate::declaration::{self, Injection};
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::global_namespace::Declaration;
-use crate::mesh::install::{Member, PERF, PERF_NAKED, PERF_NAKED_TWIN, PERF_TWIN, SYSTEM};
+use crate::mesh::install::{Member, SYSTEM};
+use crate::mesh::suites::{PERF, PERF_NAKED, PERF_NAKED_TWIN, PERF_TWIN};
 use crate::mesh::target::Target;
 use crate::paths;
 use crate::provider::Provider;
@@ -81,7 +82,8 @@ fn boutique(spread: &Spread, members: &[Member<'_>]) -> Result<record::Applicati
 fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
     let target = &member.target;
     let name = target.name.as_str();
-    let Installed { istio, gateways, probes } = installed(&member.declaration.istio, member.declared);
+    let Installed { istio, gateways, probes } = installed(member.declaration, member.declared);
+    let prepared = member.declaration.prepared;
     let mesh_has_ingress = member.declaration.clusters.iter().any(|cluster| cluster.ingress.is_some());
     Ok(record::Cluster {
         name: name.into(),
@@ -94,25 +96,27 @@ fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Res
         gateways: reached(gateways, target),
         issuers: vec![Issuer {
             certificates: authority.issuers(name)?,
-            key: Some(Path::new("secrets").join(name).join("ca-key.pem")),
+            // Whoever judges somebody else's mesh has no key of its authority.
+            key: prepared.then(|| Path::new("secrets").join(name).join("ca-key.pem")),
         }],
         probes: probes.map(|probes| named(probes, target, mesh_has_ingress)),
-        bench: Some(bench()),
-        lease_namespace: Some(NAKED.into()),
+        bench: prepared.then(bench),
+        lease_namespace: prepared.then(|| NAKED.into()),
     })
 }
 
 /// What `up` installs in a declared cluster. Addresses, and the names of services, are known when a cluster runs.
-pub(super) fn installed(declared: &declaration::Istio, cluster: &declaration::Cluster) -> Installed {
+pub(super) fn installed(declaration: &declaration::Declaration, cluster: &declaration::Cluster) -> Installed {
     let gateways = Gateways {
         ingress: cluster.ingress.as_ref().map(|declared| gateway(declared, INGRESS_PORT)),
         eastwest: cluster.eastwest.as_ref().map(|declared| gateway(declared, EASTWEST_PORT)),
     };
-    Installed { istio: istio(declared), gateways, probes: Some(probes()) }
+    Installed { istio: istio(declaration), gateways, probes: declaration.prepared.then(probes) }
 }
 
 /// Istio as `fixtures/mesh/control-plane.yaml` installs it.
-fn istio(declared: &declaration::Istio) -> Istio {
+fn istio(declaration: &declaration::Declaration) -> Istio {
+    let declared = &declaration.istio;
     let revision = declared.revision.clone();
     let (key, value) = match declared.injection {
         Injection::IstioInjection => ("istio-injection", "enabled".to_owned()),
@@ -135,7 +139,7 @@ fn istio(declared: &declaration::Istio) -> Istio {
             agent: "pilot-agent".into(),
             native_sidecar: declared.native_sidecars,
         },
-        access_log: Some(AccessLog { provider: "meshproof-evidence".into() }),
+        access_log: declaration.prepared.then(|| AccessLog { provider: "meshproof-evidence".into() }),
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use futures::future::try_join_all;
 use meshproof::record::Record;
 
-use super::{kubeconfig, profile};
+use super::{kubeconfig, peers, profile};
 use crate::artifacts::{self, Store};
 use crate::declaration::{self, Declaration, Layout};
 use crate::ledger::Ledger;
@@ -178,12 +178,28 @@ async fn answer(
     members: &[Member<'_>],
     spread: Option<&Spread>,
 ) -> Result<Duration> {
+    let prepared = members.iter().all(|member| member.declaration.prepared);
+    if !prepared {
+        progress.step(None, "clusters see each other", see_each_other(members)).await?;
+        return Ok(progress.elapsed());
+    }
     let called = progress.step(None, "first cross-cluster calls over mTLS", first_call::each_way(directory)).await?;
     let first = progress.elapsed() - called.elapsed();
     if let Some(spread) = spread {
         application::deploy(members, spread).await?;
     }
     Ok(first)
+}
+
+/// Waits until every istiod sees all other clusters. Without probes, there is nobody to call.
+async fn see_each_other(members: &[Member<'_>]) -> Result<()> {
+    let waits = members.iter().map(async |member| {
+        let names = member.declaration.names().into_iter().filter(|name| *name != member.target.name);
+        let installed = profile::installed(member.declaration, member.declared);
+        let peers: Vec<&str> = names.collect();
+        peers::synced(&member.target.client, &member.target.name, &installed, &peers).await
+    });
+    try_join_all(waits).await.map(drop)
 }
 
 /// Links the command-line tools of the clusters' versions into `bin`, for users and for the commands that a failed

@@ -80,6 +80,7 @@ impl NodeImage {
                         LayerFile::executable("/etc/meshproof/bake", files.join("bake.sh")),
                         LayerFile::readable("/etc/meshproof/containerd.toml", files.join("containerd.toml")),
                         LayerFile::executable("/etc/meshproof/init", files.join("init.sh")),
+                        LayerFile::executable("/etc/meshproof/link-store", files.join("link-store.sh")),
                         LayerFile::readable("/etc/meshproof/resolv.conf", empty),
                         LayerFile::executable("/usr/local/bin/kubeadm", base.kubernetes.join("kubeadm")),
                         LayerFile::executable("/usr/local/bin/kubectl", base.kubernetes.join("kubectl")),

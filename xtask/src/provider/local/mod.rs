@@ -18,6 +18,7 @@ pub(crate) use cluster::kubeconfig_of;
 pub(crate) use dump::{collect, collect_node};
 pub(crate) use engine::Engine;
 pub(crate) use hold::Held;
+pub(crate) use limits::inotify;
 pub(crate) use node::container_of;
 pub(crate) use observe::{state, usage};
 pub(crate) use prerequisites::ensure as ensure_prerequisites;

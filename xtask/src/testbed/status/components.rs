@@ -159,7 +159,7 @@ mod tests {
 
     fn of_up() -> Installed {
         let declaration = Declaration::read(&Declaration::default_path()).unwrap();
-        profile::installed(&declaration.istio, &declaration.clusters[0])
+        profile::installed(&declaration, &declaration.clusters[0])
     }
 
     #[tokio::test]

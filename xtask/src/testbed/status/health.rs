@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::super::peers::Peer;
 use crate::provider::node::{NodeState, State};
 
 /// Schema identifier of the JSON.
@@ -19,6 +20,8 @@ pub(super) struct Status {
     pub(super) healthy: bool,
     /// Problems. A cause is before its consequences.
     pub(super) problems: Vec<Problem>,
+    /// What will become a problem.
+    pub(super) warnings: Vec<String>,
     /// Directory of the testbed.
     pub(super) directory: PathBuf,
     /// Data from the record. `None` if there is no usable record.
@@ -158,20 +161,6 @@ pub(super) struct Ingress {
     pub(super) error: Option<String>,
 }
 
-/// Another cluster in an istiod's registry.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Peer {
-    pub(super) name: String,
-    /// Istio's sync status. `synced` is the healthy one.
-    pub(super) status: String,
-}
-
-impl Peer {
-    pub(super) fn is_synced(&self) -> bool {
-        self.status == "synced"
-    }
-}
-
 impl Component {
     pub(super) fn is_available(&self) -> bool {
         self.available.is_some_and(|available| available >= self.wanted)
@@ -185,6 +174,7 @@ impl Status {
             schema: SCHEMA,
             healthy: false,
             problems: vec![Problem { cluster: None, problem }],
+            warnings: Vec::new(),
             directory,
             testbed: None,
             last_up: None,

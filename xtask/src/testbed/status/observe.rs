@@ -4,19 +4,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use meshproof::scope::RUN_LABEL;
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::installed::{ISTIOD, Installed};
+use super::super::installed::Installed;
 use super::super::inventory::Inventory;
+use super::super::peers;
 use super::components::components;
-use super::health::{self, Cluster, Ingress, LastUp, Node, Peer, Pods, Problem, Recorded, Status};
+use super::health::{self, Cluster, Ingress, LastUp, Node, Pods, Problem, Recorded, Status};
 use crate::kubernetes;
 use crate::ledger::Ledger;
 use crate::provider::node::{NodeState, State};
@@ -42,6 +42,7 @@ pub(super) async fn testbed(inventory: &Inventory) -> Status {
         schema: health::SCHEMA,
         healthy: problems.is_empty(),
         problems,
+        warnings: machines.as_ref().and_then(Machines::warning).into_iter().collect(),
         directory: inventory.directory.clone(),
         testbed: inventory.record.as_ref().ok().map(|record| Recorded {
             provider: record.provider.clone(),
@@ -130,7 +131,7 @@ async fn asked(known: &KnownCluster, installed: &Installed, peers: &[&str]) -> C
     let (components, pods, peers) = tokio::join!(
         bounded(components(&client, known, installed)),
         bounded(pods(&client)),
-        bounded(peers_of(&client, &known.name, installed, peers)),
+        bounded(peers::of(&client, &known.name, installed, peers)),
     );
     let mut unanswered = Vec::new();
     Cluster {
@@ -204,38 +205,6 @@ fn waiting(pod: &Pod) -> Option<String> {
     })
 }
 
-/// An entry of istiod's `/debug/clusterz`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Registered {
-    id: String,
-    sync_status: String,
-}
-
-/// How a cluster's istiod sees each of `peers`. If there are several istiods, the first ready one is queried.
-async fn peers_of(client: &Client, cluster: &str, installed: &Installed, peers: &[&str]) -> Result<Vec<Peer>> {
-    if peers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let istiods = installed.istiods(client).await?;
-    let Some(istiod) = istiods.iter().find(|pod| meshproof::cluster::is_ready(pod)) else {
-        // The istiod deployment is already reported as a problem.
-        return Ok(Vec::new());
-    };
-    seen_peers(&ISTIOD.get(client, cluster, istiod, "/debug/clusterz").await?, peers)
-}
-
-fn seen_peers(answer: &str, peers: &[&str]) -> Result<Vec<Peer>> {
-    let registered: Vec<Registered> =
-        serde_json::from_str(answer).with_context(|| format!("istiod's list of clusters is unreadable: {answer}"))?;
-    let peer = |name: &&str| {
-        let found = registered.iter().find(|registered| registered.id == **name);
-        let status = found.map_or_else(|| "no remote secret".to_owned(), |found| found.sync_status.clone());
-        Peer { name: (*name).to_owned(), status }
-    };
-    Ok(peers.iter().map(peer).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,15 +228,5 @@ mod tests {
         let counted = count(pods.iter());
         assert_eq!((counted.ready, counted.total), (1, 3));
         assert_eq!(counted.not_ready, ["n/p is not ready: Pending", "n/p is not ready: c: CrashLoopBackOff"]);
-    }
-
-    #[test]
-    fn a_peer_that_istiod_does_not_list_has_no_remote_secret() {
-        let answer = r#"[{"id":"cluster1","secretName":"","syncStatus":"synced"},
-                         {"id":"cluster2","secretName":"s","syncStatus":"timeout"}]"#;
-        let peers = seen_peers(answer, &["cluster2", "cluster3"]).unwrap();
-        assert_eq!(peers[0].status, "timeout");
-        assert_eq!(peers[1].status, "no remote secret");
-        assert!(seen_peers("oops", &[]).unwrap_err().to_string().contains("oops"));
     }
 }

@@ -34,7 +34,30 @@ pub(super) fn render(status: &Status) -> String {
         let at = problem.cluster.as_deref().unwrap_or("testbed");
         let _ = writeln!(text, "{WRONG}{at}: {}", problem.problem);
     }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "! {warning}");
+    }
     text
+}
+
+/// The roles of the nodes, if a cluster has several nodes.
+fn roles(clusters: &[Cluster]) -> Vec<String> {
+    let largest = clusters.iter().max_by_key(|cluster| cluster.nodes.len()).filter(|cluster| cluster.nodes.len() > 1);
+    largest.into_iter().flat_map(|cluster| cluster.nodes.iter().map(|node| of_cluster(cluster, node))).collect()
+}
+
+/// The node's name without that of the cluster: `worker1`. The control plane's node has the cluster's name.
+fn of_cluster(cluster: &Cluster, node: &Node) -> String {
+    match node.name.split_once(&format!("{}-", cluster.name)) {
+        Some((_, role)) => role.to_owned(),
+        None => "control plane".to_owned(),
+    }
+}
+
+fn one(node: &Node) -> String {
+    let memory = node.memory_mib.map(|mib| format!(", {mib} MiB")).unwrap_or_default();
+    let cpu = node.cpu_percent.map(|percent| format!(", {percent:.0} %")).unwrap_or_default();
+    format!("{}{memory}{cpu}", node.state.word())
 }
 
 /// The clusters' rows. Leaves out a row without a value for any cluster.
@@ -51,6 +74,11 @@ fn rows(clusters: &[Cluster]) -> Vec<Vec<String>> {
     add("  CPU", &|cluster| {
         Some(format!("{:.0} % of one core", sum(cluster.nodes.iter().filter_map(|node| node.cpu_percent))?))
     });
+    for role in roles(clusters) {
+        add(&format!("  {role}"), &|cluster| {
+            cluster.nodes.iter().find(|node| of_cluster(cluster, node) == role).map(one)
+        });
+    }
     add("API server", &|cluster| cluster.api.as_ref().map(api));
     let components: Vec<Component> = clusters.iter().flat_map(|cluster| cluster.components.clone()).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -162,6 +190,7 @@ mod tests {
             schema: SCHEMA,
             healthy: problems.is_empty(),
             problems,
+            warnings: Vec::new(),
             directory: "/work/target/testbed".into(),
             testbed: Some(Recorded {
                 provider: "local".into(),
@@ -211,10 +240,26 @@ peers       cluster2 synced            -
 
     #[test]
     fn several_nodes_are_counted_by_what_they_do_and_what_they_use_is_added_up() {
-        let nodes = vec![node("a", State::Running), node("b", State::Stopped), node("c", State::Running)];
+        let nodes = [("", State::Running), ("-worker1", State::Stopped), ("-worker2", State::Running)];
+        let nodes = nodes.map(|(role, state)| node(&format!("meshproof-cluster1{role}"), state)).to_vec();
         let text = render(&status(vec![Cluster { nodes, ..healthy() }]));
-        for part in ["✗ 2 running, 1 stopped", "1622 MiB", "23 % of one core", "container b is stopped"] {
+        for part in [
+            "✗ 2 running, 1 stopped",
+            "1622 MiB",
+            "23 % of one core",
+            "container meshproof-cluster1-worker1 is stopped",
+        ] {
             assert!(text.contains(part), "no `{part}` in {text}");
         }
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        for row in ["control plane  running, 811 MiB", "worker1        stopped", "worker2        running, 811 MiB"] {
+            assert!(lines.iter().any(|line| line.starts_with(row)), "no `{row}` in {text}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_shown_also_of_a_healthy_testbed() {
+        let warned = Status { warnings: vec!["110 of 128 are in use".into()], ..status(vec![healthy()]) };
+        assert!(render(&warned).ends_with("healthy\n! 110 of 128 are in use\n"));
     }
 }
