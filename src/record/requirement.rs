@@ -1,5 +1,7 @@
 //! The requirements of a suite on a mesh.
 
+use std::collections::BTreeSet;
+
 use super::{Cluster, Record, Write};
 
 /// A requirement without which a suite cannot judge. See [`Record::requires`].
@@ -10,9 +12,9 @@ pub enum Requirement {
     Clusters(usize),
     /// The probes, in every cluster.
     Probes,
-    /// An ingress gateway that this machine can reach, in every cluster.
+    /// An ingress gateway, in at least one cluster.
     Ingress,
-    /// An east-west gateway that the other clusters can reach, in every cluster.
+    /// Several networks, each with an east-west gateway that the others can reach.
     EastWest,
     /// The private key of an issuer of workload certificates, for every cluster.
     SigningKeys,
@@ -43,8 +45,11 @@ impl Requirement {
                 unless(record.clusters.len() >= *count, format!("{count} clusters: it has {}", record.clusters.len()))
             }
             Self::Probes => without("the probes", |cluster| cluster.probes.is_some()),
-            Self::Ingress => without("an ingress gateway", |cluster| cluster.ingress_address().is_ok()),
-            Self::EastWest => without("an east-west gateway", |cluster| cluster.eastwest_address().is_ok()),
+            Self::Ingress => unless(
+                record.clusters.iter().any(|cluster| cluster.gateways.ingress.is_some()),
+                "an ingress gateway".into(),
+            ),
+            Self::EastWest => eastwest(record),
             Self::SigningKeys => without("a signing key", |cluster| cluster.signer().is_ok()),
             Self::AccessLog => without("the proxies' access log", |cluster| cluster.istio.access_log.is_some()),
             Self::Bench => unless(
@@ -60,4 +65,17 @@ impl Requirement {
             Self::Write(write) => unless(record.capabilities.may_write(*write), format!("permission for {write}")),
         }
     }
+}
+
+/// What the record lacks for calls between networks, as text.
+fn eastwest(record: &Record) -> Option<String> {
+    let networks: BTreeSet<&str> = record.clusters.iter().map(|cluster| cluster.network.as_str()).collect();
+    if networks.len() < 2 {
+        return Some("an east-west gateway: all clusters are on one network".into());
+    }
+    let has = |network: &str| {
+        record.clusters.iter().any(|cluster| cluster.network == network && cluster.eastwest_address().is_ok())
+    };
+    let lacking: Vec<&str> = networks.into_iter().filter(|network| !has(network)).collect();
+    (!lacking.is_empty()).then(|| format!("an east-west gateway of {}", lacking.join(", ")))
 }

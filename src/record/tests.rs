@@ -186,9 +186,11 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
             Requirement::Write(Write::Replicas),
         ]
     };
-    one().requires(all()).unwrap();
+    let elsewhere = Cluster { network: "network2".into(), ..cluster("east") };
+    let mut bare = record(vec![cluster("cluster1"), elsewhere]);
+    bare.requires(all()).unwrap();
 
-    let mut bare = record(vec![cluster("cluster1"), cluster("east")]);
+    bare.clusters.iter_mut().for_each(|cluster| cluster.gateways.ingress = None);
     let east = &mut bare.clusters[1];
     (east.gateways, east.issuers, east.probes, east.istio.access_log) = (Gateways::default(), vec![], None, None);
     bare.clusters.iter_mut().for_each(|cluster| cluster.bench = None);
@@ -196,8 +198,8 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
     let error = bare.requires(all().into_iter().chain([Requirement::Clusters(3)])).unwrap_err().to_string();
     for part in [
         "the probes of east",
-        "an ingress gateway of east",
-        "an east-west gateway of east",
+        "an ingress gateway",
+        "an east-west gateway of network2",
         "a signing key of east",
         "the proxies' access log of east",
         "namespaces for performance comparisons",
@@ -210,4 +212,16 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
         assert!(error.contains(part), "{part}: {error}");
     }
     assert!(!error.contains("cluster1"), "cluster1 lacks nothing: {error}");
+}
+
+#[test]
+fn one_gateway_serves_all_clusters_of_its_network() {
+    let lacks = |record: &Record| record.requires([Requirement::EastWest]).err().map(|error| error.to_string());
+    let mut three = record(["cluster1", "east", "west"].map(cluster).into());
+    assert!(lacks(&three).unwrap().contains("all clusters are on one network"));
+    three.clusters[2].network = "network2".into();
+    three.clusters[1].gateways.eastwest = None;
+    assert_eq!(lacks(&three), None);
+    three.clusters[0].gateways.eastwest = None;
+    assert!(lacks(&three).unwrap().contains("an east-west gateway of network1"));
 }

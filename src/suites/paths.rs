@@ -2,7 +2,7 @@
 
 use meshproof_probe::{Dial, Protocol, TlsVersion};
 
-use crate::cluster::{Pair, Workload};
+use crate::cluster::{Cluster, Pair, Testbed, Workload};
 use crate::identity::ClientCertificate;
 use crate::istio::{issue, sni_of};
 use crate::probe::{self, Exchange, Vantage, service_host};
@@ -10,8 +10,8 @@ use crate::record::HostPort;
 use crate::scope::Result;
 use crate::scope::Scope;
 
-/// A path from a naked probe to the proxy of a meshed probe: directly to its pod, or through its cluster's east-west
-/// gateway.
+/// A path from a naked probe to the proxy of a meshed probe: directly to its pod, or through the east-west gateway of its
+/// network.
 #[derive(Debug, Clone)]
 pub struct Path {
     /// Name in claims.
@@ -49,17 +49,17 @@ impl Path {
         futures::future::try_join_all(paths).await
     }
 
-    /// The paths from each cluster through the east-west gateway of every cluster in another network.
+    /// The paths from each cluster to every cluster on another network, through that network's east-west gateway.
     ///
     /// # Errors
     /// A probe is missing, or a gateway is not declared.
     pub async fn through_gateways(scope: &Scope) -> Result<Vec<Self>> {
         let pairs = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
-        futures::future::try_join_all(pairs.map(async |pair| Self::through_gateway(&pair).await)).await
+        futures::future::try_join_all(pairs.map(async |pair| Self::through_gateway(scope, &pair).await)).await
     }
 
-    async fn through_gateway(Pair { from, to }: &Pair) -> Result<Self> {
-        let address = to.record().eastwest_address()?.clone();
+    async fn through_gateway(scope: &Scope, Pair { from, to }: &Pair) -> Result<Self> {
+        let address = gateway_to(&scope.testbed, to)?.clone();
         let server_name = sni_of(probe::port(to, Protocol::TlsRaw)?, service_host(to)?);
         let (source, peer, destination) =
             futures::try_join!(probe::naked(from), probe::caller(from), probe::meshed(to))?;
@@ -75,7 +75,7 @@ impl Path {
     pub async fn all(scope: &Scope) -> Result<Vec<Self>> {
         let mut paths = Self::direct(scope).await?;
         let crossing = scope.testbed.pairs().into_iter().filter(Pair::crosses_networks);
-        let through = async |pair: Pair| (pair.to_string(), Self::through_gateway(&pair).await);
+        let through = async |pair: Pair| (pair.to_string(), Self::through_gateway(scope, &pair).await);
         for (pair, path) in futures::future::join_all(crossing.map(through)).await {
             match path {
                 Ok(path) => paths.push(path),
@@ -127,4 +127,13 @@ impl Path {
         let control = exchanges.remove(1);
         Ok((exchanges.remove(0), control))
     }
+}
+
+/// Address of the east-west gateway that leads to the workloads of `to`: the cluster's own, otherwise that of another
+/// cluster on its network.
+fn gateway_to<'a>(testbed: &'a Testbed, to: &'a Cluster) -> Result<&'a HostPort> {
+    let own = to.record().eastwest_address();
+    let on_network = testbed.clusters.iter().map(|cluster| cluster.record());
+    let mut others = on_network.filter(|other| other.network == to.record().network);
+    Ok(own.or_else(|missing| others.find_map(|other| other.eastwest_address().ok()).ok_or(missing))?)
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use meshproof::Seen;
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use super::authority::{Authority, FILES};
 use super::target::Target;
@@ -277,19 +278,23 @@ impl<'a> Member<'a> {
         kubernetes::prune(&self.target.client, &[POLICY], POLICY_LABEL, &declared).await
     }
 
-    /// Lets `peer`'s istiod read this cluster's services: writes a remote secret of this cluster into the peer.
-    pub(crate) async fn join(&self, peer: &Member<'_>) -> Result<()> {
+    /// Lets the istiods of `peers` read this cluster's services: writes a remote secret of this cluster into each.
+    pub(crate) async fn join(&self, peers: &[&Member<'_>]) -> Result<()> {
+        // Two commands at once would both make the token of the cluster's service account.
+        let secret = OnceCell::new();
+        try_join_all(peers.iter().map(|peer| self.join_one(peer, &secret))).await.map(drop)
+    }
+
+    async fn join_one(&self, peer: &Member<'_>, secret: &OnceCell<String>) -> Result<()> {
         peer.step(&format!("remote secret of {}", self.target.name), async {
             let server = &self.target.api_server;
             let name = format!("remote-secret-{}", self.target.name);
             // A new certificate authority of the API server needs a new secret.
             let identity = self.target.identity()?;
             kubernetes::once(&peer.target.client, &name, &format!("{server} {identity}"), async {
-                let secret = self
-                    .istioctl(&["create-remote-secret", "--name", &self.target.name, "--server", server])
-                    .stdout()
-                    .await?;
-                kubernetes::apply(&peer.target.client, &secret).await.map(drop)
+                let arguments = ["create-remote-secret", "--name", &self.target.name, "--server", server];
+                let secret = secret.get_or_try_init(|| self.istioctl(&arguments).stdout()).await?;
+                kubernetes::apply(&peer.target.client, secret).await.map(drop)
             })
             .await
         })

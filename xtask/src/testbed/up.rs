@@ -146,8 +146,8 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
             member.control_plane().await?;
             member.sweep().await?;
             let peers = members.iter().filter(|peer| peer.target.name != member.target.name);
-            let joins = try_join_all(peers.map(|peer| member.join(peer)));
-            tokio::try_join!(joins, member.gateways(), member.workloads()).map(drop)
+            let peers: Vec<_> = peers.collect();
+            tokio::try_join!(member.join(&peers), member.gateways(), member.workloads()).map(drop)
         };
         tokio::try_join!(cluster.join(progress, &member.target), mesh)
     });

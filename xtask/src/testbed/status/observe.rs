@@ -80,6 +80,8 @@ async fn cluster(machines: Option<&Machines>, known: &KnownCluster, installed: &
         return Cluster { name: known.name.clone(), nodes, ..Cluster::default() };
     }
     let ingress = async {
+        // Without a route, a gateway listens on no port.
+        installed.probes.as_ref()?.meshed.ingress_host.as_ref()?;
         let address = installed.gateways.ingress.as_ref()?.address.as_ref()?.to_string();
         let error = bounded(http_answer(&address)).await.err().map(|error| format!("{error:#}"));
         Some(Ingress { address, error })
