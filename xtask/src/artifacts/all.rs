@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::images::{self, Parts};
+use super::images::{self, AgentParts, Parts};
 use super::workload::{self, Program, Programs};
 use super::{Store, debian, go, wheel};
+use crate::declaration::NodeAgents;
 use crate::progress::Progress;
 use crate::versions::Versions;
 
@@ -16,6 +17,8 @@ pub(crate) struct Artifacts {
     pub(crate) node_rootfs: PathBuf,
     /// Parts of the platform's images.
     pub(crate) parts: Parts,
+    /// Parts of the images of the declared agents.
+    pub(crate) agents: AgentParts,
     /// The project's own programs that run as pods.
     pub(crate) programs: Programs,
     /// Whether Istio's `privateKeyProvider` can be `cryptomb`: yes if Envoy has that extension.
@@ -34,14 +37,21 @@ impl Artifacts {
     }
 }
 
-/// Builds every artifact of a testbed, or finds it in the cache.
+/// Builds every artifact of a testbed with these agents, or finds it in the cache.
 ///
 /// # Errors
 /// Fails if an artifact cannot be fetched or does not compile. The error names the step and has the command's output.
-pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions) -> Result<Artifacts> {
+pub(crate) async fn all(
+    progress: &Progress,
+    store: &Store,
+    versions: &Versions,
+    agents: NodeAgents,
+) -> Result<Artifacts> {
     // Downloads and compilers run at the same time. Compilers run one at a time, because each uses every core.
-    let (fetched, built) = tokio::try_join!(fetch(progress, store, versions), build(progress, store, versions))?;
+    let (fetched, built) =
+        tokio::try_join!(fetch(progress, store, versions), build(progress, store, versions, agents))?;
     let cryptomb = wheel::has_cryptomb(&fetched.envoy)?;
+    let agents = AgentParts { cni: agents.cni.then(|| built.istio.clone()), network_policies: built.network_policies };
     let parts = Parts {
         pod_rootfs: fetched.pod_rootfs,
         kubernetes: built.kubernetes,
@@ -53,7 +63,7 @@ pub(crate) async fn all(progress: &Progress, store: &Store, versions: &Versions)
         k6: fetched.k6,
         multibuffer_tls: built.multibuffer_tls,
     };
-    Ok(Artifacts { node_rootfs: fetched.node_rootfs, parts, programs: built.programs, cryptomb })
+    Ok(Artifacts { node_rootfs: fetched.node_rootfs, parts, agents, programs: built.programs, cryptomb })
 }
 
 /// Directories of fetched artifacts, built by other projects.
@@ -85,9 +95,10 @@ struct Built {
     coredns: PathBuf,
     etcd: PathBuf,
     fortio: PathBuf,
+    network_policies: Option<PathBuf>,
 }
 
-async fn build(progress: &Progress, store: &Store, versions: &Versions) -> Result<Built> {
+async fn build(progress: &Progress, store: &Store, versions: &Versions, agents: NodeAgents) -> Result<Built> {
     let program = async |name: &'static str, package| {
         let directory = progress.step(None, name, workload::build(store, name, package, name)).await?;
         Program::read(name, &directory)
@@ -113,5 +124,9 @@ async fn build(progress: &Progress, store: &Store, versions: &Versions) -> Resul
         coredns: component(go::Component::Coredns).await?,
         etcd: component(go::Component::Etcd).await?,
         fortio: component(go::Component::Fortio).await?,
+        network_policies: match agents.network_policies {
+            true => Some(component(go::Component::NetworkPolicies).await?),
+            false => None,
+        },
     })
 }

@@ -17,6 +17,7 @@ pub(crate) enum Component {
     Fortio,
     Istio,
     Kubernetes,
+    NetworkPolicies,
 }
 
 impl Component {
@@ -27,6 +28,7 @@ impl Component {
             Self::Fortio => "fortio",
             Self::Istio => "istio",
             Self::Kubernetes => "kubernetes",
+            Self::NetworkPolicies => "network-policies",
         }
     }
 
@@ -45,10 +47,13 @@ impl Component {
                 )
             }
             Self::Istio => format!("{stripped} -X istio.io/istio/pkg/version.buildVersion={}", versions.istio.version),
-            Self::Coredns | Self::Etcd | Self::Fortio => stripped.to_owned(),
+            Self::Coredns | Self::Etcd | Self::Fortio | Self::NetworkPolicies => stripped.to_owned(),
         }
     }
 }
+
+/// Name of the program of [`Component::NetworkPolicies`].
+pub(crate) const POLICY_AGENT: &str = "kube-network-policies";
 
 /// The oldest Go version that fetches another Go version if a module requires it.
 const OLDEST_BOOTSTRAP: (u32, u32) = (1, 21);
@@ -101,9 +106,11 @@ pub(crate) async fn build(
                 .arg("tool")
                 .ok()
                 .await?;
-            // Go names the etcd binary after its package: `server`.
-            if component == Component::Etcd {
-                std::fs::rename(output.join("server"), output.join("etcd"))?;
+            // Go names a binary after its package.
+            match component {
+                Component::Etcd => std::fs::rename(output.join("server"), output.join("etcd"))?,
+                Component::NetworkPolicies => std::fs::rename(output.join("cmd"), output.join(POLICY_AGENT))?,
+                _ => {}
             }
             if component == Component::Istio {
                 // The agent fills in this Envoy bootstrap. The file belongs to the module and is not in a binary.

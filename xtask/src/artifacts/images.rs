@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::REPOSITORY;
 use super::archive::{Image, Layer, LayerFile};
+use super::go::POLICY_AGENT;
 use super::workload::Program;
 use crate::versions::Versions;
 
@@ -23,6 +24,21 @@ pub(crate) struct Parts {
     pub(crate) multibuffer_tls: PathBuf,
 }
 
+/// Directories of the artifacts in the images of the declared agents.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentParts {
+    /// Istio's programs, if its CNI agent is declared.
+    pub(crate) cni: Option<PathBuf>,
+    pub(crate) network_policies: Option<PathBuf>,
+}
+
+impl AgentParts {
+    /// Whether no agent is declared.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cni.is_none() && self.network_policies.is_none()
+    }
+}
+
 /// File of the dynamic module in the proxies' image. Envoy looks for `multibuffer_tls` under this name.
 pub(crate) const MULTIBUFFER_TLS: &str = "libmultibuffer_tls.so";
 
@@ -34,6 +50,27 @@ pub(crate) fn platform(parts: &Parts, versions: &Versions, directory: &Path) -> 
     let base = Layer::of(parts.pod_rootfs.join("rootfs.tar"))?;
     let recipes = kubernetes(parts, versions).into_iter().chain(mesh(parts, versions)).chain(tools(parts, versions));
     recipes.map(|recipe| recipe.make(&base, directory)).collect()
+}
+
+/// The images of the declared agents. Writes their layers into `directory`.
+///
+/// # Errors
+/// Fails as [`platform`] does.
+pub(crate) fn agents(parts: &Parts, agents: &AgentParts, versions: &Versions, directory: &Path) -> Result<Vec<Image>> {
+    let base = Layer::of(parts.pod_rootfs.join("rootfs.tar"))?;
+    let cni = agents.cni.as_ref().map(|istio| {
+        let at = "/usr/local/bin/install-cni";
+        let install = Recipe::of_program("install-cni", versions.istio.version.clone(), at, istio.join("install-cni"));
+        // The agent copies the plugin from here to the node, and repairs pods with the base's iptables.
+        install.on_base().file(LayerFile::executable("/opt/cni/bin/istio-cni", istio.join("istio-cni")))
+    });
+    let policies = agents.network_policies.as_ref().map(|directory| {
+        let tag = format!("v{}", versions.network_policies.version);
+        let at = "/usr/local/bin/kube-network-policies";
+        // Its script needs the base's iptables.
+        Recipe::of_program(POLICY_AGENT, tag, at, directory.join(POLICY_AGENT)).on_base()
+    });
+    [cni, policies].into_iter().flatten().map(|recipe| recipe.make(&base, directory)).collect()
 }
 
 /// How to make one image.
@@ -57,6 +94,11 @@ impl Recipe {
 
     fn on_base(self) -> Self {
         Self { on_base: true, ..self }
+    }
+
+    fn file(mut self, file: LayerFile) -> Self {
+        self.files.push(file);
+        self
     }
 
     fn user(self, user: &'static str) -> Self {
@@ -179,21 +221,19 @@ pub(crate) fn workload(program: &Program, directory: &Path) -> Result<Image> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_image_of_the_platform_has_its_tag_its_user_and_what_it_runs() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("parts");
-        std::fs::create_dir(&source).unwrap();
+    /// Parts with stand-ins for all programs, in a directory of their own.
+    fn parts(source: &Path) -> Parts {
+        std::fs::create_dir(source).unwrap();
         for file in
             "rootfs.tar kube-apiserver kube-controller-manager kube-scheduler kube-proxy etcd coredns pilot-discovery \
-                     pilot-agent envoy envoy_bootstrap_tmpl.json fortio k6"
+                     pilot-agent envoy envoy_bootstrap_tmpl.json fortio k6 install-cni istio-cni kube-network-policies"
                 .split_whitespace()
                 .chain([MULTIBUFFER_TLS])
         {
             std::fs::write(source.join(file), file).unwrap();
         }
-        let part = || source.clone();
-        let parts = Parts {
+        let part = || source.to_owned();
+        Parts {
             pod_rootfs: part(),
             kubernetes: part(),
             etcd: part(),
@@ -203,13 +243,41 @@ mod tests {
             fortio: part(),
             k6: part(),
             multibuffer_tls: part(),
+        }
+    }
+
+    fn told(image: &Image) -> String {
+        let name = image.reference.strip_prefix("meshproof.local/").unwrap();
+        format!("{name} | {} | {} | {} layers", image.entrypoint.join(" "), image.user, image.layers.len())
+    }
+
+    #[test]
+    fn only_declared_agents_have_images() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("parts");
+        let parts = parts(&source);
+        let versions = Versions::read().unwrap();
+        let images = |cni: bool, network_policies: bool| {
+            let part = |declared: bool| declared.then(|| source.clone());
+            let declared = AgentParts { cni: part(cni), network_policies: part(network_policies) };
+            let images = agents(&parts, &declared, &versions, directory.path()).unwrap();
+            images.iter().map(told).collect::<Vec<_>>()
         };
+        let cni = format!("install-cni:{} | /usr/local/bin/install-cni |  | 2 layers", versions.istio.version);
+        let program = "/usr/local/bin/kube-network-policies";
+        let tag = &versions.network_policies.version;
+        let policies = format!("kube-network-policies:v{tag} | {program} |  | 2 layers");
+        assert_eq!(images(true, true), [cni, policies.clone()]);
+        assert_eq!(images(false, true), [policies]);
+        assert_eq!(images(false, false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_image_of_the_platform_has_its_tag_its_user_and_what_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let parts = parts(&directory.path().join("parts"));
         let versions = Versions::read().unwrap();
         let images = platform(&parts, &versions, directory.path()).unwrap();
-        let told = |image: &Image| {
-            let name = image.reference.strip_prefix("meshproof.local/").unwrap();
-            format!("{name} | {} | {} | {} layers", image.entrypoint.join(" "), image.user, image.layers.len())
-        };
         let Versions { kubernetes, etcd, coredns, istio, fortio, k6, .. } = &versions;
         let (kubernetes, etcd, coredns) = (&kubernetes.version, &etcd.version, &coredns.version);
         let (istio, fortio, k6) = (&istio.version, &fortio.version, &k6.version);

@@ -1,9 +1,9 @@
 //! What of a changed declaration `up` can change in place, and what needs the testbed to be made anew.
 
-use super::{Cluster, Declaration, Istio, Mesh};
+use super::{Cluster, Declaration, Istio, Mesh, Namespace};
 
 /// The differences that need `down` first, each as `what: old, now new`. Number of nodes, application, mesh-wide policy,
-/// trust domain aliases and candidate networks change in place.
+/// trust domain aliases, candidate networks, further namespaces and what these enforce change in place.
 pub(crate) fn not_in_place(old: &Declaration, new: &Declaration) -> Vec<String> {
     let mut found = Differences::default();
     found.mesh(&old.mesh, &new.mesh);
@@ -13,6 +13,11 @@ pub(crate) fn not_in_place(old: &Declaration, new: &Declaration) -> Vec<String> 
         found.note("application", &"the boutique", &"none");
     }
     found.add("clusters", &old.names().join(", "), &new.names().join(", "));
+    for Namespace { name, .. } in &old.namespaces {
+        if !new.namespaces.iter().any(|namespace| namespace.name == *name) {
+            found.note(&format!("namespace {name}"), &"declared", &"not declared");
+        }
+    }
     for cluster in &new.clusters {
         if let Some(before) = old.clusters.iter().find(|before| before.name == cluster.name) {
             found.cluster(before, cluster);
@@ -36,6 +41,7 @@ impl Differences {
         self.add_debug("revision tags", &old.tags, &new.tags);
         self.add_debug("injection", &old.injection, &new.injection);
         self.add("native sidecars", &old.native_sidecars, &new.native_sidecars);
+        self.add("Istio CNI", &old.cni, &new.cni);
     }
 
     fn cluster(&mut self, old: &Cluster, new: &Cluster) {
@@ -45,6 +51,7 @@ impl Differences {
         self.add(&of("service subnet"), &old.services, &new.services);
         self.add_debug(&of("ingress gateway"), &old.ingress, &new.ingress);
         self.add_debug(&of("east-west gateway"), &old.eastwest, &new.eastwest);
+        self.add(&of("enforcement of network policies"), &old.network_policies, &new.network_policies);
     }
 
     fn add<T: PartialEq + ToString>(&mut self, what: &str, old: &T, new: &T) {

@@ -9,11 +9,18 @@ use super::fault::Unsound;
 use super::file::{self, File};
 use super::{
     Application, Authority, Cluster, Declaration, Gateway, Injection, Istio, Layout, MOST_CLUSTERS, MOST_NODES, Mesh,
+    Namespace, PodSecurity,
 };
 use crate::dns;
 
 /// Names of clusters that would collide with a directory of the testbed's secrets.
 const TAKEN: [&str; 2] = ["root", "issuing"];
+
+/// Namespaces that Kubernetes and `up` make.
+const OF_UP: [&str; 3] = ["default", "istio-system", "pinnacle"];
+
+/// How further namespaces of Kubernetes and of `up` begin.
+const OF_UP_PREFIXES: [&str; 2] = ["kube-", "meshproof-"];
 
 /// The smallest subnet for pods or services, as the length of the prefix.
 const SMALLEST: u8 = 24;
@@ -28,7 +35,7 @@ type Result<T> = std::result::Result<T, Unsound>;
 /// # Errors
 /// Fails with the first fault.
 pub(super) fn declaration(file: File) -> Result<Declaration> {
-    let File { networks, mesh: mesh_entry, istio: istio_entry, suites, application, cluster } = file;
+    let File { networks, mesh: mesh_entry, istio: istio_entry, suites, application, cluster, namespace } = file;
     let prepared = suites.prepare.unwrap_or(true);
     let mut subnets = Subnets::default();
     for candidate in networks.as_ref() {
@@ -54,7 +61,9 @@ pub(super) fn declaration(file: File) -> Result<Declaration> {
     }
     let application = application.map(|entry| application_of(&entry, clusters.len())).transpose()?;
     let networks = networks.as_ref().iter().map(subnet).collect::<Result<_>>()?;
-    Ok(Declaration { networks, mesh: mesh(&mesh_entry)?, istio: istio(&istio_entry)?, prepared, application, clusters })
+    let (mesh, istio) = (mesh(&mesh_entry)?, istio(&istio_entry)?);
+    let namespaces = namespaces(&namespace, &istio, &clusters)?;
+    Ok(Declaration { networks, mesh, istio, prepared, application, clusters, namespaces })
 }
 
 fn mesh(entry: &file::Mesh) -> Result<Mesh> {
@@ -104,7 +113,8 @@ fn istio(entry: &file::Istio) -> Result<Istio> {
             ),
         ));
     }
-    Ok(Istio { revision, tags, injection, native_sidecars: entry.native_sidecars.unwrap_or(true) })
+    let native_sidecars = entry.native_sidecars.unwrap_or(true);
+    Ok(Istio { revision, tags, injection, native_sidecars, cni: entry.cni })
 }
 
 fn application_of(entry: &Spanned<file::Application>, clusters: usize) -> Result<Application> {
@@ -180,7 +190,9 @@ fn cluster(entry: &file::Cluster, subnets: &mut Subnets) -> Result<Cluster> {
     {
         return Err(at(place, format!("both gateways of `{name}` have the same name or labels: give each its own")));
     }
-    Ok(Cluster { name, network: label(&entry.network, "a network")?, nodes, pods, services, ingress, eastwest })
+    let network = label(&entry.network, "a network")?;
+    let network_policies = entry.network_policies;
+    Ok(Cluster { name, network, nodes, pods, services, ingress, eastwest, network_policies })
 }
 
 fn gateway(entry: Option<&Spanned<file::Gateway>>, kind: &str) -> Result<Option<Gateway>> {
@@ -213,6 +225,38 @@ fn gateway(entry: Option<&Spanned<file::Gateway>>, kind: &str) -> Result<Option<
         namespace: namespace.as_ref().map_or(Ok(default.namespace), |name| label(name, "a namespace"))?,
         labels,
     }))
+}
+
+fn namespaces(entries: &[file::Namespace], istio: &Istio, clusters: &[Cluster]) -> Result<Vec<Namespace>> {
+    let gateways: Vec<&str> =
+        clusters.iter().flat_map(Cluster::gateways).map(|gateway| gateway.namespace.as_str()).collect();
+    let mut namespaces: Vec<Namespace> = Vec::new();
+    for entry in entries {
+        let name = label(&entry.name, "a namespace")?;
+        if namespaces.iter().any(|other| other.name == name) {
+            return Err(at(&entry.name, format!("the namespace `{name}` is declared twice: remove one")));
+        }
+        let of_up = OF_UP.contains(&name.as_str()) || gateways.contains(&name.as_str());
+        if of_up || OF_UP_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(at(&entry.name, format!("`up` makes the namespace `{name}` itself: give another name")));
+        }
+        let pod_security = entry.pod_security.as_ref();
+        let level = pod_security.map(|level| *level.as_ref());
+        if let Some(place) = pod_security.filter(|_| level != Some(PodSecurity::Privileged))
+            && entry.injected
+            && !istio.cni
+        {
+            return Err(at(
+                place,
+                format!(
+                    "no pod of `{name}` would start: its sidecar's init container changes the pod's network, which this \
+                     level refuses; set `cni = true` in [istio]"
+                ),
+            ));
+        }
+        namespaces.push(Namespace { name, injected: entry.injected, pod_security: level, quota: entry.quota });
+    }
+    Ok(namespaces)
 }
 
 /// The subnets that are declared so far, and what each is for.

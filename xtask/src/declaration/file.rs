@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::fault::{Fault, Unsound};
-use super::{Authority, Injection, Layout, Mode};
+use super::{Authority, Injection, Layout, Mode, PodSecurity};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +21,8 @@ pub(super) struct File {
     pub(super) application: Option<Spanned<Application>>,
     #[serde(default)]
     pub(super) cluster: Vec<Spanned<Cluster>>,
+    #[serde(default)]
+    pub(super) namespace: Vec<Namespace>,
 }
 
 #[derive(Default, Deserialize)]
@@ -42,6 +44,8 @@ pub(super) struct Istio {
     pub(super) tags: Vec<Spanned<String>>,
     pub(super) injection: Option<Spanned<Injection>>,
     pub(super) native_sidecars: Option<bool>,
+    #[serde(default)]
+    pub(super) cni: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -66,6 +70,8 @@ pub(super) struct Cluster {
     pub(super) service_subnet: Spanned<String>,
     pub(super) ingress: Option<Spanned<Gateway>>,
     pub(super) eastwest: Option<Spanned<Gateway>>,
+    #[serde(default)]
+    pub(super) network_policies: bool,
 }
 
 /// A gateway, as far as it differs from Istio's default.
@@ -77,6 +83,17 @@ pub(super) struct Gateway {
     pub(super) name: Option<Spanned<String>>,
     pub(super) namespace: Option<Spanned<String>>,
     pub(super) labels: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Namespace {
+    pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) injected: bool,
+    pub(super) pod_security: Option<Spanned<PodSecurity>>,
+    #[serde(default)]
+    pub(super) quota: bool,
 }
 
 fn yes() -> bool {

@@ -40,6 +40,8 @@ pub(crate) struct Declaration {
     /// The application. `None`: the testbed has no application.
     pub(crate) application: Option<Application>,
     pub(crate) clusters: Vec<Cluster>,
+    /// Namespaces for workloads, in every cluster alike.
+    pub(crate) namespaces: Vec<Namespace>,
 }
 
 /// The mesh that spans the clusters.
@@ -85,6 +87,8 @@ pub(crate) struct Istio {
     pub(crate) injection: Injection,
     /// Whether proxies are native sidecars.
     pub(crate) native_sidecars: bool,
+    /// Whether Istio's CNI plugin redirects the traffic of pods, in place of an init container.
+    pub(crate) cni: bool,
 }
 
 /// The namespace label that enables injection.
@@ -125,6 +129,38 @@ pub(crate) struct Cluster {
     pub(crate) services: Ipv4Net,
     pub(crate) ingress: Option<Gateway>,
     pub(crate) eastwest: Option<Gateway>,
+    /// Whether NetworkPolicy is enforced.
+    pub(crate) network_policies: bool,
+}
+
+/// A namespace for workloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    /// Whether its pods get proxies.
+    pub(crate) injected: bool,
+    /// Level of Pod Security that it enforces. `None`: that of the API server, which admits every pod.
+    pub(crate) pod_security: Option<PodSecurity>,
+    /// Whether a ResourceQuota refuses containers without limits.
+    pub(crate) quota: bool,
+}
+
+/// Level of Kubernetes' Pod Security Standards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PodSecurity {
+    Privileged,
+    Baseline,
+    Restricted,
+}
+
+/// The agents that run on every node of some cluster, beyond those of Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeAgents {
+    /// Istio's CNI agent.
+    pub(crate) cni: bool,
+    /// What enforces NetworkPolicy.
+    pub(crate) network_policies: bool,
 }
 
 /// A gateway of a cluster.
@@ -200,6 +236,23 @@ impl Declaration {
     /// The names of the clusters.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.clusters.iter().map(|cluster| cluster.name.as_str()).collect()
+    }
+
+    /// The agents for which the nodes need images.
+    pub(crate) fn node_agents(&self) -> NodeAgents {
+        let network_policies = self.clusters.iter().any(|cluster| cluster.network_policies);
+        NodeAgents { cni: self.istio.cni, network_policies }
+    }
+}
+
+impl PodSecurity {
+    /// Kubernetes' name of the level.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Privileged => "privileged",
+            Self::Baseline => "baseline",
+            Self::Restricted => "restricted",
+        }
     }
 }
 

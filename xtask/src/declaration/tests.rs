@@ -91,10 +91,77 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[application]", "[suites]\nprepare = false\n[application]", "[application]", "is prepared for suites"),
         ("[application]", "[mesh]\naliases = [\"cluster.local\"]\n[application]", "aliases", "already has the name"),
         ("[application]", "[mesh]\ntrust_domain = \"Corp\"\n[application]", "trust_domain", "no DNS name"),
+        ("[application]", "[istio]\ncni = \"yes\"\n[application]", "cni", "invalid type: string"),
+        (second, "name = \"cluster2\"\nnetwork_policies = 1", "network_policies", "invalid type: integer"),
     ] {
         let (found, why) = refused(from, to);
         assert!(found.contains(line) && why.contains(reason), "{to}: `{found}`: {why}");
     }
+}
+
+/// Adds `namespaces` to the default declaration, and `istio` to Istio's keys.
+fn with_namespaces(istio: &str, namespaces: &str) -> Result<Declaration, (String, String)> {
+    let text = format!("{}\n[istio]\n{istio}\n{namespaces}", shipped("default"));
+    Declaration::parse(&text).map_err(|Fault { line, reason }| (text.lines().nth(line - 1).unwrap().to_owned(), reason))
+}
+
+#[test]
+fn a_declared_namespace_says_what_it_enforces() {
+    let declared = "[[namespace]]\nname = \"orders\"\ninjected = true\npod_security = \"restricted\"\nquota = true\n\
+                    [[namespace]]\nname = \"plain\"";
+    let declaration = with_namespaces("cni = true", declared).unwrap();
+    let namespace = |name: &str, enforced: bool| Namespace {
+        name: name.into(),
+        injected: enforced,
+        pod_security: enforced.then_some(PodSecurity::Restricted),
+        quota: enforced,
+    };
+    assert_eq!(declaration.namespaces, [namespace("orders", true), namespace("plain", false)]);
+    assert!(declaration.istio.cni && declaration.node_agents().cni);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_made_or_used_is_told_with_its_line() {
+    let named = |name: &str| format!("[[namespace]]\nname = \"{name}\"");
+    let secured = "injected = true\npod_security = ";
+    for (namespaces, line, reason) in [
+        (named("Orders"), "Orders", "no DNS label"),
+        (format!("{}\n{}", named("orders"), named("orders")), "orders", "declared twice"),
+        (named("istio-system"), "istio-system", "`up` makes the namespace `istio-system` itself"),
+        (named("kube-node-lease"), "kube-node-lease", "`up` makes the namespace"),
+        (named("meshproof-perf"), "meshproof-perf", "`up` makes the namespace"),
+        (format!("{}\nquotas = true", named("orders")), "quotas", "unknown field `quotas`"),
+        (format!("{}\npod_security = \"strict\"", named("orders")), "strict", "unknown variant `strict`"),
+        (format!("{}\n{secured}\"restricted\"", named("orders")), "restricted", "set `cni = true` in [istio]"),
+        (format!("{}\n{secured}\"baseline\"", named("orders")), "baseline", "set `cni = true` in [istio]"),
+    ] {
+        let (found, why) = with_namespaces("", &namespaces).unwrap_err();
+        assert!(found.contains(line) && why.contains(reason), "{namespaces}: `{found}`: {why}");
+    }
+    let secured = |level: &str| format!("{}\n{secured}\"{level}\"", named("orders"));
+    with_namespaces("", &secured("privileged")).unwrap();
+    with_namespaces("cni = true", &secured("restricted")).unwrap();
+    with_namespaces("", &format!("{}\npod_security = \"restricted\"", named("orders"))).unwrap();
+}
+
+#[test]
+fn what_nodes_enforce_does_not_change_in_place_and_namespaces_are_only_added() {
+    let old = Declaration::parse(&shipped("default")).unwrap();
+    assert_eq!(old.node_agents(), NodeAgents { cni: false, network_policies: false });
+    let mut new = with_namespaces("", "[[namespace]]\nname = \"orders\"").unwrap();
+    assert_eq!(not_in_place(&old, &new), Vec::<String>::new());
+    let mut enforcing = new.clone();
+    enforcing.namespaces[0].quota = true;
+    enforcing.namespaces[0].pod_security = Some(PodSecurity::Baseline);
+    assert_eq!(not_in_place(&new, &enforcing), Vec::<String>::new());
+    assert_eq!(not_in_place(&new, &old), ["namespace orders: declared, now not declared"]);
+    new.istio.cni = true;
+    new.clusters[1].network_policies = true;
+    assert_eq!(new.node_agents(), NodeAgents { cni: true, network_policies: true });
+    assert_eq!(
+        not_in_place(&old, &new),
+        ["Istio CNI: false, now true", "enforcement of network policies of cluster2: false, now true"]
+    );
 }
 
 #[test]

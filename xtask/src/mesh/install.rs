@@ -1,5 +1,6 @@
 //! Installs the control planes and joins the clusters.
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::values;
 use crate::artifacts::{Artifacts, REPOSITORY};
 use crate::command::run;
 use crate::declaration::{self, Declaration, Gateway, Istio};
-use crate::kubernetes::{self, Id, Kind};
+use crate::kubernetes::{self, Id};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
@@ -29,12 +30,6 @@ pub(crate) const SYSTEM: &str = "istio-system";
 /// Istio's `privateKeyProvider` if Envoy has `cryptomb`. A signature waits for others for at most `pollDelay`. Fallback
 /// is off.
 const CRYPTOMB: &str = "{cryptomb: {pollDelay: 1ms, fallback: false}}";
-
-/// Kind of the mesh-wide policy.
-const POLICY: Kind = Kind { version: "security.istio.io/v1", name: "PeerAuthentication" };
-
-/// Label of the mesh-wide policy.
-const POLICY_LABEL: &str = "meshproof.dev/declared=policy";
 
 /// Time limit for one deployment to become available, on a busy two-core machine.
 pub(super) const BOUND: Duration = Duration::from_secs(180);
@@ -76,6 +71,7 @@ impl<'a> Member<'a> {
             ("IMAGES", REPOSITORY.to_owned()),
             ("ISTIO_VERSION", versions.istio.version.clone()),
             ("COREDNS_VERSION", versions.coredns.version.clone()),
+            ("NETWORK_POLICIES_VERSION", versions.network_policies.version.clone()),
             ("INGRESS_HTTP_PORT", target.gateways.ingress_http_node_port.to_string()),
             ("INGRESS_HTTPS_PORT", target.gateways.ingress_https_node_port.to_string()),
             ("PROBE_IMAGE", programs.probe.image()),
@@ -123,7 +119,8 @@ impl<'a> Member<'a> {
                 self.apply_for(&[("NAMESPACE", namespace.clone())], "mesh/gateway-namespace.yaml").await?;
             }
             self.plug_in_certificates(authority).await?;
-            self.apply_fixture("clusters/coredns.yaml").await
+            self.apply_fixture("clusters/coredns.yaml").await?;
+            self.enforce().await
         })
         .await
     }
@@ -145,8 +142,8 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// Runs `istioctl install` with IstioOperator files. A later file adds to the earlier ones.
-    async fn install(&self, fixtures: &[&str]) -> Result<()> {
+    /// Runs `istioctl install` with IstioOperator files, of which a later one adds to the earlier ones, and then `then`.
+    async fn install(&self, fixtures: &[&str], then: impl Future<Output = Result<()>>) -> Result<()> {
         let operators = fixtures.iter().map(|relative| template::fixture(relative, &self.values));
         let operators = operators.collect::<Result<Vec<_>>>()?;
         let names: Vec<&str> =
@@ -159,7 +156,8 @@ impl<'a> Member<'a> {
                 std::fs::write(&file, operator).with_context(|| format!("cannot write {}", file.display()))?;
                 install = install.arg("--filename").arg(&file);
             }
-            install.ok().await
+            install.ok().await?;
+            then.await
         })
         .await
     }
@@ -174,16 +172,15 @@ impl<'a> Member<'a> {
         self.step("istiod", async {
             let evidence = self.declaration.prepared.then_some("mesh/evidence-log.yaml");
             let files: Vec<&str> = ["mesh/control-plane.yaml"].into_iter().chain(evidence).collect();
-            self.install(&files).await?;
-            self.revision_tags().await?;
+            self.install(&files, self.revision_tags()).await?;
             let istiod = self.declaration.istio.istiod();
             kubernetes::wait_for_deployment(&self.target.client, SYSTEM, &istiod, BOUND).await
         })
         .await
     }
 
-    /// Points the declared tags to the revision. istioctl points the tag `default` to the first revision by itself; if
-    /// the tag is not declared, it is removed.
+    /// Points the declared tags to the revision that has just been installed. istioctl points the tag `default` to the
+    /// first revision by itself; if the tag is not declared, it is removed.
     async fn revision_tags(&self) -> Result<()> {
         let Istio { revision, tags, .. } = &self.declaration.istio;
         let Some(revision) = revision else { return Ok(()) };
@@ -221,7 +218,7 @@ impl<'a> Member<'a> {
                 let gateway = gateway.as_ref()?;
                 Some(self.assign(gateway, address))
             });
-            tokio::try_join!(self.install(&["mesh/gateways.yaml"]), try_join_all(assigning))?;
+            tokio::try_join!(self.install(&["mesh/gateways.yaml"], ready(Ok(()))), try_join_all(assigning))?;
             for Gateway { name, namespace, .. } in self.declared.gateways() {
                 kubernetes::revive(&self.target.client, namespace, name).await?;
                 kubernetes::wait_for_deployment(&self.target.client, namespace, name, BOUND).await?;
@@ -269,15 +266,6 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Writes the mesh-wide policy, or removes it if none is declared.
-    async fn mesh_policy(&self) -> Result<()> {
-        let declared = match self.declaration.mesh.policy {
-            Some(mode) => self.apply_for(&[("POLICY", mode.name().to_owned())], "mesh/mesh-policy.yaml").await?,
-            None => Vec::new(),
-        };
-        kubernetes::prune(&self.target.client, &[POLICY], POLICY_LABEL, &declared).await
-    }
-
     /// Lets the istiods of `peers` read this cluster's services: writes a remote secret of this cluster into each.
     pub(crate) async fn join(&self, peers: &[&Member<'_>]) -> Result<()> {
         // Two commands at once would both make the token of the cluster's service account.
@@ -303,7 +291,12 @@ impl<'a> Member<'a> {
 
     /// The version that istiod reports.
     pub(crate) async fn version(&self) -> Result<String> {
-        let text = self.istioctl(&["version", "--short=false", "--output=json"]).stdout().await?;
+        let mut command = self.istioctl(&["version", "--short=false", "--output=json"]);
+        // Without it, istioctl knows only the revision of the tag `default`.
+        if let Some(revision) = &self.declaration.istio.revision {
+            command = command.args(["--revision", revision]);
+        }
+        let text = command.stdout().await?;
         let json: serde_json::Value = serde_json::from_str(&text).with_context(|| {
             format!(
                 "istiod of {} tells no version; istioctl printed:\n{}",

@@ -2,6 +2,7 @@
 
 pub(crate) mod application;
 pub(crate) mod authority;
+mod enforce;
 pub(crate) mod first_call;
 pub(crate) mod global_namespace;
 pub(crate) mod install;

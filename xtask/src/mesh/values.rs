@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::install::SYSTEM;
-use crate::declaration::{Cluster, Declaration, Gateway, Injection, Istio};
+use crate::declaration::{Cluster, Declaration, Gateway, Injection, Istio, PodSecurity};
 use crate::template::Values;
 
 /// Values that are the same in every cluster.
@@ -19,6 +19,8 @@ pub(super) fn of_mesh(declaration: &Declaration) -> Values {
         ("TRUST_DOMAIN_ALIASES", json!(mesh.aliases).to_string()),
         ("REVISION", istio.revision.clone().unwrap_or_default()),
         ("NATIVE_SIDECARS", istio.native_sidecars.to_string()),
+        ("CNI", istio.cni.to_string()),
+        ("PROXY_SECCOMP", seccomp(istio).to_string()),
         ("INJECTED", injection(istio, true)),
         ("PROBE_HOSTS", json!(hosts).to_string()),
         ("EXPOSED", json!([exposed]).to_string()),
@@ -53,12 +55,30 @@ pub(super) fn of_gateways(cluster: &Cluster) -> Values {
     ])
 }
 
+/// Seccomp profile of the proxies. Pod Security `restricted` requires one. Without CNI, `restricted` refuses every sidecar
+/// because of its init container, and Istio's default stays.
+fn seccomp(istio: &Istio) -> Value {
+    if istio.cni { json!({"type": "RuntimeDefault"}) } else { json!({}) }
+}
+
+/// Labels of a declared namespace.
+pub(super) fn of_namespace(istio: &Istio, injected: bool, pod_security: Option<PodSecurity>) -> String {
+    let mut labels = injection_label(istio, injected);
+    if let Some(level) = pod_security {
+        labels["pod-security.kubernetes.io/enforce"] = level.name().into();
+    }
+    labels.to_string()
+}
+
 /// Labels of a namespace whose pods get proxies, or get none.
 pub(super) fn injection(istio: &Istio, enabled: bool) -> String {
-    let labels = match (enabled, istio.injection) {
+    injection_label(istio, enabled).to_string()
+}
+
+fn injection_label(istio: &Istio, enabled: bool) -> Value {
+    match (enabled, istio.injection) {
         (false, _) => json!({"istio-injection": "disabled"}),
         (true, Injection::IstioInjection) => json!({"istio-injection": "enabled"}),
         (true, Injection::Revision) => json!({"istio.io/rev": istio.revision.as_deref().unwrap_or("default")}),
-    };
-    labels.to_string()
+    }
 }

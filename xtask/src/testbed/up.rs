@@ -123,7 +123,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
     Declaration::keep(path, &directory)?;
 
     let authority = Authority::ensure(directory.join("secrets"), declaration.mesh.authority, &declaration.names())?;
-    let artifacts = artifacts::all(progress, &store, &versions).await?;
+    let artifacts = artifacts::all(progress, &store, &versions, declaration.node_agents()).await?;
     let image = provider.image(progress, &store, &artifacts, &versions).await?;
     let clusters = provider.clusters(progress, &image, &versions, &directory).await?;
 
@@ -149,7 +149,8 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
             let peers: Vec<_> = peers.collect();
             tokio::try_join!(member.join(&peers), member.gateways(), member.workloads()).map(drop)
         };
-        tokio::try_join!(cluster.join(progress, &member.target), mesh)
+        tokio::try_join!(cluster.join(progress, &member.target), mesh)?;
+        member.node_agents().await
     });
     try_join_all(installing).await?;
 

@@ -20,7 +20,8 @@ pub(crate) const REPOSITORY: &str = "meshproof-node";
 pub(crate) struct NodeImage {
     /// Reference in the engine.
     pub(crate) reference: String,
-    /// References of the images below. If only the workloads change, `up` makes the next image from one of them.
+    /// References of the images below. If only the workloads or the agents change, `up` makes the next image from one of
+    /// them.
     pub(crate) below: Vec<String>,
     layers: Vec<Layer>,
 }
@@ -47,7 +48,7 @@ impl NodeImage {
     }
 
     async fn build(engine: &Engine, store: &Store, artifacts: &Artifacts, versions: &Versions) -> Result<Self> {
-        let Artifacts { node_rootfs, parts, programs, .. } = artifacts;
+        let Artifacts { node_rootfs, parts, agents, programs, .. } = artifacts;
         let base = Self::base(store, engine, Base { rootfs: node_rootfs, kubernetes: &parts.kubernetes }).await?;
         let key = Key::new("platform 3").text(&format!("{parts:?} {:?}", versions.istio));
         let platform =
@@ -58,8 +59,18 @@ impl NodeImage {
             programs.all().into_iter().map(|program| images::workload(program, output)).collect()
         });
         let workloads = workloads.await?;
-        workloads.load(engine, store).await?;
-        Ok(workloads)
+        if agents.is_empty() {
+            workloads.load(engine, store).await?;
+            return Ok(workloads);
+        }
+        // On top of all others: a testbed without agents uses the image below.
+        let tags = format!("{agents:?} {:?} {:?}", versions.istio, versions.network_policies);
+        let key = Key::new("agents 1").text(&tags);
+        let complete = workloads
+            .with_images(store, engine, "agents", key, |output| images::agents(parts, agents, versions, output));
+        let complete = complete.await?;
+        complete.load(engine, store).await?;
+        Ok(complete)
     }
 
     /// The root file system, Kubernetes' binaries and the project's scripts, without container images.
