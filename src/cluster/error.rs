@@ -59,6 +59,18 @@ pub enum Error {
         /// The matching pods and their states.
         seen: String,
     },
+    /// The pods of a deployment cannot start.
+    #[error("{cluster}: deployment {namespace}/{deployment} cannot start: {reason}")]
+    NotStarted {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+        /// The deployment.
+        deployment: String,
+        /// The object in trouble, and what Kubernetes says of it.
+        reason: String,
+    },
     /// A command in a container failed.
     #[error("{cluster}: `{command}` in {namespace}/{pod} failed: {reason}")]
     Exec {

@@ -3,7 +3,9 @@
 mod error;
 mod eventually;
 mod exec;
+mod put;
 mod testbed;
+mod watch;
 mod workload;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use exec::within;
 pub use exec::{Container, exec};
 pub(crate) use exec::{EXEC_BOUND, Input};
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
+pub use watch::{watch_all, watch_one};
 pub use workload::Workload;
 
 /// Field manager for server-side apply.

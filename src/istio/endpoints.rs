@@ -50,6 +50,21 @@ pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result
     .await
 }
 
+/// Waits until the proxy of `source` knows a healthy endpoint of a service's port, in any network.
+///
+/// # Errors
+/// [`NotInTime`](crate::cluster::Error::NotInTime).
+pub async fn await_service(source: &Workload, service_host: &str, port: u16) -> Result<()> {
+    let name = format!("outbound|{port}||{service_host}");
+    eventually(format!("the proxy of {source} to know {service_host}:{port}"), KNOWN, async || {
+        let known = endpoints(source).await?;
+        let healthy = known.iter().any(|endpoint| endpoint.upstream_cluster == name && endpoint.healthy);
+        let seen = if healthy { Seen::Yes(()) } else { Seen::NotYet("no healthy endpoint".into()) };
+        Ok::<_, crate::cluster::Error>(seen)
+    })
+    .await
+}
+
 fn parse(answer: &str) -> serde_json::Result<Vec<Endpoint>> {
     let Clusters { cluster_statuses } = serde_json::from_str(answer)?;
     let of = |cluster: ClusterStatus| {

@@ -27,11 +27,11 @@ const READ_BOUND: Duration = Duration::from_secs(5);
 pub struct AccessEntry(BTreeMap<String, String>);
 
 impl AccessEntry {
-    /// Parses a line. `None` if the line is not from an access log. Absent values (`-`, `null`) are left out.
+    /// Parses a line. `None` if the line is not from the evidence log. Absent values (`-`, `null`) are left out.
     pub fn parse(line: &str) -> Option<Self> {
         let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };
-        // The proxy's own log may be JSON too.
-        if !fields.contains_key("downstream_remote_address") {
+        // The proxy's own log may be JSON too, and so may be an access log of the mesh's.
+        if !fields.contains_key("downstream_peer_cert") {
             return None;
         }
         let text = |value| match value {
@@ -271,7 +271,8 @@ mod tests {
         Exchange { vantage: Vantage::Meshed(cluster), dial, report, started: Instant::now() }
     }
 
-    fn entry(fields: Value) -> AccessEntry {
+    fn entry(mut fields: Value) -> AccessEntry {
+        fields["downstream_peer_cert"] = Value::Null;
         AccessEntry::parse(&fields.to_string()).unwrap()
     }
 
@@ -353,7 +354,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_not_of_an_access_log_are_left_out() {
+    fn lines_that_are_not_of_the_evidence_log_are_left_out() {
+        assert_eq!(AccessEntry::parse(r#"{"downstream_remote_address":"10.0.0.1:1","path":"/"}"#), None, "the mesh's");
         assert_eq!(AccessEntry::parse("2026-01-01 info Envoy proxy is ready"), None);
         assert_eq!(AccessEntry::parse(r#"{"level":"info","msg":"ready"}"#), None);
         assert_eq!(AccessEntry::parse("[1, 2]"), None);

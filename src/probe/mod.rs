@@ -1,12 +1,15 @@
 //! Dials from a vantage, and what both ends observe.
 
+pub(crate) mod deploy;
 mod dials;
 mod expected;
 mod probes;
+pub(crate) mod rollout;
 
 use std::fmt;
 use std::time::Instant;
 
+pub use deploy::{PROBES_LABEL, evidence_label};
 pub use dials::{client_hello, dial, handshake, nonce};
 pub use expected::{Expected, alert, grpc};
 pub use meshproof_probe::{

@@ -104,14 +104,21 @@ pub struct Proxy {
     pub agent: String,
     /// Whether the proxy is a native sidecar (an init container that keeps running).
     pub native_sidecar: bool,
+    /// Whether an init container redirects the pod's traffic to the proxy. The init container needs capabilities that
+    /// Pod Security `restricted` refuses. With Istio CNI there is no such container.
+    #[serde(default)]
+    pub init_container: bool,
 }
 
-/// An access log that proxies write to standard output, one JSON object per line.
+/// How proxies are told to write an access log to standard output, one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccessLog {
-    /// Name of the provider in the mesh config, which a `Telemetry` object enables.
-    pub provider: String,
+#[serde(rename_all = "kebab-case")]
+pub enum AccessLog {
+    /// By a `Telemetry` object that enables the provider with this name in the mesh config.
+    Provider(String),
+    /// By an `EnvoyFilter` in the namespace of the workloads. The mesh config has no part in it, so a mesh that is not
+    /// ours can stay as it is. Gateways log nothing.
+    Filter,
 }
 
 /// The gateways of a cluster.
@@ -169,6 +176,23 @@ pub struct Probes {
     pub caller: Probe,
     /// Probe outside the mesh, without a proxy.
     pub naked: Probe,
+    /// How to deploy the probes: the first suite does. `None` if the writer of the record has deployed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<ProbeDeployment>,
+}
+
+/// How to deploy the probes. The first suite deploys them; later suites find them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeDeployment {
+    /// Image of the probe. The image names a numeric user other than root.
+    pub image: String,
+    /// Kubernetes' `imagePullPolicy`. `None` for Kubernetes' own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<String>,
+    /// Secret with the credentials for the registry, as `NAMESPACE/NAME`. The Secret is copied beside the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<String>,
 }
 
 /// Ports of the probes.

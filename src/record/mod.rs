@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 
 mod capabilities;
 mod cluster;
+mod deployment;
 mod error;
 mod host_port;
 mod requirement;
 
 pub use capabilities::{Capabilities, Command, Write, fault, treatment};
 pub use cluster::{
-    AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, Gateways, Issuer, Istio, Label, Probe, ProbePorts,
-    Probes, Proxy,
+    AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, Gateways, Issuer, Istio, Label, Probe,
+    ProbeDeployment, ProbePorts, Probes, Proxy,
 };
 pub use error::{Error, Result};
 pub use host_port::HostPort;
@@ -142,6 +143,9 @@ impl Record {
         }
         if self.mesh.trust.roots.is_empty() {
             return Some("it names no root certificate".into());
+        }
+        if let Some(unusable) = deployment::contradiction(&self.clusters) {
+            return Some(unusable);
         }
         let mut places = self.application.iter().flat_map(|application| &application.places);
         let (workload, cluster) = places.find(|(_, cluster)| names.binary_search(&cluster.as_str()).is_err())?;

@@ -4,13 +4,6 @@ use super::*;
 
 /// A cluster like those of `up`.
 pub(crate) fn cluster(name: &str) -> Cluster {
-    let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
-        namespace: namespace.into(),
-        deployment: deployment.into(),
-        selector: format!("app={deployment}"),
-        service,
-        ingress_host: None,
-    };
     let gateway = |name: &str, port: u16, address: HostPort| Gateway {
         namespace: "istio-system".into(),
         deployment: format!("istio-{name}"),
@@ -34,25 +27,20 @@ pub(crate) fn cluster(name: &str) -> Cluster {
                 port: 15012,
                 server_name: "istiod.istio-system.svc".into(),
             },
-            proxy: Proxy { container: "istio-proxy".into(), agent: "pilot-agent".into(), native_sidecar: false },
-            access_log: Some(AccessLog { provider: "meshproof-evidence".into() }),
+            proxy: Proxy {
+                container: "istio-proxy".into(),
+                agent: "pilot-agent".into(),
+                native_sidecar: false,
+                init_container: true,
+            },
+            access_log: Some(AccessLog::Provider("meshproof-evidence".into())),
         },
         gateways: Gateways {
             ingress: Some(gateway("ingressgateway", 8080, HostPort::new("127.0.0.1", 1))),
             eastwest: Some(gateway("eastwestgateway", 15443, HostPort::new("10.0.0.3", 15443))),
         },
         issuers: vec![Issuer { certificates: vec!["pem".into()], key: Some("secrets/ca-key.pem".into()) }],
-        probes: Some(Probes {
-            container: "probe".into(),
-            ports: ProbePorts { http: 8080, http2: 8081, grpc: 8082, tcp: 8083, server_first: 8084, tls: 8443 },
-            meshed: probe("pinnacle", "probe", Some(format!("probe-{name}.pinnacle.svc.cluster.local"))),
-            caller: probe("pinnacle", "caller", None),
-            naked: probe(
-                "meshproof-naked",
-                "probe",
-                Some(format!("probe-naked-{name}.meshproof-naked.svc.cluster.local")),
-            ),
-        }),
+        probes: Some(probes(name)),
         bench: Some(Bench {
             meshed: "meshproof-perf".into(),
             meshed_twin: "meshproof-perf-twin".into(),
@@ -60,6 +48,29 @@ pub(crate) fn cluster(name: &str) -> Cluster {
             naked_twin: "meshproof-perf-naked-twin".into(),
         }),
         lease_namespace: None,
+    }
+}
+
+/// Probes like those of `up`.
+fn probes(cluster: &str) -> Probes {
+    let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
+        namespace: namespace.into(),
+        deployment: deployment.into(),
+        selector: format!("app={deployment}"),
+        service,
+        ingress_host: None,
+    };
+    Probes {
+        container: "probe".into(),
+        ports: ProbePorts { http: 8080, http2: 8081, grpc: 8082, tcp: 8083, server_first: 8084, tls: 8443 },
+        meshed: probe("pinnacle", "probe", Some(format!("probe-{cluster}.pinnacle.svc.cluster.local"))),
+        caller: probe("pinnacle", "caller", None),
+        naked: probe(
+            "meshproof-naked",
+            "probe",
+            Some(format!("probe-naked-{cluster}.meshproof-naked.svc.cluster.local")),
+        ),
+        deployment: None,
     }
 }
 
@@ -125,6 +136,17 @@ fn a_record_of_version_1_is_refused_by_its_schema_with_the_command_that_writes_a
         "{error}"
     );
     assert!(error.contains("cargo xtask testbed up") && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn the_evidence_is_a_provider_of_the_mesh_or_a_filter_of_the_namespace() {
+    let log = |text: &str| serde_json::from_str::<AccessLog>(text).map_err(|error| error.to_string());
+    assert_eq!(log(r#"{"provider": "meshproof-evidence"}"#), Ok(AccessLog::Provider("meshproof-evidence".into())));
+    assert_eq!(log(r#""filter""#), Ok(AccessLog::Filter));
+    assert!(log(r#""telemetry""#).unwrap_err().contains("telemetry"));
+    let mut filtered = one();
+    filtered.clusters[0].istio.access_log = Some(AccessLog::Filter);
+    assert_eq!(parsed(&filtered).unwrap(), filtered);
 }
 
 #[test]

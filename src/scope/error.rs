@@ -1,5 +1,8 @@
 //! Errors of a test: those of every layer below, and those of a suite.
 
+use std::sync::Arc;
+
+use crate::probe::PROBES_LABEL;
 use crate::report::Claim;
 use crate::{cluster, identity, istio, judge, record, report};
 
@@ -38,6 +41,19 @@ pub enum Error {
         /// The object's kind, namespace and name.
         object: String,
     },
+    /// A namespace that the record names for the probes exists and is another's.
+    #[error(
+        "{cluster}: namespace {namespace} exists without the label {PROBES_LABEL}: name another namespace for the probes in the record, or label it if suites may use it as their own"
+    )]
+    NotOurs {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// The probes could not be deployed, so nothing was judged.
+    #[error("the probes are not there: {0}")]
+    Probes(#[source] Arc<Error>),
     /// Another run judges the mesh.
     #[error(
         "{cluster}: {holder} has been judging this mesh since {since}: wait until that run has ended (its Lease {lease} runs out at {until} unless renewed)"

@@ -13,6 +13,7 @@ mod ownership;
 mod prior;
 mod probes;
 mod revert;
+mod standing;
 mod sweep;
 mod undeclared;
 
@@ -38,6 +39,7 @@ pub use label::{RUN_LABEL, TEST_ANNOTATION};
 pub use lease::HOLDER_VARIABLE;
 use lease::Leases;
 pub use probes::deploy_probe;
+pub use standing::remove_probes;
 pub use sweep::sweep;
 pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;
@@ -126,6 +128,7 @@ impl Scope {
     async fn alone<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
         let leases = Leases::of(&self.testbed);
         let beginning = async {
+            standing::lease_namespaces(&self.testbed).await?;
             let terms = leases.take().await?;
             leftovers::put_right(&self.testbed).await?;
             Ok(terms)
@@ -134,11 +137,17 @@ impl Scope {
             Ok(terms) => terms,
             Err(error) => return Ok(Err(error)),
         };
+        let judging = async {
+            match standing::ensure(&self.testbed).await {
+                Ok(()) => body.await,
+                Err(error) => Ok(Err(error)),
+            }
+        };
         let ended = tokio::select! {
             // A lost Lease outweighs what the test found at the same moment.
             biased;
             error = leases.keep(&terms) => return Ok(Err(error)),
-            ended = body => ended?,
+            ended = judging => ended?,
         };
         Ok(match ended {
             Ok(()) => leases.confirm(&terms).await,

@@ -1,24 +1,20 @@
 //! Probes deployed by a test.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use super::{Result, Scope};
-use crate::cluster::{self, Cluster, Seen, Workload, eventually};
-use crate::probe;
+use super::{Error, Result, Scope};
+use crate::cluster::{self, Cluster, Workload};
+use crate::probe::{self, rollout};
 use crate::record::{self, ProbePorts};
-
-/// Longest wait for a new probe with its sidecar to be ready.
-const READY_BOUND: Duration = Duration::from_secs(90);
 
 /// Deploys a meshed probe into `namespace`, as a copy of the cluster's own meshed probe, and waits until the probe is
 /// ready.
 ///
 /// # Errors
-/// [`Error::Cluster`](crate::scope::Error::Cluster). [`NotDeclared`](crate::record::Error::NotDeclared): the record
+/// [`Error::Cluster`]. [`NotDeclared`](crate::record::Error::NotDeclared): the record
 /// names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
     let probes = probe::declared(cluster)?;
@@ -31,20 +27,15 @@ pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str
         selector: model.selector.clone(),
         seen: "and its deployment has no pod template".into(),
     })?;
+    if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
+        let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
+        scope.apply(cluster, &mut secret).await?;
+    }
     for mut object in copy.objects(&probes.ports) {
         scope.apply(cluster, &mut object).await?;
     }
-    ready(cluster, namespace, model).await
-}
-
-async fn ready(cluster: &Arc<Cluster>, namespace: &str, model: &record::Probe) -> Result<Workload> {
-    let want = format!("the probe in {namespace} of {}", cluster.name());
-    Ok(eventually(want, READY_BOUND, async || match Workload::find(cluster, namespace, &model.selector).await {
-        Ok(workload) => Ok(Seen::Yes(workload)),
-        Err(cluster::Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
-        Err(error) => Err(error),
-    })
-    .await?)
+    rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
+    Ok(Workload::find(cluster, namespace, &model.selector).await?)
 }
 
 /// A copy of a probe, for another namespace.
@@ -75,15 +66,7 @@ impl<'a> Copy<'a> {
     /// The copy's service account, service (with the probe's name) and deployment.
     fn objects(self, ports: &ProbePorts) -> [Value; 3] {
         let metadata = |name: &str| json!({ "name": name, "namespace": self.namespace });
-        let ports = [
-            ("http", ports.http),
-            ("http2", ports.http2),
-            ("grpc", ports.grpc),
-            ("tcp", ports.tcp),
-            ("tcp-server-first", ports.server_first),
-            ("tls", ports.tls),
-        ];
-        let ports = ports.map(|(name, port)| json!({ "name": name, "port": port }));
+        let ports = ports.named().map(|(name, port)| json!({ "name": name, "port": port }));
         [
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(&self.account) }),
             json!({

@@ -24,15 +24,22 @@ const CONCURRENCY: usize = 8;
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
 /// does not stop the rest. [`Error::Cluster`]: API discovery fails.
 pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
-    let sweeper = Sweeper { client, cluster };
-    let discovered = Discovery::new(client.clone()).run_aggregated().await;
-    let discovered = discovered.map_err(sweeper.failed("list the kinds of objects"))?;
-    let kinds: Vec<ApiResource> =
-        discovered.groups().flat_map(|group| removable(group.resources_by_stability())).collect();
-    let listed = stream::iter(kinds).map(|kind| sweeper.remove(kind)).buffer_unordered(CONCURRENCY).collect::<Vec<_>>();
-    let mut results: Vec<Result<String>> = listed.await.into_iter().flatten().collect();
+    let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
+    let mut results = sweeper.remove_all().await?;
     results.extend(sweeper.labels().await);
     results.extend(sweeper.replicas().await);
+    gathered(results)
+}
+
+/// Removes all objects with `label`, of every kind. Returns what was removed.
+///
+/// # Errors
+/// The errors of [`sweep`].
+pub(super) async fn remove_labelled(client: &Client, cluster: &str, label: &str) -> Result<Vec<String>> {
+    gathered(Sweeper { client, cluster, label }.remove_all().await?)
+}
+
+fn gathered(results: Vec<Result<String>>) -> Result<Vec<String>> {
     let (mut done, mut failures) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -52,6 +59,8 @@ fn removable(kinds: Vec<(ApiResource, ApiCapabilities)>) -> impl Iterator<Item =
 struct Sweeper<'a> {
     client: &'a Client,
     cluster: &'a str,
+    /// Label of the objects to remove.
+    label: &'a str,
 }
 
 impl Sweeper<'_> {
@@ -62,10 +71,20 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Removes the objects of a kind that have a run's label.
+    /// Removes the labelled objects of every kind.
+    async fn remove_all(&self) -> Result<Vec<Result<String>>> {
+        let discovered = Discovery::new(self.client.clone()).run_aggregated().await;
+        let discovered = discovered.map_err(self.failed("list the kinds of objects"))?;
+        let kinds: Vec<ApiResource> =
+            discovered.groups().flat_map(|group| removable(group.resources_by_stability())).collect();
+        let removed = stream::iter(kinds).map(|kind| self.remove(kind)).buffer_unordered(CONCURRENCY);
+        Ok(removed.collect::<Vec<_>>().await.into_iter().flatten().collect())
+    }
+
+    /// Removes the labelled objects of a kind.
     async fn remove(&self, kind: ApiResource) -> Vec<Result<String>> {
         let everywhere: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
-        let listed = match everywhere.list_metadata(&ListParams::default().labels(RUN_LABEL)).await {
+        let listed = match everywhere.list_metadata(&ListParams::default().labels(self.label)).await {
             Ok(listed) => listed.items,
             Err(error) if is_absent(&error) => return Vec::new(),
             Err(error) => return vec![Err(self.failed(format!("list the objects of kind {}", named(&kind)))(error))],
@@ -153,7 +172,8 @@ mod tests {
         let service = tower::service_fn(move |request: Request<Body>| {
             let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
             let (code, body) = answer(&method, &path);
-            log.lock().unwrap().push(format!("{method} {path}"));
+            let selector = request.uri().query().filter(|_| method == "GET").unwrap_or_default();
+            log.lock().unwrap().push(format!("{method} {path} {selector}").trim_end().to_owned());
             let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap();
             std::future::ready(Ok::<_, Infallible>(response))
         });
@@ -213,6 +233,16 @@ mod tests {
         ] {
             assert!(asked.contains(&format!("DELETE {removed}")), "{removed} is not removed: {asked:#?}");
         }
+    }
+
+    #[tokio::test]
+    async fn objects_of_another_label_are_not_asked_for() {
+        let (client, asked) = server();
+        remove_labelled(&client, "cluster1", "example.org/mine").await.expect_err("one kind cannot be listed");
+        let asked = asked.lock().unwrap();
+        let lists: Vec<_> = asked.iter().filter(|line| line.contains("labelSelector")).collect();
+        assert!(lists.len() > 3 && lists.iter().all(|list| list.contains("example.org%2Fmine")), "{asked:#?}");
+        assert!(!asked.iter().any(|line| line.contains("/nodes")), "labels of nodes are left alone");
     }
 
     #[tokio::test]

@@ -143,7 +143,7 @@ fn judged_for(
         minted.unwrap().chain_pem.replace('\n', "%0A").replace('+', "%2B").replace('=', "%3D")
     };
     let mut at_source = serde_json::json!({
-        "downstream_remote_address": "a", "upstream_local_uri_san": ids[0].to_string(),
+        "downstream_peer_cert": "-", "upstream_local_uri_san": ids[0].to_string(),
         "upstream_peer_uri_san": ids[1].to_string(), "upstream_peer_cert": encoded(1), "upstream_tls_version": "TLSv1.3",
     });
     let mut at_destination = serde_json::json!({

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use meshproof::istio::ingress_gateway;
+use meshproof::istio::{evidence_log, ingress_gateway};
+use meshproof::record::Label;
 use meshproof::{Error, Result, Scope, Seen, cluster, eventually};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::calls::LOAD_GENERATOR;
 use super::edges::{Edge, logged_within};
@@ -37,19 +38,12 @@ const PART_OF: &str = "app.kubernetes.io/part-of";
 /// The object cannot be placed, or a proxy does not receive it in time.
 pub(crate) async fn log_both_ends(scope: &Scope) -> Result<()> {
     let shop = Shop::of(&scope.testbed)?;
+    let pods = Label { key: PART_OF.into(), value: APPLICATION.into() };
     for cluster in &scope.testbed.clusters {
         let record = cluster.record();
         let log = record.declared("the proxies' access log", record.istio.access_log.as_ref())?;
-        let telemetry = json!({
-            "apiVersion": "telemetry.istio.io/v1",
-            "kind": "Telemetry",
-            "metadata": {"name": "meshproof-evidence-boutique", "namespace": shop.namespace()},
-            "spec": {
-                "selector": {"matchLabels": {PART_OF: APPLICATION}},
-                "accessLogging": [{"providers": [{"name": log.provider}]}],
-            },
-        });
-        scope.place(cluster, telemetry).await?;
+        let object = evidence_log(log, "meshproof-evidence-boutique", shop.namespace(), &pods);
+        scope.place(cluster, object).await?;
     }
     // Only the evidence log has this field.
     configured(scope, "the evidence log", |_| Some("downstream_peer_cert".into())).await?;

@@ -12,7 +12,12 @@ use crate::template::Values;
 pub(super) fn of_mesh(declaration: &Declaration) -> Values {
     let Declaration { mesh, istio, .. } = declaration;
     let hosts: Vec<String> = declaration.names().iter().map(|name| format!("probe-{name}.pinnacle")).collect();
-    let exposed = if declaration.prepared { "*.pinnacle.svc.cluster.local" } else { "*.local" };
+    let of_namespace = |name: &str| format!("*.{name}.svc.cluster.local");
+    let exposed: Vec<String> = match (declaration.prepared, declaration.namespaces.as_slice()) {
+        (true, _) => vec![of_namespace("pinnacle")],
+        (false, []) => vec!["*.local".into()],
+        (false, namespaces) => namespaces.iter().map(|namespace| of_namespace(&namespace.name)).collect(),
+    };
     Values::from([
         ("MESH", mesh.id.clone()),
         ("TRUST_DOMAIN", mesh.trust_domain.clone()),
@@ -23,7 +28,7 @@ pub(super) fn of_mesh(declaration: &Declaration) -> Values {
         ("PROXY_SECCOMP", seccomp(istio).to_string()),
         ("INJECTED", injection(istio, true)),
         ("PROBE_HOSTS", json!(hosts).to_string()),
-        ("EXPOSED", json!([exposed]).to_string()),
+        ("EXPOSED", json!(exposed).to_string()),
     ])
 }
 

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use meshproof::probe::Protocol;
 use meshproof::record::{
     self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, Gateways, HostPort, Issuer,
-    Istio, Label, Mesh, Probe, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
+    Istio, Label, Mesh, Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault,
+    treatment,
 };
 
 use super::installed::Installed;
@@ -24,6 +25,12 @@ use crate::provider::Provider;
 
 /// Namespace of the naked probes and of the Lease.
 const NAKED: &str = "meshproof-naked";
+
+/// Namespace of the probes in the mesh, if a suite deploys them.
+const INSIDE: &str = "meshproof-inside";
+
+/// Namespace of the naked probes and of the Lease, if a suite deploys the probes.
+const OUTSIDE: &str = "meshproof-outside";
 
 /// HTTP port of an ingress gateway's pods.
 const INGRESS_PORT: u16 = 8080;
@@ -45,7 +52,7 @@ pub(super) async fn record(
 ) -> Result<Record> {
     let mut clusters = Vec::new();
     for member in members {
-        clusters.push(cluster(member, authority, kubeconfig)?);
+        clusters.push(cluster(member, authority, kubeconfig, artifacts)?);
     }
     let first = members.first().context("no cluster is defined")?;
     let declaration::Mesh { id, trust_domain, aliases, .. } = &first.declaration.mesh;
@@ -79,7 +86,12 @@ fn boutique(spread: &Spread, members: &[Member<'_>]) -> Result<record::Applicati
     })
 }
 
-fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Result<record::Cluster> {
+fn cluster(
+    member: &Member<'_>,
+    authority: &Authority,
+    kubeconfig: &Path,
+    artifacts: &Artifacts,
+) -> Result<record::Cluster> {
     let target = &member.target;
     let name = target.name.as_str();
     let Installed { istio, gateways, probes } = installed(member.declaration, member.declared);
@@ -99,9 +111,12 @@ fn cluster(member: &Member<'_>, authority: &Authority, kubeconfig: &Path) -> Res
             // Whoever judges somebody else's mesh has no key of its authority.
             key: prepared.then(|| Path::new("secrets").join(name).join("ca-key.pem")),
         }],
-        probes: probes.map(|probes| named(probes, target, mesh_has_ingress)),
+        probes: Some(match probes {
+            Some(probes) => named(probes, target, mesh_has_ingress),
+            None => named(to_deploy(artifacts.programs.probe.image()), target, false),
+        }),
         bench: prepared.then(bench),
-        lease_namespace: prepared.then(|| NAKED.into()),
+        lease_namespace: Some(if prepared { NAKED.into() } else { OUTSIDE.into() }),
     })
 }
 
@@ -111,7 +126,8 @@ pub(super) fn installed(declaration: &declaration::Declaration, cluster: &declar
         ingress: cluster.ingress.as_ref().map(|declared| gateway(declared, INGRESS_PORT)),
         eastwest: cluster.eastwest.as_ref().map(|declared| gateway(declared, EASTWEST_PORT)),
     };
-    Installed { istio: istio(declaration), gateways, probes: declaration.prepared.then(probes) }
+    let probes = declaration.prepared.then(|| probes(application::NAMESPACE, NAKED));
+    Installed { istio: istio(declaration), gateways, probes }
 }
 
 /// Istio as `fixtures/mesh/control-plane.yaml` installs it.
@@ -138,8 +154,12 @@ fn istio(declaration: &declaration::Declaration) -> Istio {
             container: "istio-proxy".into(),
             agent: "pilot-agent".into(),
             native_sidecar: declared.native_sidecars,
+            init_container: !declared.cni,
         },
-        access_log: declaration.prepared.then(|| AccessLog { provider: "meshproof-evidence".into() }),
+        access_log: Some(match declaration.prepared {
+            true => AccessLog::Provider("meshproof-evidence".into()),
+            false => AccessLog::Filter,
+        }),
     }
 }
 
@@ -164,8 +184,15 @@ fn reached(gateways: Gateways, target: &Target) -> Gateways {
     }
 }
 
-/// Probes as `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them.
-fn probes() -> Probes {
+/// The probes in a mesh that is not prepared for suites: the first suite deploys them.
+fn to_deploy(image: String) -> Probes {
+    // The image is in the node image.
+    let deployment = ProbeDeployment { image, pull_policy: Some("Never".into()), pull_secret: None };
+    Probes { deployment: Some(deployment), ..probes(INSIDE, OUTSIDE) }
+}
+
+/// Probes as `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them, in these namespaces in and outside the mesh.
+fn probes(inside: &str, outside: &str) -> Probes {
     let probe = |namespace: &str, deployment: &str| Probe {
         namespace: namespace.into(),
         deployment: deployment.into(),
@@ -183,9 +210,10 @@ fn probes() -> Probes {
             server_first: Protocol::ServerFirst.port(),
             tls: Protocol::Tls.port(),
         },
-        meshed: probe(application::NAMESPACE, "probe"),
-        caller: probe(application::NAMESPACE, "caller"),
-        naked: probe(NAKED, "probe"),
+        meshed: probe(inside, "probe"),
+        caller: probe(inside, "caller"),
+        naked: probe(outside, "probe"),
+        deployment: None,
     }
 }
 

@@ -50,7 +50,8 @@ fn needed(known: &KnownCluster, installed: &Installed) -> Vec<Component> {
     if !known.nodes.is_empty() {
         needed.push(component("CoreDNS", "kube-system", Which::Deployment("coredns".into())));
     }
-    if let Some(probes) = probes {
+    // Probes that a suite deploys may be there or not.
+    if let Some(probes) = probes.as_ref().filter(|probes| probes.deployment.is_none()) {
         let all =
             [("meshed probe", &probes.meshed), ("second meshed probe", &probes.caller), ("naked probe", &probes.naked)];
         needed.extend(all.map(|(name, it)| component(name, &it.namespace, Which::Deployment(it.deployment.clone()))));
