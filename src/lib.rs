@@ -10,6 +10,7 @@
 #![cfg_attr(feature = "suites", doc = "```no_run")]
 #![cfg_attr(not(feature = "suites"), doc = "```ignore")]
 //! use meshproof::probe::{self, Expected, Protocol, Vantage, dial, handshake};
+//! use meshproof::record::HostPort;
 //! use meshproof::scope::claims;
 //! use meshproof::{Scope, Verdict, istio};
 //!
@@ -20,7 +21,8 @@
 //!         let (naked, meshed) = (probe::naked(cluster).await?, probe::meshed(cluster).await?);
 //!         let (certificate, port) = (istio::issue(&scope.testbed, &meshed).await?, probe::port(cluster, Protocol::Http1)?);
 //!         let plaintext = dial("http1", Protocol::Http1, &meshed.address, port);
-//!         let control = handshake("control", (&meshed.address, port), None, Some(&certificate), Protocol::Http1);
+//!         let address = HostPort::new(&meshed.address, port);
+//!         let control = handshake("control", &address, None, Some(&certificate), Protocol::Http1);
 //!         let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
 //!         let requirement = "a STRICT namespace takes no plaintext";
 //!         scope.claim(claims::denied("plaintext", requirement, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
+use meshproof::cluster::watch_one;
 use meshproof::compare::isolation::Extent;
 use meshproof::compare::{Bench, Isolation, RunSpec, Side};
 use meshproof::host::Host;
@@ -105,7 +106,7 @@ async fn what_can_be_spared_is_stopped_for_as_long_as_it_takes() -> Verdict {
         scope.scale(cluster, Side::Naked.namespace(cluster)?, "server", 1).await?;
         #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]
         tokio::time::sleep(NOTICED).await;
-        let (changed, noticed) = generations(cluster).await?;
+        let (changed, noticed) = generations(&server(cluster).await?);
         let requirement = "what can be spared of the control plane is stopped, and the API server goes on";
         let claim = Claim::about("spared-stopped", requirement)
             .to(cluster.name())
@@ -117,23 +118,29 @@ async fn what_can_be_spared_is_stopped_for_as_long_as_it_takes() -> Verdict {
             );
         scope.claim(claim);
         drop(isolation);
-        Ok(eventually(format!("the controller manager of {} to go on", cluster.name()), BACK, async || {
-            let (changed, noticed) = generations(cluster).await?;
+        let servers = cluster.api::<Deployment>(Side::Naked.namespace(cluster)?);
+        let want = format!("the controller manager of {} to go on", cluster.name());
+        let noticed = watch_one(servers, "server", want, BACK, |server| {
+            let (changed, noticed) = server.map(generations).unwrap_or_default();
             let seen = format!("generation {noticed} of {changed} observed");
-            Ok::<_, Error>(if noticed == changed { Seen::Yes(()) } else { Seen::NotYet(seen) })
-        })
-        .await?)
+            if server.is_some() && noticed == changed { Seen::Yes(()) } else { Seen::NotYet(seen) }
+        });
+        Ok(noticed.await?)
     })
     .await
 }
 
-/// Generation of the server's deployment, and the generation that its controller has observed.
-async fn generations(cluster: &Cluster) -> Result<(i64, i64), Error> {
+/// The server's deployment.
+async fn server(cluster: &Cluster) -> Result<Deployment, Error> {
     let namespace = Side::Naked.namespace(cluster)?;
     let server = cluster.api::<Deployment>(namespace).get("server").await;
-    let server = server.map_err(cluster.failed(format!("get the deployment {namespace}/server")))?;
-    let observed = server.status.and_then(|status| status.observed_generation);
-    Ok((server.metadata.generation.unwrap_or_default(), observed.unwrap_or_default()))
+    Ok(server.map_err(cluster.failed(format!("get the deployment {namespace}/server")))?)
+}
+
+/// Generation of a deployment, and the generation that its controller has observed.
+fn generations(deployment: &Deployment) -> (i64, i64) {
+    let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    (deployment.metadata.generation.unwrap_or_default(), observed.unwrap_or_default())
 }
 
 /// Freezes everything, and queries every API server meanwhile. Claims that none answers.

@@ -12,8 +12,9 @@ use meshproof::istio::{both_ends, ingress_gateway, issue, sni_of, turned_away};
 use meshproof::probe::{self, Dial, Expected, Protocol, TlsVersion, Vantage, alert, dial, handshake, service_host};
 use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::report::Judgement;
-use meshproof::scope::{claims, deploy_probe};
-use meshproof::suites::{Flaw, Path};
+use meshproof::scope::claims::{self, Peers};
+use meshproof::scope::deploy_probe;
+use meshproof::suites::{Controlled, Flaw, Path};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use rstest::rstest;
 use serde_json::json;
@@ -45,7 +46,7 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
             let exchanges = Vantage::Meshed(source.clone()).dial(dials.collect::<Result<_, Error>>()?).await?;
             let ends = both_ends(&exchanges, &source, &destination).await?;
             for (exchange, ends) in exchanges.iter().zip(&ends) {
-                let between = (&source, &destination);
+                let between = Peers { source: &source, destination: &destination };
                 scope.claim(claims::mutual_tls("mutual-tls", exchange, ends.as_ref(), between, &scope.testbed.trust));
             }
             Ok(())
@@ -69,7 +70,7 @@ async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
             let exchanges = Vantage::Host.dial(vec![Dial { authority, ..through }]).await?;
             let ends = both_ends(&exchanges, &gateway, &destination).await?;
             for (exchange, ends) in exchanges.iter().zip(&ends) {
-                let between = (&gateway, &destination);
+                let between = Peers { source: &gateway, destination: &destination };
                 scope.claim(claims::mutual_tls("ingress", exchange, ends.as_ref(), between, &scope.testbed.trust));
             }
             Ok(())
@@ -96,7 +97,7 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
                     let id = format!("{spoken}-to-{meant}-port/{place}/{}", cluster.name());
                     let port = probe::port(cluster, meant)?;
                     refused.push(dial(&id, spoken, host, port));
-                    controls.push(handshake(id, (host, port), None, Some(&certificate), meant));
+                    controls.push(handshake(id, &HostPort::new(host, port), None, Some(&certificate), meant));
                 }
             }
             let vantage = Vantage::Naked(naked);
@@ -104,8 +105,8 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
             let owed = "a STRICT namespace takes no plaintext";
             let accounts = turned_away(&refused, &meshed).await?;
             for ((refused, control), account) in refused.iter().zip(&controls).zip(&accounts) {
-                let by = (&meshed, account.as_ref());
-                scope.claim(claims::denied_by_proxy("plaintext", owed, refused, Expected::Reset, control, by));
+                let (how, account) = (Expected::Reset, account.as_ref());
+                scope.claim(claims::denied_by_proxy("plaintext", owed, refused, how, control, &meshed, account));
             }
             Ok(())
         };
@@ -136,15 +137,16 @@ async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Ex
                 None => path.issued_certificate(scope).await?,
             };
             let flawed = path.handshake(&flaw.to_string(), flawed.as_ref());
-            let (refused, control) = path.dial_pair(flawed, path.handshake("control", Some(&valid))).await?;
+            let Controlled { judged, control } =
+                path.dial_pair(flawed, path.handshake("control", Some(&valid))).await?;
             let owed = "a meshed workload takes only clients that the mesh has certified";
-            let control = (&control, &path.destination);
             scope.claim(claims::refused_by_certificate(
                 "certificate",
                 owed,
-                &refused,
+                &judged,
                 refusal,
-                control,
+                &control,
+                &path.destination,
                 &testbed.trust,
             ));
             Ok(())
@@ -164,9 +166,10 @@ async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
         scope.requires([Requirement::Probes])?;
         let judging = Path::all(scope).await?.into_iter().map(async |path| {
             let old = path.client_hello(&version.to_string().replace(' ', "-").to_lowercase(), version);
-            let (refused, control) = path.dial_pair(old, path.client_hello("control", TlsVersion::V1_2)).await?;
+            let Controlled { judged, control } =
+                path.dial_pair(old, path.client_hello("control", TlsVersion::V1_2)).await?;
             let (owed, how) = ("no TLS below 1.2 is spoken", Expected::Alert(alert::PROTOCOL_VERSION));
-            scope.claim(claims::denied("tls-version", owed, &refused, how, &control, Some(&path.destination)));
+            scope.claim(claims::denied("tls-version", owed, &judged, how, &control, Some(&path.destination)));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -227,9 +230,10 @@ async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Ve
             let name = unexposed.server_name(&path.destination.cluster)?;
             let id = name.as_deref().unwrap_or("none");
             let refused = path.handshake_as(id, name.as_deref(), Some(&certificate));
-            let (refused, control) = path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
+            let Controlled { judged, control } =
+                path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-            scope.claim(claims::denied("gateway-name", owed, &refused, how, &control, None));
+            scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, None));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -254,9 +258,10 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> 
             let judging = paths.filter(|path| path.destination.cluster.name() == owner.name()).map(async |path| {
                 let certificate = path.issued_certificate(scope).await?;
                 let refused = path.handshake_as("meshed-and-unexposed", Some(&name), Some(&certificate));
-                let (refused, control) = path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
+                let Controlled { judged, control } =
+                    path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
                 let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-                scope.claim(claims::denied("gateway-name", owed, &refused, how, &control, Some(&unexposed)));
+                scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, Some(&unexposed)));
                 Ok(())
             });
             try_join_all(judging).await.map(drop)
@@ -275,9 +280,9 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
         let judging = Path::through_gateways(scope).await?.into_iter().map(async |path| {
             let certificate = path.issued_certificate(scope).await?;
             let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
-            let (refused, control) = path.dial_pair(plaintext, control).await?;
+            let Controlled { judged, control } = path.dial_pair(plaintext, control).await?;
             let owed = "an east-west gateway takes no plaintext";
-            scope.claim(claims::denied("gateway", owed, &refused, Expected::Reset, &control, None));
+            scope.claim(claims::denied("gateway", owed, &judged, Expected::Reset, &control, None));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -317,8 +322,8 @@ async fn permissive(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> 
         dials.collect()
     };
     let controls = spoken_first.iter().map(|(_, meant)| {
-        let address = (strict.address.as_str(), probe::port(cluster, *meant)?);
-        Ok(handshake(id(*meant, "control"), address, None, Some(&certificate), *meant))
+        let address = HostPort::new(&strict.address, probe::port(cluster, *meant)?);
+        Ok(handshake(id(*meant, "control"), &address, None, Some(&certificate), *meant))
     });
     let answered = naked.dial(plain("permissive", &permissive.address)?).await?;
     let refused = naked.dial(plain("strict", &strict.address)?).await?;

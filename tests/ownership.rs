@@ -6,16 +6,19 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::runtime::watcher;
+use meshproof::cluster::watch_all;
 use meshproof::record::{Requirement, Write};
 use meshproof::report::Claim;
 use meshproof::scope::change::{NodeLabel, Replicas};
 use meshproof::scope::{HOLDER_VARIABLE, sweep};
-use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
+use meshproof::{Cluster, Error, Scope, Seen, Verdict};
 use serde_json::json;
 use serial_test::file_serial;
 
@@ -29,6 +32,9 @@ const OBJECT: &str = "meshproof-ownership-test";
 
 /// Output of the process that makes changes, once all are made.
 const CHANGED: &str = "everything is changed";
+
+/// Longest wait for a namespace to be deleted.
+const GONE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 #[file_serial(mesh)]
@@ -83,16 +89,14 @@ async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
         let changed = State::of(cluster).await?;
         child.kill().and_then(|()| child.wait()).map_err(Error::suite)?;
         let done = sweep(&cluster.client(), cluster.name()).await?;
-        let after =
-            eventually("what the killed test left to be gone", std::time::Duration::from_secs(60), async || {
-                let state = State::of(cluster).await?;
-                Ok::<_, Error>(if state.namespaces.is_empty() {
-                    Seen::Yes(state)
-                } else {
-                    Seen::NotYet(format!("{state:?}"))
-                })
-            })
-            .await?;
+        let namespaces: Api<Namespace> = Api::all(cluster.client());
+        let want = "the namespaces of the killed test to be gone";
+        watch_all(namespaces, watcher::Config::default(), want, GONE, |namespaces| {
+            let left = of_killed(namespaces.iter().copied());
+            if left.is_empty() { Seen::Yes(()) } else { Seen::NotYet(left.join(", ")) }
+        })
+        .await?;
+        let after = State::of(cluster).await?;
         let all =
             State { replicas: 0, labels: vec!["during".into()], object: true, namespaces: changed.namespaces.clone() };
         let took_effect = changed == all && all.namespaces.len() == 1;
@@ -140,6 +144,12 @@ async fn changes_everything_and_hangs() -> Verdict {
     .await
 }
 
+/// The namespaces of killed tests.
+fn of_killed<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> Vec<String> {
+    let names = namespaces.into_iter().map(ResourceExt::name_any);
+    names.filter(|name| name.starts_with("meshproof-killed-")).collect()
+}
+
 /// The state that the killed test changes.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
@@ -162,12 +172,11 @@ impl State {
         let namespaces: Api<Namespace> = Api::all(cluster.client());
         let namespaces =
             namespaces.list(&ListParams::default()).await.map_err(cluster.failed("list the namespaces"))?;
-        let killed = namespaces.iter().map(ResourceExt::name_any).filter(|name| name.starts_with("meshproof-killed-"));
         Ok(Self {
             replicas: deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default(),
             labels: nodes.iter().map(|node| node.labels().get(LABEL).cloned().unwrap_or_default()).collect(),
             object: object.map_err(cluster.failed("look for the placed object"))?.is_some(),
-            namespaces: killed.collect(),
+            namespaces: of_killed(&namespaces),
         })
     }
 }

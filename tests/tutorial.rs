@@ -3,8 +3,9 @@
 use meshproof::cluster::Pair;
 use meshproof::istio::{await_endpoint, both_ends, issue};
 use meshproof::probe::{self, Expected, Protocol, Vantage, dial, handshake};
-use meshproof::record::{Requirement, Write};
-use meshproof::scope::{claims, deploy_probe};
+use meshproof::record::{HostPort, Requirement, Write};
+use meshproof::scope::claims::{self, Peers};
+use meshproof::scope::deploy_probe;
 use meshproof::{Scope, Verdict};
 use serial_test::file_parallel;
 
@@ -23,7 +24,8 @@ async fn a_meshed_workload_refuses_plaintext() -> Verdict {
             let plaintext = dial(cluster.name(), Protocol::Http1, &meshed.address, port);
             // The control: the same place from the same pod, with a certificate of the mesh.
             let certificate = issue(&scope.testbed, &meshed).await?;
-            let control = handshake("control", (&meshed.address, port), None, Some(&certificate), Protocol::Http1);
+            let address = HostPort::new(&meshed.address, port);
+            let control = handshake("control", &address, None, Some(&certificate), Protocol::Http1);
             let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
             let requirement = "a STRICT namespace takes no plaintext";
             scope.claim(claims::denied("plaintext", requirement, &seen[0], Expected::Reset, &seen[1], Some(&meshed)));
@@ -50,7 +52,7 @@ async fn clusters_reach_each_other_over_mutual_tls() -> Verdict {
             // What both proxies logged of each connection.
             let ends = both_ends(&exchanges, &source, &destination).await?;
             for (exchange, ends) in exchanges.iter().zip(&ends) {
-                let between = (&source, &destination);
+                let between = Peers { source: &source, destination: &destination };
                 scope.claim(claims::mutual_tls("mutual-tls", exchange, ends.as_ref(), between, &scope.testbed.trust));
             }
         }

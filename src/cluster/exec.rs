@@ -1,5 +1,6 @@
 //! Runs commands in containers.
 
+use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +17,7 @@ pub(crate) const EXEC_BOUND: Duration = Duration::from_secs(90);
 /// Most bytes read of a command's output. In a large mesh, the configuration of one proxy takes tens of MiB.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// A container of a pod.
+/// A container of a pod, within a cluster: where a command runs, or a log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Container<'a> {
     /// Namespace of the pod.
@@ -25,6 +26,12 @@ pub struct Container<'a> {
     pub pod: &'a str,
     /// Name of the container.
     pub container: &'a str,
+}
+
+impl fmt::Display for Container<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.namespace, self.pod, self.container)
+    }
 }
 
 /// Standard input of a command in a container.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
+use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
@@ -26,10 +27,20 @@ pub use exec::{Container, exec};
 pub(crate) use exec::{EXEC_BOUND, Input};
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
 pub use watch::{watch_all, watch_one};
-pub use workload::Workload;
+pub use workload::{ProxyCount, Workload};
 
 /// Field manager for server-side apply.
 const FIELD_MANAGER: &str = "meshproof";
+
+/// The API for an object of any kind.
+pub(crate) struct ObjectApi {
+    /// The API for the object's kind, in the object's namespace.
+    pub(crate) api: Api<DynamicObject>,
+    /// The object's name.
+    pub(crate) name: String,
+    /// The object's description for errors.
+    pub(crate) what: String,
+}
 
 /// One cluster of the testbed.
 pub struct Cluster {
@@ -99,9 +110,7 @@ impl Cluster {
         let pods = pods.map_err(self.failed(format!("list pods `{selector}` in {namespace}")))?.items;
         let (ready, unready): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
         if ready.is_empty() {
-            let names: Vec<_> = unready.iter().map(|pod| format!("{} ({})", pod.name_any(), phase(pod))).collect();
-            let seen = if names.is_empty() { "no pods match".into() } else { format!("only {}", names.join(", ")) };
-            let (namespace, selector) = (namespace.into(), selector.into());
+            let (namespace, selector, seen) = (namespace.into(), selector.into(), states(&unready));
             return Err(Error::NoPod { cluster: self.record.name.clone(), namespace, selector, seen });
         }
         Ok(ready)
@@ -113,10 +122,10 @@ impl Cluster {
     /// [`Error::NotInTime`].
     pub async fn no_pods(&self, namespace: &str, selector: &str, within: Duration) -> Result<()> {
         let want = format!("no pod `{selector}` to be left in {namespace} of {}", self.record.name);
-        eventually(want, within, async || {
-            let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await?.items;
-            let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-            Ok::<_, kube::Error>(if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(names.join(", ")) })
+        let which = watcher::Config::default().labels(selector);
+        watch_all(self.api::<Pod>(namespace), which, want, within, |pods| match pods {
+            [] => Seen::Yes(()),
+            left => Seen::NotYet(left.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().join(", ")),
         })
         .await
     }
@@ -149,15 +158,14 @@ impl Cluster {
     /// # Errors
     /// [`Error::Api`].
     pub async fn logs(&self, at: Container<'_>, since: Duration) -> Result<String> {
-        let Container { namespace, pod, container } = at;
         let parameters = LogParams {
-            container: Some(container.into()),
+            container: Some(at.container.into()),
             // The API takes whole seconds: round up.
             since_seconds: Some(i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)),
             ..LogParams::default()
         };
-        let logs = self.api::<Pod>(namespace).logs(pod, &parameters).await;
-        logs.map_err(self.failed(format!("read the logs of {namespace}/{pod}/{container}")))
+        let logs = self.api::<Pod>(at.namespace).logs(at.pod, &parameters).await;
+        logs.map_err(self.failed(format!("read the logs of {at}")))
     }
 
     /// Applies an object of any kind, given as JSON.
@@ -166,16 +174,16 @@ impl Cluster {
     /// [`Error::Api`], also for a kind that the cluster does not know.
     #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name))]
     pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
-        let (api, name, what) = self.api_of(object).await?;
+        let ObjectApi { api, name, what } = self.api_of(object).await?;
         let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
         applied.map_err(self.failed(format!("apply {what}")))
     }
 
-    /// The API for the kind of a JSON object, the object's name, and its description for errors.
+    /// The API for a JSON object.
     ///
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
-    pub(crate) async fn api_of(&self, object: &Value) -> Result<(Api<DynamicObject>, String, String)> {
+    pub(crate) async fn api_of(&self, object: &Value) -> Result<ObjectApi> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, name, namespace) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
         let what = format!("{kind} {namespace}/{name}");
@@ -186,7 +194,7 @@ impl Cluster {
             "" => Api::all_with(self.client(), &resource),
             namespace => Api::namespaced_with(self.client(), namespace, &resource),
         };
-        Ok((api, name.to_owned(), what))
+        Ok(ObjectApi { api, name: name.to_owned(), what })
     }
 }
 
@@ -195,6 +203,13 @@ pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
+
+/// The names and phases of pods of which none is ready, for messages.
+fn states<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
+    let state = |pod: &Pod| format!("{} ({})", pod.name_any(), phase(pod));
+    let states: Vec<String> = pods.into_iter().map(state).collect();
+    if states.is_empty() { "no pods match".into() } else { format!("only {}", states.join(", ")) }
 }
 
 fn phase(pod: &Pod) -> &str {

@@ -39,7 +39,7 @@ where
     let which = which.timeout(REQUEST_SECONDS);
     async move {
         let mut last = None;
-        let watched = eventually(want, within, async || {
+        let watched = eventually(want.clone(), within, async || {
             let mut objects = Objects::default();
             let mut events = pin!(watcher(api.clone(), which.clone()));
             while let Some(event) = events.try_next().await.inspect_err(|error| last = Some(error.to_string()))? {
@@ -48,7 +48,10 @@ where
                 }
                 match judge(&objects.known.values().collect::<Vec<_>>()) {
                     Seen::Yes(seen) => return Ok(Seen::Yes(seen)),
-                    Seen::NotYet(seen) => last = Some(seen),
+                    Seen::NotYet(seen) => {
+                        tracing::debug!(want, seen, "not yet");
+                        last = Some(seen);
+                    }
                 }
             }
             Ok::<_, watcher::Error>(Seen::NotYet("the watch ended".into()))

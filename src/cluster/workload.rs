@@ -2,12 +2,24 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::runtime::watcher;
 use serde::Deserialize;
 
-use super::{Cluster, Container, Error, Result};
+use super::{Cluster, Container, Error, Result, Seen, is_ready, states, watch_all};
 use crate::identity::SpiffeId;
+
+/// A counter or gauge of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ProxyCount {
+    /// Envoy's name of the statistic.
+    pub name: String,
+    /// Value.
+    pub value: u64,
+}
 
 /// A pod, with or without a proxy.
 #[derive(Debug, Clone)]
@@ -31,20 +43,41 @@ impl Workload {
     /// The errors of [`Cluster::ready_pods`].
     pub async fn find(cluster: &Arc<Cluster>, namespace: &str, selector: &str) -> Result<Self> {
         let pods = cluster.ready_pods(namespace, selector).await?;
-        let found = pods.iter().find_map(|pod| {
-            Some(Self {
-                cluster: Arc::clone(cluster),
-                namespace: namespace.into(),
-                pod: pod.name_any(),
-                address: pod.status.as_ref()?.pod_ip.clone()?,
-                service_account: pod.spec.as_ref()?.service_account_name.clone()?,
-            })
-        });
-        found.ok_or_else(|| Error::NoPod {
+        pods.iter().find_map(|pod| Self::of(cluster, pod)).ok_or_else(|| Error::NoPod {
             cluster: cluster.name().into(),
             namespace: namespace.into(),
             selector: selector.into(),
             seen: "only some without an address or a service account".into(),
+        })
+    }
+
+    /// Waits until a pod that matches the label selector is ready.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`], with the pods and their states.
+    pub async fn await_ready(
+        cluster: &Arc<Cluster>,
+        namespace: &str,
+        selector: &str,
+        within: Duration,
+    ) -> Result<Self> {
+        let want = format!("a ready pod `{selector}` in {namespace} of {}", cluster.name());
+        let which = watcher::Config::default().labels(selector);
+        watch_all(cluster.api::<Pod>(namespace), which, want, within, |pods| {
+            let ready = pods.iter().filter(|pod| is_ready(pod)).find_map(|pod| Self::of(cluster, pod));
+            ready.map_or_else(|| Seen::NotYet(states(pods.iter().copied())), Seen::Yes)
+        })
+        .await
+    }
+
+    /// A pod of a cluster. `None` if the pod has no address or no service account.
+    pub(crate) fn of(cluster: &Arc<Cluster>, pod: &Pod) -> Option<Self> {
+        Some(Self {
+            cluster: Arc::clone(cluster),
+            namespace: pod.namespace()?,
+            pod: pod.name_any(),
+            address: pod.status.as_ref()?.pod_ip.clone()?,
+            service_account: pod.spec.as_ref()?.service_account_name.clone()?,
         })
     }
 
@@ -83,7 +116,7 @@ impl Workload {
     ///
     /// # Errors
     /// The errors of [`Cluster::exec`].
-    pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<(String, u64)>> {
+    pub async fn proxy_counts(&self, filter: &str) -> Result<Vec<ProxyCount>> {
         /// Envoy's `/stats` as JSON. Histograms and text values have no integer value.
         #[derive(Deserialize)]
         struct Stats {
@@ -92,14 +125,14 @@ impl Workload {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Stat {
-            Count { name: String, value: u64 },
+            Count(ProxyCount),
             Other(serde::de::IgnoredAny),
         }
         let path = format!("stats?format=json&filter={filter}");
         let answer = self.proxy_admin(&path).await?;
         let Stats { stats } = serde_json::from_str(&answer).map_err(|error| self.unusable(path, error.to_string()))?;
         let count = |stat| match stat {
-            Stat::Count { name, value } => Some((name, value)),
+            Stat::Count(count) => Some(count),
             Stat::Other(_) => None,
         };
         Ok(stats.into_iter().filter_map(count).collect())

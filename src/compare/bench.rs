@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures::try_join;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::runtime::watcher;
 use meshproof_load::{Summary, TlsSession};
 
-use super::Cost;
+use super::cost::Cost;
+use super::counted::{Counted, CountedRun};
 use super::isolation::{Isolation, Span, frozen};
-use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready};
+use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready, watch_all};
 use crate::compare::{Error, Result};
 use crate::host::Host;
 use crate::judge::Run;
@@ -223,7 +224,7 @@ impl Bench {
     /// # Errors
     /// [`Exec`](crate::cluster::Error::Exec): the driver cannot run or its summary cannot be read.
     pub async fn run(&self, spec: &RunSpec<'_>) -> Result<Run> {
-        self.run_between(spec, async || Ok::<_, Error>(())).await.map(|(run, _)| run)
+        self.run_between(spec, async || Ok::<_, Error>(())).await.map(|counted| counted.run)
     }
 
     /// Like [`Self::run`], and calls `counts` just before and just after the load, concurrently with reading the costs.
@@ -234,7 +235,7 @@ impl Bench {
         &self,
         spec: &RunSpec<'_>,
         counts: impl AsyncFn() -> Result<T, E>,
-    ) -> Result<(Run, [T; 2])>
+    ) -> Result<CountedRun<T>>
     where
         Error: From<E>,
     {
@@ -247,22 +248,23 @@ impl Bench {
         let duration = format!("--duration={}s", length.as_secs_f64());
         let own = [duration.as_str(), "--print-at-eof"];
         let arguments: Vec<&str> = own.into_iter().chain(arguments.iter().map(String::as_str)).collect();
-        let (before, counted_before) = try_join!(self.cost(), counts())?;
+        let (costs_before, before) = try_join!(self.cost(), counts())?;
         let driver = async |input| self.driven(length, &arguments, input).await;
         let (summary, span) = frozen(isolation, length + drain, driver).await?;
-        let (after, counted_after) = try_join!(self.cost(), counts())?;
+        let (costs_after, after) = try_join!(self.cost(), counts())?;
         record(&mut run, &summary)?;
         // Costs and the number of requests both cover the whole run, warm-up included.
         let seconds = Duration::from_millis(summary.plan.duration_ms).as_secs_f64();
         let all = (summary.rates.completed * seconds).max(1.0);
-        costs(&mut run, all, summary.cpu.us_per_request, (&before, &after));
+        let of = Counted { before: &costs_before, after: &costs_after };
+        costs(&mut run, all, summary.cpu.us_per_request, of);
         if isolation.is_some() {
             let from = summary.started + Duration::from_millis(summary.plan.warmup_ms).as_secs_f64();
             let measured = Span { from, to: from + summary.seconds };
             run.receipts.insert(FROZEN_SHARE.into(), span.map_or(0.0, |span| measured.within(span)));
         }
         run.duration = began.elapsed().as_secs_f64();
-        Ok((run, [counted_before, counted_after]))
+        Ok(CountedRun { run, counted: Counted { before, after } })
     }
 
     /// TLS handshakes that the proxy of the gateway (or of the server, if there is no gateway) has completed as a
@@ -278,8 +280,8 @@ impl Bench {
         };
         let counts = pod.proxy_counts("ssl.handshake").await?;
         // Handshakes as a server are counted by listener, handshakes as a client by cluster.
-        let inbound = counts.iter().filter(|(name, _)| name.starts_with("listener."));
-        Ok(Some(inbound.map(|(_, count)| count).sum()))
+        let inbound = counts.iter().filter(|count| count.name.starts_with("listener."));
+        Ok(Some(inbound.map(|count| count.value).sum()))
     }
 
     /// Resources that server and proxies have used so far. The driver reports its own.
@@ -302,9 +304,9 @@ pub(super) type Costs = Vec<(&'static str, Cost)>;
 
 /// Adds to `run` the costs per request of server and proxies between two readings. The generator reports its own CPU
 /// time, `cpu`.
-pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, (before, after): (&Costs, &Costs)) {
+pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, of: Counted<&Costs>) {
     let mut memory = 0.0;
-    for ((name, before), (_, after)) in before.iter().zip(after) {
+    for ((name, before), (_, after)) in of.before.iter().zip(of.after) {
         let used = (after.cpu_us - before.cpu_us) / requests;
         run.measure(format!("cpu_us_per_request/{name}"), used.max(f64::MIN_POSITIVE), "us");
         cpu += used;
@@ -363,15 +365,15 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
 pub(super) async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
     let (namespace, selector) = (side.namespace(cluster)?, format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
-    Ok(eventually(want, READY, async || {
-        let pods = cluster.api::<Pod>(namespace).list(&ListParams::default().labels(&selector)).await;
-        let pods = pods.map_err(cluster.failed(format!("list pods of {namespace}")))?.items;
+    let which = watcher::Config::default().labels(&selector);
+    let ready = watch_all(cluster.api::<Pod>(namespace), which, want, READY, |pods| {
         // A terminating pod must be gone as well: its service would answer under the same name and add to the costs.
-        if !pods.iter().any(is_ready) || pods.len() != 1 {
-            let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-            return Ok::<_, Error>(Seen::NotYet(format!("{} not ready", names.join(", "))));
-        }
-        Ok(Seen::Yes(Workload::find(cluster, namespace, &selector).await?))
-    })
-    .await?)
+        let only = match pods {
+            [pod] if is_ready(pod) => Workload::of(cluster, pod),
+            _ => None,
+        };
+        let names = || pods.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().join(", ");
+        only.map_or_else(|| Seen::NotYet(format!("{} not ready", names())), Seen::Yes)
+    });
+    Ok(ready.await?)
 }

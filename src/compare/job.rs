@@ -11,14 +11,16 @@ use futures::future::{Either, join_all, select, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams};
+use kube::runtime::watcher;
 use meshproof_load::part::{READY, begin_at};
 use meshproof_load::{Plan, Summary};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::Side;
-use crate::cluster::{Cluster, Container, Seen, eventually};
+use crate::cluster::{Cluster, Container, Seen, eventually, watch_all};
 use crate::compare::{Error, Result};
 use crate::report;
 use crate::scope::RUN_LABEL;
@@ -178,8 +180,9 @@ impl Job {
         let want = format!("{} pods of Job {} to be ready to begin", self.parallelism, self.name());
         let prepared = eventually(want, PREPARED, async || {
             let (mut names, mut lacking) = (Vec::new(), Vec::new());
-            for (name, state) in self.pods().await? {
-                match state {
+            for pod in self.pods().await? {
+                let name = pod.name_any();
+                match State::of(&pod, CONTAINER) {
                     State::Running if self.log(&name).await?.contains(READY) => names.push(name),
                     State::Running => lacking.push(format!("{name} prepares its connections")),
                     State::Waiting(reason) => lacking.push(format!("{name}: {reason}")),
@@ -219,19 +222,13 @@ impl Job {
     /// Waits for the pods to end, and merges their measurements.
     async fn gather(&self, pods: &[String]) -> Result<Gathered> {
         let want = format!("the pods of Job {} to end", self.name());
-        let ended = eventually(want, self.length() + SLACK, async || {
-            let mut open = Vec::new();
-            for (name, state) in self.pods().await? {
-                match state {
-                    State::Ended(0) => {}
-                    State::Ended(code) => return Ok(Seen::Yes(Err(self.words(&name, code).await?))),
-                    State::Lost(reason) => return Ok(Seen::Yes(Err(format!("pod {name}: {reason}")))),
-                    State::Running | State::Waiting(_) => open.push(name),
-                }
-            }
-            Ok::<_, Error>(if open.is_empty() { Seen::Yes(Ok(())) } else { Seen::NotYet(open.join(", ")) })
-        });
-        ended.await?.map_err(|reason| self.failed(reason))?;
+        let which = watcher::Config::default().labels(&self.selector());
+        let ended = watch_all(self.cluster.api::<Pod>(&self.namespace), which, want, self.length() + SLACK, End::of);
+        match ended.await? {
+            End::Well => {}
+            End::Lost { pod, reason } => return Err(self.failed(format!("pod {pod}: {reason}"))),
+            End::Badly { pod, code } => return Err(self.failed(self.words(&pod, code).await?)),
+        }
         let mut parts = Vec::new();
         for pod in pods {
             parts.push(summary(&self.log(pod).await?).map_err(|reason| self.failed(format!("pod {pod}: {reason}")))?);
@@ -239,12 +236,12 @@ impl Job {
         merge(parts).map_err(|reason| self.failed(reason))
     }
 
-    /// The Job's pods and their states.
-    async fn pods(&self) -> Result<Vec<(String, State)>> {
+    /// The Job's pods.
+    async fn pods(&self) -> Result<Vec<Pod>> {
         let selected = ListParams::default().labels(&self.selector());
         let pods = self.cluster.api::<Pod>(&self.namespace).list(&selected).await;
         let pods = pods.map_err(self.cluster.failed(format!("list the pods of Job {}", self.name())))?;
-        Ok(pods.iter().map(|pod| State::of(pod, CONTAINER)).collect())
+        Ok(pods.items)
     }
 
     fn selector(&self) -> String {
@@ -275,6 +272,33 @@ impl Job {
 
     fn failed(&self, reason: String) -> Error {
         Error::Load { cluster: self.cluster.name().into(), job: self.name(), reason }
+    }
+}
+
+/// How the pods of a Job ended.
+enum End {
+    /// All pods, with exit code 0.
+    Well,
+    /// This pod, with another exit code.
+    Badly { pod: String, code: i32 },
+    /// This pod never ran, for this reason.
+    Lost { pod: String, reason: String },
+}
+
+impl End {
+    /// The end of all pods, or the end of the first pod that failed.
+    fn of(pods: &[&Pod]) -> Seen<Self> {
+        let mut open = Vec::new();
+        for pod in pods {
+            let name = pod.name_any();
+            match State::of(pod, CONTAINER) {
+                State::Ended(0) => {}
+                State::Ended(code) => return Seen::Yes(Self::Badly { pod: name, code }),
+                State::Lost(reason) => return Seen::Yes(Self::Lost { pod: name, reason }),
+                State::Running | State::Waiting(_) => open.push(name),
+            }
+        }
+        if open.is_empty() { Seen::Yes(Self::Well) } else { Seen::NotYet(open.join(", ")) }
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
 use super::cost::Cost;
+use super::counted::{Counted, CountedRun};
 use super::isolation::{Isolation, frozen};
 use crate::cluster::{self, EXEC_BOUND, Workload};
 use crate::compare::{Error, Result};
@@ -82,7 +83,7 @@ impl Bench {
         spec: &K6Spec,
         isolation: Option<&Isolation>,
         counts: impl AsyncFn() -> Result<T, E>,
-    ) -> Result<(Run, [T; 2])>
+    ) -> Result<CountedRun<T>>
     where
         Error: From<E>,
     {
@@ -104,13 +105,13 @@ impl Bench {
         command.extend(arguments.iter().map(String::as_str));
         let own_cost = async || -> Result<Cost> { Ok(Cost::read(k6, NAME).await?) };
         let began = Instant::now();
-        let (before, own_before, counted_before) = try_join!(self.cost(), own_cost(), counts())?;
+        let (costs_before, own_before, before) = try_join!(self.cost(), own_cost(), counts())?;
         let length = Duration::from_secs((*seconds).into());
         let (output, _) = frozen(isolation, STARTS + length + spec.drain, async |input| -> Result<_> {
             Ok(self.cluster.exec_within(length + EXEC_BOUND, k6.container(NAME), &command, input).await?)
         })
         .await?;
-        let (after, own_after, counted_after) = try_join!(self.cost(), own_cost(), counts())?;
+        let (costs_after, own_after, after) = try_join!(self.cost(), own_cost(), counts())?;
         let failed = |reason: String| k6.unusable("k6 run", reason);
         let (processors, summary) = parse(&output).map_err(failed)?;
         summary.record(&mut run).map_err(failed)?;
@@ -118,9 +119,9 @@ impl Bench {
         let own = own_after.cpu_us - own_before.cpu_us;
         run.measure(format!("cpu_us_per_request/{NAME}"), (own / requests).max(f64::MIN_POSITIVE), "us");
         run.saturated = saturated(own / summary.microseconds(), processors);
-        costs(&mut run, requests, own / requests, (&before, &after));
+        costs(&mut run, requests, own / requests, Counted { before: &costs_before, after: &costs_after });
         run.duration = began.elapsed().as_secs_f64();
-        Ok((run, [counted_before, counted_after]))
+        Ok(CountedRun { run, counted: Counted { before, after } })
     }
 
     /// The IP address of the gateway's service. k6 `hosts` entries need an IP address.

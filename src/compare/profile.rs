@@ -100,6 +100,15 @@ pub struct Profile {
     stacks: BTreeMap<String, u64>,
 }
 
+/// The share of a layer in the samples of a profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerShare {
+    /// The layer's name.
+    pub layer: String,
+    /// Share of all samples, from 0 to 1.
+    pub share: f64,
+}
+
 impl Profile {
     /// Parses the output of `perf script`.
     fn fold(script: &[u8]) -> Result<Self> {
@@ -121,21 +130,21 @@ impl Profile {
     }
 
     /// Share of all samples by layer, the largest first.
-    pub fn shares(&self) -> Vec<(String, f64)> {
+    pub fn shares(&self) -> Vec<LayerShare> {
         let all = self.stacks.values().sum::<u64>().max(1) as f64;
         let mut shares = BTreeMap::<String, f64>::new();
         for (stack, &count) in &self.stacks {
             *shares.entry(layer(stack)).or_default() += count as f64 / all;
         }
-        let mut shares: Vec<_> = shares.into_iter().collect();
-        shares.sort_by(|one, other| other.1.total_cmp(&one.1));
+        let mut shares: Vec<_> = shares.into_iter().map(|(layer, share)| LayerShare { layer, share }).collect();
+        shares.sort_by(|one, other| other.share.total_cmp(&one.share));
         shares
     }
 
     /// The largest shares as text.
     pub fn summary(&self) -> String {
         let shares = self.shares();
-        let told = shares.iter().take(6).map(|(layer, share)| format!("{layer} {:.0} %", share * 100.0));
+        let told = shares.iter().take(6).map(|each| format!("{} {:.0} %", each.layer, each.share * 100.0));
         told.collect::<Vec<_>>().join(", ")
     }
 
@@ -209,7 +218,7 @@ swapper     0/0     1.000005: cpu-clock: \n\tffffffff81000005 default_idle+0x5 (
     #[test]
     fn samples_are_shared_out_by_layer_and_idleness_is_not_counted() {
         let profile = Profile::fold(SCRIPT.as_bytes()).unwrap();
-        let shares: BTreeMap<String, f64> = profile.shares().into_iter().collect();
+        let shares: BTreeMap<String, f64> = profile.shares().into_iter().map(|each| (each.layer, each.share)).collect();
         let quarter = |layer: &str| assert_eq!(shares.get(layer), Some(&0.25), "{layer} in {shares:?}");
         ["TCP/IP in the kernel", "eBPF at sockets", "epoll", "wrk:worker itself"]
             .iter()

@@ -7,7 +7,7 @@ use futures::try_join;
 use serde_json::json;
 
 use super::bench::ECHO;
-use super::{Bench, Case, Counted, Isolation, K6Spec, Load, Profiler, RunSpec, Treatment};
+use super::{Bench, Case, Counted, CountedRun, Isolation, K6Spec, Load, Profiler, RunSpec, Treatment};
 use crate::cluster;
 use crate::host::{Host, Steal};
 use crate::judge::{Arm, Refusal, Run, Trial};
@@ -83,7 +83,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
         };
         let counts = async || try_join!(handshakes(), self.treatment.count(bench));
         let steal = Steal::begin();
-        let (mut run, [before, after]) = match load {
+        let CountedRun { mut run, counted: Counted { before, after } } = match load {
             Load::Driver(arguments) => self.driven(bench, trial, order, arguments, counts).await?,
             Load::K6 { server_name } => {
                 let spec = k6_spec(trial, server_name);
@@ -118,7 +118,7 @@ impl<'a, T: Treatment> Runner<'a, T> {
         order: u32,
         arguments: &[String],
         counts: impl AsyncFn() -> Result<C>,
-    ) -> Result<(Run, [C; 2])> {
+    ) -> Result<CountedRun<C>> {
         let plan = &trial.plan;
         let mut arguments = arguments.to_vec();
         arguments.extend(["--connections".into(), plan.connections.to_string()]);

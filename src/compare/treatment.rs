@@ -3,7 +3,7 @@
 use crate::judge::Run;
 use crate::scope;
 
-use super::Bench;
+use super::{Bench, Counted};
 
 /// The difference between the arms of a comparison, and the counters that prove it.
 ///
@@ -23,7 +23,7 @@ use super::Bench;
 ///
 ///     async fn count(&self, bench: &Bench) -> Result<u64> {
 ///         let counts = bench.server().proxy_counts("upstream_rq_retry").await?;
-///         Ok(counts.iter().map(|(_, count)| count).sum())
+///         Ok(counts.iter().map(|count| count.value).sum())
 ///     }
 ///
 ///     fn receipts(&self, counted: &Counted<u64>, run: &mut Run) {
@@ -46,15 +46,6 @@ pub trait Treatment {
     fn namespaces(&self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// Counters just before a run and just after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted<C> {
-    /// Before.
-    pub before: C,
-    /// After.
-    pub after: C,
 }
 
 /// No treatment: for arms that differ in their benches or in their load, and have no counters of their own.

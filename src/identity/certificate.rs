@@ -1,10 +1,10 @@
 //! X.509 certificates, reduced to what identities need.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use x509_parser::prelude::{FromDer, GeneralName, KeyUsage, Pem, X509Certificate};
 
-use super::{SpiffeId, Usage};
+use super::{SpiffeId, Usage, Window};
 use crate::identity::{Error, Result};
 
 /// A certificate that parses.
@@ -90,37 +90,47 @@ impl Certificate {
         }
     }
 
-    /// The names of subject and issuer.
+    /// The name of the subject.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn names(&self) -> Result<(String, String)> {
-        self.with(|certificate| Ok((certificate.subject().to_string(), certificate.issuer().to_string())))
+    pub fn subject(&self) -> Result<String> {
+        self.with(|certificate| Ok(certificate.subject().to_string()))
+    }
+
+    /// The name of the issuer.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn issuer(&self) -> Result<String> {
+        self.with(|certificate| Ok(certificate.issuer().to_string()))
     }
 
     /// Start and end of the validity.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn validity(&self) -> Result<(SystemTime, SystemTime)> {
+    pub fn validity(&self) -> Result<Window> {
         self.with(|certificate| {
             let at = |time: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(time).unwrap_or(0));
             let validity = certificate.validity();
-            Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
+            Ok(Window { from: at(validity.not_before.timestamp()), until: at(validity.not_after.timestamp()) })
         })
     }
 
-    /// The validity as text, for messages.
-    pub(super) fn validity_text(&self) -> Result<(String, String)> {
-        self.with(|certificate| {
-            let validity = certificate.validity();
-            Ok((validity.not_before.to_string(), validity.not_after.to_string()))
-        })
+    /// The start of the validity, for messages.
+    pub(super) fn valid_from_text(&self) -> Result<String> {
+        self.with(|certificate| Ok(certificate.validity().not_before.to_string()))
+    }
+
+    /// The end of the validity, for messages.
+    pub(super) fn valid_until_text(&self) -> Result<String> {
+        self.with(|certificate| Ok(certificate.validity().not_after.to_string()))
     }
 
     /// The owner, for messages: the SPIFFE ID, or the subject if there is none.
     pub(super) fn owner(&self) -> Result<String> {
-        let (subject, _) = self.names()?;
+        let subject = self.subject()?;
         Ok(self.spiffe_id().map_or(subject, |id| id.to_string()))
     }
 

@@ -7,7 +7,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, SanType,
 };
 
-use super::SpiffeId;
+use super::{SpiffeId, Window};
 use crate::identity::{Error, Result};
 
 /// A client certificate with its intermediates, and its private key.
@@ -17,6 +17,23 @@ pub struct ClientCertificate {
     pub chain_pem: String,
     /// PEM.
     pub key_pem: String,
+}
+
+/// A server certificate and its private key.
+#[derive(Debug, Clone)]
+pub struct ServerCertificate {
+    /// PEM.
+    pub certificate_pem: String,
+    /// PEM.
+    pub key_pem: String,
+}
+
+/// A certificate signing request and its private key.
+pub(crate) struct SigningRequest {
+    /// The request, PEM.
+    pub(crate) pem: String,
+    /// The key.
+    pub(crate) key: KeyPair,
 }
 
 /// Validity of a minted certificate.
@@ -29,12 +46,12 @@ pub enum Validity {
 }
 
 impl Validity {
-    fn window(self) -> (SystemTime, SystemTime) {
+    fn window(self) -> Window {
         let now = SystemTime::now();
         let ago = |seconds| now - Duration::from_secs(seconds);
         match self {
-            Self::Now => (ago(120), now + Duration::from_secs(3_600)),
-            Self::Expired => (ago(7_200), ago(3_600)),
+            Self::Now => Window { from: ago(120), until: now + Duration::from_secs(3_600) },
+            Self::Expired => Window { from: ago(7_200), until: ago(3_600) },
         }
     }
 }
@@ -131,7 +148,7 @@ impl Minter {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let (from, until) = validity.window();
+        let Window { from, until } = validity.window();
         (params.not_before, params.not_after) = (from.into(), until.into());
         change(&mut params);
         let leaf = params.signed_by(&key, &self.issuer).map_err(cannot(&what))?;
@@ -148,28 +165,28 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-/// A self-signed server certificate for DNS names with an RSA-2048 key, and the key. Both PEM.
+/// A self-signed server certificate for DNS names, with an RSA-2048 key.
 ///
 /// # Errors
 /// [`Error`]: a name is invalid.
-pub fn self_signed_rsa(names: &[&str]) -> Result<(String, String)> {
+pub fn self_signed_rsa(names: &[&str]) -> Result<ServerCertificate> {
     let what = format!("a certificate for {}", names.join(", "));
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(cannot(&what))?;
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let certificate =
         CertificateParams::new(names).and_then(|params| params.self_signed(&key)).map_err(cannot(&what))?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    Ok(ServerCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
 }
 
-/// A certificate signing request for `id`, PEM, and its key.
-pub(crate) fn request(id: &SpiffeId) -> Result<(String, KeyPair)> {
+/// A certificate signing request for `id`.
+pub(crate) fn request(id: &SpiffeId) -> Result<SigningRequest> {
     let what = format!("a certificate request for {id}");
     let key = KeyPair::generate().map_err(cannot(&what))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.to_string().try_into().map_err(cannot(&what))?)];
-    let request = params.serialize_request(&key).and_then(|request| request.pem()).map_err(cannot(&what))?;
-    Ok((request, key))
+    let pem = params.serialize_request(&key).and_then(|request| request.pem()).map_err(cannot(&what))?;
+    Ok(SigningRequest { pem, key })
 }
 
 pub(super) fn cannot(what: &str) -> impl FnOnce(rcgen::Error) -> Error {

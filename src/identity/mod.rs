@@ -6,11 +6,13 @@ mod mint;
 mod spiffe;
 pub(crate) mod trust;
 mod usage;
+mod window;
 
 pub use certificate::Certificate;
 pub use error::{Error, Result};
-pub(crate) use mint::request;
-pub use mint::{ClientCertificate, Minter, Validity, self_signed_rsa};
+pub use mint::{ClientCertificate, Minter, ServerCertificate, Validity, self_signed_rsa};
+pub(crate) use mint::{SigningRequest, request};
 pub use spiffe::SpiffeId;
 pub use trust::{ClusterIssuers, Distrust, Trust, Verified};
 pub use usage::Usage;
+pub use window::Window;

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload};
-use crate::identity::{self, Certificate, ClientCertificate};
+use crate::identity::{self, Certificate, ClientCertificate, SigningRequest};
 use crate::istio::{Error, Result};
 use crate::record::{ControlPlane, Istio};
 
@@ -52,11 +52,11 @@ pub async fn issue(testbed: &Testbed, workload: &Workload) -> Result<ClientCerti
     let id = workload.spiffe_id(testbed.trust.domain());
     let cluster = &workload.cluster;
     let failed = |reason: String| Error::NotIssued { cluster: cluster.name().into(), identity: id.to_string(), reason };
-    let (request, key) = identity::request(&id)?;
+    let SigningRequest { pem, key } = identity::request(&id)?;
     let asking = async {
         let token = token(workload).await?;
         let stream = connect(cluster, testbed.trust.roots()).await?;
-        let message = CertificateRequest { csr: request, validity_seconds: LIFETIME_SECONDS };
+        let message = CertificateRequest { csr: pem, validity_seconds: LIFETIME_SECONDS };
         let bearer = format!("Bearer {token}");
         let metadata = [("authorization", bearer.as_str()), ("clusterid", cluster.name())];
         let reply =

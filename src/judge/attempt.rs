@@ -143,11 +143,6 @@ impl Selection {
         }
     }
 
-    /// Both arms, the control first.
-    pub fn arms(&self) -> [(Arm, &Attempts); 2] {
-        [(Arm::Control, &self.control), (Arm::Treatment, &self.treatment)]
-    }
-
     /// Whether the selection is unknown. Old reports do not record attempts.
     pub fn is_unknown(&self) -> bool {
         self.control.made + self.treatment.made == 0
@@ -155,7 +150,8 @@ impl Selection {
 
     /// The first arm with a refused share above [`MAX_REFUSED_SHARE`].
     pub(super) fn excess(&self) -> Option<Undecided> {
-        let excess = self.arms().into_iter().find(|(_, attempts)| attempts.refused_share() > MAX_REFUSED_SHARE);
+        let arms = [(Arm::Control, &self.control), (Arm::Treatment, &self.treatment)];
+        let excess = arms.into_iter().find(|(_, attempts)| attempts.refused_share() > MAX_REFUSED_SHARE);
         excess.map(|(arm, attempts)| Undecided::Selection { arm, attempts: attempts.clone() })
     }
 }

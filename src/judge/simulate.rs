@@ -142,8 +142,17 @@ fn gauss(random: &mut fastrand::Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// Judges log ratios one by one. Returns the verdict, and the number of pairs until the verdict.
-pub fn verdict(schedule: Schedule, limit: Limit, logs: &[f64]) -> (Verdict, usize) {
+/// A verdict, and the number of pairs until the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Number of pairs.
+    pub pairs: usize,
+}
+
+/// Judges log ratios one by one.
+pub fn verdict(schedule: Schedule, limit: Limit, logs: &[f64]) -> Settled {
     for pairs in 1..=schedule.max.min(logs.len()) {
         if !schedule.due(pairs) {
             continue;
@@ -151,10 +160,19 @@ pub fn verdict(schedule: Schedule, limit: Limit, logs: &[f64]) -> (Verdict, usiz
         let last = pairs == schedule.max;
         let verdict = limit.verdict(schedule.analyze(&logs[..pairs], last).ends());
         if last || verdict != Verdict::Inconclusive {
-            return (verdict, pairs);
+            return Settled { verdict, pairs };
         }
     }
-    (Verdict::Inconclusive, logs.len())
+    Settled { verdict: Verdict::Inconclusive, pairs: logs.len() }
+}
+
+/// A share of simulated comparisons.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// The share, from 0 to 1.
+    pub share: f64,
+    /// Upper end of the share's exact one-sided 95 % interval (Clopper & Pearson, Biometrika 26, 1934).
+    pub upper: f64,
 }
 
 /// Results of simulated comparisons.
@@ -175,13 +193,12 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Share `count` of comparisons, and the upper end of its exact one-sided 95 % interval (Clopper & Pearson,
-    /// Biometrika 26, 1934).
-    pub fn share(&self, count: u32) -> (f64, f64) {
+    /// The share of `count` comparisons.
+    pub fn share(&self, count: u32) -> Share {
         let (count, all) = (f64::from(count), f64::from(self.comparisons));
         let upper =
             Beta::new(count + 1.0, (all - count).max(f64::MIN_POSITIVE)).map_or(1.0, |beta| beta.inverse_cdf(0.95));
-        (count / all, upper)
+        Share { share: count / all, upper }
     }
 
     /// The geometric mean of the estimated ratios, divided by the true ratio.
@@ -235,7 +252,7 @@ fn of_each(
     for _ in 0..comparisons {
         let logs = pairs(&mut random);
         outcomes.log_ratios += logs.iter().sum::<f64>() / logs.len().max(1) as f64;
-        let (verdict, pairs) = verdict(schedule, limit, &logs);
+        let Settled { verdict, pairs } = verdict(schedule, limit, &logs);
         outcomes.pairs += pairs;
         match verdict {
             Verdict::Pass => outcomes.pass += 1,
@@ -246,11 +263,20 @@ fn of_each(
     outcomes
 }
 
+/// Results with one method.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OfMethod {
+    /// The method.
+    pub method: Method,
+    /// The results.
+    pub outcomes: Outcomes,
+}
+
 /// How often a single interval of `pairs` pairs misses the truth, by method. The declared confidence is `1 − 2·tail`.
-pub fn misses(noise: &Noise, pairs: usize, tail: f64, comparisons: u32, seed: u64) -> Vec<(Method, Outcomes)> {
+pub fn misses(noise: &Noise, pairs: usize, tail: f64, comparisons: u32, seed: u64) -> Vec<OfMethod> {
     let of = |method| {
         let schedule = Schedule { min: pairs, max: pairs, tail, method };
-        (method, outcomes(schedule, Limit::AtMost(1.0), noise, 1.0, comparisons, seed))
+        OfMethod { method, outcomes: outcomes(schedule, Limit::AtMost(1.0), noise, 1.0, comparisons, seed) }
     };
     [Method::Percentile, Method::Accelerated, Method::Studentized, Method::Symmetric].map(of).to_vec()
 }

@@ -4,7 +4,7 @@ mod attempts;
 
 use rstest::rstest;
 
-use super::simulate::{NOISES, verdict};
+use super::simulate::{NOISES, Settled, verdict};
 use super::*;
 use crate::host::Host;
 use crate::judge::Error;
@@ -127,7 +127,8 @@ fn the_simulation_judges_as_the_judge_does() {
         let seen = live(&trial, &runs).unwrap();
         let mut judge = Judge::new(&trial);
         runs.into_iter().for_each(|run| judge.push(run).unwrap());
-        assert_eq!((seen[0].verdict, seen[0].pairs), verdict(schedule, Limit::AtMost(1.0), &judge.logs("p99_us")));
+        let seen = Settled { verdict: seen[0].verdict, pairs: seen[0].pairs };
+        assert_eq!(seen, verdict(schedule, Limit::AtMost(1.0), &judge.logs("p99_us")));
     }
 }
 
@@ -343,7 +344,7 @@ fn recorded_equal_arms_raise_no_more_false_alarms_than_declared(#[case] metric: 
     for _ in 0..COMPARISONS {
         let mut logs: Vec<f64> = logs.iter().map(|log| if random.bool() { *log } else { -log }).collect();
         random.shuffle(&mut logs);
-        let (verdict, _) = verdict(Schedule::new(4, 10, 0.95), Limit::AtMost(1.0), &logs);
+        let Settled { verdict, .. } = verdict(Schedule::new(4, 10, 0.95), Limit::AtMost(1.0), &logs);
         alarms += u32::from(verdict != Verdict::Inconclusive);
     }
     // The 99.9 % quantile of false alarms, for 300 comparisons at 5 %.

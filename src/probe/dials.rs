@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use meshproof_probe::{Dial, Inside, Protocol, TlsOptions, TlsVersion};
 
 use crate::identity::ClientCertificate;
+use crate::record::HostPort;
 
 /// Time limit for one dial, in milliseconds.
 const TIMEOUT_MS: u64 = 8_000;
@@ -33,7 +34,7 @@ pub fn dial(id: impl Into<String>, protocol: Protocol, host: impl Into<String>, 
 /// behaves like a client of the port for `protocol`.
 pub fn handshake(
     id: impl Into<String>,
-    (host, port): (&str, u16),
+    to: &HostPort,
     server_name: Option<&str>,
     certificate: Option<&ClientCertificate>,
     protocol: Protocol,
@@ -50,18 +51,13 @@ pub fn handshake(
         inside,
         ..mesh_options(server_name)
     };
-    Dial { tls: Some(tls), ..dial(id, Protocol::TlsRaw, host, port) }
+    Dial { tls: Some(tls), ..dial(id, Protocol::TlsRaw, &to.host, to.port) }
 }
 
 /// A bare `ClientHello` with the highest TLS version `version`.
-pub fn client_hello(
-    id: impl Into<String>,
-    (host, port): (&str, u16),
-    server_name: Option<&str>,
-    version: TlsVersion,
-) -> Dial {
+pub fn client_hello(id: impl Into<String>, to: &HostPort, server_name: Option<&str>, version: TlsVersion) -> Dial {
     let tls = TlsOptions { versions: vec![version], ..mesh_options(server_name) };
-    Dial { tls: Some(tls), ..dial(id, Protocol::ClientHello, host, port) }
+    Dial { tls: Some(tls), ..dial(id, Protocol::ClientHello, &to.host, to.port) }
 }
 
 fn mesh_options(server_name: Option<&str>) -> TlsOptions {

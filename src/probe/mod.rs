@@ -18,8 +18,8 @@ pub use meshproof_probe::{
 };
 pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
 
-use crate::cluster::Workload;
-use crate::cluster::{Error, Result};
+use crate::cluster::{Error, Result, Workload};
+use crate::record::HostPort;
 
 /// Most attempts to run the dial command in a probe's pod.
 const RUN_ATTEMPTS: u32 = 3;
@@ -126,8 +126,8 @@ impl Exchange {
     }
 
     /// The dialled host and port.
-    pub fn place(&self) -> (&str, u16) {
-        (&self.dial.host, self.dial.port)
+    pub fn place(&self) -> HostPort {
+        HostPort::new(&self.dial.host, self.dial.port)
     }
 
     /// The destination and the protocol as text.

@@ -1,6 +1,6 @@
 //! A cluster in the record.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -245,6 +245,15 @@ pub struct Bench {
     pub naked_twin: String,
 }
 
+/// An issuer whose private key this machine has.
+#[derive(Debug, Clone, Copy)]
+pub struct Signer<'a> {
+    /// The issuer.
+    pub issuer: &'a Issuer,
+    /// The key's path, relative to the testbed's directory.
+    pub key: &'a Path,
+}
+
 impl Cluster {
     /// `offered`, if the record has it. `what` describes it in the error.
     ///
@@ -286,12 +295,12 @@ impl Cluster {
         self.declared("an address of the east-west gateway", self.eastwest()?.address.as_ref())
     }
 
-    /// The first issuer whose private key this machine has, and the key's path.
+    /// The first issuer whose private key this machine has.
     ///
     /// # Errors
     /// [`Error::NotDeclared`].
-    pub fn signer(&self) -> Result<(&Issuer, &PathBuf)> {
-        let signer = self.issuers.iter().find_map(|issuer| Some((issuer, issuer.key.as_ref()?)));
+    pub fn signer(&self) -> Result<Signer<'_>> {
+        let signer = self.issuers.iter().find_map(|issuer| Some(Signer { issuer, key: issuer.key.as_ref()? }));
         self.declared("a signing key", signer)
     }
 }

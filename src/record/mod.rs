@@ -18,7 +18,7 @@ mod requirement;
 pub use capabilities::{Capabilities, Command, Write, fault, treatment};
 pub use cluster::{
     AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, Gateways, Issuer, Istio, Label, Probe,
-    ProbeDeployment, ProbePorts, Probes, Proxy,
+    ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
 };
 pub use error::{Error, Result};
 pub use host_port::HostPort;

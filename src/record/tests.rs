@@ -18,23 +18,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         context: name.into(),
         domain: "cluster.local".into(),
         address_families: vec![AddressFamily::Ipv4],
-        istio: Istio {
-            namespace: "istio-system".into(),
-            revision: None,
-            injection: Label { key: "istio-injection".into(), value: "enabled".into() },
-            control_plane: ControlPlane {
-                selector: "app=istiod".into(),
-                port: 15012,
-                server_name: "istiod.istio-system.svc".into(),
-            },
-            proxy: Proxy {
-                container: "istio-proxy".into(),
-                agent: "pilot-agent".into(),
-                native_sidecar: false,
-                init_container: true,
-            },
-            access_log: Some(AccessLog::Provider("meshproof-evidence".into())),
-        },
+        istio: istio(),
         gateways: Gateways {
             ingress: Some(gateway("ingressgateway", 8080, HostPort::new("127.0.0.1", 1))),
             eastwest: Some(gateway("eastwestgateway", 15443, HostPort::new("10.0.0.3", 15443))),
@@ -51,8 +35,28 @@ pub(crate) fn cluster(name: &str) -> Cluster {
     }
 }
 
-/// Probes like those of `up`.
-fn probes(cluster: &str) -> Probes {
+fn istio() -> Istio {
+    Istio {
+        namespace: "istio-system".into(),
+        revision: None,
+        injection: Label { key: "istio-injection".into(), value: "enabled".into() },
+        control_plane: ControlPlane {
+            selector: "app=istiod".into(),
+            port: 15012,
+            server_name: "istiod.istio-system.svc".into(),
+        },
+        proxy: Proxy {
+            container: "istio-proxy".into(),
+            agent: "pilot-agent".into(),
+            native_sidecar: false,
+            init_container: true,
+        },
+        access_log: Some(AccessLog::Provider("meshproof-evidence".into())),
+    }
+}
+
+/// The probes of the cluster `name`.
+fn probes(name: &str) -> Probes {
     let probe = |namespace: &str, deployment: &str, service: Option<String>| Probe {
         namespace: namespace.into(),
         deployment: deployment.into(),
@@ -63,13 +67,9 @@ fn probes(cluster: &str) -> Probes {
     Probes {
         container: "probe".into(),
         ports: ProbePorts { http: 8080, http2: 8081, grpc: 8082, tcp: 8083, server_first: 8084, tls: 8443 },
-        meshed: probe("pinnacle", "probe", Some(format!("probe-{cluster}.pinnacle.svc.cluster.local"))),
+        meshed: probe("pinnacle", "probe", Some(format!("probe-{name}.pinnacle.svc.cluster.local"))),
         caller: probe("pinnacle", "caller", None),
-        naked: probe(
-            "meshproof-naked",
-            "probe",
-            Some(format!("probe-naked-{cluster}.meshproof-naked.svc.cluster.local")),
-        ),
+        naked: probe("meshproof-naked", "probe", Some(format!("probe-naked-{name}.meshproof-naked.svc.cluster.local"))),
         deployment: None,
     }
 }

@@ -144,7 +144,9 @@ pub fn attempts(all: &[Comparison]) -> Option<Table> {
             continue;
         };
         let mut causes: BTreeMap<Cause, u32> = BTreeMap::new();
-        for (cause, count) in selection.arms().into_iter().flat_map(|(_, attempts)| &attempts.causes) {
+        for (cause, count) in
+            [&selection.control, &selection.treatment].into_iter().flat_map(|attempts| &attempts.causes)
+        {
             *causes.entry(*cause).or_default() += count;
         }
         let why: Vec<String> = causes.iter().map(|(cause, count)| format!("{}: {count}", cause.words())).collect();

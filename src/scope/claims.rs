@@ -10,11 +10,20 @@ use crate::istio::{AccessEntry, Ends, Side};
 use crate::probe::{Exchange, Expected};
 use crate::report::Claim;
 
+/// The two workloads of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Peers<'a> {
+    /// The caller, or the gateway that the caller used.
+    pub source: &'a Workload,
+    /// The workload that must answer.
+    pub destination: &'a Workload,
+}
+
 /// Claims that `exchange` was answered, by `destination` and by no other workload.
 pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &Workload) -> Claim {
     let faults = faults_of_answer(exchange, destination);
     let expected = format!("{} by {destination}", Expected::Answered);
-    claim(id, requirement, exchange, (Expected::Answered, &expected), &faults)
+    claim(id, requirement, exchange, Expectation { kind: Expected::Answered, words: &expected }, &faults)
         .with_commands(commands(exchange, Some(destination)))
 }
 
@@ -44,23 +53,23 @@ pub fn denied(
         faults.push(format!("the control was dialled from {}, the denial from {}", control.vantage, refused.vantage));
     }
     if refused.place() != control.place() {
-        let ((host, port), (other, other_port)) = (refused.place(), control.place());
-        faults.push(format!("the control went to {other}:{other_port}, the denial to {host}:{port}"));
+        faults.push(format!("the control went to {}, the denial to {}", control.place(), refused.place()));
     }
-    claim(id, requirement, refused, (how, &how.to_string()), &faults)
+    claim(id, requirement, refused, Expectation { kind: how, words: &how.to_string() }, &faults)
         .with_evidence(format!("control: {control_says}"))
         .with_commands(commands(refused, destination))
 }
 
-/// Claims like [`denied`], and that the destination's own proxy turned the connection away. A closed port, or a node
-/// that drops the connection, does not satisfy the claim.
+/// Claims like [`denied`], and that the destination's own proxy turned the connection away: `account` is its log entry.
+/// A closed port, or a node that drops the connection, does not satisfy the claim.
 pub fn denied_by_proxy(
     id: &str,
     requirement: &str,
     refused: &Exchange,
     how: Expected,
     control: &Exchange,
-    (destination, account): (&Workload, Option<&AccessEntry>),
+    destination: &Workload,
+    account: Option<&AccessEntry>,
 ) -> Claim {
     let claim = denied(id, requirement, refused, how, control, Some(destination));
     match account {
@@ -76,14 +85,9 @@ pub fn denied_by_proxy(
 
 /// Claims that `exchange` was answered by `destination` over mutual TLS: each end authenticated the other by the right
 /// SPIFFE ID, in a certificate that the right cluster issued.
-pub fn mutual_tls(
-    id: &str,
-    exchange: &Exchange,
-    ends: Option<&Ends>,
-    (source, destination): (&Workload, &Workload),
-    trust: &Trust,
-) -> Claim {
+pub fn mutual_tls(id: &str, exchange: &Exchange, ends: Option<&Ends>, peers: Peers<'_>, trust: &Trust) -> Claim {
     let requirement = "meshed workloads reach each other over TLS in which both ends are authenticated";
+    let Peers { source, destination } = peers;
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let expected = format!(
         "answered; {source_id} of {} and {destination_id} of {} authenticated each other",
@@ -96,7 +100,7 @@ pub fn mutual_tls(
         None if !exchange.outcome().is_answered() => {}
         None => faults.push("the proxies' logs do not both show it, so who was authenticated is unknown".into()),
         Some(ends) => {
-            let seen = authenticated(ends, (source, destination), trust);
+            let seen = authenticated(ends, peers, trust);
             faults.extend(seen.faults);
             evidence.extend(seen.evidence);
         }
@@ -104,9 +108,9 @@ pub fn mutual_tls(
     if exchange.dial.protocol.is_http() && exchange.outcome().is_answered() {
         faults.extend(fault_of_forwarded(exchange, &source_id, &destination_id));
     }
-    let kind = (Expected::Answered, expected.as_str());
+    let expectation = Expectation { kind: Expected::Answered, words: &expected };
     let mut claim =
-        claim(id, requirement, exchange, kind, &faults).with_commands(commands(exchange, Some(destination)));
+        claim(id, requirement, exchange, expectation, &faults).with_commands(commands(exchange, Some(destination)));
     for line in evidence {
         claim = claim.with_evidence(line);
     }
@@ -134,7 +138,7 @@ struct End<'a> {
 
 /// Checks that each proxy had the right identity and authenticated the other: by SPIFFE ID, over TLS 1.2 or newer, with
 /// a certificate for the peer's TLS role that chains to a root of the mesh through an issuer of the peer's cluster.
-pub fn authenticated(ends: &Ends, (source, destination): (&Workload, &Workload), trust: &Trust) -> Authenticated {
+pub fn authenticated(ends: &Ends, Peers { source, destination }: Peers<'_>, trust: &Trust) -> Authenticated {
     let (source_id, destination_id) = (source.spiffe_id(trust.domain()), destination.spiffe_id(trust.domain()));
     let mut seen = Authenticated::default();
     let at_source = End {
@@ -180,7 +184,8 @@ pub fn refused_by_certificate(
     requirement: &str,
     refused: &Exchange,
     alert: Expected,
-    (control, destination): (&Exchange, &Workload),
+    control: &Exchange,
+    destination: &Workload,
     trust: &Trust,
 ) -> Claim {
     let claim = denied(id, requirement, refused, alert, control, Some(destination));
@@ -260,19 +265,19 @@ fn fault_of_forwarded(exchange: &Exchange, source: &SpiffeId, destination: &Spif
     (!right).then(|| format!("the application was told of its caller: `{told}`"))
 }
 
+/// An expected outcome: its kind, and the words of the claim.
+struct Expectation<'a> {
+    kind: Expected,
+    words: &'a str,
+}
+
 /// A claim that holds if the outcome is of the expected kind and there are no faults.
-fn claim(
-    id: &str,
-    requirement: &str,
-    exchange: &Exchange,
-    (kind, expected): (Expected, &str),
-    faults: &[String],
-) -> Claim {
+fn claim(id: &str, requirement: &str, exchange: &Exchange, expected: Expectation<'_>, faults: &[String]) -> Claim {
     let mut claim = Claim::about(format!("{id}/{}", exchange.dial.id), requirement)
         .from(&exchange.vantage)
         .to(exchange.destination())
-        .expects(expected)
-        .observes(exchange, observed, |exchange| kind.is_met_by(exchange.outcome()));
+        .expects(expected.words)
+        .observes(exchange, observed, |exchange| expected.kind.is_met_by(exchange.outcome()));
     for fault in faults {
         claim = claim.with_fault(fault.clone());
     }

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use super::change::NamespaceRef;
 use crate::cluster::{Cluster, Container, is_ready};
 
 /// Age limit of logs and events.
@@ -45,13 +45,13 @@ pub(super) struct Subject<'a> {
     /// Directory of the test's report.
     pub(super) directory: &'a Path,
     /// The namespaces whose state explains the failure.
-    pub(super) namespaces: Vec<(Arc<Cluster>, String)>,
+    pub(super) namespaces: Vec<NamespaceRef>,
 }
 
 /// Writes diagnostics beside the report, and a summary to standard output. Best effort: an error here must not hide the
 /// test's failure.
 pub(super) async fn write(subject: Subject<'_>, complaints: &[String]) {
-    let gathering = join_all(subject.namespaces.into_iter().map(|(cluster, name)| namespace(cluster, name)));
+    let gathering = join_all(subject.namespaces.iter().map(section_of));
     let sections = match tokio::time::timeout(BOUND, gathering).await {
         Ok(sections) => sections,
         Err(_) => vec![Section { text: format!("nothing gathered in {BOUND:?}\n"), gist: String::new() }],
@@ -76,12 +76,13 @@ struct Section {
     gist: String,
 }
 
-async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
+async fn section_of(namespace: &NamespaceRef) -> Section {
+    let NamespaceRef { cluster, name } = namespace;
     let mut section = Section { text: String::new(), gist: String::new() };
-    let heading = format!("\n=== {namespace} in {} ===\n", cluster.name());
+    let heading = format!("\n=== {namespace} ===\n");
     section.text.push_str(&heading);
     section.gist.push_str(&heading);
-    let pods = match cluster.api::<Pod>(&namespace).list(&ListParams::default()).await {
+    let pods = match cluster.api::<Pod>(name).list(&ListParams::default()).await {
         Ok(pods) => pods.items,
         Err(error) => {
             section.gist.push_str(&format!("pods cannot be listed: {error}\n"));
@@ -93,18 +94,18 @@ async fn namespace(cluster: Arc<Cluster>, namespace: String) -> Section {
         section.text.push_str(&line);
         section.gist.push_str(&line);
     }
-    section.text.push_str(&events(&cluster, &namespace).await);
+    section.text.push_str(&events(cluster, name).await);
     let proxy = cluster.record().istio.proxy.container.as_str();
     for pod in pods.iter().filter(|pod| has_container(pod, proxy)) {
-        let name = pod.name_any();
-        let at = Container { namespace: &namespace, pod: &name, container: proxy };
+        let pod = pod.name_any();
+        let at = Container { namespace: name, pod: &pod, container: proxy };
         let log = match cluster.logs(at, SINCE).await {
             Ok(log) => log,
             Err(error) => error.to_string(),
         };
         let lines: Vec<_> = log.lines().collect();
         let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
-        let _ = writeln!(section.text, "--- {name}/{proxy}, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
+        let _ = writeln!(section.text, "--- {pod}/{proxy}, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
         // Lines that are not JSON are the proxy's own log. Access log lines are JSON, and go to the file only.
         let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
         for line in &own[own.len().saturating_sub(SHOWN)..] {

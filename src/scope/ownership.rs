@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::change::{Change, Injected, NodeLabel, Object, Owned, Replicas};
+use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
 use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert};
 use crate::cluster::Cluster;
 use crate::record::{Label, Requirement, Write};
@@ -17,8 +17,8 @@ impl Scope {
     /// # Errors
     /// The errors of [`Self::namespace`].
     pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
-        let Label { key, value } = &cluster.record().istio.injection;
-        self.namespace(cluster, purpose, &[(key, value)]).await
+        let injection = cluster.record().istio.injection.clone();
+        self.namespace(cluster, purpose, &[injection]).await
     }
 
     /// Creates a namespace owned by this test, with these labels. `purpose` becomes part of the name.
@@ -26,13 +26,13 @@ impl Scope {
     /// # Errors
     /// [`Api`](crate::cluster::Error::Api). [`NotDeclared`](crate::record::Error::NotDeclared): the record does not
     /// permit it.
-    pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[(&str, &str)]) -> Result<String> {
+    pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[Label]) -> Result<String> {
         self.requires([Requirement::Write(Write::Namespaces)])?;
         let name = naming::namespace(self.suite, &self.test, purpose, report::run());
-        self.own(Owned::Namespace(Arc::clone(cluster), name.clone()));
+        self.own(Owned::Namespace(NamespaceRef::new(cluster, &name)));
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-        for (label, value) in labels {
-            namespace["metadata"]["labels"][*label] = (*value).into();
+        for Label { key, value } in labels {
+            namespace["metadata"]["labels"][key] = value.as_str().into();
         }
         self.apply(cluster, &mut namespace).await?;
         Ok(name)
@@ -158,17 +158,17 @@ impl Scope {
     }
 
     /// Namespaces whose state explains a failure: those of the probes, and those of this test.
-    pub(super) fn namespaces(&self) -> Vec<(Arc<Cluster>, String)> {
+    pub(super) fn namespaces(&self) -> Vec<NamespaceRef> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<(Arc<Cluster>, String)> = Vec::new();
+        let mut all: Vec<NamespaceRef> = Vec::new();
         let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
             let probes = cluster.record().probes.iter();
             let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
-            namespaces.map(|probe| (Arc::clone(cluster), probe.namespace.clone()))
+            namespaces.map(|probe| NamespaceRef::new(cluster, &probe.namespace))
         });
-        for (cluster, name) in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
-            if !all.iter().any(|(other, known)| other.name() == cluster.name() && *known == name) {
-                all.push((cluster, name));
+        for namespace in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
+            if !all.iter().any(|known| known.is(&namespace)) {
+                all.push(namespace);
             }
         }
         all

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::cluster::Testbed;
 use crate::identity::{self, ClientCertificate, Minter, SpiffeId, Validity};
+use crate::record::Signer;
 use crate::scope::Result;
 
 /// The flaw of a client certificate.
@@ -71,7 +72,7 @@ impl Flaw {
 
 /// The issuer of a cluster's workload certificates, if the record names its private key.
 fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
-    let (issuer, key) = testbed.cluster(cluster)?.record().signer()?;
+    let Signer { issuer, key } = testbed.cluster(cluster)?.record().signer()?;
     let path = testbed.directory.join(key);
     let key = std::fs::read_to_string(&path)
         .map_err(|error| identity::Error { what: path.display().to_string(), reason: error.to_string() })?;

@@ -4,4 +4,4 @@ mod flaw;
 mod paths;
 
 pub use flaw::Flaw;
-pub use paths::Path;
+pub use paths::{Controlled, Path};

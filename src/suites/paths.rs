@@ -10,6 +10,15 @@ use crate::record::HostPort;
 use crate::scope::Result;
 use crate::scope::Scope;
 
+/// A judged exchange and its positive control, dialled from one vantage.
+#[derive(Debug, Clone)]
+pub struct Controlled {
+    /// The judged exchange.
+    pub judged: Exchange,
+    /// The control.
+    pub control: Exchange,
+}
+
 /// A path from a naked probe to the proxy of a meshed probe: directly to its pod, or through the east-west gateway of its
 /// network.
 #[derive(Debug, Clone)]
@@ -102,13 +111,13 @@ impl Path {
     /// A handshake on this path with the SNI `server_name`.
     pub fn handshake_as(&self, id: &str, server_name: Option<&str>, certificate: Option<&ClientCertificate>) -> Dial {
         let id = format!("{id}/{}", self.name);
-        probe::handshake(id, (&self.address.host, self.address.port), server_name, certificate, Protocol::Http1)
+        probe::handshake(id, &self.address, server_name, certificate, Protocol::Http1)
     }
 
     /// A bare `ClientHello` on this path.
     pub fn client_hello(&self, id: &str, version: TlsVersion) -> Dial {
         let id = format!("{id}/{}", self.name);
-        probe::client_hello(id, (&self.address.host, self.address.port), self.server_name.as_deref(), version)
+        probe::client_hello(id, &self.address, self.server_name.as_deref(), version)
     }
 
     /// Plaintext HTTP on this path.
@@ -120,12 +129,12 @@ impl Path {
     ///
     /// # Errors
     /// The errors of [`Vantage::dial`].
-    pub async fn dial_pair(&self, judged: Dial, control: Dial) -> Result<(Exchange, Exchange)> {
+    pub async fn dial_pair(&self, judged: Dial, control: Dial) -> Result<Controlled> {
         let vantage = Vantage::Naked(self.source.clone());
         let mut exchanges = vantage.dial(vec![judged, control]).await?;
         // `dial` returns a report for each dial, or fails.
         let control = exchanges.remove(1);
-        Ok((exchanges.remove(0), control))
+        Ok(Controlled { judged: exchanges.remove(0), control })
     }
 }
 

@@ -1,27 +1,21 @@
 //! Writes objects to a cluster, and waits until the cluster matches them.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::future::Future;
 use std::path::Path;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Node, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
-use kube::runtime::watcher::Event;
-use kube::runtime::{reflector, watcher};
+use kube::runtime::watcher;
 use kube::{Client, Config, Resource, ResourceExt};
-use meshproof::cluster::Error as ClusterError;
+use meshproof::cluster::{watch_all, watch_one};
 use meshproof::{Seen, eventually};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::progress;
@@ -50,72 +44,11 @@ pub(crate) async fn wait_for_api(client: &Client, bound: Duration) -> Result<()>
     Ok(ready.await?)
 }
 
-/// Watches the object `name` until `judge` accepts the object. `judge` gets `None` if the object does not exist.
-///
-/// # Errors
-/// Fails as [`watch_all_until`] does.
-pub(crate) async fn watch_until<K>(
-    api: Api<K>,
-    name: &str,
-    want: String,
-    bound: Duration,
-    judge: impl Fn(Option<&K>) -> Seen<()>,
-) -> Result<()>
-where
-    K: Clone + Debug + Send + DeserializeOwned + Resource<DynamicType = ()> + 'static,
-{
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    watch_all_until(api, only, want, bound, |objects| judge(objects.first().map(Arc::as_ref))).await
-}
-
-/// Watches the objects that `which` selects until `judge` accepts them, all together.
-///
-/// # Errors
-/// Fails if `judge` does not accept the objects in time. The error has the last observation. A failed watch is
-/// restarted.
-pub(crate) async fn watch_all_until<K>(
-    api: Api<K>,
-    which: watcher::Config,
-    want: String,
-    bound: Duration,
-    judge: impl Fn(&[Arc<K>]) -> Seen<()>,
-) -> Result<()>
-where
-    K: Clone + Debug + Send + DeserializeOwned + Resource<DynamicType = ()> + 'static,
-{
-    let last = Mutex::new(None);
-    let watched = eventually(want, bound, async || {
-        let (objects, writer) = reflector::store();
-        let mut events = pin!(reflector(writer, watcher(api.clone(), which.clone())));
-        while let Some(event) = events.try_next().await? {
-            // The store has no objects before the end of the first list.
-            if matches!(event, Event::Init | Event::InitApply(_)) {
-                continue;
-            }
-            match judge(&objects.state()) {
-                Seen::Yes(()) => return Ok(Seen::Yes(())),
-                Seen::NotYet(seen) => {
-                    tracing::debug!(kind = %K::kind(&()), seen, "not yet");
-                    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-                }
-            }
-        }
-        Ok::<_, watcher::Error>(Seen::NotYet("the watch ended".into()))
-    });
-    let Err(error) = watched.await else { return Ok(()) };
-    match (error, last.into_inner().unwrap_or_else(PoisonError::into_inner)) {
-        (ClusterError::NotInTime { want, attempts, elapsed, location, .. }, Some(last)) => {
-            Err(ClusterError::NotInTime { want, last, attempts, elapsed, location }.into())
-        }
-        (error, _) => Err(error.into()),
-    }
-}
-
 /// Waits until every replica of a deployment has the newest template and is available.
 pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: &str, bound: Duration) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let want = format!("every replica of deployment {namespace}/{name} to be available");
-    match watch_until(deployments, name, want, bound, availability).await {
+    match watch_one(deployments, name, want, bound, availability).await {
         Ok(()) => Ok(()),
         Err(error) => Err(error).context(why_not_available(client, namespace).await),
     }
@@ -167,34 +100,36 @@ pub(crate) async fn why_not_available(client: &Client, namespace: &str) -> Strin
 /// Waits until the node is ready.
 pub(crate) async fn wait_for_node(client: &Client, name: &str, bound: Duration) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let is_ready = |node: Option<&Node>| match node {
+    let ready = watch_one(nodes, name, format!("node {name} to be ready"), bound, |node| match node {
         Some(node) if is_ready(node) => Seen::Yes(()),
         Some(_) => Seen::NotYet("it is not ready".into()),
         None => Seen::NotYet("it has not joined".into()),
-    };
-    watch_until(nodes, name, format!("node {name} to be ready"), bound, is_ready).await
+    });
+    Ok(ready.await?)
 }
 
 /// Waits until every container of every pod on the node runs, is ready, and has a start time of at least `since`
 /// (seconds after the epoch). After a restart of a node, the API server first reports the old state of the node's pods.
 pub(crate) async fn wait_for_pods_since(client: &Client, node: &str, since: i64, bound: Duration) -> Result<()> {
-    let judge = |pods: &[Arc<Pod>]| none_of(pods.iter().filter(|pod| !runs_since(pod, since)));
-    let pods = Api::all(client.clone());
+    let pods: Api<Pod> = Api::all(client.clone());
     let on_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    watch_all_until(pods, on_node, format!("every pod on {node} to run again"), bound, judge).await
+    let again = watch_all(pods, on_node, format!("every pod on {node} to run again"), bound, |pods| {
+        none_of(pods.iter().copied().filter(|pod| !runs_since(pod, since)))
+    });
+    Ok(again.await?)
 }
 
 /// Waits until the cluster has nodes and every node is ready.
 pub(crate) async fn wait_for_nodes(client: &Client, bound: Duration) -> Result<()> {
-    let nodes = Api::all(client.clone());
-    watch_all_until(nodes, watcher::Config::default(), "every node to be ready".into(), bound, readiness).await
+    let nodes: Api<Node> = Api::all(client.clone());
+    Ok(watch_all(nodes, watcher::Config::default(), "every node to be ready", bound, readiness).await?)
 }
 
-fn readiness(nodes: &[Arc<Node>]) -> Seen<()> {
+fn readiness(nodes: &[&Node]) -> Seen<()> {
     if nodes.is_empty() {
         return Seen::NotYet("there is no node".into());
     }
-    none_of(nodes.iter().filter(|node| !is_ready(node)))
+    none_of(nodes.iter().copied().filter(|node| !is_ready(node)))
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -203,9 +138,8 @@ fn is_ready(node: &Node) -> bool {
 }
 
 /// Whether no object lacks what is wanted.
-fn none_of<'a, K: Resource + 'a>(lacking: impl Iterator<Item = &'a Arc<K>>) -> Seen<()> {
-    let mut names: Vec<String> = lacking.map(|object| object.name_any()).collect();
-    names.sort();
+fn none_of<'a, K: Resource + 'a>(lacking: impl Iterator<Item = &'a K>) -> Seen<()> {
+    let names: Vec<String> = lacking.map(ResourceExt::name_any).collect();
     if names.is_empty() { Seen::Yes(()) } else { Seen::NotYet(format!("not {}", names.join(", "))) }
 }
 

@@ -1,7 +1,6 @@
 //! State of a Job's pod.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 
 /// Waiting reasons from which a container does not recover.
 const HOPELESS: [&str; 6] = [
@@ -27,12 +26,8 @@ pub(super) enum State {
 }
 
 impl State {
-    /// The pod's name, and the state of the container `name`.
-    pub(super) fn of(pod: &Pod, name: &str) -> (String, Self) {
-        (pod.name_any(), Self::of_container(pod, name))
-    }
-
-    fn of_container(pod: &Pod, name: &str) -> Self {
+    /// The state of the container `name`.
+    pub(super) fn of(pod: &Pod, name: &str) -> Self {
         let Some(status) = &pod.status else { return Self::Waiting("it is new".into()) };
         let container = status.container_statuses.iter().flatten().find(|status| status.name == name);
         let state = container.and_then(|container| container.state.as_ref());
@@ -75,7 +70,7 @@ mod tests {
     /// State of a pod with this status.
     fn state(status: Value) -> State {
         let pod = json!({ "metadata": { "name": "load-0" }, "status": status });
-        State::of(&serde_json::from_value(pod).unwrap(), "load").1
+        State::of(&serde_json::from_value(pod).unwrap(), "load")
     }
 
     fn container(state: Value) -> Value {

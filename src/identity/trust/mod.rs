@@ -200,6 +200,6 @@ fn unknown(leaf: &Certificate, above: &[Certificate]) -> Result<Distrust> {
     let owner = leaf.owner()?;
     Ok(match above.last() {
         Some(last) => Distrust::UnknownRoot { owner, last: last.owner()? },
-        None => Distrust::UnknownIssuer { owner, issuer: leaf.names()?.1 },
+        None => Distrust::UnknownIssuer { owner, issuer: leaf.issuer()? },
     })
 }

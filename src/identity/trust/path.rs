@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 
 use super::distrust::Distrust;
-use crate::identity::{Certificate, Usage};
+use crate::identity::{Certificate, Usage, Window};
 
 /// A leaf, the CAs above the leaf from the bottom up, and a root.
 #[derive(Debug, Clone, Copy)]
@@ -106,12 +106,12 @@ pub(super) fn is_signed(certificate: &Certificate, authority: &Certificate) -> R
 
 /// The end of the validity of `certificate`, if `certificate` is valid at `now`.
 fn valid_until(certificate: &Certificate, now: SystemTime) -> Result<SystemTime, Distrust> {
-    let (from, until) = certificate.validity()?;
+    let Window { from, until } = certificate.validity()?;
     if now < from {
-        return Err(Distrust::NotYetValid { owner: certificate.owner()?, from: certificate.validity_text()?.0 });
+        return Err(Distrust::NotYetValid { owner: certificate.owner()?, from: certificate.valid_from_text()? });
     }
     if now > until {
-        return Err(Distrust::Expired { owner: certificate.owner()?, on: certificate.validity_text()?.1 });
+        return Err(Distrust::Expired { owner: certificate.owner()?, on: certificate.valid_until_text()? });
     }
     Ok(until)
 }

@@ -51,7 +51,7 @@ fn a_certificate_is_traced_to_the_cluster_that_issued_it() {
         let chain = chain(minter, Validity::Now);
         for usage in [Usage::Server, Usage::Client] {
             let verified = trust.verify_sent(&chain, usage, now()).unwrap();
-            let expires = chain[0].validity().unwrap().1;
+            let expires = chain[0].validity().unwrap().until;
             assert_eq!(verified, Verified { id: id(), issued_by: vec![(*name).into()], expires });
             assert_eq!(trust.verify(&chain[0], usage, now()).unwrap(), verified, "the leaf alone is enough");
         }

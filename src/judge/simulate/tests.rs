@@ -75,9 +75,9 @@ fn stopping_at_the_first_clear_look_without_correction_does_not_hold_its_level()
 fn shares_have_exact_upper_ends() {
     let seen = Outcomes { comparisons: 100, ..Outcomes::default() };
     // 1 − 0.05^(1/100), for none in a hundred.
-    let (share, upper) = seen.share(0);
+    let Share { share, upper } = seen.share(0);
     assert!(share == 0.0 && (upper - 0.029_513).abs() < 1e-4, "{upper}");
-    assert!((seen.share(100).1 - 1.0).abs() < 1e-6);
+    assert!((seen.share(100).upper - 1.0).abs() < 1e-6);
 }
 
 /// Shares of refused attempts of an arm: a usual share, and the largest tolerated share.

@@ -1,6 +1,7 @@
 //! Changes to objects that a test does not own: faults and temporary settings. Each change is applied, verified, and
 //! reverted.
 
+mod namespace;
 mod node_label;
 mod object;
 mod replicas;
@@ -12,12 +13,12 @@ use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams};
 
+pub use namespace::NamespaceRef;
 pub use node_label::NodeLabel;
 pub use object::Object;
 pub use replicas::Replicas;
 
 use super::Result;
-use crate::cluster::Cluster;
 use crate::record::Write;
 
 /// A change to an object that a test does not own. [`Scope::inject`](super::Scope::inject) applies and verifies the
@@ -38,7 +39,7 @@ pub trait Change: fmt::Display + Send + Sync {
     fn revert(&self) -> LocalBoxFuture<'_, Result<()>>;
 
     /// The namespace whose pods explain a failure under this change.
-    fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
+    fn namespace(&self) -> Option<NamespaceRef> {
         None
     }
 }
@@ -50,7 +51,7 @@ pub struct Injected(pub(super) u64);
 /// What a test must restore or remove.
 pub(super) enum Owned {
     /// A namespace owned by the test, with all objects in it.
-    Namespace(Arc<Cluster>, String),
+    Namespace(NamespaceRef),
     /// A change and its id.
     Change(u64, Arc<dyn Change>),
 }
@@ -58,7 +59,7 @@ pub(super) enum Owned {
 impl fmt::Display for Owned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Namespace(cluster, name) => write!(f, "namespace {name} in {}", cluster.name()),
+            Self::Namespace(namespace) => write!(f, "namespace {namespace}"),
             Self::Change(_, change) => change.fmt(f),
         }
     }
@@ -66,9 +67,9 @@ impl fmt::Display for Owned {
 
 impl Owned {
     /// The namespace whose pods explain a failure.
-    pub(super) fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
+    pub(super) fn namespace(&self) -> Option<NamespaceRef> {
         match self {
-            Self::Namespace(cluster, name) => Some((Arc::clone(cluster), name.clone())),
+            Self::Namespace(namespace) => Some(namespace.clone()),
             Self::Change(_, change) => change.namespace(),
         }
     }
@@ -81,7 +82,7 @@ impl Owned {
     /// Restores or removes. Namespaces are deleted in the background: the verdict does not wait for pods to terminate.
     pub(super) async fn restore(&self) -> Result<()> {
         match self {
-            Self::Namespace(cluster, name) => {
+            Self::Namespace(NamespaceRef { cluster, name }) => {
                 let namespaces: Api<Namespace> = Api::all(cluster.client());
                 let removed = namespaces.delete(name, &DeleteParams::background()).await;
                 Ok(gone(removed).map_err(cluster.failed(format!("remove namespace {name}")))?)

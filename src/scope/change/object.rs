@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 use serde_json::Value;
 
 use super::{Change, gone};
-use crate::cluster::{Cluster, Seen, eventually};
+use crate::cluster::{Cluster, ObjectApi, Seen, eventually};
 use crate::record::Write;
 use crate::report;
 use crate::scope::error::{Error, Result};
@@ -40,7 +40,7 @@ struct Effect {
 impl Object {
     /// The object that `value` describes, with the test's label. See [`Scope::object`](crate::Scope::object).
     pub(in crate::scope) async fn new(cluster: &Arc<Cluster>, value: Value) -> Result<Self> {
-        let (api, name, what) = cluster.api_of(&value).await?;
+        let ObjectApi { api, name, what } = cluster.api_of(&value).await?;
         Ok(Self { cluster: Arc::clone(cluster), api, name, what, value, effect: None })
     }
 

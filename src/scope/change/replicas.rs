@@ -11,8 +11,8 @@ use kube::api::Api;
 use kube::core::Selector;
 use serde_json::Value;
 
-use super::Change;
-use crate::cluster::{Cluster, Seen, eventually};
+use super::{Change, NamespaceRef};
+use crate::cluster::{Cluster, Seen, watch_one};
 use crate::record::Write;
 use crate::report;
 use crate::scope::{Result, prior};
@@ -70,13 +70,12 @@ impl Replicas {
             return Ok(self.cluster.no_pods(&self.namespace, &selector, BOUND).await?);
         }
         let want = format!("{} to have {wanted} replicas available", self.named());
-        Ok(eventually(want, BOUND, async || {
-            let status = self.deployments().get(&self.deployment).await?.status.unwrap_or_default();
-            let available = status.available_replicas.unwrap_or(0);
-            let seen = Seen::NotYet(format!("{available} available"));
-            Ok::<_, kube::Error>(if available >= wanted { Seen::Yes(()) } else { seen })
-        })
-        .await?)
+        let settled = watch_one(self.deployments(), &self.deployment, want, BOUND, |deployment| {
+            let Some(deployment) = deployment else { return Seen::NotYet("no such deployment".into()) };
+            let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+            if available >= wanted { Seen::Yes(()) } else { Seen::NotYet(format!("{available} available")) }
+        });
+        Ok(settled.await?)
     }
 }
 
@@ -111,7 +110,7 @@ impl Change for Replicas {
         .boxed_local()
     }
 
-    fn namespace(&self) -> Option<(Arc<Cluster>, String)> {
-        Some((Arc::clone(&self.cluster), self.namespace.clone()))
+    fn namespace(&self) -> Option<NamespaceRef> {
+        Some(NamespaceRef::new(&self.cluster, &self.namespace))
     }
 }

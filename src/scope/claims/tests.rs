@@ -157,7 +157,8 @@ fn judged_for(
     change(&mut at_source, &mut at_destination, &mut exchange);
     let entry = |fields: serde_json::Value| AccessEntry::parse(&fields.to_string()).unwrap();
     let ends = Ends { source: entry(at_source), destination: entry(at_destination) };
-    mutual_tls("mutual-tls", &exchange, Some(&ends), (&source, &destination), &trust)
+    let peers = Peers { source: &source, destination: &destination };
+    mutual_tls("mutual-tls", &exchange, Some(&ends), peers, &trust)
 }
 
 #[tokio::test]
@@ -226,7 +227,7 @@ async fn the_server_that_answered_the_control_proves_who_it_is() {
     let judged = |seen: Option<TlsSeen>| {
         let mut control = answer();
         control.report.tls = seen;
-        refused_by_certificate("certificate", "r", &reset, Expected::Reset, (&control, &destination), &trust)
+        refused_by_certificate("certificate", "r", &reset, Expected::Reset, &control, &destination, &trust)
     };
     let with = |purpose: ExtendedKeyUsagePurpose| {
         let id = destination.spiffe_id(trust.domain());
@@ -280,7 +281,8 @@ async fn an_id_in_an_alias_of_the_trust_domain_is_another_id() {
 async fn mutual_tls_without_evidence_of_both_ends_is_not_a_pass() {
     let (trust, _) = crate::identity::trust::tests::mesh();
     let workload = workload_of("cluster1");
-    let claim = mutual_tls("mutual-tls", &answer(), None, (&workload, &workload), &trust);
+    let peers = Peers { source: &workload, destination: &workload };
+    let claim = mutual_tls("mutual-tls", &answer(), None, peers, &trust);
     assert_eq!(claim.verdict(), Judgement::Fail);
     assert!(claim.to_string().contains("unknown"), "{claim}");
 }

@@ -9,7 +9,7 @@ use meshproof::identity::Trust;
 use meshproof::istio::{self, Endpoint, Ends};
 use meshproof::record::HostPort;
 use meshproof::report::{self, Claim};
-use meshproof::scope::claims;
+use meshproof::scope::claims::{self, Peers};
 use meshproof::{Testbed, Workload};
 
 use super::Shop;
@@ -112,7 +112,7 @@ impl Edge {
         let Some(ends) = &self.ends else {
             return claim.with_fault("the proxies' logs do not both show it, so who was authenticated is unknown");
         };
-        let seen = claims::authenticated(ends, (source, callee), trust);
+        let seen = claims::authenticated(ends, Peers { source, destination: callee }, trust);
         let judged = seen.faults.into_iter().map(Err).chain(seen.evidence.into_iter().map(Ok));
         let judged = judged.chain(self.fault_of_callee().map(Err)).chain(self.way(ends));
         judged.fold(claim, |claim, judged| match judged {

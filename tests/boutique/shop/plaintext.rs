@@ -6,6 +6,7 @@ use meshproof::cluster;
 use meshproof::identity::ClientCertificate;
 use meshproof::istio::{issue, turned_away};
 use meshproof::probe::{self, Dial, Expected, Vantage, dial, handshake};
+use meshproof::record::HostPort;
 use meshproof::report::Claim;
 use meshproof::scope::claims;
 use meshproof::{Error, Result, Scope, Workload};
@@ -37,14 +38,15 @@ async fn judge(scope: &Scope, call: &Call, certificate: &ClientCertificate) -> R
     let Dial { protocol, request, .. } = &call.exchange.dial;
     let plaintext = Dial { request: request.clone(), ..dial(call.callee(), *protocol, &pod.address, port) };
     let over_tls = format!("{}-over-tls", call.callee());
-    let control = handshake(over_tls, (&pod.address, port), None, Some(certificate), *protocol);
+    let control = handshake(over_tls, &HostPort::new(&pod.address, port), None, Some(certificate), *protocol);
     let control = Dial { request: request.clone(), ..control };
     let seen = Vantage::Naked(naked).dial(vec![plaintext, control]).await?;
     let [refused, control] = &seen[..] else { return Err(Error::suite("the probe does not report on two dials")) };
     let accounts = turned_away(std::slice::from_ref(refused), &pod).await?;
     let account = accounts.first().and_then(Option::as_ref);
     let requirement = "no service of the application takes plaintext";
-    let claim = claims::denied_by_proxy("plaintext", requirement, refused, Expected::Reset, control, (&pod, account));
+    let how = Expected::Reset;
+    let claim = claims::denied_by_proxy("plaintext", requirement, refused, how, control, &pod, account);
     Ok(claims::with_server_of_control(claim, control, &pod, &scope.testbed.trust))
 }
 

@@ -129,7 +129,7 @@ async fn settled(scope: &Scope, what: &str, wanted: impl Fn(&str, &str) -> bool)
             }
             let draining = pod.proxy_counts("listener_manager.total_.*_draining").await?;
             // Missing statistics do not prove that nothing drains.
-            let drained = !draining.is_empty() && draining.iter().all(|(_, count)| *count == 0);
+            let drained = !draining.is_empty() && draining.iter().all(|count| count.value == 0);
             Ok::<_, cluster::Error>(if drained {
                 Seen::Yes(())
             } else {

@@ -72,9 +72,9 @@ impl Stranger {
         let id = format!("no-edge/{}", under.caller);
         let how = refusal(exchange.dial.protocol);
         let kubectl = callee.cluster.command("kubectl");
-        let callee = (callee, account.as_ref());
+        let (control, account) = (&before.exchange, account.as_ref());
         let claim =
-            claims::denied_by_proxy(&id, requirement, exchange, how, &before.exchange, callee).with_commands(vec![
+            claims::denied_by_proxy(&id, requirement, exchange, how, control, callee, account).with_commands(vec![
                 format!("{kubectl} -n {} get authorizationpolicies", under.pod.namespace),
                 under.command(),
             ]);

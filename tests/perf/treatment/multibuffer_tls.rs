@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
+use meshproof::cluster::ProxyCount;
 use meshproof::compare::{
     Bench, Counted, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, SERVER_NAMES, TLS_HANDSHAKES, Treatment,
 };
+use meshproof::identity::{self, ServerCertificate};
 use meshproof::judge::Run;
 use meshproof::record::treatment::{MULTIBUFFER_TLS, PRIVATE_KEY_PROVIDER};
-use meshproof::{Error, Result, Scope, Seen, Workload, eventually, identity, record};
+use meshproof::{Error, Result, Scope, Seen, Workload, eventually, record};
 use serde_json::json;
 
 use super::batches::Batches;
@@ -69,12 +71,12 @@ impl MultibufferTls {
             Signer::PrivateKeyProvider => Ok(private_key_provider::certificates(&self.gateway).await?),
         };
         let before = reloaded().await?;
-        let (certificate, key) = identity::self_signed_rsa(&SERVER_NAMES)?;
+        let ServerCertificate { certificate_pem, key_pem } = identity::self_signed_rsa(&SERVER_NAMES)?;
         cluster
             .apply(&json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
                 "metadata": { "name": GATEWAY_CREDENTIAL, "namespace": namespace },
-                "stringData": { "tls.crt": certificate, "tls.key": key },
+                "stringData": { "tls.crt": certificate_pem, "tls.key": key_pem },
             }))
             .await?;
         // Touching the pod makes the kubelet refresh its volumes.
@@ -93,7 +95,7 @@ impl MultibufferTls {
     pub(crate) async fn change_listener(&self, scope: &Scope) -> Result<()> {
         let updates = async || {
             let counts = self.gateway.proxy_counts("listener_manager.listener_in_place_updated").await?;
-            Ok::<_, Error>(counts.first().map_or(0, |(_, count)| *count))
+            Ok::<_, Error>(counts.first().map_or(0, |count| count.value))
         };
         let before = updates().await?;
         let treated = json!({ "portNumber": GATEWAY_PORT, "filterChain": { "sni": SERVER_NAMES[1] } });
@@ -148,9 +150,9 @@ impl MultibufferTls {
         })
     }
 
-    fn statistic(&self, counts: &[(String, u64)], name: &str) -> Result<u64> {
-        let found = counts.iter().find(|(full, _)| full.strip_prefix(PREFIX) == Some(name));
-        found.map(|(_, count)| *count).ok_or_else(|| {
+    fn statistic(&self, counts: &[ProxyCount], name: &str) -> Result<u64> {
+        let found = counts.iter().find(|count| count.name.strip_prefix(PREFIX) == Some(name));
+        found.map(|count| count.value).ok_or_else(|| {
             let reason =
                 "there is no such statistic: the gateway has not loaded the module, or did not keep what it counts";
             self.gateway.unusable(format!("reading {PREFIX}{name}"), reason).into()

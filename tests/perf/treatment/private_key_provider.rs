@@ -59,7 +59,7 @@ pub(super) async fn batches(gateway: &Workload) -> Result<Batches> {
 
 async fn of_listeners(gateway: &Workload, name: &str) -> Result<u64> {
     let counts = gateway.proxy_counts(name).await?;
-    Ok(counts.iter().filter(|(full, _)| full.starts_with("listener.")).map(|(_, count)| count).sum())
+    Ok(counts.iter().filter(|count| count.name.starts_with("listener.")).map(|count| count.value).sum())
 }
 
 /// Envoy's `/config_dump`, reduced to the list of compiled extensions.

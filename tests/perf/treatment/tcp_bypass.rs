@@ -51,14 +51,8 @@ impl TcpBypass {
         if !on {
             return Ok(self.cluster.no_pods(Self::NAMESPACE, SELECTOR, SWITCHED).await?);
         }
-        Ok(eventually(format!("the bypass to run in {}", self.cluster.name()), SWITCHED, async || {
-            match self.agent().await {
-                Ok(_) => Ok(Seen::Yes(())),
-                Err(cluster::Error::NoPod { seen, .. }) => Ok(Seen::NotYet(seen)),
-                Err(error) => Err(error),
-            }
-        })
-        .await?)
+        Workload::await_ready(&self.cluster, Self::NAMESPACE, SELECTOR, SWITCHED).await?;
+        Ok(())
     }
 
     /// Counters since the bypass was switched on, and the data that sockets of `pods` have sent past TCP, since the

@@ -2,7 +2,9 @@
 
 use meshproof::judge::attempt::MAX_REFUSED_SHARE;
 use meshproof::judge::interval::Method;
-use meshproof::judge::simulate::{Made, NOISES, Outcomes, Refusing, misses, outcomes, selected_outcomes};
+use meshproof::judge::simulate::{
+    Made, NOISES, OfMethod, Outcomes, Refusing, Share, misses, outcomes, selected_outcomes,
+};
 use meshproof::judge::{Limit, Schedule};
 use meshproof::report::Table;
 
@@ -34,7 +36,7 @@ fn refused(comparisons: u32) -> Table {
             let refusing = Refusing { control, treatment, dependence: 1.0 };
             selected_outcomes(schedule, Limit::AtMost(1.0), noise, &refusing, &made)
         };
-        let wrong = |seen: Outcomes| percent(seen.share(seen.pass + seen.regressed).0);
+        let wrong = |seen: Outcomes| percent(seen.share(seen.pass + seen.regressed).share);
         let ratio = |seen: Outcomes| format!("{:.3}", seen.bias(1.0));
         let (each, one) = (seen(MAX_REFUSED_SHARE, MAX_REFUSED_SHARE), seen(0.0, MAX_REFUSED_SHARE));
         let mut row = vec![noise.name.to_owned(), wrong(seen(0.0, 0.0)), wrong(seen(0.05, 0.05))];
@@ -50,8 +52,10 @@ fn methods(comparisons: u32) -> Table {
     for noise in &NOISES {
         for pairs in [4, 6, 8, 12] {
             let seen = misses(noise, pairs, 0.025, comparisons, SEED);
-            debug_assert_eq!(seen.last().map(|(method, _)| *method), Some(Method::Symmetric));
-            let shares = seen.iter().map(|(_, seen)| percent(seen.share(seen.pass + seen.regressed).0));
+            debug_assert_eq!(seen.last().map(|last| last.method), Some(Method::Symmetric));
+            let shares = seen
+                .iter()
+                .map(|OfMethod { outcomes, .. }| percent(outcomes.share(outcomes.pass + outcomes.regressed).share));
             table.rows.push([noise.name.to_owned(), pairs.to_string()].into_iter().chain(shares).collect());
         }
     }
@@ -69,14 +73,14 @@ fn table(schedule: Schedule, comparisons: u32) -> Table {
     for noise in &NOISES {
         let equal = outcomes(schedule, Limit::AtMost(1.0), noise, 1.0, comparisons, SEED);
         let share = |count| {
-            let (share, upper) = equal.share(count);
+            let Share { share, upper } = equal.share(count);
             format!("{} ({})", percent(share), percent(upper))
         };
         let mut row = vec![noise.name.to_owned()];
         row.extend([equal.regressed, equal.pass, equal.pass + equal.regressed].map(share));
         row.extend(EFFECTS.map(|effect| {
             let seen = outcomes(schedule, Limit::AtMost(1.0), noise, effect, comparisons, SEED);
-            format!("{} ({:.1} pairs)", percent(seen.share(seen.regressed).0), seen.mean_pairs())
+            format!("{} ({:.1} pairs)", percent(seen.share(seen.regressed).share), seen.mean_pairs())
         }));
         table.rows.push(row);
     }

@@ -57,17 +57,15 @@ fn cluster(listed: serde_json::Value, changed: serde_json::Value) -> Client {
 #[tokio::test(start_paused = true)]
 async fn a_change_is_seen_by_a_watch_that_begins_again_after_it_was_refused() {
     let client = cluster(deployment(1, 1, 0), deployment(1, 1, 2));
-    let api: Api<Deployment> = Api::namespaced(client, "n");
-    watch_until(api, "d", "it".into(), Duration::from_secs(10), availability).await.unwrap();
+    wait_for_deployment(&client, "n", "d", Duration::from_secs(10)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_come_in_time_is_reported_with_what_was_seen_last() {
     let client = cluster(deployment(1, 1, 0), deployment(1, 1, 1));
-    let api: Api<Deployment> = Api::namespaced(client, "n");
-    let waited = watch_until(api, "d", "two replicas".into(), Duration::from_secs(2), availability).await;
-    let error = waited.unwrap_err().to_string();
-    assert!(error.contains("two replicas") && error.contains("1 of 2 available"), "{error}");
+    let waited = wait_for_deployment(&client, "n", "d", Duration::from_secs(2)).await;
+    let error = format!("{:#}", waited.unwrap_err());
+    assert!(error.contains("every replica of deployment n/d") && error.contains("1 of 2 available"), "{error}");
 }
 
 fn pod(phase: &str, ready: bool, started: &str) -> Pod {
@@ -107,12 +105,12 @@ async fn pods_are_watched_until_each_runs_again() {
 
 #[test]
 fn nodes_are_ready_once_there_are_some_and_each_says_so() {
-    let node = |name: &str, ready: &str| -> Arc<Node> {
+    let node = |name: &str, ready: &str| -> Node {
         let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
-        serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).map(Arc::new).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).unwrap()
     };
-    assert_eq!(readiness(&[node("a", "True"), node("b", "True")]), Seen::Yes(()));
-    let unready = readiness(&[node("c", "Unknown"), node("b", "False"), node("a", "True")]);
+    assert_eq!(readiness(&[&node("a", "True"), &node("b", "True")]), Seen::Yes(()));
+    let unready = readiness(&[&node("a", "True"), &node("b", "False"), &node("c", "Unknown")]);
     assert_eq!(unready, Seen::NotYet("not b, c".into()));
     assert_eq!(readiness(&[]), Seen::NotYet("there is no node".into()));
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Client;
 use kube::api::Api;
 use meshproof::Seen;
+use meshproof::cluster::watch_one;
 
 use super::install::{BOUND, Member, SYSTEM};
 use super::values;
@@ -79,7 +80,7 @@ impl Member<'_> {
 async fn wait_for_daemon_set(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     let want = format!("{namespace}/{name} to be ready on every node");
-    let waited = kubernetes::watch_until(daemon_sets, name, want, BOUND, readiness).await;
+    let waited = watch_one(daemon_sets, name, want, BOUND, readiness).await;
     match waited {
         Ok(()) => Ok(()),
         Err(error) => Err(error).context(kubernetes::why_not_available(client, namespace).await),

@@ -10,6 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use meshproof::Seen;
+use meshproof::cluster::watch_one;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -236,7 +237,7 @@ impl<'a> Member<'a> {
             Some(_) => Seen::Yes(()),
             None => Seen::NotYet("no such service".into()),
         };
-        kubernetes::watch_until(services.clone(), service, format!("service {service}"), BOUND, exists).await?;
+        watch_one(services.clone(), service, format!("service {service}"), BOUND, exists).await?;
         progress::count_command();
         let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}});
         services

@@ -5,7 +5,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 use meshproof::compare::{GATEWAY_CREDENTIAL, SERVER_NAMES};
-use meshproof::identity;
+use meshproof::identity::{self, ServerCertificate};
 
 use super::install::{BOUND, Member};
 use super::values;
@@ -108,12 +108,12 @@ impl Member<'_> {
         if secrets.get_opt(GATEWAY_CREDENTIAL).await?.is_some() {
             return Ok(());
         }
-        let (certificate, key) = identity::self_signed_rsa(&SERVER_NAMES)?;
+        let ServerCertificate { certificate_pem, key_pem } = identity::self_signed_rsa(&SERVER_NAMES)?;
         let file = |name: &str, pem: String| (name.to_owned(), ByteString(pem.into_bytes()));
         let secret = Secret {
             metadata: ObjectMeta { name: Some(GATEWAY_CREDENTIAL.into()), ..Default::default() },
             type_: Some("kubernetes.io/tls".into()),
-            data: Some([file("tls.crt", certificate), file("tls.key", key)].into()),
+            data: Some([file("tls.crt", certificate_pem), file("tls.key", key_pem)].into()),
             ..Default::default()
         };
         progress::count_command();
