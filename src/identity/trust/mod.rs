@@ -121,7 +121,7 @@ impl Trust {
     }
 
     /// Verifies a chain sent by a peer: every certificate is signed by the next certificate, and the last by a root. A
-    /// root in the chain counts as the root, even if sent more than once.
+    /// root in the chain ends it. More roots of the mesh may follow, because istiod appends all that it trusts.
     ///
     /// # Errors
     /// [`Distrust`], by the fault.
@@ -129,8 +129,13 @@ impl Trust {
         let Some((leaf, above)) = chain.split_first() else {
             return Err(Distrust::Unreadable { reason: "the peer sent no certificate".into() });
         };
-        for pair in chain.windows(2) {
+        let end = chain.iter().position(|sent| self.roots.contains(sent)).map_or(chain.len(), |root| root + 1);
+        let (path, bundle) = chain.split_at(end);
+        for pair in path.windows(2) {
             path::is_signed(&pair[0], &pair[1])?;
+        }
+        if let (Some(last), Some(stranger)) = (path.last(), bundle.iter().find(|sent| !self.roots.contains(sent))) {
+            path::is_signed(last, stranger)?;
         }
         let expires = self.holds_until(leaf, above, usage, now)?;
         verified(leaf, &self.signers(leaf)?, expires)

@@ -251,3 +251,21 @@ fn a_mesh_without_a_root_is_refused() {
     let error = Trust::new("cluster.local".into(), vec![], vec![], vec![]).unwrap_err();
     assert!(error.to_string().contains("it has no root certificate"), "{error}");
 }
+
+#[test]
+fn after_a_root_only_other_roots_of_the_mesh_may_follow() {
+    let roots = ["root-east", "root-west", "stranger"].map(|name| Minter::authority(name).unwrap());
+    let [east, west, stranger] = &roots;
+    let issuer = east.intermediate("cluster1").unwrap();
+    let trust = mesh_of(&[east, west], &[&[chain_of(&issuer).swap_remove(0)]]);
+    let root_of = |minter: &Minter| chain_of(minter).swap_remove(0);
+    let with = |roots: &[&Minter]| {
+        let mut sent = chain(&issuer, Validity::Now);
+        sent.retain(|certificate| *certificate != root_of(east));
+        sent.extend(roots.iter().map(|root| root_of(root)));
+        trust.verify_sent(&sent, Usage::Server, now())
+    };
+    assert_eq!(with(&[east, west]).unwrap().issued_by, ["cluster1"]);
+    assert!(matches!(with(&[east, stranger]), Err(Distrust::BrokenChain { .. })));
+    assert!(matches!(with(&[west, east]), Err(Distrust::BrokenChain { .. })), "another root is no issuer");
+}
