@@ -26,6 +26,9 @@ const STEP: usize = 10;
 /// Calls for each pod: enough that a pod without a call, by the chance of load balancing, is not to be expected.
 const CALLS: usize = 10;
 
+/// Number of calls at once. All at once would judge how the machine bears the calls.
+const AT_ONCE: usize = 20;
+
 #[tokio::test]
 #[file_serial(mesh)]
 async fn a_hundred_and_twenty_sidecars_are_ready_and_answer() -> Verdict {
@@ -63,7 +66,11 @@ async fn crowd(scope: &Scope, cluster: &Arc<Cluster>, pods: usize) -> Result<(),
     let host = format!("{}.{namespace}.svc.{}", probes.meshed.deployment, cluster.record().domain);
     let port = probe::port(cluster, Protocol::Http1)?;
     let dials = (0..pods * CALLS).map(|call| dial(format!("{}/{call}", cluster.name()), Protocol::Http1, &host, port));
-    let exchanges = Vantage::Meshed(caller.clone()).dial(dials.collect()).await?;
+    let dials: Vec<_> = dials.collect();
+    let mut exchanges = Vec::new();
+    for some in dials.chunks(AT_ONCE) {
+        exchanges.extend(Vantage::Meshed(caller.clone()).dial(some.to_vec()).await?);
+    }
     let answered: BTreeSet<String> = exchanges.iter().filter_map(authenticated).collect();
     let silent: Vec<&String> = ready.difference(&answered).collect();
     let failed = exchanges.iter().filter(|exchange| authenticated(exchange).is_none()).count();
@@ -76,7 +83,10 @@ async fn crowd(scope: &Scope, cluster: &Arc<Cluster>, pods: usize) -> Result<(),
             |answered| format!("answers from {} pods, {failed} calls without such an answer", answered.len()),
             |answered| answered.len() == pods && failed == 0,
         );
-    scope.claim(silent.into_iter().fold(claim, |claim, pod| claim.with_evidence(format!("no answer from {pod}"))));
+    let claim = silent.into_iter().fold(claim, |claim, pod| claim.with_evidence(format!("no answer from {pod}")));
+    let unanswered = exchanges.iter().filter(|exchange| authenticated(exchange).is_none());
+    let outcomes: BTreeSet<String> = unanswered.map(|exchange| exchange.outcome().to_string()).collect();
+    scope.claim(outcomes.into_iter().fold(claim, |claim, outcome| claim.with_evidence(format!("seen: {outcome}"))));
     Ok(())
 }
 

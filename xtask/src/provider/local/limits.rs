@@ -17,7 +17,7 @@ struct Limit {
     used_by: &'static str,
 }
 
-/// Sufficient for 120 meshed pods on eight nodes: docs/measurements/sidecars.md. The kernel's defaults are those of one
+/// Sufficient for 120 pods with sidecars: docs/measurements/sidecars.md. The kernel's defaults are those of one
 /// user's desktop: with 128 inotify instances, the proxies from about the fortieth on abort.
 const LIMITS: [Limit; 5] = [
     Limit { name: "fs.inotify.max_user_instances", needed: 8192, used_by: "each proxy, kubelet and containerd" },
