@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
+use meshproof::record::Label;
 use serde::Deserialize;
 
 use crate::paths;
@@ -215,13 +216,8 @@ impl Declaration {
     /// # Errors
     /// Fails if the copy cannot be written.
     pub(crate) fn keep(path: &Path, directory: &Path) -> Result<()> {
-        let copy = directory.join(COPY);
-        if path == copy {
-            return Ok(());
-        }
-        std::fs::copy(path, &copy)
-            .map(drop)
-            .with_context(|| format!("cannot copy {} to {}", path.display(), copy.display()))
+        // Read first and replaced whole: `path` may be the copy itself, by any name.
+        paths::write_secret(&directory.join(COPY), &paths::read(path)?)
     }
 
     /// Path of the copy with the testbed in `directory`.
@@ -267,6 +263,15 @@ impl Mode {
 }
 
 impl Istio {
+    /// The label of a namespace whose pods get proxies.
+    pub(crate) fn injection_label(&self) -> Label {
+        let (key, value) = match self.injection {
+            Injection::IstioInjection => ("istio-injection", "enabled"),
+            Injection::Revision => ("istio.io/rev", self.revision.as_deref().unwrap_or("default")),
+        };
+        Label { key: key.into(), value: value.into() }
+    }
+
     /// Name of istiod's deployment and service.
     pub(crate) fn istiod(&self) -> String {
         self.revision.as_ref().map_or_else(|| "istiod".to_owned(), |revision| format!("istiod-{revision}"))

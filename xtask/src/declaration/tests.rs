@@ -202,3 +202,15 @@ fn nodes_application_policy_and_aliases_change_in_place_and_the_rest_is_named() 
     let third = Declaration::parse(&shipped("three")).unwrap();
     assert!(not_in_place(&old, &third).contains(&"clusters: cluster1, cluster2, now first, second, third".to_owned()));
 }
+
+#[test]
+fn the_copy_outlives_being_named_as_the_declaration() {
+    let directory = tempfile::tempdir().unwrap();
+    Declaration::keep(&Declaration::default_path(), directory.path()).unwrap();
+    std::fs::create_dir(directory.path().join("x")).unwrap();
+    Declaration::keep(&directory.path().join("x/../declaration.toml"), directory.path()).unwrap();
+    assert_eq!(
+        Declaration::of_testbed(directory.path()).unwrap(),
+        Some(Declaration::parse(&shipped("default")).unwrap())
+    );
+}

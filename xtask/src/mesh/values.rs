@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use meshproof::record::Label;
 use serde_json::{Value, json};
 
 use super::install::SYSTEM;
-use crate::declaration::{Cluster, Declaration, Gateway, Injection, Istio, PodSecurity};
+use crate::declaration::{Cluster, Declaration, Gateway, Istio, PodSecurity};
 use crate::template::Values;
 
 /// Values that are the same in every cluster.
@@ -81,9 +82,9 @@ pub(super) fn injection(istio: &Istio, enabled: bool) -> String {
 }
 
 fn injection_label(istio: &Istio, enabled: bool) -> Value {
-    match (enabled, istio.injection) {
-        (false, _) => json!({"istio-injection": "disabled"}),
-        (true, Injection::IstioInjection) => json!({"istio-injection": "enabled"}),
-        (true, Injection::Revision) => json!({"istio.io/rev": istio.revision.as_deref().unwrap_or("default")}),
+    if !enabled {
+        return json!({"istio-injection": "disabled"});
     }
+    let Label { key, value } = istio.injection_label();
+    json!({key: value})
 }

@@ -7,13 +7,12 @@ use anyhow::{Context, Result};
 use meshproof::probe::Protocol;
 use meshproof::record::{
     self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, Gateways, HostPort, Issuer,
-    Istio, Label, Mesh, Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault,
-    treatment,
+    Istio, Mesh, Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
 };
 
 use super::installed::Installed;
 use crate::artifacts::Artifacts;
-use crate::declaration::{self, Injection};
+use crate::declaration;
 use crate::mesh::application::{self, Spread};
 use crate::mesh::authority::Authority;
 use crate::mesh::global_namespace::Declaration;
@@ -134,13 +133,9 @@ pub(super) fn installed(declaration: &declaration::Declaration, cluster: &declar
 fn istio(declaration: &declaration::Declaration) -> Istio {
     let declared = &declaration.istio;
     let revision = declared.revision.clone();
-    let (key, value) = match declared.injection {
-        Injection::IstioInjection => ("istio-injection", "enabled".to_owned()),
-        Injection::Revision => ("istio.io/rev", revision.clone().unwrap_or_else(|| "default".into())),
-    };
     Istio {
         namespace: SYSTEM.into(),
-        injection: Label { key: key.into(), value },
+        injection: declared.injection_label(),
         control_plane: ControlPlane {
             selector: match &revision {
                 None => "app=istiod".into(),
