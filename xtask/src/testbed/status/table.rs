@@ -46,12 +46,10 @@ fn roles(clusters: &[Cluster]) -> Vec<String> {
     largest.into_iter().flat_map(|cluster| cluster.nodes.iter().map(|node| of_cluster(cluster, node))).collect()
 }
 
-/// The node's name without that of the cluster: `worker1`. The control plane's node has the cluster's name.
+/// What the node's name adds to that of the cluster's first node, its control plane: `worker1`.
 fn of_cluster(cluster: &Cluster, node: &Node) -> String {
-    match node.name.split_once(&format!("{}-", cluster.name)) {
-        Some((_, role)) => role.to_owned(),
-        None => "control plane".to_owned(),
-    }
+    let added = cluster.nodes.first().and_then(|first| node.name.strip_prefix(&first.name)).unwrap_or(&node.name);
+    if added.is_empty() { "control plane".to_owned() } else { added.trim_start_matches('-').to_owned() }
 }
 
 fn one(node: &Node) -> String {
