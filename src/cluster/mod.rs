@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
@@ -203,6 +204,19 @@ pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
+
+/// Whether every replica of a deployment has the newest template and is available.
+pub fn availability(deployment: Option<&Deployment>) -> Seen<()> {
+    let Some(deployment) = deployment else { return Seen::NotYet("no such deployment".into()) };
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let current = status.observed_generation >= deployment.metadata.generation;
+    let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
+    if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
+        return Seen::Yes(());
+    }
+    Seen::NotYet(format!("{available} of {wanted} available"))
 }
 
 /// The names and phases of pods of which none is ready, for messages.

@@ -11,7 +11,7 @@ use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{Cluster, Error, Result, Seen, watch_all, watch_one};
+use crate::cluster::{Cluster, Error, Result, Seen, availability, watch_all, watch_one};
 use crate::record::Probe;
 
 /// Longest wait for a probe, with its image and its proxy.
@@ -78,19 +78,6 @@ where
             return trouble;
         }
     }
-}
-
-/// Whether the only replica has the newest template and is available.
-fn availability(deployment: Option<&Deployment>) -> Seen<()> {
-    let Some(deployment) = deployment else { return Seen::NotYet("there is no such deployment".into()) };
-    let status = deployment.status.clone().unwrap_or_default();
-    let is_current = status.observed_generation >= deployment.metadata.generation;
-    let counts = [status.replicas, status.updated_replicas, status.available_replicas];
-    if is_current && counts == [Some(1); 3] {
-        return Seen::Yes(());
-    }
-    let [replicas, updated, available] = counts.map(Option::unwrap_or_default);
-    Seen::NotYet(format!("{replicas} pods, {updated} of the newest template, {available} available"))
 }
 
 /// Why no pod can be created, for example for a quota or by admission.

@@ -14,7 +14,7 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
 use kube::runtime::watcher;
 use kube::{Client, Config, Resource, ResourceExt};
-use meshproof::cluster::{watch_all, watch_one};
+use meshproof::cluster::{availability, watch_all, watch_one};
 use meshproof::{Seen, eventually};
 use serde_json::json;
 
@@ -52,18 +52,6 @@ pub(crate) async fn wait_for_deployment(client: &Client, namespace: &str, name: 
         Ok(()) => Ok(()),
         Err(error) => Err(error).context(why_not_available(client, namespace).await),
     }
-}
-
-fn availability(deployment: Option<&Deployment>) -> Seen<()> {
-    let Some(deployment) = deployment else { return Seen::NotYet("no such deployment".into()) };
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = deployment.status.clone().unwrap_or_default();
-    let current = status.observed_generation >= deployment.metadata.generation;
-    let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
-    if current && updated >= wanted && available >= wanted && status.replicas.unwrap_or(0) == wanted {
-        return Seen::Yes(());
-    }
-    Seen::NotYet(format!("{available} of {wanted} available"))
 }
 
 /// As [`wait_for_deployment`], for every deployment of a namespace.
