@@ -48,6 +48,12 @@ const TESTS: [&str; 7] = ["layers", "shop", "bypass", "handshakes", "printing", 
 /// Suites with their own unit tests, in modules named `tests`. The other tests of these suites need a testbed.
 const SUITES: [&str; 2] = ["boutique", "perf"];
 
+/// The simulations of the judge take long. The stage of the judge runs them.
+const SIMULATIONS: &str = "judge::simulate::";
+
+/// Messages in the integrity test of the TCP bypass. `.ci/run` sends ten times as many.
+const BYPASS_MESSAGES: &str = "1000000";
+
 /// Selects the tests in modules named `tests` of a suite with several files.
 const IN_MODULE_TESTS: &str = "::tests::";
 
@@ -137,7 +143,9 @@ impl Stage {
             Self::UnitTests => {
                 let features = ["--features", "meshproof-multibuffer-tls/testing", "--lib", "--bins"];
                 let tests: Vec<&str> = TESTS.iter().flat_map(|test| ["--test", test]).collect();
-                vec![Step::cargo(&[&["test", "--quiet", "--locked", "--workspace"], &features, &tests])]
+                let skip: &[&str] = &["--", "--skip", SIMULATIONS];
+                let all = Step::cargo(&[&["test", "--quiet", "--locked", "--workspace"], &features, &tests, skip]);
+                vec![all.with("MESHPROOF_BYPASS_MESSAGES", BYPASS_MESSAGES)]
             }
             Self::SuiteTests => {
                 let suites: Vec<&str> = SUITES.iter().flat_map(|suite| ["--test", suite]).collect();
