@@ -1,9 +1,11 @@
 //! Clean-up of what killed tests left in a cluster.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
@@ -77,19 +79,33 @@ impl Sweeper<'_> {
         let discovered = discovered.map_err(self.failed("list the kinds of objects"))?;
         let kinds: Vec<ApiResource> =
             discovered.groups().flat_map(|group| removable(group.resources_by_stability())).collect();
-        let removed = stream::iter(kinds).map(|kind| self.remove(kind)).buffer_unordered(CONCURRENCY);
+        let leaving = &self.leaving_namespaces().await;
+        let removed = stream::iter(kinds).map(|kind| self.remove(kind, leaving)).buffer_unordered(CONCURRENCY);
         Ok(removed.collect::<Vec<_>>().await.into_iter().flatten().collect())
     }
 
-    /// Removes the labelled objects of a kind.
-    async fn remove(&self, kind: ApiResource) -> Vec<Result<String>> {
+    /// The labelled namespaces in deletion. Kubernetes deletes their objects: a test that has just ended left
+    /// nothing behind. None if namespaces cannot be listed, which [`Self::remove`] reports.
+    async fn leaving_namespaces(&self) -> BTreeSet<String> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let listed = namespaces.list_metadata(&ListParams::default().labels(self.label)).await;
+        let leaving = listed.into_iter().flatten().filter(|one| one.metadata.deletion_timestamp.is_some());
+        leaving.map(|namespace| namespace.name_any()).collect()
+    }
+
+    /// Removes the labelled objects of a kind, except those that Kubernetes deletes already.
+    async fn remove(&self, kind: ApiResource, leaving_namespaces: &BTreeSet<String>) -> Vec<Result<String>> {
         let everywhere: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
         let listed = match everywhere.list_metadata(&ListParams::default().labels(self.label)).await {
             Ok(listed) => listed.items,
             Err(error) if is_absent(&error) => return Vec::new(),
             Err(error) => return vec![Err(self.failed(format!("list the objects of kind {}", named(&kind)))(error))],
         };
-        let leaving = |object: &PartialObjectMeta<DynamicObject>| object.metadata.deletion_timestamp.is_some();
+        let leaving = |object: &PartialObjectMeta<DynamicObject>| {
+            let namespace = object.metadata.namespace.as_ref();
+            object.metadata.deletion_timestamp.is_some()
+                || namespace.is_some_and(|name| leaving_namespaces.contains(name))
+        };
         let mut results = Vec::new();
         for object in listed.iter().filter(|object| !leaving(object)) {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -198,6 +214,12 @@ mod tests {
             ("DELETE", _) => (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),
             (_, "/apis/networking.istio.io/v1/broken") => (500, status(500)),
             (_, "/api/v1/vanished") => (404, status(404)),
+            (_, "/api/v1/namespaces") => {
+                (200, list(&[json!({"metadata": {"name": "ending", "deletionTimestamp": "2026-01-01T00:00:00Z"}})]))
+            }
+            (_, "/apis/networking.istio.io/v1/gateways") => {
+                (200, list(&[object, json!({"metadata": {"name": "left", "namespace": "ending"}})]))
+            }
             (_, "/api/v1/nodes" | "/apis/apps/v1/deployments") => (200, list(&[])),
             _ => (200, list(&[object])),
         }
@@ -233,6 +255,14 @@ mod tests {
         ] {
             assert!(asked.contains(&format!("DELETE {removed}")), "{removed} is not removed: {asked:#?}");
         }
+    }
+
+    #[tokio::test]
+    async fn objects_of_a_namespace_that_is_being_deleted_are_left_to_kubernetes() {
+        let (client, asked) = server();
+        sweep(&client, "cluster1").await.expect_err("one kind cannot be listed");
+        let asked = asked.lock().unwrap();
+        assert!(!asked.iter().any(|line| line.starts_with("DELETE") && line.contains("ending")), "{asked:#?}");
     }
 
     #[tokio::test]
