@@ -106,10 +106,11 @@ async fn section_of(namespace: &NamespaceRef) -> Section {
         let lines: Vec<_> = log.lines().collect();
         let last = |count: usize| &lines[lines.len().saturating_sub(count)..];
         let _ = writeln!(section.text, "--- {pod}/{proxy}, last {SINCE:?} ---\n{}", last(LINES).join("\n"));
-        // Lines that are not JSON are the proxy's own log. Access log lines are JSON, and go to the file only.
-        let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
+        // Lines that are not JSON are the proxy's own log. Access log lines are JSON, and go to the file only, as does
+        // what the proxy only informs of.
+        let own: Vec<_> = lines.iter().filter(|line| !line.starts_with('{') && !line.contains("\tinfo\t")).collect();
         for line in &own[own.len().saturating_sub(SHOWN)..] {
-            let _ = writeln!(section.gist, "    {}", line.chars().take(WIDTH).collect::<String>());
+            let _ = writeln!(section.gist, "    {pod}: {}", line.chars().take(WIDTH).collect::<String>());
         }
     }
     section
