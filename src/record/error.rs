@@ -10,7 +10,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// There is no record.
-    #[error("no testbed at {}: run `cargo xtask testbed up`", path.display())]
+    #[error(
+        "no testbed at {}: run `cargo xtask testbed up` in a checkout of meshproof, or set MESHPROOF_TESTBED to the \
+         directory of a record",
+        path.display()
+    )]
     NoTestbed {
         /// The expected path of the record.
         path: PathBuf,
