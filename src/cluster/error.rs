@@ -59,6 +59,16 @@ pub enum Error {
         /// The matching pods and their states.
         seen: String,
     },
+    /// A pod that a suite waits for cannot start.
+    #[error("{cluster}: a pod in namespace {namespace} cannot start: {reason}")]
+    Stuck {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+        /// The pod, what Kubernetes says of it, and the last words of a container that ended.
+        reason: String,
+    },
     /// The pods of a deployment cannot start.
     #[error("{cluster}: deployment {namespace}/{deployment} cannot start: {reason}")]
     NotStarted {

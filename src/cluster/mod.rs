@@ -3,8 +3,10 @@
 mod error;
 mod eventually;
 mod exec;
+mod pods;
 mod put;
 mod testbed;
+mod trouble;
 mod watch;
 mod workload;
 
@@ -14,10 +16,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{DynamicObject, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
-use kube::runtime::watcher;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Resource};
 use serde_json::Value;
 
 use crate::record;
@@ -26,6 +27,8 @@ pub use eventually::{Seen, eventually};
 use exec::within;
 pub use exec::{Container, exec};
 pub(crate) use exec::{EXEC_BOUND, Input};
+pub use pods::is_ready;
+pub(crate) use pods::trouble;
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};
 pub use watch::{watch_all, watch_one};
 pub use workload::{ProxyCount, Workload};
@@ -102,35 +105,6 @@ impl Cluster {
         format!("{tool} --kubeconfig {} --context {}", Path::display(&path), self.record.context)
     }
 
-    /// The ready pods that match the label selector.
-    ///
-    /// # Errors
-    /// [`Error::Api`]. [`Error::NoPod`]: no matching pod is ready.
-    pub async fn ready_pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
-        let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await;
-        let pods = pods.map_err(self.failed(format!("list pods `{selector}` in {namespace}")))?.items;
-        let (ready, unready): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
-        if ready.is_empty() {
-            let (namespace, selector, seen) = (namespace.into(), selector.into(), states(&unready));
-            return Err(Error::NoPod { cluster: self.record.name.clone(), namespace, selector, seen });
-        }
-        Ok(ready)
-    }
-
-    /// Waits until no pod matches the label selector. A terminating pod counts as a pod.
-    ///
-    /// # Errors
-    /// [`Error::NotInTime`].
-    pub async fn no_pods(&self, namespace: &str, selector: &str, within: Duration) -> Result<()> {
-        let want = format!("no pod `{selector}` to be left in {namespace} of {}", self.record.name);
-        let which = watcher::Config::default().labels(selector);
-        watch_all(self.api::<Pod>(namespace), which, want, within, |pods| match pods {
-            [] => Seen::Yes(()),
-            left => Seen::NotYet(left.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().join(", ")),
-        })
-        .await
-    }
-
     /// Runs a command in a container and returns its standard output. Writes all of `stdin`, if given, to standard
     /// input.
     ///
@@ -199,13 +173,6 @@ impl Cluster {
     }
 }
 
-/// Whether a pod is ready and not terminating.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
-}
-
 /// Whether every replica of a deployment has the newest template and is available.
 pub fn availability(deployment: Option<&Deployment>) -> Seen<()> {
     let Some(deployment) = deployment else { return Seen::NotYet("no such deployment".into()) };
@@ -217,17 +184,6 @@ pub fn availability(deployment: Option<&Deployment>) -> Seen<()> {
         return Seen::Yes(());
     }
     Seen::NotYet(format!("{available} of {wanted} available"))
-}
-
-/// The names and phases of pods of which none is ready, for messages.
-fn states<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
-    let state = |pod: &Pod| format!("{} ({})", pod.name_any(), phase(pod));
-    let states: Vec<String> = pods.into_iter().map(state).collect();
-    if states.is_empty() { "no pods match".into() } else { format!("only {}", states.join(", ")) }
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("of no known phase")
 }
 
 #[cfg(test)]
@@ -253,6 +209,7 @@ pub(crate) mod tests {
             namespace: "pinnacle".into(),
             pod: "probe-0".into(),
             address: "192.168.0.9".into(),
+            node: "worker1".into(),
         }
     }
 

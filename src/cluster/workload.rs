@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::runtime::watcher;
 use serde::Deserialize;
 
-use super::{Cluster, Container, Error, Result, Seen, is_ready, states, watch_all};
+use super::pods::{is_ready, states};
+use super::{Cluster, Container, Error, Result, Seen};
 use crate::identity::SpiffeId;
 
 /// A counter or gauge of a proxy.
@@ -34,6 +34,8 @@ pub struct Workload {
     pub address: String,
     /// Service account.
     pub service_account: String,
+    /// Name of the node.
+    pub node: String,
 }
 
 impl Workload {
@@ -54,7 +56,7 @@ impl Workload {
     /// Waits until a pod that matches the label selector is ready.
     ///
     /// # Errors
-    /// [`Error::NotInTime`], with the pods and their states.
+    /// The errors of [`Cluster::await_pods`].
     pub async fn await_ready(
         cluster: &Arc<Cluster>,
         namespace: &str,
@@ -62,22 +64,22 @@ impl Workload {
         within: Duration,
     ) -> Result<Self> {
         let want = format!("a ready pod `{selector}` in {namespace} of {}", cluster.name());
-        let which = watcher::Config::default().labels(selector);
-        watch_all(cluster.api::<Pod>(namespace), which, want, within, |pods| {
+        let waited = cluster.await_pods(namespace, selector, want, within, |pods| {
             let ready = pods.iter().filter(|pod| is_ready(pod)).find_map(|pod| Self::of(cluster, pod));
             ready.map_or_else(|| Seen::NotYet(states(pods.iter().copied())), Seen::Yes)
-        })
-        .await
+        });
+        waited.await
     }
 
-    /// A pod of a cluster. `None` if the pod has no address or no service account.
-    pub(crate) fn of(cluster: &Arc<Cluster>, pod: &Pod) -> Option<Self> {
+    /// A pod of a cluster. `None` if the pod has no node, no address or no service account.
+    pub fn of(cluster: &Arc<Cluster>, pod: &Pod) -> Option<Self> {
         Some(Self {
             cluster: Arc::clone(cluster),
             namespace: pod.namespace()?,
             pod: pod.name_any(),
             address: pod.status.as_ref()?.pod_ip.clone()?,
             service_account: pod.spec.as_ref()?.service_account_name.clone()?,
+            node: pod.spec.as_ref()?.node_name.clone()?,
         })
     }
 

@@ -196,7 +196,13 @@ impl Job {
             }
             Ok::<_, Error>(Seen::Yes(Ok(names)))
         });
-        prepared.await?.map_err(|reason| self.failed(reason))
+        let selector = self.selector();
+        tokio::select! {
+            biased;
+            prepared = prepared => prepared?.map_err(|reason| self.failed(reason)),
+            // Also of a proxy beside the driver.
+            reason = self.cluster.lasting_trouble(&self.namespace, &selector) => Err(self.failed(reason)),
+        }
     }
 
     /// Sends every pod the same start time, once all pods listen.

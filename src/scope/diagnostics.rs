@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use tracing::level_filters::LevelFilter;
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::change::NamespaceRef;
-use crate::cluster::{Cluster, Container, is_ready};
+use crate::cluster::{Cluster, Container, is_ready, trouble};
 
 /// Age limit of logs and events.
 const SINCE: Duration = Duration::from_secs(120);
@@ -94,6 +94,10 @@ async fn section_of(namespace: &NamespaceRef) -> Section {
         section.text.push_str(&line);
         section.gist.push_str(&line);
     }
+    let unready = pods.iter().filter(|pod| !is_ready(pod)).map(|pod| pod.name_any()).collect::<Vec<_>>();
+    if let Some(warning) = cluster.last_warning(name, |object| unready.iter().any(|pod| pod == object)).await {
+        let _ = writeln!(section.gist, "    {warning}");
+    }
     section.text.push_str(&events(cluster, name).await);
     let proxy = cluster.record().istio.proxy.container.as_str();
     for pod in pods.iter().filter(|pod| has_container(pod, proxy)) {
@@ -116,18 +120,19 @@ async fn section_of(namespace: &NamespaceRef) -> Section {
     section
 }
 
-/// Name, phase, readiness, restarts, and the waiting reasons of containers.
+/// Name, phase, readiness, restarts, and what keeps the pod from running.
 fn state(pod: &Pod) -> String {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("?");
-    let containers: Vec<_> = status.iter().flat_map(|status| status.container_statuses.iter().flatten()).collect();
-    let restarts: i32 = containers.iter().map(|container| container.restart_count).sum();
-    let waiting = containers.iter().filter_map(|container| {
-        let reason = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
-        Some(format!(" {}: {reason}", container.name))
-    });
+    // A native sidecar is an init container.
+    let of = |status: &&PodStatus| {
+        let all = [status.init_container_statuses.as_ref(), status.container_statuses.as_ref()];
+        all.into_iter().flatten().flatten().map(|container| container.restart_count).sum::<i32>()
+    };
+    let restarts = status.as_ref().map_or(0, of);
+    let trouble = trouble(pod).map(|trouble| format!("; {trouble}")).unwrap_or_default();
     let readiness = if is_ready(pod) { "ready" } else { "NOT ready" };
-    format!("{} {phase}, {readiness}, {restarts} restarts{}\n", pod.name_any(), waiting.collect::<String>())
+    format!("{} {phase}, {readiness}, {restarts} restarts{trouble}\n", pod.name_any())
 }
 
 async fn events(cluster: &Cluster, namespace: &str) -> String {

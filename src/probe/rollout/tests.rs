@@ -30,6 +30,11 @@ fn cluster(has: Has) -> (Cluster, Arc<Mutex<Vec<String>>>) {
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let mut has = has.lock().unwrap();
         let list = |kind: &str, items: &[Value]| json!({ "apiVersion": "v1", "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
+        if path.ends_with("/log") {
+            let log = "info starting\ncritical assert failure: inotify_fd_ >= 0\ninfo ended\n";
+            let response = http::Response::new(Body::from(log.as_bytes().to_vec()));
+            return std::future::ready(Ok::<_, Infallible>(response)).right_future();
+        }
         let body = if method != http::Method::GET {
             log.lock().unwrap().push(format!("{method} {path}"));
             json!({ "apiVersion": "v1", "kind": "Status", "status": "Success" })
@@ -143,6 +148,7 @@ async fn a_container_that_does_not_keep_running_is_reported_with_its_exit() {
     let report = report(starting(vec![proxy])).await;
     let words = "container istio-proxy: CrashLoopBackOff: back-off 10s; it ended with exit code 134: Error: inotify";
     assert!(report.contains(words), "{report}");
+    assert!(report.ends_with("; its log says: critical assert failure: inotify_fd_ >= 0"), "{report}");
 }
 
 #[tokio::test(start_paused = true)]

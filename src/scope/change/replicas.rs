@@ -12,7 +12,7 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use super::{Change, NamespaceRef};
-use crate::cluster::{Cluster, Seen, watch_one};
+use crate::cluster::{self, Cluster, Seen, watch_one};
 use crate::record::Write;
 use crate::report;
 use crate::scope::{Result, prior};
@@ -63,7 +63,7 @@ impl Replicas {
         prior::change(&self.deployments(), &self.deployment, failed, patch).await.map(drop)
     }
 
-    /// Waits until the deployment has no pods (for 0) or `wanted` available pods.
+    /// Waits until the deployment has no pods (for 0) or `wanted` available pods. Gives up soon if a pod cannot start.
     async fn settled(&self, wanted: i32) -> Result<()> {
         if wanted == 0 {
             let selector = self.selector.to_string();
@@ -75,7 +75,15 @@ impl Replicas {
             let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
             if available >= wanted { Seen::Yes(()) } else { Seen::NotYet(format!("{available} available")) }
         });
-        Ok(settled.await?)
+        let selector = self.selector.to_string();
+        let reason = tokio::select! {
+            biased;
+            settled = settled => return Ok(settled?),
+            reason = self.cluster.lasting_refusal(&self.namespace, &self.deployment) => reason,
+            reason = self.cluster.lasting_trouble(&self.namespace, &selector) => reason,
+        };
+        let (namespace, deployment) = (self.namespace.clone(), self.deployment.clone());
+        Err(cluster::Error::NotStarted { cluster: self.cluster.name().into(), namespace, deployment, reason }.into())
     }
 }
 

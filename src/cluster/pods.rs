@@ -1,0 +1,225 @@
+//! Pods of a cluster: found, waited for, and explained if they do not run.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{Api, ListParams, LogParams};
+use kube::runtime::watcher;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::trouble::{Trouble, last_words, refusal, said};
+use super::{Cluster, Error, Result, Seen, watch_all};
+
+/// A trouble that lasts longer does not pass by itself. The report is due 10 s after the trouble began.
+const LASTING: Duration = Duration::from_secs(4);
+
+/// Length of one watch for troubles. The next one goes on.
+const WATCHED: Duration = Duration::from_secs(90);
+
+/// Longest time for what explains a trouble further: a log and an event.
+const EXPLAINED: Duration = Duration::from_secs(2);
+
+/// Lines of a log that may tell why its container ended.
+const LINES: i64 = 30;
+
+/// Most characters of such a line.
+const WIDTH: usize = 300;
+
+/// Most pods that an error explains.
+const EXAMPLES: usize = 3;
+
+impl Cluster {
+    /// The ready pods that match the label selector.
+    ///
+    /// # Errors
+    /// [`Error::Api`]. [`Error::NoPod`]: no matching pod is ready, with what keeps them from running.
+    pub async fn ready_pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+        let pods = self.api::<Pod>(namespace).list(&ListParams::default().labels(selector)).await;
+        let pods = pods.map_err(self.failed(format!("list pods `{selector}` in {namespace}")))?.items;
+        let (ready, unready): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
+        if ready.is_empty() {
+            let seen = self.explained(namespace, &unready).await;
+            let (cluster, namespace, selector) = (self.name().to_owned(), namespace.into(), selector.into());
+            return Err(Error::NoPod { cluster, namespace, selector, seen });
+        }
+        Ok(ready)
+    }
+
+    /// Waits until `judge` accepts the pods that match the label selector. Gives up soon if one of them cannot start.
+    ///
+    /// # Errors
+    /// [`Error::Stuck`]: a pod cannot start, with what Kubernetes says, and the last words of a container that ended.
+    /// [`Error::NotInTime`], with what `judge` saw last and the last warning about the pods.
+    // A plain function, because `#[track_caller]` has no effect on an `async fn`.
+    #[track_caller]
+    pub fn await_pods<T>(
+        &self,
+        namespace: &str,
+        selector: &str,
+        want: impl Into<String>,
+        within: Duration,
+        judge: impl FnMut(&[&Pod]) -> Seen<T>,
+    ) -> impl Future<Output = Result<T>> {
+        let which = watcher::Config::default().labels(selector);
+        let waited = watch_all(self.api::<Pod>(namespace), which, want, within, judge);
+        async move {
+            let late = tokio::select! {
+                biased;
+                waited = waited => waited,
+                reason = self.lasting_trouble(namespace, selector) => {
+                    return Err(Error::Stuck { cluster: self.name().into(), namespace: namespace.into(), reason });
+                }
+            };
+            match late {
+                Err(Error::NotInTime { want, last, attempts, elapsed, location }) => {
+                    let warning = self.warning(namespace, selector).await;
+                    let last = warning.map_or(last.clone(), |warning| format!("{last}; {warning}"));
+                    Err(Error::NotInTime { want, last, attempts, elapsed, location })
+                }
+                other => other,
+            }
+        }
+    }
+
+    /// Waits until no pod matches the label selector. A terminating pod counts as a pod.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`].
+    pub async fn no_pods(&self, namespace: &str, selector: &str, within: Duration) -> Result<()> {
+        let want = format!("no pod `{selector}` to be left in {namespace} of {}", self.name());
+        let which = watcher::Config::default().labels(selector);
+        watch_all(self.api::<Pod>(namespace), which, want, within, |pods| match pods {
+            [] => Seen::Yes(()),
+            left => Seen::NotYet(left.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().join(", ")),
+        })
+        .await
+    }
+
+    /// Waits for a trouble of the matching pods that does not pass, and returns what is known of it. Never ends while
+    /// all is well.
+    pub(crate) async fn lasting_trouble(&self, namespace: &str, selector: &str) -> String {
+        let which = watcher::Config::default().labels(selector);
+        let trouble = lasting(self.api(namespace), which, |pods: &[&Pod]| current(pods).find_map(Trouble::of));
+        self.told(namespace, &trouble.await).await
+    }
+
+    /// Like [`Self::lasting_trouble`], for the refusal to create the pods of a deployment, for example by a quota.
+    pub(crate) async fn lasting_refusal(&self, namespace: &str, deployment: &str) -> String {
+        let which = watcher::Config::default().fields(&format!("metadata.name={deployment}"));
+        lasting(self.api::<Deployment>(namespace), which, |found| refusal(found.first().copied())).await
+    }
+
+    /// Pods of which none is ready: their names, and what keeps them from running.
+    async fn explained(&self, namespace: &str, pods: &[Pod]) -> String {
+        if pods.is_empty() {
+            return "no pods match".into();
+        }
+        let explaining = pods.iter().take(EXAMPLES).map(async |pod| match Trouble::of(pod) {
+            Some(trouble) => self.told(namespace, &trouble).await,
+            None => format!("{} ({})", pod.name_any(), phase(pod)),
+        });
+        let explained = join_all(explaining).await.join(", ");
+        match pods.len().saturating_sub(EXAMPLES) {
+            0 => format!("only {explained}"),
+            more => format!("only {explained}, and {more} more"),
+        }
+    }
+
+    /// A trouble, with the last words of a container that has ended.
+    async fn told(&self, namespace: &str, trouble: &Trouble) -> String {
+        let Some((pod, container)) = trouble.log() else { return trouble.to_string() };
+        // Of a container that waits to be started again, this is the log of the one that ended.
+        let parameters =
+            LogParams { container: Some(container.into()), tail_lines: Some(LINES), ..LogParams::default() };
+        let pods = self.api::<Pod>(namespace);
+        let Ok(Ok(log)) = tokio::time::timeout(EXPLAINED, pods.logs(pod, &parameters)).await else {
+            return trouble.to_string();
+        };
+        match last_words(&log) {
+            Some(words) => format!("{trouble}; its log says: {}", words.chars().take(WIDTH).collect::<String>()),
+            None => trouble.to_string(),
+        }
+    }
+
+    /// The last warning about the matching pods, in Kubernetes' words.
+    async fn warning(&self, namespace: &str, selector: &str) -> Option<String> {
+        let pods = self.api::<Pod>(namespace).list_metadata(&ListParams::default().labels(selector)).await.ok()?;
+        let names: Vec<String> = pods.iter().map(|pod| pod.name_any()).collect();
+        self.last_warning(namespace, |name| names.iter().any(|pod| pod == name)).await
+    }
+
+    /// The last warning in a namespace about an object whose name `is_about` accepts.
+    pub(crate) async fn last_warning(&self, namespace: &str, is_about: impl Fn(&str) -> bool) -> Option<String> {
+        let listing = ListParams::default().fields("type=Warning");
+        let events = self.api::<Event>(namespace).list(&listing).await.ok()?;
+        let about = |event: &&Event| is_about(event.involved_object.name.as_deref().unwrap_or_default());
+        let time = |event: &&Event| event.last_timestamp.as_ref().map(|time| time.0);
+        let last = events.items.iter().filter(about).max_by_key(time)?;
+        let object = &last.involved_object;
+        let (kind, name) = (object.kind.as_deref().unwrap_or_default(), object.name.as_deref().unwrap_or_default());
+        Some(format!("{kind} {name}: {}", said(last.reason.as_deref(), last.message.as_deref())))
+    }
+}
+
+/// Waits for a trouble of the objects that does not pass, and returns its description. Never ends while all is well.
+async fn lasting<K, T>(api: Api<K>, which: watcher::Config, describe: impl Fn(&[&K]) -> Option<T>) -> T
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+    T: std::fmt::Display,
+{
+    loop {
+        let began = watch_all(api.clone(), which.clone(), "a trouble", WATCHED, |objects| match describe(objects) {
+            Some(trouble) => Seen::Yes(trouble),
+            None => Seen::NotYet("none".into()),
+        });
+        let Ok(mut trouble) = began.await else { continue };
+        let passed = watch_all(api.clone(), which.clone(), "it to pass", LASTING, |objects| match describe(objects) {
+            None => Seen::Yes(()),
+            Some(now) => {
+                let words = now.to_string();
+                trouble = now;
+                Seen::NotYet(words)
+            }
+        });
+        if passed.await.is_err() {
+            return trouble;
+        }
+    }
+}
+
+/// The pods without those that have failed and were replaced since, such as a pod that was evicted long ago.
+fn current<'a>(pods: &[&'a Pod]) -> impl Iterator<Item = &'a Pod> {
+    let newest = pods.iter().filter_map(|pod| pod.creation_timestamp()).max();
+    let is_failed = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"));
+    pods.iter().copied().filter(move |pod| !is_failed(pod) || pod.creation_timestamp() == newest)
+}
+
+/// What keeps a pod from running, in one line. `None` if it runs or starts.
+pub(crate) fn trouble(pod: &Pod) -> Option<String> {
+    Trouble::of(pod).map(|trouble| trouble.to_string())
+}
+
+/// Whether a pod is ready and not terminating.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
+
+/// The names and phases of pods of which none is ready, for messages.
+pub(super) fn states<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
+    let state = |pod: &Pod| format!("{} ({})", pod.name_any(), phase(pod));
+    let states: Vec<String> = pods.into_iter().map(state).collect();
+    if states.is_empty() { "no pods match".into() } else { format!("only {}", states.join(", ")) }
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("of no known phase")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Tests of what is said of pods that do not run, against a fake API server.
+
+use std::convert::Infallible;
+
+use futures::FutureExt;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::record;
+
+/// A cluster with one pod of this status, and an event about it.
+fn cluster(status: Value) -> Cluster {
+    let metadata = json!({ "name": "shop-1", "namespace": "shop", "resourceVersion": "1" });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status });
+    let event = |name: &str, message: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {}, "reason": "FailedMount", "message": message,
+            "involvedObject": { "kind": "Pod", "name": name }, "lastTimestamp": "2026-01-01T00:00:00Z",
+        })
+    };
+    let events = [event("shop-1", "no volume"), event("shop-12", "of another pod")];
+    let answer = move |request: http::Request<Body>| {
+        let path = request.uri().path();
+        let list = |kind: &str, items: &[Value]| json!({ "apiVersion": "v1", "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
+        let body = match path.rsplit('/').next().unwrap_or_default() {
+            _ if request.uri().query().is_some_and(|query| query.contains("watch=true")) => {
+                return std::future::pending().left_future();
+            }
+            "log" => "info starting\ncritical assert failure: inotify_fd_ >= 0\ninfo ended\n".to_owned(),
+            "events" => list("EventList", &events).to_string(),
+            _ => list("PodList", std::slice::from_ref(&pod)).to_string(),
+        };
+        let response = http::Response::new(Body::from(format!("{body}\n").into_bytes()));
+        std::future::ready(Ok::<_, Infallible>(response)).right_future()
+    };
+    let client = Client::new(tower::service_fn(answer), "default");
+    Cluster::new(record::tests::cluster("east"), "/kubeconfig".into(), client, "v1".into())
+}
+
+/// A native sidecar that does not keep running.
+fn crashing() -> Value {
+    json!({ "phase": "Pending", "initContainerStatuses": [{
+        "name": "istio-proxy", "image": "i", "imageID": "", "ready": false, "restartCount": 2,
+        "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s" } },
+        "lastState": { "terminated": { "exitCode": 134, "reason": "Error" } },
+    }] })
+}
+
+const CRASH: &str = "pod shop-1: container istio-proxy: CrashLoopBackOff: back-off 10s; it ended with exit code 134: \
+                     Error; its log says: critical assert failure: inotify_fd_ >= 0";
+
+async fn awaited(cluster: &Cluster) -> Error {
+    let never = |_: &[&Pod]| Seen::<()>::NotYet("not ready".into());
+    cluster.await_pods("shop", "app=shop", "a pod", Duration::from_secs(60), never).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_cannot_start_is_reported_within_10_s_with_its_last_words() {
+    let (cluster, began) = (cluster(crashing()), Instant::now());
+    let error = awaited(&cluster).await.to_string();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(error, format!("east: a pod in namespace shop cannot start: {CRASH}"));
+}
+
+#[tokio::test]
+async fn where_no_pod_is_ready_the_error_says_why() {
+    let error = cluster(crashing()).ready_pods("shop", "app=shop").await.unwrap_err().to_string();
+    assert!(error.contains(&format!("(only {CRASH})")), "{error}");
+    let error = cluster(json!({ "phase": "Pending" })).ready_pods("shop", "app=shop").await.unwrap_err().to_string();
+    assert!(error.contains("(only shop-1 (Pending))"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_ends_with_the_last_warning_about_the_pods() {
+    let error = awaited(&cluster(json!({ "phase": "Pending" }))).await.to_string();
+    assert!(error.ends_with("last seen: not ready; Pod shop-1: FailedMount: no volume"), "{error}");
+}
+
+#[test]
+fn a_failed_pod_is_no_trouble_once_it_was_replaced() {
+    let pod = |name: &str, second: u32, phase: &str| -> Pod {
+        let metadata = json!({ "name": name, "creationTimestamp": format!("2026-01-01T00:00:0{second}Z") });
+        serde_json::from_value(json!({ "metadata": metadata, "status": { "phase": phase } })).unwrap()
+    };
+    let (evicted, running) = (pod("old", 1, "Failed"), pod("new", 2, "Running"));
+    assert_eq!(current(&[&evicted, &running]).find_map(Trouble::of), None);
+    let refused = pod("newest", 3, "Failed");
+    let trouble = current(&[&evicted, &running, &refused]).find_map(Trouble::of).unwrap().to_string();
+    assert!(trouble.starts_with("pod newest"), "{trouble}");
+}
