@@ -12,7 +12,7 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use meshproof::cluster::watch_one;
 use meshproof::compare::isolation::Extent;
-use meshproof::compare::{Bench, Isolation, RunSpec, Side};
+use meshproof::compare::{Bench, Isolation, Places, RunSpec, Side};
 use meshproof::host::Host;
 use meshproof::judge::Run;
 use meshproof::judge::attempt::FROZEN_SHARE;
@@ -45,7 +45,8 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
     Scope::run(SUITE, "frozen", async |scope| {
         scope.requires(REQUIREMENTS)?;
         let cluster = Bench::first_cluster(&scope.testbed)?;
-        let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
+        let places = Places::one_node(cluster).await?;
+        let bench = Bench::start(scope, cluster, &places, Side::Meshed, Side::Meshed).await?;
         let arguments = ["--connections=4", "--rate=200", "--warmup=500ms", "--path=/echo?size=1024"].map(String::from);
         bench.answers(&arguments[3..]).await?;
         let namespaces = bench.namespaces().into_iter().collect();

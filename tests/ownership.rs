@@ -16,7 +16,7 @@ use kube::runtime::watcher;
 use meshproof::cluster::watch_all;
 use meshproof::record::{Requirement, Write};
 use meshproof::report::Claim;
-use meshproof::scope::change::{NodeLabel, Replicas};
+use meshproof::scope::change::{NodeLabel, Placement, Replicas};
 use meshproof::scope::{HOLDER_VARIABLE, sweep};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict};
 use serde_json::json;
@@ -26,6 +26,9 @@ const SUITE: &str = "ownership";
 
 /// A node label that exists before the test changes it.
 const LABEL: &str = "meshproof.dev/ownership-test";
+
+/// A host that no cluster has: the placed deployment has no pods at that time.
+const HOST: &str = "meshproof-ownership-test";
 
 /// An object placed into a namespace that the test does not own.
 const OBJECT: &str = "meshproof-ownership-test";
@@ -80,7 +83,8 @@ async fn wants_the_mesh() -> Verdict {
 #[file_serial(mesh)]
 async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
     Scope::run(SUITE, "killed_test", async |scope| {
-        scope.requires([Requirement::Probes, Requirement::Write(Write::NodeLabels)])?;
+        scope.requires([Write::NodeLabels, Write::Placements].map(Requirement::Write))?;
+        scope.requires([Requirement::Probes])?;
         let cluster = &scope.testbed.clusters[0];
         // The killed test changes the value of an existing label.
         label_nodes(cluster, Some("before")).await?;
@@ -97,8 +101,13 @@ async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
         })
         .await?;
         let after = State::of(cluster).await?;
-        let all =
-            State { replicas: 0, labels: vec!["during".into()], object: true, namespaces: changed.namespaces.clone() };
+        let all = State {
+            replicas: 0,
+            host: Some(HOST.into()),
+            labels: vec!["during".into(); before.labels.len()],
+            object: true,
+            namespaces: changed.namespaces.clone(),
+        };
         let took_effect = changed == all && all.namespaces.len() == 1;
         let claim = Claim::about("killed/state", "a later run puts right what a killed test left")
             .to(cluster.name())
@@ -133,6 +142,7 @@ async fn changes_everything_and_hangs() -> Verdict {
         scope.namespace(cluster, "killed", &[]).await?;
         scope.inject(NodeLabel::new(cluster, LABEL, Some("during"))).await?;
         scope.inject(Replicas::new(cluster, &naked.namespace, &naked.deployment, 0).await?).await?;
+        scope.inject(Placement::new(cluster, &naked.namespace, &naked.deployment, HOST)).await?;
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": OBJECT, "namespace": naked.namespace },
         });
@@ -154,6 +164,8 @@ fn of_killed<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> Vec<Str
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     replicas: i32,
+    /// The host that the deployment's node selector names.
+    host: Option<String>,
     /// The label's value on each node.
     labels: Vec<String>,
     object: bool,
@@ -172,8 +184,11 @@ impl State {
         let namespaces: Api<Namespace> = Api::all(cluster.client());
         let namespaces =
             namespaces.list(&ListParams::default()).await.map_err(cluster.failed("list the namespaces"))?;
+        let spec = deployment.spec.unwrap_or_default();
+        let selector = spec.template.spec.and_then(|pod| pod.node_selector);
         Ok(Self {
-            replicas: deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default(),
+            replicas: spec.replicas.unwrap_or_default(),
+            host: selector.and_then(|selector| selector.get("kubernetes.io/hostname").cloned()),
             labels: nodes.iter().map(|node| node.labels().get(LABEL).cloned().unwrap_or_default()).collect(),
             object: object.map_err(cluster.failed("look for the placed object"))?.is_some(),
             namespaces: of_killed(&namespaces),

@@ -36,6 +36,9 @@ pub use workload::{ProxyCount, Workload};
 /// Field manager for server-side apply.
 const FIELD_MANAGER: &str = "meshproof";
 
+/// Label of a node with its host name. Node selectors name a node by this label.
+pub(crate) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
+
 /// The API for an object of any kind.
 pub(crate) struct ObjectApi {
     /// The API for the object's kind, in the object's namespace.

@@ -1,67 +1,29 @@
-//! Two pods on one node: the load driver and an echo server.
+//! The load driver and an echo server: two pods, on the nodes that a suite chooses.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::try_join;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::runtime::watcher;
 use meshproof_load::{Summary, TlsSession};
 
 use super::cost::Cost;
 use super::counted::{Counted, CountedRun};
 use super::isolation::{Isolation, Span, frozen};
-use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready, watch_all};
+use super::places::Places;
+use super::side::{BENCH, Side};
+use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready};
 use crate::compare::{Error, Result};
 use crate::host::Host;
 use crate::judge::Run;
 use crate::judge::attempt::FROZEN_SHARE;
 use crate::record;
 use crate::scope::Scope;
+use crate::scope::change::Placement;
 
 /// Longest wait for both pods to be ready.
 const READY: Duration = Duration::from_secs(120);
-
-/// A namespace of the [bench](record::Bench) of a cluster. Each namespace has an identical twin without the TCP bypass,
-/// so that both arms exist at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// With proxies.
-    Meshed,
-    /// The twin of [`Side::Meshed`].
-    MeshedTwin,
-    /// Without proxies.
-    Naked,
-    /// The twin of [`Side::Naked`].
-    NakedTwin,
-}
-
-/// What a record without a bench lacks.
-const BENCH: &str = "namespaces for performance comparisons";
-
-impl Side {
-    /// The side's namespace in a cluster.
-    ///
-    /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared): the cluster has no bench.
-    pub fn namespace(self, cluster: &Cluster) -> Result<&str> {
-        let record = cluster.record();
-        let bench = record.declared(BENCH, record.bench.as_ref())?;
-        Ok(match self {
-            Self::Meshed => &bench.meshed,
-            Self::MeshedTwin => &bench.meshed_twin,
-            Self::Naked => &bench.naked,
-            Self::NakedTwin => &bench.naked_twin,
-        })
-    }
-
-    /// Whether the side's pods have proxies.
-    pub fn is_meshed(self) -> bool {
-        matches!(self, Self::Meshed | Self::MeshedTwin)
-    }
-}
 
 /// A client or a server.
 #[derive(Debug, Clone)]
@@ -74,6 +36,7 @@ struct End {
 #[derive(Debug, Clone)]
 pub struct Bench {
     pub(super) cluster: Arc<Cluster>,
+    pub(super) places: Places,
     client: End,
     server: End,
     gateway: Option<Workload>,
@@ -125,17 +88,25 @@ impl Bench {
         Ok(testbed.clusters.iter().find(has_bench).ok_or_else(|| record::Error::not_declared(BENCH))?)
     }
 
-    /// Starts client and server until the test ends, unless they already run.
+    /// Starts client and server at `places` until the test ends, unless they already run.
     ///
     /// # Errors
     /// The testbed has no bench, or the pods do not become ready.
-    pub async fn start(scope: &Scope, cluster: &Arc<Cluster>, client: Side, server: Side) -> Result<Self> {
-        for (side, name) in [(client, "client"), (server, "server")] {
-            scope.scale(cluster, side.namespace(cluster)?, name, 1).await?;
+    pub async fn start(
+        scope: &Scope,
+        cluster: &Arc<Cluster>,
+        places: &Places,
+        client: Side,
+        server: Side,
+    ) -> Result<Self> {
+        for (side, name, host) in [(client, "client", places.client()), (server, "server", places.server())] {
+            // Boxed, because the futures of tests would get too deep for the compiler.
+            Box::pin(start(scope, cluster, side.namespace(cluster)?, name, host)).await?;
         }
         let (client_pod, server_pod) = try_join!(ready(cluster, client, "client"), ready(cluster, server, "server"))?;
         Ok(Self {
             cluster: Arc::clone(cluster),
+            places: places.clone(),
             client: End { side: client, pod: client_pod },
             server: End { side: server, pod: server_pod },
             gateway: None,
@@ -148,17 +119,22 @@ impl Bench {
     ///
     /// # Errors
     /// The errors of [`Self::start`].
-    pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Self> {
+    pub async fn start_gateway(scope: &Scope, cluster: &Arc<Cluster>, places: &Places) -> Result<Self> {
         // Start the gateway first: it needs a core of its own, and other pods could take it.
-        scope.scale(cluster, Side::Meshed.namespace(cluster)?, GATEWAY, 1).await?;
+        Box::pin(start(scope, cluster, Side::Meshed.namespace(cluster)?, GATEWAY, places.gateway())).await?;
         let gateway = ready(cluster, Side::Meshed, GATEWAY).await?;
-        let bench = Self::start(scope, cluster, Side::Naked, Side::Naked).await?;
+        let bench = Self::start(scope, cluster, places, Side::Naked, Side::Naked).await?;
         Ok(Self { gateway: Some(gateway), ..bench })
     }
 
     /// The gateway's pod, if there is one.
     pub fn gateway(&self) -> Option<&Workload> {
         self.gateway.as_ref()
+    }
+
+    /// The nodes of all pods of the bench.
+    pub fn nodes(&self) -> BTreeSet<&str> {
+        self.pods().into_iter().chain(&self.gateway).chain(&self.k6).map(|pod| pod.node.as_str()).collect()
     }
 
     /// The server's pod.
@@ -361,12 +337,25 @@ fn microseconds(summary: &Summary) -> Result<hdrhistogram::Histogram<u64>> {
     Ok(micros)
 }
 
+/// Starts the pod of a deployment on the node `host`, or on any node.
+pub(super) async fn start(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    deployment: &str,
+    host: Option<&str>,
+) -> Result<()> {
+    if let Some(host) = host {
+        scope.inject(Placement::new(cluster, namespace, deployment, host)).await?;
+    }
+    Ok(scope.scale(cluster, namespace, deployment, 1).await?)
+}
+
 /// The only ready pod of a workload.
 pub(super) async fn ready(cluster: &Arc<Cluster>, side: Side, name: &str) -> Result<Workload> {
     let (namespace, selector) = (side.namespace(cluster)?, format!("app={name}"));
     let want = format!("a pod of {namespace}/{name} in {}", cluster.name());
-    let which = watcher::Config::default().labels(&selector);
-    let ready = watch_all(cluster.api::<Pod>(namespace), which, want, READY, |pods| {
+    let ready = cluster.await_pods(namespace, &selector, want, READY, |pods| {
         // A terminating pod must be gone as well: its service would answer under the same name and add to the costs.
         let only = match pods {
             [pod] if is_ready(pod) => Workload::of(cluster, pod),

@@ -39,6 +39,20 @@ pub enum Error {
         /// The reason, as reported by the failed pod.
         reason: String,
     },
+    /// Too few nodes are ready.
+    #[error(
+        "{cluster}: {needed} nodes are needed and {ready} are ready; not ready: {unready}. See `kubectl describe node`"
+    )]
+    Nodes {
+        /// The cluster.
+        cluster: String,
+        /// Number of nodes that the bench needs.
+        needed: usize,
+        /// Number of ready nodes for pods.
+        ready: usize,
+        /// The others.
+        unready: String,
+    },
     /// A histogram cannot be created.
     #[error("the latency histogram cannot be made: {reason}")]
     Histogram {

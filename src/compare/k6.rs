@@ -14,10 +14,11 @@ use meshproof_load::Limits;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bench::{Bench, GATEWAY, GATEWAY_PORT, Side, costs, ready};
+use super::bench::{Bench, GATEWAY, GATEWAY_PORT, costs, ready, start};
 use super::cost::Cost;
 use super::counted::{Counted, CountedRun};
 use super::isolation::{Isolation, frozen};
+use super::side::Side;
 use crate::cluster::{self, EXEC_BOUND, Workload};
 use crate::compare::{Error, Result};
 use crate::host::Host;
@@ -56,12 +57,12 @@ pub struct K6Spec {
 }
 
 impl Bench {
-    /// Starts k6 beside the client, until the test ends.
+    /// Starts k6 on the client's node, until the test ends.
     ///
     /// # Errors
     /// The errors of [`Bench::start`].
     pub async fn with_k6(mut self, scope: &Scope) -> Result<Self> {
-        scope.scale(&self.cluster, Side::Naked.namespace(&self.cluster)?, NAME, 1).await?;
+        start(scope, &self.cluster, Side::Naked.namespace(&self.cluster)?, NAME, self.places.client()).await?;
         self.k6 = Some(ready(&self.cluster, Side::Naked, NAME).await?);
         Ok(self)
     }

@@ -58,6 +58,8 @@ pub enum Write {
     Objects,
     /// Change the replicas of existing deployments.
     Replicas,
+    /// Change the nodes of existing deployments.
+    Placements,
     /// Change labels of nodes.
     NodeLabels,
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Write {
             Self::Namespaces => "creating namespaces",
             Self::Objects => "placing objects into existing namespaces",
             Self::Replicas => "changing replicas of existing deployments",
+            Self::Placements => "changing the nodes of existing deployments",
             Self::NodeLabels => "changing labels of nodes",
         })
     }

@@ -96,7 +96,7 @@ pub(crate) fn record(clusters: Vec<Cluster>) -> Record {
         capabilities: Capabilities {
             treatments: vec![treatment::TCP_BYPASS.into()],
             faults: [(fault::PAUSE_CLUSTER.to_owned(), pause)].into(),
-            writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::NodeLabels],
+            writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::Placements, Write::NodeLabels],
         },
     }
 }

@@ -21,7 +21,9 @@ impl Scope {
         self.namespace(cluster, purpose, &[injection]).await
     }
 
-    /// Creates a namespace owned by this test, with these labels. `purpose` becomes part of the name.
+    /// Creates a namespace owned by this test, with these labels. `purpose` becomes part of the name. The name is the
+    /// same in every cluster. Istio makes one service of services with one name in such namespaces, and sends calls to
+    /// all of their clusters. Give each cluster a `purpose` of its own if calls must stay in the cluster.
     ///
     /// # Errors
     /// [`Api`](crate::cluster::Error::Api). [`NotDeclared`](crate::record::Error::NotDeclared): the record does not

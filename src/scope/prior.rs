@@ -13,12 +13,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Error, Result};
+use crate::cluster::HOSTNAME_LABEL;
 
 /// Annotation on a node: the labels that tests have changed, each with its previous value.
 pub(super) const LABELS: &str = "meshproof.dev/prior-labels";
 
 /// Annotation on a deployment that a test has scaled: the previous replicas.
 pub(super) const REPLICAS: &str = "meshproof.dev/prior-replicas";
+
+/// Annotation on a deployment that a test has placed: the previous value of its node selector's [`HOSTNAME_LABEL`].
+pub(super) const PLACEMENT: &str = "meshproof.dev/prior-placement";
 
 /// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;
@@ -54,6 +58,35 @@ pub(super) fn scaling(deployment: &Deployment, to: i32, run: &str) -> Result<Opt
 pub(super) fn unscaling(deployment: &Deployment) -> Result<Option<Value>> {
     let prior: Option<Prior<i32>> = read(deployment, REPLICAS)?;
     Ok(prior.map(|prior| json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": prior.value}})))
+}
+
+/// The patch that places a deployment's pods on the node with the host name `to`, and records the selector before the
+/// first change.
+pub(super) fn placing(deployment: &Deployment, to: &str, run: &str) -> Result<Option<Value>> {
+    let mut patch = selecting(Some(to));
+    if read::<Prior<Option<String>>>(deployment, PLACEMENT)?.is_none() {
+        let prior = Prior { run: run.to_owned(), value: placed(deployment) };
+        patch["metadata"]["annotations"][PLACEMENT] = json!(prior).to_string().into();
+    }
+    Ok(Some(patch))
+}
+
+/// The patch that restores a deployment's node selector. `None` if no test has changed it.
+pub(super) fn unplacing(deployment: &Deployment) -> Result<Option<Value>> {
+    let Some(prior) = read::<Prior<Option<String>>>(deployment, PLACEMENT)? else { return Ok(None) };
+    let mut patch = selecting(prior.value.as_deref());
+    patch["metadata"]["annotations"][PLACEMENT] = Value::Null;
+    Ok(Some(patch))
+}
+
+/// The host name that a deployment's node selector names.
+pub(super) fn placed(deployment: &Deployment) -> Option<String> {
+    deployment.spec.as_ref()?.template.spec.as_ref()?.node_selector.as_ref()?.get(HOSTNAME_LABEL).cloned()
+}
+
+/// The patch that makes a deployment's node selector name this host.
+fn selecting(host: Option<&str>) -> Value {
+    json!({"spec": {"template": {"spec": {"nodeSelector": {HOSTNAME_LABEL: host}}}}})
 }
 
 /// The patch that sets or removes a node's label and records the value before the first change.
@@ -189,6 +222,26 @@ mod tests {
         let back = patched(&one, unscaling(&one).unwrap());
         assert_eq!((back.spec, back.metadata.annotations.unwrap_or_default()), (before.spec, BTreeMap::new()));
         assert_eq!(unscaling(&deployment(0)).unwrap(), None, "a deployment that no test has scaled is left alone");
+    }
+
+    #[test]
+    fn a_deployment_gets_back_the_node_selector_that_it_had_before_the_first_change() {
+        let with = |selector: Value| -> Deployment {
+            let pods = json!({"containers": [], "nodeSelector": selector});
+            let spec = json!({"replicas": 1, "selector": {}, "template": {"spec": pods}});
+            serde_json::from_value(json!({"metadata": {"name": "shop"}, "spec": spec})).unwrap()
+        };
+        for selector in [json!({"disk": "fast"}), json!({"disk": "fast", HOSTNAME_LABEL: "worker3"})] {
+            let before = with(selector);
+            let first = patched(&before, placing(&before, "worker1", "r1").unwrap());
+            assert_eq!(placed(&first).as_deref(), Some("worker1"));
+            // A later run, after a killed one.
+            let second = patched(&first, placing(&first, "worker2", "r2").unwrap());
+            assert_eq!(placed(&second).as_deref(), Some("worker2"));
+            let back = patched(&second, unplacing(&second).unwrap());
+            assert_eq!((back.spec, back.metadata.annotations.unwrap_or_default()), (before.spec, BTreeMap::new()));
+        }
+        assert_eq!(unplacing(&deployment(1)).unwrap(), None, "a deployment that no test has placed is left alone");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::label::RUN_LABEL;
@@ -19,8 +20,8 @@ use crate::cluster;
 /// Most concurrent requests.
 const CONCURRENCY: usize = 8;
 
-/// Removes all objects that have a run's label, and restores the labels of nodes and the replicas of deployments. Call
-/// this function only while no test runs. Returns what was restored.
+/// Removes all objects that have a run's label, and restores the labels of nodes, and the replicas and nodes of
+/// deployments. Call this function only while no test runs. Returns what was restored.
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
@@ -29,7 +30,9 @@ pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
     let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
     let mut results = sweeper.remove_all().await?;
     results.extend(sweeper.labels().await);
-    results.extend(sweeper.replicas().await);
+    // The nodes first, so that pods start where they belong.
+    results.extend(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
+    results.extend(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
     gathered(results)
 }
 
@@ -141,20 +144,25 @@ impl Sweeper<'_> {
         results
     }
 
-    /// Restores the replicas that tests changed.
-    async fn replicas(&self) -> Vec<Result<String>> {
+    /// Restores `what` of the deployments that tests changed: those with `annotation`.
+    async fn deployments(
+        &self,
+        what: &str,
+        annotation: &str,
+        back: fn(&Deployment) -> Result<Option<Value>>,
+    ) -> Vec<Result<String>> {
         let everywhere: Api<Deployment> = Api::all(self.client.clone());
         let listed = match everywhere.list_metadata(&ListParams::default()).await {
             Ok(listed) => listed.items,
             Err(error) => return vec![Err(self.failed("list the deployments")(error))],
         };
         let mut results = Vec::new();
-        for deployment in listed.iter().filter(|deployment| deployment.annotations().contains_key(prior::REPLICAS)) {
+        for deployment in listed.iter().filter(|deployment| deployment.annotations().contains_key(annotation)) {
             let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
-            let what = format!("the replicas of deployment {namespace}/{name}");
+            let what = format!("the {what} of deployment {namespace}/{name}");
             let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
             let failed = self.failed(format!("put back {what}"));
-            results.push(prior::change(&api, &name, failed, prior::unscaling).await.map(|_| what));
+            results.push(prior::change(&api, &name, failed, back).await.map(|_| what));
         }
         results
     }
@@ -176,7 +184,7 @@ mod tests {
 
     use http::{Request, Response};
     use kube::client::Body;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

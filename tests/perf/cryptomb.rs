@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures::try_join;
 use meshproof::compare::{
-    Arms, Bench, Case, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, Load, RunSpec, SERVER_NAMES, Side, gateway_arguments,
+    Arms, Bench, Case, GATEWAY, GATEWAY_CREDENTIAL, GATEWAY_PORT, Load, Places, RunSpec, SERVER_NAMES, Side,
+    gateway_arguments,
 };
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
@@ -26,11 +27,21 @@ async fn compare(scope: &Scope, id: &str, more: &[&str]) -> Result<(), Error> {
     interleave(scope, vec![vec![case]], &module).await
 }
 
+/// The gateway, with client and server on its node.
 async fn gateway(scope: &Scope) -> Result<(Bench, MultibufferTls), Error> {
     let cluster = Bench::first_cluster(&scope.testbed)?;
+    gateway_at(scope, cluster, &Places::one_node(cluster).await?).await
+}
+
+/// The gateway, with client and server at `places`.
+pub(crate) async fn gateway_at(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    places: &Places,
+) -> Result<(Bench, MultibufferTls), Error> {
     // Before the gateway has pods, and so until it has none: changes are reverted in reverse order.
     listen(scope, cluster).await?;
-    let bench = Bench::start_gateway(scope, cluster).await?;
+    let bench = Bench::start_gateway(scope, cluster, places).await?;
     let module = MultibufferTls::find(scope, bench.gateway().expect("it was started with one")).await?;
     Ok((bench, module))
 }
@@ -78,14 +89,14 @@ fn server_name(arm: Arm) -> &'static str {
 }
 
 /// The driver's arguments in an arm, followed by `more`.
-fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
+pub(crate) fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
     let mut arguments = gateway_arguments(server_name(arm));
     arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     arguments
 }
 
 /// A new connection per request, like the seed's k6.
-const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
+pub(crate) const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 
 #[tokio::test]
 #[file_serial(mesh)]

@@ -7,20 +7,21 @@
 //! target/meshproof/perf` draws them. `MESHPROOF_PERF=full` selects the seed's durations.
 
 mod cryptomb;
+mod placement;
 mod treatment;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::try_join;
-use meshproof::compare::{self, Arms, Bench, Case, Load, Setting, Side, Treatment, Untreated};
+use meshproof::compare::{self, Arms, Bench, Case, Load, Places, Setting, Side, Treatment, Untreated};
 use meshproof::judge::{Arm, Mode};
 use meshproof::record::{Requirement, Write};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serde_json::json;
 use serial_test::file_serial;
 
-use treatment::TcpBypass;
+use treatment::{TcpBypass, Treated};
 
 const SUITE: &str = "perf";
 
@@ -43,7 +44,7 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
     timed("aa", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
         let bypass = TcpBypass::find(scope, cluster)?;
-        let arms = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        let arms = both(scope, cluster, &Places::one_node(cluster).await?, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, vec![vec![Case::new("aa", &arms)]], &bypass).await
     })
     .await
@@ -66,7 +67,8 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
 async fn delay_2ms_is_seen() -> Verdict {
     timed("delay_2ms", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
-        let bench = Bench::start(scope, cluster, Side::Meshed, Side::Meshed).await?;
+        let places = Places::one_node(cluster).await?;
+        let bench = Bench::start(scope, cluster, &places, Side::Meshed, Side::Meshed).await?;
         // The echo server delays its answer on request.
         let delay = |arm| if arm == Arm::Treatment { "&delay=2ms" } else { "" };
         let load = |arm| Load::Driver(vec![format!("--path=/echo?size=1024{}", delay(arm))]);
@@ -84,14 +86,15 @@ async fn sidecar_overhead() -> Verdict {
         scope.requires([Requirement::Write(Write::Objects)])?;
         // PERMISSIVE admits a client without a proxy.
         mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
-        let control = Bench::start(scope, cluster, Side::Naked, Side::Naked).await?;
+        let places = Places::one_node(cluster).await?;
+        let control = Bench::start(scope, cluster, &places, Side::Naked, Side::Naked).await?;
         let mut cases = Vec::new();
         for (row, client, server) in [
             ("client", Side::Meshed, Side::Naked),
             ("server", Side::Naked, Side::Meshed),
             ("both", Side::Meshed, Side::Meshed),
         ] {
-            let treatment = Bench::start(scope, cluster, client, server).await?;
+            let treatment = Bench::start(scope, cluster, &places, client, server).await?;
             let arms = Arms { control: control.clone(), treatment };
             cases.push(Case::new(format!("sidecar_overhead/{row}"), &arms));
         }
@@ -108,7 +111,7 @@ async fn mtls_overhead() -> Verdict {
         scope.requires([Requirement::Write(Write::Objects)])?;
         // Set the mode before there are pods, so that their proxies have no connection with another mode.
         mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
-        let arms = both(scope, cluster, Side::MeshedTwin, Side::Meshed).await?;
+        let arms = both(scope, cluster, &Places::one_node(cluster).await?, Side::MeshedTwin, Side::Meshed).await?;
         interleave(scope, vec![vec![Case::new("mtls_overhead", &arms)]], &Untreated).await
     })
     .await
@@ -116,15 +119,21 @@ async fn mtls_overhead() -> Verdict {
 
 /// Like [`Scope::run`], but refuses an unknown mode before anything starts.
 async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
-    Scope::run(SUITE, test, async |scope| {
+    timed_as(SUITE, test, body).await
+}
+
+/// Like [`timed`], with the report of another suite.
+async fn timed_as(suite: &'static str, test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
+    Scope::run(suite, test, async |scope| {
         Mode::selected()?;
         scope.requires([Requirement::Bench, Requirement::Write(Write::Replicas)])?;
-        body(scope).await
+        // Boxed: the compiler's limit on nested futures.
+        Box::pin(body(scope)).await
     })
     .await
 }
 
-/// Like [`both`], after the bypass is switched on: the bypass does not affect earlier connections.
+/// Like [`both`], on one node, after the bypass is switched on: the bypass does not affect earlier connections.
 async fn under(
     scope: &Scope,
     cluster: &Arc<Cluster>,
@@ -132,20 +141,36 @@ async fn under(
     control: Side,
     treatment: Side,
 ) -> Result<Arms, Error> {
-    bypass.switch(scope, true).await?;
-    both(scope, cluster, control, treatment).await
+    bypass.switch_on(scope, Treated::All).await?;
+    both(scope, cluster, &Places::one_node(cluster).await?, control, treatment).await
 }
 
 /// A client and a server for each arm.
-async fn both(scope: &Scope, cluster: &Arc<Cluster>, control: Side, treatment: Side) -> Result<Arms, Error> {
-    let start = async |side| Bench::start(scope, cluster, side, side).await;
+async fn both(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    places: &Places,
+    control: Side,
+    treatment: Side,
+) -> Result<Arms, Error> {
+    let start = async |side| Bench::start(scope, cluster, places, side, side).await;
     let (control, treatment) = try_join!(start(control), start(treatment))?;
     Ok(Arms { control, treatment })
 }
 
 /// Like [`compare::interleave`], with this suite's bounds.
 async fn interleave(scope: &Scope, groups: Vec<Vec<Case>>, treatment: &impl Treatment) -> Result<(), Error> {
-    let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/bounds.toml");
+    interleave_by(scope, "fixtures/perf/bounds.toml", groups, treatment).await
+}
+
+/// Like [`interleave`], with the bounds at `path` in this repository.
+async fn interleave_by(
+    scope: &Scope,
+    path: &str,
+    groups: Vec<Vec<Case>>,
+    treatment: &impl Treatment,
+) -> Result<(), Error> {
+    let bounds = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let setting = Setting { bounds: &bounds, mode: Mode::selected()? };
     compare::interleave(scope, &setting, groups, treatment).await
 }

@@ -70,6 +70,20 @@ fn the_file_that_ships_is_in_order_in_every_mode() {
 }
 
 #[test]
+fn the_bounds_of_placements_are_in_order_in_every_mode_and_each_test_takes_a_few_minutes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf/placements.toml");
+    let quick = Bounds::load(&path, Mode::Quick).unwrap();
+    Bounds::load(&path, Mode::Full).unwrap();
+    let ids: Vec<&str> = quick.trials().iter().map(|trial| trial.id.as_str()).collect();
+    let placements = ["bypass_one_node", "bypass_between_pods_one_node", "bypass_across_nodes", "cryptomb_three_nodes"];
+    assert_eq!(ids, placements);
+    // Each has a test of its own, of at most six minutes with the start of its pods.
+    assert!(quick.trials().iter().all(|trial| trial.budget.seconds <= 240.0));
+    let across = quick.trial("bypass_across_nodes").unwrap();
+    assert!(across.receipts.contains_key("redirected_messages") && across.receipts.contains_key("bypass_nodes"));
+}
+
+#[test]
 fn the_driver_may_be_late_where_nothing_judged_is() {
     let bounds = Bounds::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH), Mode::Quick).unwrap();
     let judged_at = |quantile: f64| {

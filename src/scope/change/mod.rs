@@ -4,6 +4,7 @@
 mod namespace;
 mod node_label;
 mod object;
+mod placement;
 mod replicas;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use kube::api::{Api, DeleteParams};
 pub use namespace::NamespaceRef;
 pub use node_label::NodeLabel;
 pub use object::Object;
+pub use placement::Placement;
 pub use replicas::Replicas;
 
 use super::Result;

@@ -6,4 +6,4 @@ mod private_key_provider;
 mod tcp_bypass;
 
 pub(crate) use multibuffer_tls::MultibufferTls;
-pub(crate) use tcp_bypass::TcpBypass;
+pub(crate) use tcp_bypass::{TcpBypass, Treated};

@@ -39,6 +39,19 @@ const BENCHES: [Bench; 4] = [
     Bench { namespace: PERF_NAKED_TWIN, injected: false, bypass: "off" },
 ];
 
+/// Agents of the TCP bypass. The fields are values for `fixtures/perf/tcp-bypass.yaml`.
+struct Bypass {
+    name: &'static str,
+    /// Value of the label of the agents' nodes.
+    label: &'static str,
+    between_pods_only: bool,
+}
+
+const BYPASSES: [Bypass; 2] = [
+    Bypass { name: "tcp-bypass", label: "on", between_pods_only: false },
+    Bypass { name: "tcp-bypass-between-pods", label: "between-pods", between_pods_only: true },
+];
+
 /// A deployment that both dials and accepts connections.
 struct Probe {
     namespace: &'static str,
@@ -96,7 +109,14 @@ impl Member<'_> {
             self.apply_for(&values, "perf/workloads.yaml").await?;
         }
         self.apply_fixture("perf/k6.yaml").await?;
-        self.apply_fixture("perf/tcp-bypass.yaml").await?;
+        for Bypass { name, label, between_pods_only } in BYPASSES {
+            let values = [
+                ("BYPASS_NAME", name.to_owned()),
+                ("BYPASS_LABEL", label.to_owned()),
+                ("BETWEEN_PODS_ONLY", between_pods_only.to_string()),
+            ];
+            self.apply_for(&values, "perf/tcp-bypass.yaml").await?;
+        }
         self.echo_credential().await?;
         self.apply_fixture("perf/echo-gateway.yaml").await?;
         self.apply_fixture(self.multibuffer_tls).await

@@ -241,7 +241,7 @@ fn capabilities(artifacts: &Artifacts) -> Capabilities {
     Capabilities {
         treatments: treatments(artifacts),
         faults: BTreeMap::from([(fault::PAUSE_CLUSTER.to_owned(), pause)]),
-        writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::NodeLabels],
+        writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::Placements, Write::NodeLabels],
     }
 }
 
