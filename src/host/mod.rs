@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 mod awake;
 mod chromium;
+mod pressure;
 
 pub use awake::Awake;
 pub use chromium::{CHROME_VARIABLE, chromium};
+pub use pressure::processor_pressure;
 
 /// Processor flags that affect measurements: the treatments and the TLS libraries select code by them.
 const FLAGS: [&str; 14] = [
