@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod declaration;
 mod dns;
+mod image;
 mod judge;
 mod kubernetes;
 mod ledger;
@@ -41,6 +42,9 @@ enum Command {
     Check(check::Check),
     Judge(judge::Judge),
     Report(report::Report),
+    /// Push or save the probe's image, for clusters that `testbed up` did not make
+    #[command(subcommand)]
+    Image(image::Command),
     /// Make load on an address, serve a known latency to test load with, or compare generators
     #[command(subcommand)]
     Load(load::Command),
@@ -59,6 +63,7 @@ async fn main() -> ExitCode {
         Command::Check(command) => command.run().await,
         Command::Judge(command) => command.run().map(success),
         Command::Report(command) => command.run().map(success),
+        Command::Image(command) => command.run().await.map(success),
         Command::Load(command) => command.run().await.map(success),
     };
     result.unwrap_or_else(|error| {

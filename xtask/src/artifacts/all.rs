@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::images::{self, AgentParts, Parts};
 use super::workload::{self, Program, Programs};
-use super::{Store, debian, go, wheel};
+use super::{Architecture, Store, debian, go, wheel};
 use crate::declaration::NodeAgents;
 use crate::progress::Progress;
 use crate::versions::Versions;
@@ -100,7 +100,8 @@ struct Built {
 
 async fn build(progress: &Progress, store: &Store, versions: &Versions, agents: NodeAgents) -> Result<Built> {
     let program = async |name: &'static str, package| {
-        let directory = progress.step(None, name, workload::build(store, name, package, name)).await?;
+        let directory =
+            progress.step(None, name, workload::build(store, name, package, name, Architecture::Amd64)).await?;
         Program::read(name, &directory)
     };
     let programs = Programs {

@@ -10,6 +10,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use super::Architecture;
+
 /// A layer: an uncompressed tar file and its digest.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
@@ -39,6 +41,11 @@ impl LayerFile {
 }
 
 impl Layer {
+    /// The uncompressed tar file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Uses the tar file at `path` as a layer. Stores the layer's digest beside the file, because hashing a gigabyte
     /// takes seconds.
     pub(crate) fn of(path: PathBuf) -> Result<Self> {
@@ -92,10 +99,11 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    fn configuration(&self) -> String {
+    /// The image's configuration for machines of an architecture, JSON.
+    pub(super) fn configuration(&self, architecture: Architecture) -> String {
         let digests: Vec<String> = self.layers.iter().map(|layer| format!("sha256:{}", layer.digest)).collect();
         json!({
-            "architecture": "amd64",
+            "architecture": architecture.name(),
             "os": "linux",
             "config": {
                 "Entrypoint": self.entrypoint,
@@ -134,7 +142,7 @@ pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
                 builder.append_data(&mut header, format!("{}.tar", layer.digest), &mut file)?;
             }
         }
-        let configuration = image.configuration();
+        let configuration = image.configuration(Architecture::Amd64);
         let digest: String =
             Sha256::digest(configuration.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let name = format!("{digest}.json");

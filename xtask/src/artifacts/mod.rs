@@ -2,14 +2,17 @@
 //! directory under the hash of its inputs, so a fresh clone does not build it again.
 
 mod all;
+mod architecture;
 pub(crate) mod archive;
 pub(crate) mod debian;
 pub(crate) mod go;
 pub(crate) mod images;
+pub(crate) mod layout;
 pub(crate) mod wheel;
 pub(crate) mod workload;
 
 pub(crate) use all::{Artifacts, all};
+pub(crate) use architecture::Architecture;
 
 use std::fs::File;
 use std::future::Future;

@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Key, REPOSITORY, Store};
+use super::{Architecture, Key, REPOSITORY, Store};
 use crate::command::run;
 use crate::paths;
-
-/// Target of a static build: an image needs no other file. The target uses glibc instead of musl for its allocator.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// One of the project's own programs, and its image's tag.
 pub(crate) struct Program {
@@ -52,12 +49,20 @@ impl Programs {
     }
 }
 
-/// Builds the fully static binary `binary` of the workload `workload`, and returns the binary's directory.
+/// Builds the fully static binary `binary` of the workload `workload`, and returns the binary's directory. A static
+/// binary needs no other file in its image.
 ///
 /// # Errors
 /// Fails if the workload does not compile.
-pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: &str) -> Result<PathBuf> {
-    let what = Output { name: binary, selected: &["--bin", binary], flags: "-C target-feature=+crt-static" };
+pub(crate) async fn build(
+    store: &Store,
+    workload: &str,
+    package: &str,
+    binary: &str,
+    architecture: Architecture,
+) -> Result<PathBuf> {
+    let flags = "-C target-feature=+crt-static";
+    let what = Output { name: binary, selected: &["--bin", binary], flags, architecture };
     // Use a separate target directory: other flags in the workspace's target directory would rebuild everything.
     output(store, workload, package, what, "workload-target").await
 }
@@ -68,7 +73,8 @@ pub(crate) async fn build(store: &Store, workload: &str, package: &str, binary: 
 /// # Errors
 /// Fails if the workload does not compile.
 pub(crate) async fn library(store: &Store, workload: &str, package: &str, file: &str) -> Result<PathBuf> {
-    output(store, workload, package, Output { name: file, selected: &["--lib"], flags: "" }, "library-target").await
+    let what = Output { name: file, selected: &["--lib"], flags: "", architecture: Architecture::Amd64 };
+    output(store, workload, package, what, "library-target").await
 }
 
 /// The output of a build, and the build's arguments.
@@ -76,12 +82,15 @@ struct Output<'a> {
     name: &'a str,
     selected: &'a [&'a str],
     flags: &'a str,
+    architecture: Architecture,
 }
 
 async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, target: &str) -> Result<PathBuf> {
     let compiler = run("rustc").arg("--version").stdout().await.context("no Rust compiler")?;
-    let mut key = Key::new("workload 2")
+    let triple = what.architecture.target();
+    let mut key = Key::new("workload 3")
         .text(&compiler)
+        .text(triple)
         .file(&paths::root().join("Cargo.toml"))?
         .file(&paths::root().join("Cargo.lock"))?;
     for directory in sources(workload)? {
@@ -91,16 +100,18 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
     store
         .get(what.name, &key, |output| async move {
             let target = paths::cache()?.join(target);
-            run(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-                .args(["build", "--release", "--locked", "--package", package, "--target", TARGET])
+            let mut cargo = run(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+                .args(["build", "--release", "--locked", "--package", package, "--target", triple])
                 .args(what.selected)
                 .arg("--target-dir")
                 .arg(&target)
                 .current_dir(paths::root())
-                .env("RUSTFLAGS", what.flags)
-                .ok()
-                .await?;
-            std::fs::copy(target.join(TARGET).join("release").join(what.name), output.join(what.name))?;
+                .env("RUSTFLAGS", what.flags);
+            for (name, value) in what.architecture.linker() {
+                cargo = cargo.env(name, value);
+            }
+            cargo.ok().await?;
+            std::fs::copy(target.join(triple).join("release").join(what.name), output.join(what.name))?;
             Ok(())
         })
         .await

@@ -106,7 +106,9 @@ impl Stage {
             // The workspace compiles BPF programs and BoringSSL.
             Self::Clippy => &[Tool::Clippy, Tool::CLANG, Tool::CMAKE, Tool::CXX],
             Self::Docs => &[Tool::CLANG, Tool::CMAKE, Tool::CXX],
-            Self::UnitTests | Self::SuiteTests => &[Tool::CLANG, Tool::CMAKE, Tool::CXX, Tool::IPTABLES, Tool::OPENSSL],
+            Self::UnitTests | Self::SuiteTests => {
+                &[Tool::CLANG, Tool::CMAKE, Tool::CXX, Tool::IPTABLES, Tool::OPENSSL, Tool::REGISTRY]
+            }
             Self::JudgeAlone => &[],
             Self::Packages => &[Tool::CLANG, Tool::CMAKE],
         }

@@ -29,6 +29,7 @@ impl Tool {
     pub(super) const CXX: Self = Self::System { program: "g++", package: "g++" };
     pub(super) const IPTABLES: Self = Self::System { program: "iptables", package: "iptables" };
     pub(super) const OPENSSL: Self = Self::System { program: "openssl", package: "openssl" };
+    pub(super) const REGISTRY: Self = Self::System { program: "docker-registry", package: "docker-registry" };
 
     /// Installs the tool if it is missing and its installation does not need root.
     ///

@@ -1,0 +1,126 @@
+//! `cargo xtask image …`: the probe's image, for clusters that `up` did not make.
+
+mod push;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+
+use crate::artifacts::layout::{self, Layout, Variant};
+use crate::artifacts::workload::{self, Program};
+use crate::artifacts::{Architecture, Store, images};
+use crate::progress::Progress;
+
+/// Tag without another: the version of this program.
+const TAG: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Push the probe's image to a registry, for `testbed attach --probe-image`
+    ///
+    /// Credentials are those of `docker login`: `config.json` in DOCKER_CONFIG or ~/.docker, credential helpers included.
+    Push(push::Push),
+    /// Write the probe's image to a directory, as an OCI image layout, for machines that reach no registry
+    Save(Save),
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Push(push) => push.run().await,
+            Self::Save(save) => save.run().await,
+        }
+    }
+}
+
+/// The architectures of an image.
+#[derive(Debug, clap::Args)]
+struct Architectures {
+    /// Architecture of the clusters' nodes; may be given several times. Default: all that this machine can build for
+    #[arg(long = "arch", value_enum, value_name = "ARCH")]
+    given: Vec<Architecture>,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: cargo xtask image save probe-image && skopeo copy oci:probe-image docker://REGISTRY/REPO"
+)]
+pub(crate) struct Save {
+    /// Directory to write; must be empty or not exist
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Tag of the image in the layout
+    #[arg(long, default_value = TAG)]
+    tag: String,
+    #[command(flatten)]
+    architectures: Architectures,
+}
+
+impl Save {
+    async fn run(self) -> Result<()> {
+        must_be_free(&self.directory)?;
+        let layout = build(&self.architectures, &self.directory, &self.tag).await?;
+        println!("{}: {} ({})", self.directory.display(), self.tag, layout.index.digest);
+        Ok(())
+    }
+}
+
+/// Fails if `directory` has an entry: an older image must not be mixed with this one.
+fn must_be_free(directory: &Path) -> Result<()> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => match entries.count() {
+            0 => Ok(()),
+            _ => bail!("{} is not empty; name a directory that is empty or does not exist", directory.display()),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", directory.display())),
+    }
+}
+
+impl Architectures {
+    /// The architectures to build for.
+    ///
+    /// # Errors
+    /// Fails if this machine cannot build for an architecture that was asked for. The error has the commands that
+    /// change that.
+    async fn choose(&self, progress: &Progress) -> Result<Vec<Architecture>> {
+        let asked = if self.given.is_empty() { &Architecture::ALL[..] } else { &self.given[..] };
+        let mut chosen: Vec<Architecture> = Vec::new();
+        for &architecture in asked {
+            let missing = architecture.missing_toolchain().await?;
+            match missing.is_empty() {
+                true if chosen.contains(&architecture) => {}
+                true => chosen.push(architecture),
+                false if self.given.is_empty() => progress.say(format!(
+                    "without {}: to build for it, run `{}`",
+                    architecture.name(),
+                    missing.join(" && ")
+                )),
+                false => bail!("this machine cannot build for {}: run `{}`", architecture.name(), missing.join(" && ")),
+            }
+        }
+        if chosen.is_empty() {
+            bail!("this machine can build for no architecture: it has neither an amd64 nor an arm64 toolchain");
+        }
+        Ok(chosen)
+    }
+}
+
+/// Builds the probe for each architecture, and writes its image into `directory`.
+async fn build(architectures: &Architectures, directory: &Path, tag: &str) -> Result<Layout> {
+    let (progress, store) = (Progress::new(), Store::open()?);
+    let scratch = tempfile::tempdir()?;
+    let mut variants = Vec::new();
+    for architecture in architectures.choose(&progress).await? {
+        let name = format!("probe for {}", architecture.name());
+        let built = workload::build(&store, "probe", "meshproof-probe", "probe", architecture);
+        let program = Program::read("probe", &progress.step(None, &name, built).await?)?;
+        let layers = scratch.path().join(architecture.name());
+        std::fs::create_dir(&layers)?;
+        variants.push(Variant { architecture, image: images::workload(&program, &layers)? });
+    }
+    layout::write(directory, tag, &variants)
+}
