@@ -263,6 +263,7 @@ mod tests {
             who: Some(who),
             served_by: None,
             tls: None,
+            received: None,
             elapsed_us: 1,
         };
         let mut dial = crate::probe::dial("id", protocol, "probe", 80);

@@ -13,8 +13,8 @@ pub use deploy::{PROBES_LABEL, evidence_label};
 pub use dials::{client_hello, dial, handshake, nonce};
 pub use expected::{Expected, alert, grpc};
 pub use meshproof_probe::{
-    Attempt, Dial, DialReport, Inside, Outcome, Phase, Protocol, Request, Status, TlsOptions, TlsSeen, TlsVersion,
-    WhoAmI,
+    Attempt, Dial, DialReport, Inside, Outcome, Phase, Protocol, Received, Request, Status, TlsOptions, TlsSeen,
+    TlsVersion, WhoAmI,
 };
 pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
 

@@ -212,7 +212,12 @@ fn server(exchange: &Exchange, destination: &Workload, trust: &Trust) -> Result<
 
 /// Checks that a certificate proves `id`, and that the cluster of the workload `of` issued the certificate. IDs are
 /// compared exactly: an ID in an alias of the trust domain is a different ID.
-fn proven(trust: &Trust, verified: Result<Verified, Distrust>, id: &SpiffeId, of: &Workload) -> Result<String, String> {
+pub(crate) fn proven(
+    trust: &Trust,
+    verified: Result<Verified, Distrust>,
+    id: &SpiffeId,
+    of: &Workload,
+) -> Result<String, String> {
     let verified = verified.map_err(|distrust| distrust.to_string())?;
     if verified.id != *id {
         let domain = verified.id.trust_domain();

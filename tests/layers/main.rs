@@ -11,8 +11,9 @@ use std::path::Path;
 use source::{Arrow, Sources};
 
 /// Modules of the library. Each module uses only earlier modules.
-const LIBRARY: &[&str] =
-    &["record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "compare", "suites"];
+const LIBRARY: &[&str] = &[
+    "record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "audit", "compare", "suites",
+];
 
 /// Modules of xtask. Each module uses only earlier modules.
 const XTASK: &[&str] = &[
@@ -34,6 +35,7 @@ const XTASK: &[&str] = &[
     "load",
     "judge",
     "report",
+    "audit",
     "check",
 ];
 

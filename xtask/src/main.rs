@@ -1,6 +1,7 @@
 //! `cargo xtask`: makes the testbed that meshproof's suites judge.
 
 mod artifacts;
+mod audit;
 mod bundle;
 mod check;
 mod command;
@@ -39,6 +40,7 @@ enum Command {
     /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
     #[command(subcommand)]
     Testbed(testbed::Command),
+    Audit(audit::Audit),
     Check(check::Check),
     Judge(judge::Judge),
     Report(report::Report),
@@ -60,6 +62,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Testbed(command) => command.run().await.map(success),
+        Command::Audit(command) => Ok(command.run().await),
         Command::Check(command) => command.run().await,
         Command::Judge(command) => command.run().map(success),
         Command::Report(command) => command.run().map(success),

@@ -30,6 +30,7 @@ fn exchange(outcome: Outcome) -> Exchange {
         who,
         served_by: None,
         tls: None,
+        received: None,
         elapsed_us: 1,
     };
     Exchange { vantage: Vantage::Naked(workload), dial, report, started: Instant::now() }

@@ -124,6 +124,7 @@ mod tests {
             who: None,
             served_by: None,
             tls: None,
+            received: None,
             elapsed_us: 1,
         };
         Exchange { vantage: Vantage::Host, dial, report, started: Instant::now() }

@@ -1,0 +1,216 @@
+//! What is expected of each port: mutual TLS, unless policy or the reader's own list says otherwise.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use toml::value::Date;
+
+use super::kind::Kind;
+use super::pod::{Pod, Proxy};
+use super::policy::{Effective, Mode};
+use super::{Error, Result};
+
+/// What every port in the mesh is expected to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Basis {
+    /// STRICT.
+    #[default]
+    Strict,
+    /// What the effective `PeerAuthentication` says.
+    Policy,
+}
+
+/// Exceptions from what is expected: the file `expected.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectations {
+    /// The exceptions. The first that matches a port counts.
+    #[serde(default, rename = "allow")]
+    pub allowed: Vec<Allowed>,
+}
+
+/// An exception.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowed {
+    /// Namespace.
+    pub namespace: String,
+    /// The cluster. All clusters if it is absent.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// Name of the Deployment, StatefulSet or other owner of the pods. All workloads if it is absent.
+    #[serde(default)]
+    pub workload: Option<String>,
+    /// The port. All ports if it is absent.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// What is allowed beside STRICT.
+    pub mode: AllowedMode,
+    /// The last day of the exception, in UTC.
+    pub until: Date,
+    /// Why, for readers of the report.
+    pub reason: String,
+}
+
+/// What an exception allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllowedMode {
+    /// PERMISSIVE.
+    Permissive,
+    /// PERMISSIVE, and plaintext or TLS without the mesh.
+    Plaintext,
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, cluster, workload, port, until, .. } = self;
+        write!(f, "{namespace}")?;
+        for part in [workload, &port.map(|port| port.to_string())].into_iter().flatten() {
+            write!(f, "/{part}")?;
+        }
+        if let Some(cluster) = cluster {
+            write!(f, " in {cluster}")?;
+        }
+        write!(f, " until {until}")
+    }
+}
+
+impl Allowed {
+    /// Whether the exception is about this port.
+    pub fn covers(&self, cluster: &str, pod: &Pod, port: u16) -> bool {
+        self.namespace == pod.namespace
+            && self.cluster.as_ref().is_none_or(|name| name == cluster)
+            && self.workload.as_ref().is_none_or(|name| *name == pod.owner.name)
+            && self.port.is_none_or(|number| number == port)
+    }
+
+    /// Whether the last day of the exception has passed.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        let today = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+        days(self.until) < i64::try_from(today).unwrap_or(i64::MAX)
+    }
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar.
+fn days(date: Date) -> i64 {
+    // Years begin in March, so that the leap day is the last of a year.
+    let (month, day) = (i64::from(date.month), i64::from(date.day));
+    let year = i64::from(date.year) - i64::from(month <= 2);
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+impl Expectations {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Expected`]: the file cannot be read, or has an unknown key or an unusable value, with its line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let unusable = |reason: String| Error::Expected { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        Self::parse(&text).map_err(unusable)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// The fault, with its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let read: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        match read.allowed.iter().find(|allowed| allowed.reason.trim().is_empty()) {
+            Some(allowed) => Err(format!("the exception for {allowed} has an empty `reason`")),
+            None => Ok(read),
+        }
+    }
+}
+
+/// What is expected of one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// STRICT.
+    Strict,
+    /// What the effective policy says.
+    Policy(Mode),
+    /// STRICT, or what the exception allows.
+    Allowed(Box<Allowed>),
+    /// Nothing: the pod is outside the mesh, or part of Kubernetes or Istio. It is shown.
+    Nothing {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Expected {
+    /// What is expected of a port. `system` tells that its namespace is Kubernetes' own or Istio's.
+    pub(super) fn of(
+        place: Place<'_>,
+        basis: Basis,
+        effective: Option<&Effective>,
+        expectations: &Expectations,
+        now: SystemTime,
+    ) -> Self {
+        let Place { cluster, pod, port, system } = place;
+        if system {
+            return Self::Nothing { why: "part of Kubernetes or Istio".into() };
+        }
+        let mut covering = expectations.allowed.iter().filter(|one| one.covers(cluster, pod, port));
+        match (covering.find(|one| !one.is_expired(now)), &pod.proxy) {
+            (Some(allowed), _) => Self::Allowed(Box::new(allowed.clone())),
+            (None, Proxy::Outside { why }) => Self::Nothing { why: why.clone() },
+            (None, Proxy::Gateway) => Self::Nothing { why: "a gateway".into() },
+            (None, proxy) => match (basis, effective) {
+                (Basis::Policy, Some(effective)) if proxy.is_sidecar() => Self::Policy(effective.mode),
+                _ => Self::Strict,
+            },
+        }
+    }
+
+    /// Whether a port of this kind is as expected. `None` if nothing is expected.
+    pub fn is_met_by(&self, kind: &Kind) -> Option<bool> {
+        let plaintext = matches!(kind, Kind::PlaintextOnly | Kind::OwnTls);
+        Some(match self {
+            Self::Strict | Self::Policy(Mode::Strict) => *kind == Kind::Strict,
+            Self::Policy(Mode::Permissive) => *kind == Kind::Permissive,
+            Self::Policy(Mode::Disable) => plaintext,
+            Self::Allowed(allowed) => match allowed.mode {
+                AllowedMode::Permissive => matches!(kind, Kind::Strict | Kind::Permissive),
+                AllowedMode::Plaintext => matches!(kind, Kind::Strict | Kind::Permissive) || plaintext,
+            },
+            Self::Nothing { .. } => return None,
+        })
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Strict => f.write_str("STRICT"),
+            Self::Policy(Mode::Disable) => f.write_str("plaintext only, as its policy says"),
+            Self::Policy(mode) => write!(f, "{mode}, as its policy says"),
+            Self::Allowed(allowed) => {
+                let mode = match allowed.mode {
+                    AllowedMode::Permissive => "PERMISSIVE",
+                    AllowedMode::Plaintext => "plaintext",
+                };
+                write!(f, "STRICT or {mode}, which is allowed until {}: {}", allowed.until, allowed.reason)
+            }
+            Self::Nothing { why } => write!(f, "nothing: {why}"),
+        }
+    }
+}
+
+/// A port, for its expectation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) pod: &'a Pod,
+    pub(super) port: u16,
+    pub(super) system: bool,
+}
+
+#[cfg(test)]
+mod tests;

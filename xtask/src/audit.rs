@@ -1,0 +1,114 @@
+//! `cargo xtask audit`: judges every port of every workload of the mesh, from outside the mesh.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use meshproof::audit::{self, Basis, Cell, Expectations, Options, Rates, Standing, Style};
+use meshproof::{Testbed, report};
+
+/// Exit code: the surroundings stopped the audit, and nothing was judged.
+const NOTHING_JUDGED: u8 = 3;
+
+/// Name of the report's directory.
+const SUITE: &str = "audit";
+
+/// Judge every port of every workload that runs in the mesh: does it take plaintext, does it demand a certificate of the
+/// mesh, and whose identity does it prove
+///
+/// Each port gets four connections, none of which asks an application for anything. Exit codes: 0 all holds, 1 something
+/// does not hold or could not be told, 2 the command line, 3 nothing was judged.
+#[derive(Args)]
+pub(crate) struct Audit {
+    /// Audit only this namespace; may be given several times
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Vec<String>,
+    /// Exceptions from STRICT, each with its last day
+    #[arg(long, value_name = "FILE")]
+    expected: Option<PathBuf>,
+    /// What a port in the mesh must be: STRICT, or what its PeerAuthentication says
+    #[arg(long, value_enum, default_value_t)]
+    basis: BasisArgument,
+    /// Also ask the pods of Kubernetes and Istio, and show what they are
+    #[arg(long)]
+    system: bool,
+    /// Most connections a second to one pod
+    #[arg(long, value_name = "N", default_value_t = Rates::default().per_pod, value_parser = clap::value_parser!(u32).range(1..))]
+    rate_per_pod: u32,
+    /// Most connections a second in all
+    #[arg(long, value_name = "N", default_value_t = Rates::default().in_all, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum BasisArgument {
+    #[default]
+    Strict,
+    Policy,
+}
+
+impl Audit {
+    /// Audits the mesh, and prints the table. What is found is in the exit code and the report, never an error.
+    pub(crate) async fn run(self) -> ExitCode {
+        match self.judged().await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(NOTHING_JUDGED)
+            }
+        }
+    }
+
+    /// Whether everything holds.
+    async fn judged(self) -> Result<bool> {
+        let expectations = self.expected.as_deref().map(Expectations::read).transpose()?.unwrap_or_default();
+        let testbed = Testbed::connect().await?;
+        let rates = Rates { per_pod: self.rate_per_pod, in_all: self.rate };
+        let basis = match self.basis {
+            BasisArgument::Strict => Basis::Strict,
+            BasisArgument::Policy => Basis::Policy,
+        };
+        let options = Options { namespaces: self.namespace, system: self.system, rates, basis, expectations };
+        eprintln!("{rates}");
+        let mut progress = Progress::default();
+        let audit = audit::audit(&testbed, &options, |cell| progress.note(cell)).await?;
+        progress.end();
+        report::record(&report::directory(SUITE), SUITE, testbed.versions(), &audit.claims(), &[])?;
+        let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
+        print!("{}", audit::table(&audit, style));
+        Ok(audit.holds())
+    }
+}
+
+/// Width of the terminal, as the shell exports it. `None` if the output is not a terminal.
+fn terminal_width() -> Option<usize> {
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    std::io::stdout().is_terminal().then(|| width.unwrap_or(160))
+}
+
+/// A line on a terminal that counts the ports.
+#[derive(Default)]
+struct Progress {
+    ports: usize,
+    red: usize,
+}
+
+impl Progress {
+    fn note(&mut self, cell: &Cell) {
+        self.ports += 1;
+        self.red += usize::from(cell.standing() == Standing::Red);
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{} ports, {} not as expected", self.ports, self.red);
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    fn end(&self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{:40}\r", "");
+        }
+    }
+}
