@@ -110,7 +110,7 @@ impl Inventory {
         let (mut pods, mut services, slices, policies, network_policies) = futures::try_join!(
             list(cluster, "pods", &only, pod),
             list(cluster, "services", &only, |service| Some(service_facts(&service))),
-            list(cluster, "endpoint slices", &only, |slice| Some(slice)),
+            list(cluster, "endpoint slices", &only, Some),
             async { Ok(policies(cluster).await) },
             restrictions(cluster, &only),
         )?;

@@ -16,6 +16,7 @@ mod pace;
 mod pod;
 mod policy;
 mod run;
+mod services;
 mod table;
 mod targets;
 
@@ -29,4 +30,5 @@ pub use pace::Rates;
 pub use pod::{Owner, Pod, Port, PortKey, Proxy, Transport, Uncaptured};
 pub use policy::{Effective, Mode, Policies, Policy};
 pub use run::{Options, audit};
+pub use services::{Got, ServiceCell};
 pub use table::{Style, table};

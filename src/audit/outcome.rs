@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cell::{Cell, Standing};
 use super::expected::Allowed;
 use super::pace::Rates;
+use super::services::ServiceCell;
 use crate::report::Claim;
 
 /// What an audit found.
@@ -13,6 +14,8 @@ use crate::report::Claim;
 pub struct Audit {
     /// The ports, by cluster, namespace, workload, pod and port.
     pub cells: Vec<Cell>,
+    /// What a meshed client gets from the services of other clusters.
+    pub services: Vec<ServiceCell>,
     /// Pods of Kubernetes and Istio that were left out.
     pub left_out: Vec<LeftOut>,
     /// Exceptions whose last day has passed.
@@ -47,7 +50,8 @@ impl Audit {
                 .observes(&allowed.until, |until| format!("the exception ended on {until}"), |_| false)
                 .with_evidence(format!("its reason was: {}", allowed.reason))
         });
-        let claims: Vec<Claim> = self.cells.iter().filter_map(Cell::claim).chain(expired).collect();
+        let services = self.services.iter().filter_map(ServiceCell::claim);
+        let claims: Vec<Claim> = self.cells.iter().filter_map(Cell::claim).chain(services).chain(expired).collect();
         if claims.is_empty() {
             return vec![Claim::error("port", "there was no port in the mesh to judge")];
         }

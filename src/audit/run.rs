@@ -19,6 +19,7 @@ use super::kind::{self, Kind, Wire};
 use super::outcome::{Audit, LeftOut};
 use super::pace::{Pace, Rates};
 use super::pod::Pod;
+use super::services::services;
 use super::targets::{self, Target};
 use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed, Workload};
@@ -59,7 +60,8 @@ struct Shared<'a, F> {
 /// # Errors
 /// [`Error`]: nothing could be judged. What is found is never an error.
 pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell)) -> Result<Audit> {
-    let reading = testbed.clusters.iter().map(|cluster| Inventory::read(cluster, &options.namespaces));
+    // Boxed, because a test's thread has a small stack, and these futures are large.
+    let reading = testbed.clusters.iter().map(|cluster| Box::pin(Inventory::read(cluster, &options.namespaces)));
     let inventories = try_join_all(reading).await?;
     for name in &options.namespaces {
         if !inventories.iter().any(|inventory| inventory.namespaces.contains_key(name)) {
@@ -76,8 +78,10 @@ pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell
         unasked.iter().for_each(|cell| shared.announce(cell));
         cells.extend(unasked);
     }
-    let asked = try_join_all(asking.into_iter().map(|(cluster, targets)| shared.from(cluster, targets))).await?;
+    let asked = asking.into_iter().map(|(cluster, targets)| Box::pin(shared.from(cluster, targets)));
+    let asked = try_join_all(asked).await?;
     cells.extend(asked.into_iter().flatten());
+    let services = Box::pin(services(testbed, &inventories, options.rates)).await?;
     cells.sort_by(|one, other| one.place().cmp(&other.place()));
     let left_out = inventories.iter().flat_map(|inventory| left_out(inventory, options.system)).collect();
     let expired = options.expectations.allowed.iter().filter(|one| one.is_expired(SystemTime::now()));
@@ -85,6 +89,7 @@ pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell
     let without_ports = without_ports.filter(|pod| pod.ports.is_empty() && pod.absent.is_none()).count();
     Ok(Audit {
         cells,
+        services,
         left_out,
         expired: expired.cloned().collect(),
         without_ports,

@@ -7,6 +7,8 @@ use super::cell::{Cell, Standing};
 use super::dials::PER_PORT;
 use super::kind::Kind;
 use super::outcome::{Audit, LeftOut};
+use super::services::{Got, ServiceCell};
+use super::targets::PROXYS_OWN;
 
 /// How a table is printed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,6 +30,8 @@ struct Line {
 
 const HEADER: [&str; 6] = ["CLUSTER", "NAMESPACE", "WORKLOAD", "PORT", "RESULT", "IDENTITY"];
 
+const SERVICES: [&str; 6] = ["CALLED FROM", "NAMESPACE", "SERVICE", "PORT", "GOT", "ANSWERED IN"];
+
 /// Columns that may be cut, the most tolerable first, and their least width.
 const CUT: [(usize, usize); 4] = [(5, 16), (2, 14), (1, 12), (0, 8)];
 
@@ -37,7 +41,7 @@ const GAP: usize = 2;
 /// The table of an audit, and its summary.
 pub fn table(audit: &Audit, style: Style) -> String {
     let lines = lines(audit);
-    let widths = widths(&lines, style.width);
+    let widths = widths(&lines, style.width, &HEADER);
     let mut text = String::new();
     row(&mut text, &HEADER.map(str::to_owned), &widths, None);
     for line in &lines {
@@ -46,14 +50,47 @@ pub fn table(audit: &Audit, style: Style) -> String {
             let _ = writeln!(text, "    {note}");
         }
     }
+    services(&mut text, audit, style);
     text.push_str(&summary(audit));
     text
+}
+
+/// The services of other clusters, each with what a client of a cluster gets.
+fn services(text: &mut String, audit: &Audit, style: Style) {
+    let lines: Vec<Line> = audit.services.iter().map(service).collect();
+    if lines.is_empty() {
+        return;
+    }
+    let widths = widths(&lines, style.width, &SERVICES);
+    text.push('\n');
+    row(text, &SERVICES.map(str::to_owned), &widths, None);
+    for line in &lines {
+        row(text, &line.cells, &widths, style.color.then(|| color(line.standing)).flatten());
+        for note in &line.notes {
+            let _ = writeln!(text, "    {note}");
+        }
+    }
+}
+
+fn service(cell: &ServiceCell) -> Line {
+    let (standing, result, by) = match &cell.got {
+        Got::Answered { by, how } => (Standing::Holds, format!("✓ {how}"), by.issued_by.join(", ")),
+        Got::Wrong { .. } => (Standing::Red, "✗ wrong".to_owned(), String::new()),
+        Got::Nobody { .. } => (Standing::Red, "✗ nobody".to_owned(), String::new()),
+        Got::Unclear { .. } => (Standing::Unclear, "? unclear".to_owned(), String::new()),
+        Got::NotJudged { why } => (Standing::NotJudged, format!("  not judged: {why}"), String::new()),
+    };
+    let told = matches!(cell.got, Got::Answered { .. } | Got::NotJudged { .. });
+    let notes = if told { Vec::new() } else { vec![cell.got.to_string()] };
+    let cells =
+        [cell.from.to_string(), cell.namespace.clone(), cell.service.clone(), cell.port.to_string(), result, by];
+    Line { standing, cells, pods: 1, notes: notes.into_iter().chain(cell.why.iter().cloned()).collect() }
 }
 
 fn lines(audit: &Audit) -> Vec<Line> {
     let now = SystemTime::now();
     let mut lines: Vec<Line> = Vec::new();
-    for cell in &audit.cells {
+    for cell in audit.cells.iter().filter(|cell| !is_proxys(cell)) {
         let line = line(cell, now);
         let alike = |other: &&mut Line| {
             (&other.cells, other.standing, &other.notes) == (&line.cells, line.standing, &line.notes)
@@ -67,6 +104,11 @@ fn lines(audit: &Audit) -> Vec<Line> {
         let _ = write!(line.cells[2], " ({} pods)", line.pods);
     }
     lines
+}
+
+/// Whether this is a port of a proxy itself. Every pod with a sidecar has some: they are counted, not listed.
+fn is_proxys(cell: &Cell) -> bool {
+    matches!(&cell.wire.kind, Kind::NotJudged { why } if why == PROXYS_OWN)
 }
 
 fn line(cell: &Cell, now: SystemTime) -> Line {
@@ -85,6 +127,7 @@ fn line(cell: &Cell, now: SystemTime) -> Line {
         Standing::Shown | Standing::NotJudged => "  ",
     };
     let first = if cell.wire.server_first { ", server first" } else { "" };
+    let fault = if cell.wire.faults.is_empty() { "" } else { ", at fault" };
     let mut notes = Vec::new();
     if matches!(standing, Standing::Red | Standing::Unclear) {
         notes.push(format!("expected {}", cell.expected));
@@ -101,7 +144,7 @@ fn line(cell: &Cell, now: SystemTime) -> Line {
         cell.namespace.to_string(),
         cell.workload.to_string(),
         format!("{}{address}{from}", cell.port),
-        format!("{mark}{}{first}{detail}", cell.wire.kind.name()),
+        format!("{mark}{}{fault}{first}{detail}", cell.wire.kind.name()),
         identity.unwrap_or_default(),
     ];
     Line { standing, cells, pods: 1, notes }
@@ -116,8 +159,8 @@ fn span(duration: Duration) -> String {
 }
 
 /// Widths of the columns, narrowed to fit the terminal as far as is tolerable.
-fn widths(lines: &[Line], terminal: Option<usize>) -> [usize; 6] {
-    let mut widths = HEADER.map(|name| name.chars().count());
+fn widths(lines: &[Line], terminal: Option<usize>, header: &[&str; 6]) -> [usize; 6] {
+    let mut widths = header.map(|name| name.chars().count());
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(&line.cells) {
             *width = (*width).max(cell.chars().count());
@@ -189,6 +232,10 @@ fn summary(audit: &Audit) -> String {
     for LeftOut { cluster, namespace, pods } in &audit.left_out {
         let _ =
             writeln!(text, "left out: {pods} pods of {namespace} in {cluster}, part of Kubernetes or Istio (--system)");
+    }
+    let proxys = audit.cells.iter().filter(|cell| is_proxys(cell)).count();
+    if proxys > 0 {
+        let _ = writeln!(text, "not listed: {proxys} ports of the proxies themselves");
     }
     if audit.without_ports > 0 {
         let _ = writeln!(text, "{} pods have no port to judge", audit.without_ports);

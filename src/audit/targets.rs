@@ -18,6 +18,9 @@ const BATCH_SECONDS: usize = 20;
 /// Connections to the first port of a pod, which is also asked for the TLS versions.
 const PER_FIRST_PORT: usize = PER_PORT + 3;
 
+/// Why a port that a proxy declares is not asked.
+pub(super) const PROXYS_OWN: &str = "the proxy's own port";
+
 /// A port to ask.
 #[derive(Debug, Clone)]
 pub(super) struct Target<'a> {
@@ -52,7 +55,7 @@ pub(super) fn not_asked(inventory: &Inventory, pod: &Pod, key: PortKey, port: &P
         (Proxy::Ambient, _) => "ambient mode is not judged".to_owned(),
         (_, Transport::Udp) => "UDP carries no mutual TLS".to_owned(),
         (_, Transport::Sctp) => "SCTP carries no mutual TLS".to_owned(),
-        _ if port.is_proxys && pod.proxy.is_sidecar() => "the proxy's own port".to_owned(),
+        _ if port.is_proxys && pod.proxy.is_sidecar() => PROXYS_OWN.to_owned(),
         (Proxy::Gateway, _) if !system => "a gateway of Istio's".to_owned(),
         _ => return None,
     };

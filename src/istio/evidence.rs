@@ -6,14 +6,14 @@
 //! by nonce and addresses.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::cluster::Result;
 use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
-use crate::identity::{Certificate, SpiffeId};
+use crate::identity::{Certificate, SpiffeId, Trust, Usage, Verified};
 use crate::probe::{Exchange, Vantage};
 
 /// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
@@ -45,6 +45,17 @@ impl AccessEntry {
     /// The value of a field.
     pub fn get(&self, field: &str) -> Option<&str> {
         self.0.get(field).map(String::as_str)
+    }
+
+    /// The workload that the proxy called, by the certificate that it showed: verified for its role as a server. `None` if
+    /// there was no mutual TLS.
+    pub fn called(&self, trust: &Trust) -> Option<Result<Verified, String>> {
+        let side = self.side("upstream");
+        side.peer?;
+        let verified = side.certificate().and_then(|leaf| {
+            trust.verify(&leaf, Usage::Server, SystemTime::now()).map_err(|distrust| distrust.to_string())
+        });
+        Some(verified)
     }
 
     /// Whether the line describes a call by the workload, not a call to the workload.
@@ -180,6 +191,22 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
     };
     let logs = read_until("both proxies to log every exchange", FLUSH_BOUND, read, missing).await?;
     Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
+}
+
+/// Finds the log lines of the caller's own proxy about each exchange, answered or not. The result is `None` for an
+/// exchange that the proxy did not log in time.
+///
+/// # Errors
+/// The log cannot be read.
+pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<Option<AccessEntry>>> {
+    let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.is_source_of(exchange)).cloned();
+    let missing = |log: &Vec<AccessEntry>| {
+        let missing = exchanges.iter().filter(|exchange| of(exchange, log).is_none());
+        missing.map(|exchange| exchange.dial.id.clone()).collect()
+    };
+    let read = async || entries(source, exchanges).await;
+    let log = read_until("the caller's proxy to log every call", FLUSH_BOUND, read, missing).await?;
+    Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
 }
 
 /// Finds the log lines of the proxy of `destination` about direct connections that the proxy turned away for their

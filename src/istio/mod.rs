@@ -11,7 +11,7 @@ mod membership;
 pub use endpoints::{Endpoint, await_endpoint, await_service, endpoints};
 pub use error::{Error, Result};
 pub(crate) use evidence::Side;
-pub use evidence::{AccessEntry, Ends, both_ends, logged, read_until, turned_away};
+pub use evidence::{AccessEntry, Ends, both_ends, logged, outbound, read_until, turned_away};
 pub use evidence_log::evidence_log;
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use issue::issue;

@@ -5,6 +5,7 @@ pub mod claims;
 mod diagnostics;
 mod each;
 mod error;
+mod failure;
 mod label;
 mod lease;
 mod leftovers;
@@ -18,7 +19,6 @@ mod sweep;
 mod undeclared;
 
 use std::any::Any;
-use std::fmt;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ use crate::report::{self, Claim, Judgement};
 use change::Owned;
 use diagnostics::Subject;
 pub use error::{Error, Result};
+pub use failure::Failure;
 pub use label::{RUN_LABEL, TEST_ANNOTATION};
 pub use lease::HOLDER_VARIABLE;
 use lease::Leases;
@@ -49,23 +50,6 @@ pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";
 
 /// Result of a test function.
 pub type Verdict = Result<(), Failure>;
-
-/// Why a test failed. `{:?}` prints the same text as `{}`, because the test harness prints `{:?}`.
-pub struct Failure(String);
-
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// The scope of one test on the testbed.
 pub struct Scope {
@@ -95,13 +79,24 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
+        Self::run_in(report::directory(suite), suite, test, body).await
+    }
+
+    /// Like [`Self::run`], with the report in `directory`: for a program that is no test.
+    ///
+    /// # Errors
+    /// The errors of [`Self::run`].
+    pub async fn run_in<F>(directory: PathBuf, suite: &'static str, test: impl Into<String>, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
         diagnostics::subscribe();
         let test = test.into();
         let span = tracing::info_span!("test", suite, test);
         let running = async {
             let undeclared = Undeclared::selected().map_err(|error| Failure(error.to_string()))?;
             let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
-            Self::run_on(testbed, report::directory(suite), suite, test, undeclared, body).await
+            Self::run_on(testbed, directory, suite, test, undeclared, body).await
         };
         running.instrument(span).await
     }

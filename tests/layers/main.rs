@@ -50,7 +50,7 @@ const EXCEPTIONS: &[Exception] = &[];
 
 /// Test targets that judge the live mesh.
 const LIVE: &[&str] =
-    &["analyze.rs", "mtls.rs", "ownership.rs", "sidecars.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];
+    &["analyze.rs", "audit", "mtls.rs", "ownership.rs", "sidecars.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];
 
 #[test]
 fn every_test_of_the_live_mesh_holds_its_lock() {

@@ -4,10 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
+use meshproof::Scope;
 use meshproof::audit::{self, Basis, Cell, Expectations, Options, Rates, Standing, Style};
-use meshproof::{Testbed, report};
+
+use crate::paths;
+
+/// Exit code: the command line, or a file that it names, is unusable.
+const USAGE: u8 = 2;
 
 /// Exit code: the surroundings stopped the audit, and nothing was judged.
 const NOTHING_JUDGED: u8 = 3;
@@ -52,34 +56,54 @@ enum BasisArgument {
 impl Audit {
     /// Audits the mesh, and prints the table. What is found is in the exit code and the report, never an error.
     pub(crate) async fn run(self) -> ExitCode {
-        match self.judged().await {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
+        let options = match self.options() {
+            Ok(options) => options,
             Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::from(NOTHING_JUDGED)
+                eprintln!("error: {error}");
+                return ExitCode::from(USAGE);
+            }
+        };
+        eprintln!("{}", options.rates);
+        let mut found = None;
+        let verdict = Scope::run_in(paths::root().join("target/meshproof").join(SUITE), SUITE, SUITE, async |scope| {
+            let mut progress = Progress::default();
+            let audited = Box::pin(audit::audit(&scope.testbed, &options, |cell| progress.note(cell))).await;
+            progress.end();
+            let audited = found.insert(audited?);
+            audited.claims().into_iter().for_each(|claim| scope.claim(claim));
+            Ok(())
+        })
+        .await;
+        let Some(found) = found else {
+            eprintln!("error: {}", verdict.err().map(|failure| failure.to_string()).unwrap_or_default().trim_end());
+            return ExitCode::from(NOTHING_JUDGED);
+        };
+        let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
+        print!("{}", audit::table(&found, style));
+        match verdict {
+            Ok(()) => ExitCode::SUCCESS,
+            // The table has said it already, unless it is about this run itself.
+            Err(failure) => {
+                if found.holds() {
+                    eprintln!("error: {failure}");
+                }
+                ExitCode::FAILURE
             }
         }
     }
 
-    /// Whether everything holds.
-    async fn judged(self) -> Result<bool> {
-        let expectations = self.expected.as_deref().map(Expectations::read).transpose()?.unwrap_or_default();
-        let testbed = Testbed::connect().await?;
-        let rates = Rates { per_pod: self.rate_per_pod, in_all: self.rate };
+    fn options(&self) -> audit::Result<Options> {
         let basis = match self.basis {
             BasisArgument::Strict => Basis::Strict,
             BasisArgument::Policy => Basis::Policy,
         };
-        let options = Options { namespaces: self.namespace, system: self.system, rates, basis, expectations };
-        eprintln!("{rates}");
-        let mut progress = Progress::default();
-        let audit = audit::audit(&testbed, &options, |cell| progress.note(cell)).await?;
-        progress.end();
-        report::record(&report::directory(SUITE), SUITE, testbed.versions(), &audit.claims(), &[])?;
-        let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
-        print!("{}", audit::table(&audit, style));
-        Ok(audit.holds())
+        Ok(Options {
+            namespaces: self.namespace.clone(),
+            system: self.system,
+            rates: Rates { per_pod: self.rate_per_pod, in_all: self.rate },
+            basis,
+            expectations: self.expected.as_deref().map(Expectations::read).transpose()?.unwrap_or_default(),
+        })
     }
 }
 

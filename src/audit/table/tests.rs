@@ -34,7 +34,8 @@ fn cell(pod: &str, port: u16, kind: Kind) -> Cell {
 fn audit(cells: Vec<Cell>) -> Audit {
     let left_out = vec![LeftOut { cluster: "cluster1".into(), namespace: "kube-system".into(), pods: 7 }];
     let took = Duration::from_millis(2_500);
-    Audit { cells, left_out, expired: Vec::new(), without_ports: 1, rates: Rates::default(), took }
+    let services = Vec::new();
+    Audit { cells, services, left_out, expired: Vec::new(), without_ports: 1, rates: Rates::default(), took }
 }
 
 fn plain(cells: Vec<Cell>) -> String {

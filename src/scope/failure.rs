@@ -1,0 +1,20 @@
+//! Why a test failed.
+
+use std::fmt;
+
+/// Why a test failed. `{:?}` prints the same text as `{}`, because the test harness prints `{:?}`.
+pub struct Failure(pub(super) String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
