@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::pod::{Pod, Port, PortKey, Transport};
 use super::policy::{Policies, Policy};
+use super::rule::Rule;
 use super::{Error, Result};
 use crate::cluster::Cluster;
 
@@ -37,6 +38,8 @@ pub struct Inventory {
     pub services: Vec<ServiceFacts>,
     /// `PeerAuthentication`s.
     pub policies: Policies,
+    /// `DestinationRule`s that set a TLS mode, as far as they can be read.
+    pub rules: Vec<Rule>,
     /// Policies of the network that restrict who may reach a pod.
     pub network_policies: Vec<Restriction>,
 }
@@ -100,22 +103,35 @@ impl Inventory {
         let namespaces = namespaces(cluster, only).await?;
         let only: Vec<String> = only.iter().filter(|name| namespaces.contains_key(*name)).cloned().collect();
         if namespaces.is_empty() {
-            let (policies, none) = (Policies::Unknown { reason: "nothing was read".into() }, Vec::new());
-            let (pods, services, network_policies) = (Vec::new(), Vec::new(), none);
-            return Ok(Self { cluster: Arc::clone(cluster), namespaces, pods, services, policies, network_policies });
+            return Ok(Self::nothing(cluster));
         }
         let istio = &cluster.record().istio;
         let labels = |namespace: &str| namespaces.get(namespace).and_then(|facts| facts.labels.as_ref());
         let pod = |pod: PodObject| Some(Pod::of(&pod, labels(&pod.namespace().unwrap_or_default()), istio));
-        let (mut pods, mut services, slices, policies, network_policies) = futures::try_join!(
+        let (mut pods, mut services, slices, policies, rules, network_policies) = futures::try_join!(
             list(cluster, "pods", &only, pod),
             list(cluster, "services", &only, |service| Some(service_facts(&service))),
             list(cluster, "endpoint slices", &only, Some),
             async { Ok(policies(cluster).await) },
+            async { Ok(rules(cluster).await) },
             restrictions(cluster, &only),
         )?;
         target(&mut pods, &mut services, &slices);
-        Ok(Self { cluster: Arc::clone(cluster), namespaces, pods, services, policies, network_policies })
+        let cluster = Arc::clone(cluster);
+        Ok(Self { cluster, namespaces, pods, services, policies, rules, network_policies })
+    }
+
+    /// A cluster that has none of the namespaces.
+    fn nothing(cluster: &Arc<Cluster>) -> Self {
+        Self {
+            cluster: Arc::clone(cluster),
+            namespaces: BTreeMap::new(),
+            pods: Vec::new(),
+            services: Vec::new(),
+            policies: Policies::Unknown { reason: "nothing was read".into() },
+            rules: Vec::new(),
+            network_policies: Vec::new(),
+        }
     }
 
     /// Whether a namespace is Kubernetes' own, or Istio's.
@@ -240,8 +256,14 @@ async fn policies(cluster: &Arc<Cluster>) -> Policies {
     }
 }
 
+/// The `DestinationRule`s that set a TLS mode. They only explain.
+async fn rules(cluster: &Arc<Cluster>) -> Vec<Rule> {
+    let objects = dynamic(cluster, "networking.istio.io", "DestinationRule").await.unwrap_or_default();
+    objects.iter().filter_map(Rule::of).collect()
+}
+
 /// All objects of one of Istio's kinds.
-pub(super) async fn dynamic(cluster: &Arc<Cluster>, group: &str, kind: &str) -> Result<Vec<DynamicObject>> {
+async fn dynamic(cluster: &Arc<Cluster>, group: &str, kind: &str) -> Result<Vec<DynamicObject>> {
     let failed = |error| Error::from(cluster.failed(format!("list all {kind} objects"))(error));
     let kind = GroupVersionKind::gvk(group, "v1", kind);
     let (resource, _) = kube::discovery::pinned_kind(&cluster.client(), &kind).await.map_err(failed)?;

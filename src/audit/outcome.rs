@@ -67,6 +67,11 @@ impl Audit {
         counts
     }
 
+    /// Whether something is expected of any port that was found.
+    pub fn is_judged(&self) -> bool {
+        self.cells.iter().any(|cell| cell.claim().is_some())
+    }
+
     /// Whether all that was judged is as expected, and something was judged.
     pub fn holds(&self) -> bool {
         self.claims().iter().all(Claim::holds)

@@ -24,6 +24,15 @@ impl std::fmt::Display for Rates {
     }
 }
 
+/// Vantages that share what was agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sharing {
+    /// Vantages that dial at the same time.
+    pub(super) all: usize,
+    /// Of these, vantages that dial one pod.
+    pub(super) one_pod: usize,
+}
+
 /// Gives each connection from one vantage its time, counted from the start of the audit.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -35,10 +44,16 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The pace of one of several vantages that dial at the same time.
-    pub(super) fn new(rates: Rates, vantages: usize) -> Self {
-        let share = u32::try_from(vantages.max(1)).unwrap_or(u32::MAX);
-        let gap = |rate: u32| Duration::from_secs(1) * share / rate.max(1);
-        Self { gap: gap(rates.in_all), pod_gap: gap(rates.per_pod), next: Duration::ZERO, pods: HashMap::new() }
+    pub(super) fn new(rates: Rates, sharing: Sharing) -> Self {
+        let gap = |rate: u32, vantages: usize| {
+            Duration::from_secs(1) * u32::try_from(vantages.max(1)).unwrap_or(u32::MAX) / rate.max(1)
+        };
+        Self {
+            gap: gap(rates.in_all, sharing.all),
+            pod_gap: gap(rates.per_pod, sharing.one_pod),
+            next: Duration::ZERO,
+            pods: HashMap::new(),
+        }
     }
 
     /// When the next connection to a pod is due: not before `now`, and never before one that was given earlier.
@@ -64,7 +79,7 @@ mod tests {
 
     #[test]
     fn neither_a_pod_nor_all_pods_get_more_than_was_agreed() {
-        let mut pace = Pace::new(Rates { per_pod: 10, in_all: 50 }, 1);
+        let mut pace = Pace::new(Rates { per_pod: 10, in_all: 50 }, Sharing { all: 1, one_pod: 1 });
         let given: Vec<(usize, Duration)> = (0..300).map(|n| (n % 3, pace.due(n % 3, Duration::ZERO))).collect();
         let all: Vec<Duration> = given.iter().map(|(_, at)| *at).collect();
         let of_one: Vec<Duration> = given.iter().filter(|(pod, _)| *pod == 0).map(|(_, at)| *at).collect();
@@ -74,14 +89,20 @@ mod tests {
 
     #[test]
     fn many_pods_share_what_there_is_in_all_and_several_vantages_as_well() {
-        let mut pace = Pace::new(Rates { per_pod: 10, in_all: 50 }, 2);
+        let rates = Rates { per_pod: 10, in_all: 50 };
+        let mut pace = Pace::new(rates, Sharing { all: 2, one_pod: 1 });
         let all: Vec<Duration> = (0..200).map(|pod| pace.due(pod, Duration::ZERO)).collect();
         assert_eq!(most(&all), 25);
+        let of_one = |one_pod| {
+            let mut pace = Pace::new(rates, Sharing { all: 2, one_pod });
+            most(&(0..40).map(|_| pace.due(0, Duration::ZERO)).collect::<Vec<_>>())
+        };
+        assert_eq!((of_one(1), of_one(2)), (10, 5), "only vantages that dial the pod share its limit");
     }
 
     #[test]
     fn a_pause_is_not_made_up_for() {
-        let mut pace = Pace::new(Rates { per_pod: 10, in_all: 50 }, 1);
+        let mut pace = Pace::new(Rates { per_pod: 10, in_all: 50 }, Sharing { all: 1, one_pod: 1 });
         pace.due(0, Duration::ZERO);
         let later = Duration::from_secs(60);
         let after: Vec<Duration> = (0..20).map(|_| pace.due(0, later)).collect();

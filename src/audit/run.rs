@@ -17,7 +17,7 @@ use super::explain::explain;
 use super::inventory::Inventory;
 use super::kind::{self, Kind, Wire};
 use super::outcome::{Audit, LeftOut};
-use super::pace::{Pace, Rates};
+use super::pace::{Pace, Rates, Sharing};
 use super::pod::Pod;
 use super::services::services;
 use super::targets::{self, Target};
@@ -70,6 +70,10 @@ pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell
     }
     let asking = testbed.clusters.iter().map(|cluster| (cluster, all_targets(cluster, &inventories, options.system)));
     let asking: Vec<(&Arc<Cluster>, Vec<Target<'_>>)> = asking.filter(|(_, targets)| !targets.is_empty()).collect();
+    if asking.is_empty() {
+        let what = if options.namespaces.is_empty() { "the mesh".into() } else { options.namespaces.join(", ") };
+        return Err(Error::NothingToJudge { what });
+    }
     let vantages = asking.len();
     let shared = Shared { testbed, options, vantages, started: Instant::now(), found: Mutex::new(found) };
     let mut cells: Vec<Cell> = Vec::new();
@@ -150,9 +154,12 @@ impl<F: FnMut(&Cell)> Shared<'_, F> {
         let id = naked.spiffe_id(self.testbed.trust.domain());
         let credentials = Credentials::new(certificate, &id)?;
         let vantage = Vantage::Naked(naked);
-        let mut pace = Pace::new(self.options.rates, self.vantages);
+        let clusters = self.testbed.clusters.iter();
+        let one_pod = clusters.filter(|other| targets::routed(other, cluster)).count();
+        let (rates, sharing) = (self.options.rates, Sharing { all: self.vantages, one_pod });
+        let mut pace = Pace::new(rates, sharing);
         let mut cells = Vec::with_capacity(targets.len());
-        for batch in targets::batches(&targets, self.options.rates, self.vantages) {
+        for batch in targets::batches(&targets, rates, sharing) {
             let answers = self.dial(&vantage, batch, &credentials, &mut pace).await?;
             let judged = batch.iter().zip(answers).map(|(target, reports)| self.judge(cluster, target, reports));
             let mut judged: Vec<Cell> = judged.collect();

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshproof_probe::{Dial, Outcome, Protocol, Request};
+use meshproof_probe::{Dial, Outcome, Phase, Protocol, Request};
 
-use super::Result;
 use super::inventory::{Inventory, ServiceFacts, ServicePort};
-use super::pace::{Pace, Rates};
+use super::pace::{Pace, Rates, Sharing};
 use super::pod::{Pod, PortKey, Transport};
+use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed};
 use crate::identity::{SpiffeId, Trust, Verified};
 use crate::istio::{AccessEntry, outbound};
@@ -133,9 +133,19 @@ pub(super) async fn services(testbed: &Testbed, inventories: &[Inventory], rates
     }
     let from = inventories.iter().map(|caller| async {
         let calls = calls(&testbed.trust, caller, inventories);
-        from(&testbed.trust, &caller.cluster, calls, rates, inventories.len()).await
+        let mut cells = from(&testbed.trust, &caller.cluster, calls, rates, inventories.len()).await?;
+        cells.iter_mut().for_each(|cell| explain(caller, cell));
+        Ok::<_, Error>(cells)
     });
     Ok(futures::future::try_join_all(from).await?.concat())
+}
+
+/// Adds what explains that a client was not answered by the service.
+fn explain(caller: &Inventory, cell: &mut ServiceCell) {
+    if matches!(cell.got, Got::Wrong { .. } | Got::Nobody { .. }) {
+        let domain = &caller.cluster.record().domain;
+        cell.why = caller.rules.iter().filter_map(|rule| rule.about(&cell.service, &cell.namespace, domain)).collect();
+    }
 }
 
 /// The services that a client of `caller`'s cluster can be expected to reach in the others.
@@ -202,7 +212,7 @@ async fn from(
     let caller = probe::caller(cluster).await?;
     let vantage = Vantage::Meshed(caller.clone());
     for (nth, batch) in asked.chunks(BATCH).enumerate() {
-        let mut pace = Pace::new(rates, callers);
+        let mut pace = Pace::new(rates, Sharing { all: callers, one_pod: callers });
         let dials = batch.iter().enumerate().map(|(at, call)| {
             let due = pace.due(at, Duration::ZERO);
             let not_before_ms = Some(u64::try_from(due.as_millis()).unwrap_or(u64::MAX));
@@ -258,6 +268,14 @@ fn dial(id: &str, call: &Call<'_>, domain: &str) -> Dial {
     Dial { request: Some(request), ..probe::dial(id, Protocol::Bytes, host, port) }
 }
 
+/// How a call ended. A connection on which nothing was asked for stays silent.
+fn how(exchange: &Exchange) -> String {
+    match (exchange.dial.protocol, exchange.outcome()) {
+        (Protocol::Bytes, Outcome::Timeout { phase: Phase::Response }) => "connected".into(),
+        (_, outcome) => outcome.to_string(),
+    }
+}
+
 /// What the client got, by its own proxy's account.
 fn got_by(trust: &Trust, call: &Call<'_>, exchange: &Exchange, entry: Option<&AccessEntry>) -> Got {
     let outcome = exchange.outcome();
@@ -275,7 +293,7 @@ fn got_by(trust: &Trust, call: &Call<'_>, exchange: &Exchange, entry: Option<&Ac
         Some(Ok(by)) if !by.issued_by.is_empty() && !by.issued_by.iter().any(|cluster| call.to.contains(cluster)) => {
             Got::Wrong { what: format!("{by}, where the service has no endpoint") }
         }
-        Some(Ok(by)) => Got::Answered { by, how: outcome.to_string() },
+        Some(Ok(by)) => Got::Answered { by, how: how(exchange) },
         Some(Err(fault)) => Got::Wrong { what: format!("its certificate is not to be trusted: {fault}") },
         None if field("upstream_host") == "-" => {
             let failure = field("upstream_transport_failure_reason");

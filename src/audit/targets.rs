@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::dials::{PER_PORT, Place};
 use super::inventory::Inventory;
 use super::kind::Kind;
-use super::pace::Rates;
+use super::pace::{Rates, Sharing};
 use super::pod::{Pod, Port, PortKey, Proxy, Transport};
 use crate::cluster::Cluster;
 
@@ -79,17 +79,19 @@ pub(super) fn targets(inventory: &Inventory, system: bool) -> Vec<Target<'_>> {
 }
 
 /// Cuts targets into commands that are neither large nor, by the rates of a vantage, long.
-pub(super) fn batches<'t, 'a>(targets: &'t [Target<'a>], rates: Rates, vantages: usize) -> Vec<&'t [Target<'a>]> {
-    let share = |rate: u32| usize::try_from(rate).unwrap_or(usize::MAX) / vantages.max(1);
-    let most = |rate: u32| (share(rate) * BATCH_SECONDS).max(PER_FIRST_PORT);
+pub(super) fn batches<'t, 'a>(targets: &'t [Target<'a>], rates: Rates, sharing: Sharing) -> Vec<&'t [Target<'a>]> {
+    let most = |rate: u32, vantages: usize| {
+        let share = usize::try_from(rate).unwrap_or(usize::MAX) / vantages.max(1);
+        (share * BATCH_SECONDS).max(PER_FIRST_PORT)
+    };
     let mut cut = Vec::new();
     let mut begin = 0;
     let (mut all, mut of_pods): (usize, BTreeMap<usize, usize>) = (0, BTreeMap::new());
     for (at, target) in targets.iter().enumerate() {
         let connections = target.connections();
         let of_pod = of_pods.get(&target.index).copied().unwrap_or(0);
-        let full = at - begin == BATCH || all + connections > most(rates.in_all);
-        if at > begin && (full || of_pod + connections > most(rates.per_pod)) {
+        let full = at - begin == BATCH || all + connections > most(rates.in_all, sharing.all);
+        if at > begin && (full || of_pod + connections > most(rates.per_pod, sharing.one_pod)) {
             cut.push(&targets[begin..at]);
             (begin, all) = (at, 0);
             of_pods.clear();

@@ -22,7 +22,7 @@ use std::any::Any;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
@@ -66,6 +66,8 @@ pub struct Scope {
     owned: Mutex<Vec<Owned>>,
     /// Number of changes injected so far.
     injected: AtomicU64,
+    /// Whether a failure is explained by the state of the pods.
+    diagnoses: AtomicBool,
 }
 
 impl Scope {
@@ -113,8 +115,9 @@ impl Scope {
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let injected = AtomicU64::new(0);
-        let scope = Self { testbed, directory, suite, test, undeclared, claims, comparisons, owned, injected };
+        let (injected, diagnoses) = (AtomicU64::new(0), AtomicBool::new(true));
+        let scope =
+            Self { testbed, directory, suite, test, undeclared, claims, comparisons, owned, injected, diagnoses };
         let ended = scope.alone(AssertUnwindSafe(body(&scope)).catch_unwind()).await;
         scope.conclude(ended).await
     }
@@ -170,7 +173,7 @@ impl Scope {
         {
             complaints.push(error.to_string());
         }
-        if !complaints.is_empty() {
+        if !complaints.is_empty() && self.diagnoses.load(Ordering::Relaxed) {
             let subject = Subject { test: &self.test, directory: &self.directory, namespaces: self.namespaces() };
             diagnostics::write(subject, &complaints).await;
         }
@@ -194,6 +197,11 @@ impl Scope {
     /// Adds judged comparisons. A comparison whose gate does not hold fails the test at its end.
     pub fn compare(&self, comparisons: Vec<Comparison>) {
         self.comparisons.lock().unwrap_or_else(PoisonError::into_inner).extend(comparisons);
+    }
+
+    /// Leaves out the state of the pods from a failure, for a body that explains its failures itself.
+    pub fn without_diagnostics(&self) {
+        self.diagnoses.store(false, Ordering::Relaxed);
     }
 
     /// Directory of the suite's report.

@@ -66,6 +66,7 @@ impl Audit {
         eprintln!("{}", options.rates);
         let mut found = None;
         let verdict = Scope::run_in(paths::root().join("target/meshproof").join(SUITE), SUITE, SUITE, async |scope| {
+            scope.without_diagnostics();
             let mut progress = Progress::default();
             let audited = Box::pin(audit::audit(&scope.testbed, &options, |cell| progress.note(cell))).await;
             progress.end();
@@ -81,6 +82,10 @@ impl Audit {
         let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
         print!("{}", audit::table(&found, style));
         match verdict {
+            _ if !found.is_judged() => {
+                eprintln!("error: there is no port in the mesh among these: nothing was judged");
+                ExitCode::from(NOTHING_JUDGED)
+            }
             Ok(()) => ExitCode::SUCCESS,
             // The table has said it already, unless it is about this run itself.
             Err(failure) => {

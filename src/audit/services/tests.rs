@@ -41,7 +41,8 @@ fn pod(service: &str, proxy: Proxy) -> Pod {
 fn inventory(cluster: &str, services: Vec<ServiceFacts>, pods: Vec<Pod>) -> Inventory {
     let cluster = crate::cluster::tests::workload_of(cluster).cluster;
     let policies = Policies::Known { root: "istio-system".into(), policies: Vec::new() };
-    Inventory { cluster, namespaces: BTreeMap::new(), pods, services, policies, network_policies: Vec::new() }
+    let (namespaces, rules, network_policies) = (BTreeMap::new(), Vec::new(), Vec::new());
+    Inventory { cluster, namespaces, pods, services, policies, rules, network_policies }
 }
 
 /// What cluster1 calls, where cluster2 runs these services with these pods.

@@ -32,8 +32,8 @@ fn inventory(pods: Vec<Pod>) -> Inventory {
     let facts = |pod: &Pod| (pod.namespace.clone(), NamespaceFacts::default());
     let namespaces = pods.iter().map(facts).collect();
     let policies = Policies::Known { root: "istio-system".into(), policies: Vec::new() };
-    let (services, network_policies) = (Vec::new(), Vec::new());
-    Inventory { cluster: Arc::clone(&cluster), namespaces, pods, services, policies, network_policies }
+    let (services, rules, network_policies) = (Vec::new(), Vec::new(), Vec::new());
+    Inventory { cluster: Arc::clone(&cluster), namespaces, pods, services, policies, rules, network_policies }
 }
 
 #[tokio::test]
@@ -87,7 +87,9 @@ async fn what_is_not_asked_has_its_reason() {
 async fn no_command_is_large_and_none_is_long_at_a_low_rate() {
     let inventory = inventory(vec![pod("shop", "a", 300), pod("shop", "b", 300)]);
     let targets = targets(&inventory, false);
-    let sizes = |rates: Rates| batches(&targets, rates, 1).iter().map(|batch| batch.len()).collect::<Vec<_>>();
+    let sizes = |rates: Rates| {
+        batches(&targets, rates, Sharing { all: 1, one_pod: 1 }).iter().map(|batch| batch.len()).collect::<Vec<_>>()
+    };
     let quick = sizes(Rates { per_pod: 1_000, in_all: 1_000 });
     assert_eq!((quick[0], quick.iter().sum::<usize>()), (64, 600));
     let slow = sizes(Rates { per_pod: 1, in_all: 1_000 });
