@@ -225,10 +225,12 @@ impl Pod {
     }
 }
 
-/// The workload of a pod. A ReplicaSet of a Deployment is the Deployment.
+/// The workload of a pod. A ReplicaSet of a Deployment is the Deployment. A static pod belongs to its node, and is its own
+/// workload.
 fn owner(pod: &Object) -> Owner {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-    let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first()) else {
+    let owner = owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first());
+    let Some(owner) = owner.filter(|owner| owner.kind != "Node") else {
         return Owner { kind: "Pod".into(), name: pod.name_any() };
     };
     let hash = pod.labels().get("pod-template-hash").map(|hash| format!("-{hash}"));

@@ -86,6 +86,7 @@ fn a_pod_of_a_deployment_belongs_to_the_deployment_and_others_to_their_owner() {
     };
     assert_eq!(owned("ReplicaSet", "cart-5f"), "deployment/cart");
     assert_eq!(owned("StatefulSet", "redis"), "statefulset/redis");
+    assert_eq!(owned("Node", "node-1"), "pod/cart-5f-x", "a static pod");
     assert_eq!(pod(json!({}), json!({ "containers": [app()] }), &[]).owner.to_string(), "pod/cart-5f-x");
 }
 
