@@ -4,6 +4,8 @@
 //! nothing may change. A sidecar and its application are always on one node, so the bypass leaves their connections
 //! with TCP in that comparison (`Treated::BetweenPods`). With the same agents on one node, the messages between the
 //! pods must count.
+//!
+//! On a testbed of `fixtures/clusters/seed.toml`: `cargo test --test perf placement -- --ignored`.
 
 use meshproof::compare::{Arms, Bench, Case, Load, Places, Side};
 use meshproof::judge::Arm;
@@ -21,6 +23,7 @@ const SUITE: &str = "placement";
 const BOUNDS: &str = "fixtures/perf/placements.toml";
 
 #[tokio::test]
+#[ignore = "needs a cluster of several nodes"]
 #[file_serial(mesh)]
 async fn bypass_on_one_node() -> Verdict {
     timed_as(SUITE, "bypass_one_node", async |scope| {
@@ -30,6 +33,7 @@ async fn bypass_on_one_node() -> Verdict {
 }
 
 #[tokio::test]
+#[ignore = "needs a cluster of several nodes"]
 #[file_serial(mesh)]
 async fn bypass_between_pods_of_one_node() -> Verdict {
     timed_as(SUITE, "bypass_between_pods_one_node", async |scope| {
@@ -39,6 +43,7 @@ async fn bypass_between_pods_of_one_node() -> Verdict {
 }
 
 #[tokio::test]
+#[ignore = "needs a cluster of several nodes"]
 #[file_serial(mesh)]
 async fn bypass_across_nodes_has_no_effect() -> Verdict {
     timed_as(SUITE, "bypass_across_nodes", async |scope| {
@@ -49,6 +54,7 @@ async fn bypass_across_nodes_has_no_effect() -> Verdict {
 
 /// The seed's Table 2, placed as the seed's: generator, gateway and server on three nodes.
 #[tokio::test]
+#[ignore = "needs a cluster of several nodes"]
 #[file_serial(mesh)]
 async fn cryptomb_on_three_nodes() -> Verdict {
     timed_as(SUITE, "cryptomb_three_nodes", async |scope| {
