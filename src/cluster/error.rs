@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use super::access;
 use crate::{identity, record};
 
 /// Result of a request to a cluster.
@@ -25,6 +26,15 @@ pub enum Error {
         cluster: String,
         /// The error of the API server or of the connection.
         reason: String,
+    },
+    /// A cluster that is not ours cannot be reached by its kubeconfig.
+    #[error("cluster `{cluster}`: {source}")]
+    Access {
+        /// The cluster.
+        cluster: String,
+        /// Why, and what to change.
+        #[source]
+        source: Box<access::Error>,
     },
     /// The testbed has no cluster with this name.
     #[error("the testbed has no cluster `{name}`, only {}", known.join(", "))]

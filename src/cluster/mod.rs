@@ -1,8 +1,10 @@
 //! A cluster's API, its workloads, and the testbed of all clusters.
 
+pub mod access;
 mod error;
 mod eventually;
 mod exec;
+mod permission;
 mod pods;
 mod put;
 mod testbed;
@@ -27,6 +29,7 @@ pub use eventually::{Seen, eventually};
 use exec::within;
 pub use exec::{Container, exec};
 pub(crate) use exec::{EXEC_BOUND, Input};
+pub use permission::{Permission, permission};
 pub use pods::is_ready;
 pub(crate) use pods::trouble;
 pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed};

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::cluster::Cluster;
+use crate::cluster::access::{self, Kubeconfigs};
 use crate::cluster::{Error, Result};
 use crate::identity::Trust;
 use crate::record::{self, Record};
 
 /// Environment variable with the testbed's directory. Default: `target/testbed`.
 pub const DIRECTORY_VARIABLE: &str = "MESHPROOF_TESTBED";
+
+/// The provider whose clusters `cargo xtask testbed up` can bring back.
+const LOCAL: &str = "local";
 
 /// A live testbed with connections to its clusters.
 #[derive(Debug, Clone)]
@@ -63,8 +64,6 @@ impl Testbed {
     /// # Errors
     /// One line that names the command to run: no testbed, an unusable record, or a cluster that does not answer.
     pub async fn connect() -> Result<Self> {
-        // Fails only if a provider is already installed. aws-lc-rs is the only provider in the dependency tree.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self::connect_in(&directory()).await
     }
 
@@ -75,7 +74,10 @@ impl Testbed {
     pub async fn connect_in(directory: &Path) -> Result<Self> {
         let record = Arc::new(Record::read(directory)?);
         let trust = Arc::new(Trust::of(&record)?);
-        let connecting = record.clusters.iter().map(|cluster| connect(directory, cluster));
+        let ours = record.provider == LOCAL;
+        let ways: Vec<Way<'_>> = record.clusters.iter().map(|cluster| Way::new(directory, cluster, ours)).collect();
+        let accesses = ways.iter().map(Way::access).collect::<Result<Vec<_>>>()?;
+        let connecting = ways.iter().zip(&accesses).map(|(way, access)| way.connect(access));
         let clusters = futures::future::try_join_all(connecting).await?;
         Ok(Self { directory: directory.to_owned(), record, clusters, trust })
     }
@@ -125,18 +127,47 @@ fn nearest(start: &Path) -> Option<PathBuf> {
     candidates.into_iter().find(|candidate| candidate.join(record::FILE_NAME).is_file())
 }
 
-async fn connect(directory: &Path, cluster: &record::Cluster) -> Result<Arc<Cluster>> {
-    let path = directory.join(&cluster.kubeconfig);
-    let unusable = |reason: String| Error::ClusterDown { cluster: cluster.name.clone(), reason };
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| unusable(error.to_string()))?;
-    let options = KubeConfigOptions { context: Some(cluster.context.clone()), ..KubeConfigOptions::default() };
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
-    let version = client.apiserver_version().await.map_err(|error| unusable(error.to_string()))?;
-    Ok(Arc::new(Cluster::new(cluster.clone(), path, client, version.git_version)))
+/// A cluster of the record, and the way to it.
+struct Way<'a> {
+    cluster: &'a record::Cluster,
+    /// Whether `up` can bring the cluster back.
+    ours: bool,
+    kubeconfig: PathBuf,
+}
+
+impl<'a> Way<'a> {
+    fn new(directory: &'a Path, cluster: &'a record::Cluster, ours: bool) -> Self {
+        Self { cluster, ours, kubeconfig: directory.join(&cluster.kubeconfig) }
+    }
+
+    /// Checks what can be checked without a request: a fault in one cluster's kubeconfig leaves the others alone.
+    fn access(&self) -> Result<Kubeconfigs> {
+        let opened = Kubeconfigs::load(std::slice::from_ref(&self.kubeconfig));
+        let opened = opened.and_then(|opened| opened.check(&self.cluster.context).map(|()| opened));
+        opened.map_err(|error| self.failed(error))
+    }
+
+    async fn connect(&self, access: &Kubeconfigs) -> Result<Arc<Cluster>> {
+        let client = access.connect(&self.cluster.context).await.map_err(|error| self.failed(error))?;
+        let version = match client.apiserver_version().await {
+            Ok(version) => version.git_version,
+            // The version explains a report, and no claim depends on it.
+            Err(kube::Error::Api(status)) if status.code == 403 => "unknown: it may not be read".into(),
+            Err(source) => {
+                let (cluster, doing) = (self.cluster.name.clone(), "read the version of Kubernetes".into());
+                return Err(Error::Api { cluster, doing, source: Box::new(source) });
+            }
+        };
+        Ok(Arc::new(Cluster::new(self.cluster.clone(), self.kubeconfig.clone(), client, version)))
+    }
+
+    fn failed(&self, error: access::Error) -> Error {
+        let cluster = self.cluster.name.clone();
+        match self.ours {
+            true => Error::ClusterDown { cluster, reason: error.to_string() },
+            false => Error::Access { cluster, source: Box::new(error) },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The objects of probes that a suite must deploy. They comply with Pod Security `restricted`.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
@@ -189,21 +188,9 @@ fn metadata(name: &str, namespace: &str) -> ObjectMeta {
     }
 }
 
-/// The cluster's name as part of a Kubernetes name. A cloud's names have characters that Kubernetes refuses.
+/// The cluster's name as part of a Kubernetes name.
 fn legal(cluster: &str) -> String {
-    const LONGEST: usize = 40;
-    let legal = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
-    let name: String = cluster.to_ascii_lowercase().chars().map(legal).collect();
-    let name = name.trim_matches('-');
-    if name == cluster && name.len() <= LONGEST {
-        return name.to_owned();
-    }
-    // Two names may differ only in what Kubernetes refuses.
-    let mut hasher = DefaultHasher::new();
-    cluster.hash(&mut hasher);
-    let end: String = name.chars().rev().take(LONGEST - 9).collect();
-    let end: String = end.chars().rev().collect();
-    format!("{:08x}-{end}", hasher.finish() >> 32).trim_end_matches('-').to_owned()
+    record::legal(cluster, 40)
 }
 
 fn environment(cluster: &str) -> Vec<EnvVar> {

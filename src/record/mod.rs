@@ -13,6 +13,7 @@ mod cluster;
 mod deployment;
 mod error;
 mod host_port;
+mod name;
 mod requirement;
 
 pub use capabilities::{Capabilities, Command, Write, fault, treatment};
@@ -22,6 +23,7 @@ pub use cluster::{
 };
 pub use error::{Error, Result};
 pub use host_port::HostPort;
+pub use name::{digest, legal};
 pub use requirement::Requirement;
 
 /// Schema identifier in every record. Records with another identifier are refused.

@@ -1,16 +1,13 @@
 //! Names of the namespaces that a test creates.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use crate::record;
 
 /// Longest DNS label, in characters.
 const LONGEST: usize = 63;
 
 /// The name of a namespace owned by a test: a valid DNS label, unique per test, purpose and run.
 pub(super) fn namespace(suite: &str, test: &str, purpose: &str, run: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    // Hashing a tuple keeps its parts apart.
-    (suite, test, purpose, run).hash(&mut hasher);
-    let unique = format!("-{:016x}", hasher.finish());
+    let unique = format!("-{:016x}", record::digest(&[suite, test, purpose, run]));
     let mut name = format!("meshproof-{}", label(purpose));
     name.truncate(LONGEST - unique.len());
     name + &unique

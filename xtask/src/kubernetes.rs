@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Node, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, Scope};
 use kube::runtime::watcher;
-use kube::{Client, Config, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use meshproof::cluster::access::Kubeconfigs;
 use meshproof::cluster::{availability, watch_all, watch_one};
 use meshproof::{Seen, eventually};
 use serde_json::json;
@@ -27,11 +27,7 @@ const STATE: &str = "meshproof-state";
 
 /// A client for `context` of the kubeconfig at `path`.
 pub(crate) async fn client(path: &Path, context: &str) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;
-    let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(Client::try_from(config)?)
+    Ok(Kubeconfigs::load(&[path.to_owned()])?.client(context).await?)
 }
 
 /// Waits until the API server reports that it is ready. Polls, because no watch can begin before that.

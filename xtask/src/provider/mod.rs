@@ -33,6 +33,13 @@ pub(crate) struct KnownCluster {
     pub(crate) nodes: Vec<String>,
 }
 
+impl KnownCluster {
+    /// The cluster's name as part of a path.
+    pub(crate) fn file_name(&self) -> String {
+        record::legal(&self.name, 60)
+    }
+}
+
 impl Provider {
     /// The provider of a testbed without a usable record, left by an unfinished `up`.
     pub(crate) const OF_UNFINISHED: Self = Self::Local;

@@ -102,12 +102,12 @@ async fn cluster(
     known: &KnownCluster,
     installed: &Installed,
 ) -> Result<()> {
-    let name = known.name.as_str();
+    let (name, home) = (known.name.as_str(), known.file_name());
     let client = match collector.bounded(connect(known)).await {
         Ok(client) => Some(client),
         Err(error) => {
             let error = Err(error.context("no objects, container logs or mesh state: the API server does not answer"));
-            collector.put(format!("{name}/objects"), "", error).await;
+            collector.put(format!("{home}/objects"), "", error).await;
             None
         }
     };
@@ -121,7 +121,7 @@ async fn cluster(
     let nodes = async {
         let Some(machines) = machines.filter(|_| !known.nodes.is_empty()) else { return Ok(()) };
         let nodes = known.nodes.iter().map(async |node| {
-            let directory = format!("{name}/nodes/{node}");
+            let directory = format!("{home}/nodes/{node}");
             machines.collect_node(collector, node, &directory, api_answers).await;
         });
         let nodes = async {
@@ -136,7 +136,7 @@ async fn cluster(
 /// Collects data from a cluster's API server and proxies.
 async fn kubernetes(progress: &Progress, source: &Source<'_>) -> Result<()> {
     let Source { collector, client, cluster, installed } = source;
-    let name = cluster.name.as_str();
+    let (name, home) = (cluster.name.as_str(), cluster.file_name());
     let listed = collector.bounded(async {
         let pods: Api<Pod> = Api::all(Client::clone(client));
         Ok(pods.list(&ListParams::default()).await.map_err(said)?.items)
@@ -145,14 +145,14 @@ async fn kubernetes(progress: &Progress, source: &Source<'_>) -> Result<()> {
         Ok(pods) => pods,
         Err(error) => {
             let error = Err(error.context("no container logs, istiod or proxies: the pods cannot be listed"));
-            collector.put(format!("{name}/logs"), "", error).await;
+            collector.put(format!("{home}/logs"), "", error).await;
             Vec::new()
         }
     };
     tokio::try_join!(
         progress.step(Some(name), "objects, events, logs", async {
-            let objects = objects::collect(collector, client, name, &installed.istio.namespace);
-            tokio::join!(objects, objects::logs(collector, client, name, &pods));
+            let objects = objects::collect(collector, client, &home, &installed.istio.namespace);
+            tokio::join!(objects, objects::logs(collector, client, &home, &pods));
             Ok(())
         }),
         progress.step(Some(name), "istiod, proxies", async {
@@ -183,7 +183,11 @@ fn introduction(inventory: &Inventory, at: OffsetDateTime) -> String {
         Ok(record) => format!("{} testbed, layout {}", record.provider, record.layout().unwrap_or("none")),
         Err(reason) => format!("testbed without a usable record ({reason})"),
     };
-    let names: Vec<&str> = inventory.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let named = |cluster: &KnownCluster| match cluster.file_name() {
+        same if same == cluster.name => same,
+        home => format!("{} in {home}", cluster.name),
+    };
+    let names: Vec<String> = inventory.clusters.iter().map(named).collect();
     format!(
         "Dump of the {of}, of {}.\n\
          Clusters: {}. Begin with status.txt, CLUSTER/overview.txt and CLUSTER/events.txt.\n\

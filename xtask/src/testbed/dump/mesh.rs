@@ -60,7 +60,7 @@ impl Source<'_> {
     /// Collects the mesh's state in the cluster with these pods.
     pub(super) async fn collect(&self, pods: &[Pod]) {
         let Self { collector, cluster, installed, .. } = self;
-        let directory = &cluster.name;
+        let directory = cluster.file_name();
         let proxy = installed.proxy();
         let proxies = pods.iter().filter(|pod| runs(pod, proxy.container)).map(async |pod| {
             let directory = format!("{directory}/proxies/{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
@@ -74,7 +74,7 @@ impl Source<'_> {
 
     async fn istiods(&self) {
         let Self { collector, client, cluster, installed } = self;
-        let directory = format!("{}/istiod", cluster.name);
+        let directory = format!("{}/istiod", cluster.file_name());
         let listed = collector.bounded(async { installed.istiods(client).await.map_err(said) }).await;
         let istiods = listed.and_then(|pods| {
             let Istio { namespace, control_plane, .. } = &installed.istio;
