@@ -33,6 +33,8 @@
 //! ```
 
 #[cfg(feature = "suites")]
+pub mod attach;
+#[cfg(feature = "suites")]
 pub mod audit;
 #[cfg(feature = "suites")]
 pub mod cluster;

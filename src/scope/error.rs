@@ -51,6 +51,18 @@ pub enum Error {
         /// The namespace.
         namespace: String,
     },
+    /// What would be made could not be removed again.
+    #[error(
+        "{cluster}: nothing is written, because it could not be removed again: meshproof may not delete {resource} of {cluster} ({reason}). Grant the right, or attach read only"
+    )]
+    NotRemovable {
+        /// The cluster.
+        cluster: String,
+        /// The kind of objects.
+        resource: &'static str,
+        /// The API server's answer.
+        reason: String,
+    },
     /// The probes could not be deployed, so nothing was judged.
     #[error("the probes are not there: {0}")]
     Probes(#[source] Arc<Error>),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ObjectMeta};
 use kube::{Client, ResourceExt};
@@ -14,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::error::{Error, Result};
 use super::sweep;
-use crate::cluster::{Cluster, Seen, Testbed, watch_all, watch_one};
+use crate::cluster::{Cluster, Permission, Seen, Testbed, permission, watch_all, watch_one};
 use crate::istio::{self, evidence_log};
 use crate::probe::deploy::{self, Plan};
 use crate::probe::{self, PROBES_LABEL, evidence_label, rollout};
@@ -190,12 +191,35 @@ impl<'a> Standing<'a> {
             }
             _ => {}
         }
+        self.removable().await?;
         let metadata = ObjectMeta {
             name: Some(name.into()),
             labels: Some(self.namespace_labels(meshed)),
             ..ObjectMeta::default()
         };
         Ok(self.cluster.put(&Namespace { metadata, ..Namespace::default() }).await?)
+    }
+
+    /// Refuses to begin with what could not be removed again.
+    ///
+    /// # Errors
+    /// [`Error::NotRemovable`].
+    async fn removable(&self) -> Result<()> {
+        for (group, resource) in [("", "namespaces"), ("apps", "deployments")] {
+            let request = ResourceAttributes {
+                group: Some(group.into()),
+                resource: Some(resource.into()),
+                verb: Some("delete".into()),
+                ..ResourceAttributes::default()
+            };
+            let reason = match permission(&self.cluster.client(), request).await {
+                Permission::Allowed => continue,
+                Permission::Denied => "these credentials have no right to".to_owned(),
+                Permission::Unknown(reason) => format!("the API server does not say whether they may: {reason}"),
+            };
+            return Err(Error::NotRemovable { cluster: self.cluster.name().into(), resource, reason });
+        }
+        Ok(())
     }
 
     fn namespace_labels(&self, meshed: bool) -> BTreeMap<String, String> {

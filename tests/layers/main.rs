@@ -12,7 +12,8 @@ use source::{Arrow, Sources};
 
 /// Modules of the library. Each module uses only earlier modules.
 const LIBRARY: &[&str] = &[
-    "record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "audit", "compare", "suites",
+    "record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "audit", "attach", "compare",
+    "suites",
 ];
 
 /// Modules of xtask. Each module uses only earlier modules.

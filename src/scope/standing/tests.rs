@@ -12,7 +12,7 @@ use crate::record::{self, AccessLog, ProbeDeployment};
 type Written = Arc<StdMutex<Vec<(String, Value)>>>;
 
 /// An API server with `namespaces`, in which every deployment is available.
-fn server(namespaces: Vec<Value>) -> (Client, Written) {
+fn server(namespaces: Vec<Value>, may_delete: bool) -> (Client, Written) {
     let written = Written::default();
     let log = Arc::clone(&written);
     let answer = move |request: http::Request<Body>| {
@@ -27,6 +27,9 @@ fn server(namespaces: Vec<Value>) -> (Client, Written) {
             let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
             let (code, body) = match method {
                 http::Method::GET => found(&path, &query, &namespaces),
+                http::Method::POST if path.ends_with("/selfsubjectaccessreviews") => {
+                    (201, json!({ "metadata": {}, "spec": {}, "status": { "allowed": may_delete } }))
+                }
                 _ => {
                     log.lock().unwrap().push((format!("{method} {path}"), sent.clone()));
                     (200, sent)
@@ -71,7 +74,10 @@ fn found(path: &str, query: &str, namespaces: &[Value]) -> (u16, Value) {
 
 /// A testbed of the clusters `east` and `west`, whose probes must be deployed.
 fn testbed(directory: &str, namespaces: Vec<Value>) -> (Testbed, Written) {
-    let (client, written) = server(namespaces);
+    testbed_of(directory, server(namespaces, true))
+}
+
+fn testbed_of(directory: &str, (client, written): (Client, Written)) -> (Testbed, Written) {
     let clusters = ["east", "west"].map(|name| {
         let mut cluster = record::tests::cluster(name);
         let probes = cluster.probes.as_mut().unwrap();
@@ -92,6 +98,16 @@ fn testbed(directory: &str, namespaces: Vec<Value>) -> (Testbed, Written) {
 
 fn paths(written: &Written) -> Vec<String> {
     written.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_begun_that_could_not_be_removed_again() {
+    let (testbed, written) = testbed_of("/standing/nothing", server(vec![], false));
+    for refused in [lease_namespaces(&testbed).await, ensure(&testbed).await] {
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("may not delete namespaces of ") && message.contains("no right to"), "{message}");
+    }
+    assert_eq!(paths(&written), Vec::<String>::new());
 }
 
 #[tokio::test]

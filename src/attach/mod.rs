@@ -1,0 +1,3 @@
+//! Clusters that exist already.
+
+pub mod rights;
