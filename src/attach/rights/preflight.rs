@@ -62,7 +62,7 @@ pub struct Refused(Preflight);
 
 /// Asks every cluster about every verb of its rules.
 pub async fn preflight(asked: &[Asked]) -> Preflight {
-    let clusters = join_all(asked.iter().map(ask)).await;
+    let clusters = join_all(asked.iter().map(|one| Box::pin(ask(one)))).await;
     clusters.into_iter().fold(Preflight::default(), |mut all, one| {
         all.answered += one.answered;
         all.missing.extend(one.missing);

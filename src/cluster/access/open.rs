@@ -38,7 +38,7 @@ impl Kubeconfigs {
     /// # Errors
     /// The errors of [`Self::check`], and [`Error::Plugin`].
     pub async fn client(&self, context: &str) -> Result<Client, Error> {
-        open(self.recipe(context)?).await
+        Box::pin(open(self.recipe(context)?)).await
     }
 
     /// As [`Self::client`], for an API server that has answered with these credentials.
@@ -48,8 +48,9 @@ impl Kubeconfigs {
     /// [`Error::Busy`]. All within a minute after the plugin.
     pub async fn connect(&self, context: &str) -> Result<Client, Error> {
         let recipe = self.recipe(context)?;
-        let client = open(recipe.clone()).await?;
-        let failed = match tokio::time::timeout(FIRST_ANSWER_BOUND, client.apiserver_version()).await {
+        // On the heap: callers are deep in futures of their own.
+        let client = Box::pin(open(recipe.clone())).await?;
+        let failed = match tokio::time::timeout(FIRST_ANSWER_BOUND, Box::pin(client.apiserver_version())).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => explain::first_answer(&recipe, self.shadowed(), error),
             Err(_) => Some(explain::silence(&recipe, FIRST_ANSWER_BOUND)),

@@ -64,7 +64,7 @@ impl Session {
     /// # Errors
     /// [`Error::Plugin`], [`Error::Field`].
     pub(super) async fn begin(recipe: Recipe) -> Result<Self, Error> {
-        let live = renewed(&recipe, None).await?;
+        let live = Box::pin(renewed(&recipe, None)).await?;
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         Ok(Self { recipe: Arc::new(recipe), live: Arc::new(Mutex::new(live)), permits })
     }
@@ -75,7 +75,7 @@ impl Session {
         let deadline = Instant::now() + BUSY_BOUND;
         loop {
             let again = copy(&request);
-            let response = self.send_renewing(request).await?;
+            let response = Box::pin(self.send_renewing(request)).await?;
             let Some(next) = again.filter(|_| is_busy(response.status())) else { return Ok(response) };
             let wait = asked_to_wait(&response).unwrap_or(pause).min(longest);
             if Instant::now() + wait > deadline {
@@ -127,7 +127,7 @@ impl Session {
         let left = live.until.map(|until| until.duration_since(Timestamp::now()));
         let was_refused = refused == Some(live.generation);
         if was_refused || left.is_some_and(|left| left < MARGIN) {
-            match renewed(&self.recipe, Some(&live)).await {
+            match Box::pin(renewed(&self.recipe, Some(&live))).await {
                 Ok(new) => *live = new,
                 // They are good for a moment yet.
                 Err(_) if !was_refused && left.is_some_and(|left| left.is_positive()) => {}

@@ -27,7 +27,6 @@ const NOTICED: Duration = Duration::from_secs(10);
 
 /// A service account that has only what is granted to it, with a client.
 struct Account<'a> {
-    scope: &'a Scope,
     cluster: &'a Arc<Cluster>,
     places: Places,
     subject: Subject,
@@ -35,7 +34,7 @@ struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    async fn new(scope: &'a Scope, cluster: &'a Arc<Cluster>) -> Result<Self> {
+    async fn new(scope: &Scope, cluster: &'a Arc<Cluster>) -> Result<Self> {
         let namespace = scope.namespace(cluster, "rights", &[]).await?;
         let mut account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": NAME, "namespace": namespace },
@@ -52,7 +51,7 @@ impl<'a> Account<'a> {
         let client = client.map_err(Error::suite)?;
         let places = Places::of(cluster.record(), &[Write::Namespaces, Write::Objects]);
         let subject = Subject::ServiceAccount { namespace, name: NAME.into() };
-        Ok(Self { scope, cluster, places, subject, client })
+        Ok(Self { cluster, places, subject, client })
     }
 
     fn objects(&self, rules: &[Rule]) -> Vec<Value> {
@@ -72,7 +71,7 @@ impl<'a> Account<'a> {
             let is_it = missing == expected && found.unasked.is_empty();
             Ok::<_, Error>(if is_it { Seen::Yes(()) } else { Seen::NotYet(found.to_string()) })
         });
-        Ok(noticed.await?)
+        Ok(Box::pin(noticed).await?)
     }
 }
 
@@ -93,7 +92,7 @@ fn kubeconfig(admin: &Path, home: &Path, token: String) -> std::path::PathBuf {
 async fn the_printed_rights_suffice_and_each_verb_that_is_taken_away_is_named() -> Verdict {
     Scope::run("rights", "the_printed_rights_suffice", async |scope| {
         let cluster = &scope.testbed.clusters[0];
-        let account = Account::new(scope, cluster).await?;
+        let account = Box::pin(Account::new(scope, cluster)).await?;
         let rules = needed(Mode::Suites.tasks(), &account.places);
         let all: Vec<(String, &str)> =
             rules.iter().flat_map(|rule| rule.verbs.iter().map(|verb| (rule.resource_name(), *verb))).collect();
@@ -131,7 +130,6 @@ async fn the_printed_rights_suffice_and_each_verb_that_is_taken_away_is_named() 
         }
         account.missing(&rules, &[]).await?;
         println!("{} verbs were taken away, one at a time", all.len());
-        let _ = account.scope;
         Ok(())
     })
     .await
