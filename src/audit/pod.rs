@@ -22,6 +22,8 @@ pub struct Pod {
     pub uid: String,
     /// Service account.
     pub service_account: String,
+    /// Name of the node. Empty until the pod is scheduled.
+    pub node: String,
     /// What the pod belongs to.
     pub owner: Owner,
     /// Labels.
@@ -212,6 +214,7 @@ impl Pod {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             service_account: spec.service_account_name.clone().unwrap_or_else(|| "default".into()),
+            node: spec.node_name.clone().unwrap_or_default(),
             owner: owner(pod),
             labels: pod.labels().clone(),
             addresses,

@@ -266,6 +266,7 @@ fn workload(inventory: &Inventory, pod: &Pod, address: &str) -> Workload {
         pod: pod.name.clone(),
         address: address.into(),
         service_account: pod.service_account.clone(),
+        node: pod.node.clone(),
     }
 }
 

@@ -33,6 +33,7 @@ fn pod(proxy: Proxy) -> Pod {
         name: "cart-1".into(),
         uid: "1".into(),
         service_account: "cart".into(),
+        node: "node".into(),
         owner: Owner { kind: "Deployment".into(), name: "db".into() },
         labels: Default::default(),
         addresses: vec!["10.0.0.1".into()],

@@ -26,6 +26,7 @@ fn pod(service: &str, proxy: Proxy) -> Pod {
         name: format!("{service}-1"),
         uid: "1".into(),
         service_account: service.into(),
+        node: "node".into(),
         owner: Owner { kind: "Deployment".into(), name: service.into() },
         labels: BTreeMap::new(),
         addresses: vec!["10.0.0.1".into()],

@@ -14,6 +14,7 @@ fn pod(namespace: &str, name: &str, ports: u16) -> Pod {
         name: name.into(),
         uid: name.into(),
         service_account: "default".into(),
+        node: "node".into(),
         owner: Owner { kind: "Pod".into(), name: name.into() },
         labels: Default::default(),
         addresses: vec!["10.0.0.1".into()],
