@@ -188,8 +188,8 @@ fn metadata(name: &str, namespace: &str) -> ObjectMeta {
     }
 }
 
-/// The cluster's name as part of a Kubernetes name.
-fn legal(cluster: &str) -> String {
+/// The cluster's name as part of a Kubernetes name. A cloud's names have characters that Kubernetes refuses.
+pub(crate) fn legal(cluster: &str) -> String {
     record::legal(cluster, 40)
 }
 

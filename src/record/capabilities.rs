@@ -19,6 +19,9 @@ pub struct Capabilities {
     /// Kinds of changes that suites may make.
     #[serde(default)]
     pub writes: Vec<Write>,
+    /// Beginning of the names of the namespaces that suites create. `None`: `meshproof`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_prefix: Option<String>,
 }
 
 impl Capabilities {

@@ -97,6 +97,7 @@ pub(crate) fn record(clusters: Vec<Cluster>) -> Record {
             treatments: vec![treatment::TCP_BYPASS.into()],
             faults: [(fault::PAUSE_CLUSTER.to_owned(), pause)].into(),
             writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::Placements, Write::NodeLabels],
+            namespace_prefix: None,
         },
     }
 }

@@ -17,6 +17,7 @@ mod revert;
 mod standing;
 mod sweep;
 mod undeclared;
+mod wanted;
 
 use std::any::Any;
 use std::io::Write as _;
@@ -40,10 +41,11 @@ pub use label::{RUN_LABEL, TEST_ANNOTATION};
 pub use lease::HOLDER_VARIABLE;
 use lease::Leases;
 pub use probes::deploy_probe;
-pub use standing::remove_probes;
+pub use standing::{gone, remove_probes};
 pub use sweep::sweep;
 pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;
+pub use wanted::{Planned, planned};
 
 /// Environment variable that keeps the objects that tests create.
 pub const KEEP_VARIABLE: &str = "MESHPROOF_KEEP";

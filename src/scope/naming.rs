@@ -5,10 +5,21 @@ use crate::record;
 /// Longest DNS label, in characters.
 const LONGEST: usize = 63;
 
-/// The name of a namespace owned by a test: a valid DNS label, unique per test, purpose and run.
-pub(super) fn namespace(suite: &str, test: &str, purpose: &str, run: &str) -> String {
+/// Beginning of the names, if the record names none.
+pub(super) const PREFIX: &str = "meshproof";
+
+/// A test's use of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use<'a> {
+    pub(super) suite: &'a str,
+    pub(super) test: &'a str,
+    pub(super) purpose: &'a str,
+}
+
+/// The name of a namespace owned by a test: a valid DNS label that begins with `prefix`, unique per use and run.
+pub(super) fn namespace(prefix: &str, Use { suite, test, purpose }: Use<'_>, run: &str) -> String {
     let unique = format!("-{:016x}", record::digest(&[suite, test, purpose, run]));
-    let mut name = format!("meshproof-{}", label(purpose));
+    let mut name = format!("{prefix}-{}", label(purpose));
     name.truncate(LONGEST - unique.len());
     name + &unique
 }
@@ -22,6 +33,10 @@ fn label(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn namespace(suite: &str, test: &str, purpose: &str, run: &str) -> String {
+        super::namespace(PREFIX, Use { suite, test, purpose }, run)
+    }
+
     #[test]
     fn tests_of_one_purpose_have_namespaces_of_their_own() {
         let name = namespace("mtls", "a", "permissive", "r1");
@@ -31,6 +46,8 @@ mod tests {
         assert_ne!(name, namespace("mtls", "a", "unexposed", "r1"), "another purpose");
         assert_ne!(name, namespace("mtls", "a", "permissive", "r2"), "another run");
         assert!(name.starts_with("meshproof-permissive-"), "{name} tells its purpose");
+        let other = super::namespace("ours", Use { suite: "mtls", test: "a", purpose: "permissive" }, "r1");
+        assert!(other.starts_with("ours-permissive-"), "{other}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use serde_json::{Value, json};
 
 use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
-use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert};
+use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert, wanted};
 use crate::cluster::Cluster;
 use crate::record::{Label, Requirement, Write};
 use crate::report;
@@ -17,8 +17,7 @@ impl Scope {
     /// # Errors
     /// The errors of [`Self::namespace`].
     pub async fn injected_namespace(&self, cluster: &Arc<Cluster>, purpose: &str) -> Result<String> {
-        let injection = cluster.record().istio.injection.clone();
-        self.namespace(cluster, purpose, &[injection]).await
+        self.namespace(cluster, purpose, &wanted::labels_of(&cluster.record().istio, true)).await
     }
 
     /// Creates a namespace owned by this test, with these labels. `purpose` becomes part of the name. The name is the
@@ -30,7 +29,9 @@ impl Scope {
     /// permit it.
     pub async fn namespace(&self, cluster: &Arc<Cluster>, purpose: &str, labels: &[Label]) -> Result<String> {
         self.requires([Requirement::Write(Write::Namespaces)])?;
-        let name = naming::namespace(self.suite, &self.test, purpose, report::run());
+        let prefix = self.testbed.record.capabilities.namespace_prefix.as_deref().unwrap_or(naming::PREFIX);
+        let of_test = naming::Use { suite: self.suite, test: &self.test, purpose };
+        let name = naming::namespace(prefix, of_test, report::run());
         self.own(Owned::Namespace(NamespaceRef::new(cluster, &name)));
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         for Label { key, value } in labels {

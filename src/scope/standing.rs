@@ -1,6 +1,6 @@
 //! The probes that the record leaves to the first suite. They stand between runs, until [`remove_probes`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +8,17 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, ObjectMeta};
+use kube::api::Api;
 use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::error::{Error, Result};
+use super::label::RUN_LABEL;
 use super::sweep;
+use super::wanted::Wanted;
 use crate::cluster::{Cluster, Permission, Seen, Testbed, permission, watch_all, watch_one};
-use crate::istio::{self, evidence_log};
-use crate::probe::deploy::{self, Plan};
-use crate::probe::{self, PROBES_LABEL, evidence_label, rollout};
-use crate::record::{Label, Write};
-
-/// Label that makes Kubernetes refuse pods in a namespace that do not comply with a level of Pod Security.
-const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
-
-/// Name of the object that enables the evidence log of the probes.
-const EVIDENCE: &str = "meshproof-evidence";
+use crate::istio;
+use crate::probe::{self, PROBES_LABEL, deploy, rollout};
 
 /// Longest wait for a namespace to be gone, with its pods.
 const GONE: Duration = Duration::from_secs(90);
@@ -45,7 +38,7 @@ pub(super) async fn lease_namespaces(testbed: &Testbed) -> Result<()> {
         let Some(name) = standing.cluster.record().lease_namespace.as_deref() else { return Ok(()) };
         match standing.namespace(name).await? {
             Some(there) if there.metadata.deletion_timestamp.is_none() => Ok(()),
-            _ => standing.ensure_namespace(name, standing.namespaces.get(name).copied().unwrap_or(false)).await,
+            _ => standing.ensure_namespace(&standing.wanted.namespace(name)).await,
         }
     });
     try_join_all(creating).await.map(drop)
@@ -72,14 +65,28 @@ pub(super) async fn ensure(testbed: &Testbed) -> Result<()> {
 /// The errors of [`sweep`](super::sweep()). [`Error::Cluster`]: a namespace is not gone in time.
 pub async fn remove_probes(client: &Client, cluster: &str) -> Result<Vec<String>> {
     let removed = sweep::remove_labelled(client, cluster, PROBES_LABEL).await?;
-    let which = kube::runtime::watcher::Config::default().labels(PROBES_LABEL);
-    let want = format!("the namespaces of the probes in {cluster} to be gone");
+    namespaces_gone(client, cluster, PROBES_LABEL).await?;
+    Ok(removed)
+}
+
+/// Waits until no namespace has a label of ours: neither one of the probes, nor one of a test.
+///
+/// # Errors
+/// [`Error::Cluster`]: a namespace is not gone in time.
+pub async fn gone(client: &Client, cluster: &str) -> Result<()> {
+    futures::try_join!(namespaces_gone(client, cluster, PROBES_LABEL), namespaces_gone(client, cluster, RUN_LABEL),)
+        .map(drop)
+}
+
+async fn namespaces_gone(client: &Client, cluster: &str, label: &str) -> Result<()> {
+    let which = kube::runtime::watcher::Config::default().labels(label);
+    let want = format!("the namespaces with the label {label} in {cluster} to be gone");
     watch_all(Api::<Namespace>::all(client.clone()), which, want, GONE, |left| match left {
         [] => Seen::Yes(()),
         left => Seen::NotYet(left.iter().map(|namespace| namespace.name_any()).collect::<Vec<_>>().join(", ")),
     })
     .await?;
-    Ok(removed)
+    Ok(())
 }
 
 async fn deploy(testbed: &Testbed) -> Result<()> {
@@ -97,63 +104,36 @@ async fn deploy(testbed: &Testbed) -> Result<()> {
 /// The probes to deploy in one cluster.
 struct Standing<'a> {
     cluster: &'a Arc<Cluster>,
-    plan: Plan<'a>,
-    /// The plans of all clusters: a service exists everywhere.
-    all: Vec<Plan<'a>>,
-    /// The namespaces of the probes of all clusters, each with whether it is in the mesh.
-    namespaces: BTreeMap<&'a str, bool>,
+    wanted: Wanted<'a>,
 }
 
 impl<'a> Standing<'a> {
     /// For each cluster whose probes must be deployed. None if the record does not permit that.
     fn of(testbed: &'a Testbed) -> Vec<Self> {
-        let permitted = [Write::Namespaces, Write::Objects].map(|write| testbed.record.capabilities.may_write(write));
-        if permitted != [true; 2] {
-            return Vec::new();
-        }
-        let all: Vec<Plan<'a>> = testbed.clusters.iter().filter_map(|cluster| Plan::of(cluster.record())).collect();
-        let namespaces: BTreeMap<&str, bool> = all.iter().flat_map(Plan::namespaces).collect();
-        let standing = testbed.clusters.iter().filter_map(|cluster| {
-            let plan = Plan::of(cluster.record())?;
-            Some(Self { cluster, plan, all: all.clone(), namespaces: namespaces.clone() })
+        let wanted = Wanted::of(&testbed.record);
+        let standing = wanted.into_iter().filter_map(|wanted| {
+            let cluster = testbed.clusters.iter().find(|cluster| cluster.name() == wanted.record.name)?;
+            Some(Self { cluster, wanted })
         });
         standing.collect()
     }
 
     /// Makes everything as it should be, and waits for the probes. Returns whether they had to be waited for.
     async fn deploy(&self) -> Result<bool> {
-        let cluster = self.cluster;
-        try_join_all(self.namespaces.iter().map(|(name, meshed)| self.ensure_namespace(name, *meshed))).await?;
-        let services: Vec<_> =
-            self.all.iter().filter_map(Plan::meshed_service).chain(self.plan.naked_service()).collect();
-        for namespace in self.plan.namespaces().keys() {
+        let Self { cluster, wanted } = self;
+        try_join_all(wanted.namespaces().iter().map(|namespace| self.ensure_namespace(namespace))).await?;
+        for namespace in wanted.plan.namespaces().keys() {
             if let Some(secret) = deploy::pull_secret(cluster, namespace).await? {
                 cluster.put(&secret).await?;
             }
         }
-        let accounts = self.plan.accounts();
-        futures::try_join!(cluster.put_all(&accounts), cluster.put_all(&services), self.apply_policies())?;
+        let (accounts, services, policies) = (wanted.plan.accounts(), wanted.services(), wanted.policies());
+        let applying = try_join_all(policies.iter().map(|policy| cluster.apply(policy)));
+        futures::try_join!(cluster.put_all(&accounts), cluster.put_all(&services), applying)?;
         // Last, so that a new proxy starts with the policy and with the evidence log.
-        cluster.put_all(&self.plan.deployments()).await?;
-        let waiting = self.plan.probes.each().map(|(probe, _)| rollout::available(cluster, probe));
+        cluster.put_all(&wanted.plan.deployments()).await?;
+        let waiting = wanted.plan.probes.each().map(|(probe, _)| rollout::available(cluster, probe));
         Ok(try_join_all(waiting).await?.contains(&true))
-    }
-
-    /// Mutual TLS only, the evidence log, and the way in from other networks, for each namespace in the mesh.
-    async fn apply_policies(&self) -> crate::cluster::Result<()> {
-        for namespace in self.namespaces.iter().filter_map(|(name, meshed)| meshed.then_some(*name)) {
-            self.cluster.apply(&signed(istio::strict(namespace))).await?;
-            if let Some(log) = &self.cluster.record().istio.access_log {
-                let object = evidence_log(log, EVIDENCE, namespace, &evidence_label());
-                self.cluster.apply(&signed(object)).await?;
-            }
-            let record = self.cluster.record();
-            let gateway = record.gateways.eastwest.as_ref();
-            if let Some(object) = gateway.and_then(|gateway| istio::exposed(gateway, namespace, &record.domain)) {
-                self.cluster.apply(&signed(object)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits until the proxies of the cluster know the meshed probe of every cluster.
@@ -176,7 +156,8 @@ impl<'a> Standing<'a> {
     ///
     /// # Errors
     /// [`Error::NotOurs`]: the namespace is another's.
-    async fn ensure_namespace(&self, name: &str, meshed: bool) -> Result<()> {
+    async fn ensure_namespace(&self, wanted: &Namespace) -> Result<()> {
+        let name = &wanted.name_any();
         match self.namespace(name).await? {
             Some(found) if found.metadata.deletion_timestamp.is_some() => {
                 let want = format!("namespace {name} of {} to be gone", self.cluster.name());
@@ -192,12 +173,7 @@ impl<'a> Standing<'a> {
             _ => {}
         }
         self.removable().await?;
-        let metadata = ObjectMeta {
-            name: Some(name.into()),
-            labels: Some(self.namespace_labels(meshed)),
-            ..ObjectMeta::default()
-        };
-        Ok(self.cluster.put(&Namespace { metadata, ..Namespace::default() }).await?)
+        Ok(self.cluster.put(wanted).await?)
     }
 
     /// Refuses to begin with what could not be removed again.
@@ -221,23 +197,6 @@ impl<'a> Standing<'a> {
         }
         Ok(())
     }
-
-    fn namespace_labels(&self, meshed: bool) -> BTreeMap<String, String> {
-        let istio = &self.cluster.record().istio;
-        let Label { key, value } = istio::injection(istio, meshed);
-        let mut labels = deploy::labels();
-        labels.insert(key, value);
-        // The init container that Istio adds without its CNI may do what `restricted` forbids.
-        let level = if meshed && istio.proxy.init_container { "privileged" } else { "restricted" };
-        labels.insert(POD_SECURITY.into(), level.into());
-        labels
-    }
-}
-
-/// The object, with the label of the probes.
-fn signed(mut object: Value) -> Value {
-    object["metadata"]["labels"] = json!(deploy::labels());
-    object
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::sync::Mutex as StdMutex;
 
 use futures::FutureExt;
 use kube::client::Body;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::record::{self, AccessLog, ProbeDeployment};
+use crate::record::{self, AccessLog, ProbeDeployment, Record, Write};
 
 /// What an API server was asked to write: `PATCH PATH` or `DELETE PATH`, and the object.
 type Written = Arc<StdMutex<Vec<(String, Value)>>>;
@@ -146,17 +147,18 @@ async fn everything_is_written_once_a_process_namespaces_first_and_deployments_l
 #[tokio::test]
 async fn namespaces_are_in_the_mesh_or_not_and_as_restricted_as_the_mesh_lets_them_be() {
     let (testbed, _) = testbed("/standing/labels", vec![]);
-    let mut standing = Standing::of(&testbed).remove(0);
-    let label = |standing: &Standing<'_>, meshed, key: &str| standing.namespace_labels(meshed).get(key).cloned();
-    assert_eq!(label(&standing, true, "istio-injection").as_deref(), Some("enabled"));
-    assert_eq!(label(&standing, false, "istio-injection").as_deref(), Some("disabled"));
-    assert_eq!(label(&standing, true, POD_SECURITY).as_deref(), Some("privileged"), "an init container needs it");
-    assert_eq!(label(&standing, false, POD_SECURITY).as_deref(), Some("restricted"));
-    let mut record = standing.cluster.record().clone();
-    record.istio.proxy.init_container = false;
-    let cluster = Arc::new(Cluster::new(record, "/kubeconfig".into(), standing.cluster.client(), "v1".into()));
-    standing.cluster = &cluster;
-    assert_eq!(label(&standing, true, POD_SECURITY).as_deref(), Some("restricted"));
+    let label = |record: &Record, name: &str, key: &str| {
+        let wanted = Wanted::of(record).remove(0);
+        wanted.namespace(name).labels().get(key).cloned()
+    };
+    let (inside, outside, level) = ("pinnacle", "meshproof-naked", "pod-security.kubernetes.io/enforce");
+    let mut record = (*testbed.record).clone();
+    assert_eq!(label(&record, inside, "istio-injection").as_deref(), Some("enabled"));
+    assert_eq!(label(&record, outside, "istio-injection").as_deref(), Some("disabled"));
+    assert_eq!(label(&record, inside, level).as_deref(), Some("privileged"), "an init container needs it");
+    assert_eq!(label(&record, outside, level).as_deref(), Some("restricted"));
+    record.clusters[0].istio.proxy.init_container = false;
+    assert_eq!(label(&record, inside, level).as_deref(), Some("restricted"));
 }
 
 #[tokio::test]
@@ -175,7 +177,7 @@ async fn a_namespace_of_somebody_else_is_left_alone_and_every_test_reports_it() 
 async fn without_the_permission_nothing_is_written() {
     let (mut testbed, written) = testbed("/standing/read-only", vec![]);
     let mut record = (*testbed.record).clone();
-    record.capabilities.writes = vec![Write::Namespaces];
+    record.capabilities.writes = vec![Write::Objects];
     testbed.record = record.into();
     lease_namespaces(&testbed).await.unwrap();
     ensure(&testbed).await.unwrap();

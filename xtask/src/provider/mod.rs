@@ -6,6 +6,7 @@ pub(crate) mod node;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use meshproof::attach;
 use meshproof::record::{self, Record};
 
 use crate::bundle::Collector;
@@ -18,6 +19,8 @@ use node::{Hold, NodeState, Usage};
 pub(crate) enum Provider {
     /// Clusters in containers on this machine.
     Local,
+    /// Clusters that somebody else made.
+    Attach,
 }
 
 /// A cluster of a testbed. The cluster may not exist.
@@ -51,6 +54,7 @@ impl Provider {
     pub(crate) fn of(record: &Record) -> Result<Self> {
         match record.provider.as_str() {
             local::NAME => Ok(Self::Local),
+            attach::PROVIDER => Ok(Self::Attach),
             other => bail!(
                 "the testbed record names provider `{other}`, which this version does not have: use the version that \
                  wrote the record"
@@ -62,6 +66,7 @@ impl Provider {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Local => local::NAME,
+            Self::Attach => attach::PROVIDER,
         }
     }
 
@@ -69,6 +74,7 @@ impl Provider {
     pub(crate) fn machines_name(self) -> &'static str {
         match self {
             Self::Local => "the container engine",
+            Self::Attach => "the system that runs the nodes",
         }
     }
 
@@ -99,6 +105,8 @@ impl Provider {
                 };
                 Ok(declaration.clusters.iter().map(cluster).collect())
             }
+            // `attach` writes nothing before the record.
+            Self::Attach => Ok(Vec::new()),
         }
     }
 
@@ -112,6 +120,7 @@ impl Provider {
                 let cluster = cluster.into_iter().find(|cluster| cluster.name == name);
                 cluster.map_or_else(|| vec![local::container_of(name)], containers)
             }
+            Self::Attach => Vec::new(),
         }
     }
 
@@ -122,6 +131,7 @@ impl Provider {
     pub(crate) async fn connect(self) -> Result<Machines> {
         match self {
             Self::Local => Ok(Machines::Local(local::Engine::connect().await?)),
+            Self::Attach => bail!("the nodes of a mesh that somebody else made are reached through Kubernetes only"),
         }
     }
 
@@ -132,6 +142,7 @@ impl Provider {
     pub(crate) async fn remove(self, progress: &Progress) -> Result<()> {
         match self {
             Self::Local => local::remove(progress).await,
+            Self::Attach => bail!("somebody else made these clusters"),
         }
     }
 }

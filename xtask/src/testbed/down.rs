@@ -1,6 +1,6 @@
 //! `testbed down`: removes what `up` made, and nothing else.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use meshproof::record::Record;
 
@@ -24,7 +24,14 @@ impl Arguments {
         let directory = paths::testbed();
         if self.all || directory.exists() {
             let provider = match Record::read(&directory) {
-                Ok(record) => Provider::of(&record)?,
+                Ok(record) => match Provider::of(&record)? {
+                    Provider::Attach => bail!(
+                        "{} is the record of a mesh that `up` did not make: leave the mesh with `cargo xtask testbed \
+                         detach`",
+                        directory.display()
+                    ),
+                    provider => provider,
+                },
                 // The testbed is from an unfinished `up`, or its record has an older version.
                 Err(_) => Provider::OF_UNFINISHED,
             };

@@ -1,5 +1,8 @@
 //! `cargo xtask testbed …`
 
+mod attach;
+mod contexts;
+mod detach;
 mod down;
 mod dump;
 mod installed;
@@ -20,6 +23,10 @@ pub(crate) enum Command {
     Up(up::Arguments),
     /// Remove what `up` made: containers, volumes, networks, certificates (the cache of artifacts stays)
     Down(down::Arguments),
+    /// Find out what a mesh is that somebody else made, and write its record
+    Attach(attach::Arguments),
+    /// Remove what suites have created in a mesh that somebody else made, and its record
+    Detach(detach::Arguments),
     /// Show the state of the testbed
     Status(status::Arguments),
     /// Collect logs, configuration and state of the testbed in one archive
@@ -36,6 +43,8 @@ impl Command {
         match self {
             Self::Up(arguments) => arguments.run().await,
             Self::Down(arguments) => arguments.run().await,
+            Self::Attach(arguments) => arguments.run().await,
+            Self::Detach(arguments) => arguments.run().await,
             Self::Status(arguments) => arguments.run().await,
             Self::Dump(arguments) => arguments.run().await,
             Self::Kubeconfig(arguments) => arguments.run(),

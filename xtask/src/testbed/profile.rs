@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use meshproof::probe::Protocol;
+use meshproof::attach::Names;
 use meshproof::record::{
     self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, Gateways, HostPort, Issuer,
-    Istio, Mesh, Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
+    Istio, Mesh, Probe, ProbeDeployment, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
 };
 
 use super::installed::Installed;
@@ -25,11 +25,8 @@ use crate::provider::Provider;
 /// Namespace of the naked probes and of the Lease.
 const NAKED: &str = "meshproof-naked";
 
-/// Namespace of the probes in the mesh, if a suite deploys them.
-const INSIDE: &str = "meshproof-inside";
-
-/// Namespace of the naked probes and of the Lease, if a suite deploys the probes.
-const OUTSIDE: &str = "meshproof-outside";
+/// Domain of the services of an installed cluster.
+const DOMAIN: &str = "cluster.local";
 
 /// HTTP port of an ingress gateway's pods.
 const INGRESS_PORT: u16 = 8080;
@@ -93,9 +90,15 @@ fn cluster(
 ) -> Result<record::Cluster> {
     let target = &member.target;
     let name = target.name.as_str();
-    let Installed { istio, gateways, probes } = installed(member.declaration, member.declared);
+    let Installed { istio, gateways, .. } = installed(member.declaration, member.declared);
     let prepared = member.declaration.prepared;
     let mesh_has_ingress = member.declaration.clusters.iter().any(|cluster| cluster.ingress.is_some());
+    let names = if prepared { self::prepared() } else { Names::default() };
+    let deployment = (!prepared).then(|| to_deploy(artifacts.programs.probe.image()));
+    let mut probes = names.probes(name, &target.domain, deployment);
+    if prepared && mesh_has_ingress {
+        probes = behind_ingress(probes, name);
+    }
     Ok(record::Cluster {
         name: name.into(),
         network: target.network.clone(),
@@ -110,12 +113,9 @@ fn cluster(
             // Whoever judges somebody else's mesh has no key of its authority.
             key: prepared.then(|| Path::new("secrets").join(name).join("ca-key.pem")),
         }],
-        probes: Some(match probes {
-            Some(probes) => named(probes, target, mesh_has_ingress),
-            None => named(to_deploy(artifacts.programs.probe.image()), target, false),
-        }),
+        probes: Some(probes),
         bench: prepared.then(bench),
-        lease_namespace: Some(if prepared { NAKED.into() } else { OUTSIDE.into() }),
+        lease_namespace: Some(names.outside),
     })
 }
 
@@ -125,7 +125,7 @@ pub(super) fn installed(declaration: &declaration::Declaration, cluster: &declar
         ingress: cluster.ingress.as_ref().map(|declared| gateway(declared, INGRESS_PORT)),
         eastwest: cluster.eastwest.as_ref().map(|declared| gateway(declared, EASTWEST_PORT)),
     };
-    let probes = declaration.prepared.then(|| probes(application::NAMESPACE, NAKED));
+    let probes = declaration.prepared.then(|| prepared().probes(&cluster.name, DOMAIN, None));
     Installed { istio: istio(declaration), gateways, probes }
 }
 
@@ -179,50 +179,21 @@ fn reached(gateways: Gateways, target: &Target) -> Gateways {
     }
 }
 
-/// The probes in a mesh that is not prepared for suites: the first suite deploys them.
-fn to_deploy(image: String) -> Probes {
+/// How to deploy the probes in a mesh that is not prepared for suites.
+fn to_deploy(image: String) -> ProbeDeployment {
     // The image is in the node image.
-    let deployment = ProbeDeployment { image, pull_policy: Some("Never".into()), pull_secret: None };
-    Probes { deployment: Some(deployment), ..probes(INSIDE, OUTSIDE) }
+    ProbeDeployment { image, pull_policy: Some("Never".into()), pull_secret: None }
 }
 
-/// Probes as `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy them, in these namespaces in and outside the mesh.
-fn probes(inside: &str, outside: &str) -> Probes {
-    let probe = |namespace: &str, deployment: &str| Probe {
-        namespace: namespace.into(),
-        deployment: deployment.into(),
-        selector: format!("app={deployment}"),
-        service: None,
-        ingress_host: None,
-    };
-    Probes {
-        container: "probe".into(),
-        ports: ProbePorts {
-            http: Protocol::Http1.port(),
-            http2: Protocol::Http2.port(),
-            grpc: Protocol::Grpc.port(),
-            tcp: Protocol::Tcp.port(),
-            server_first: Protocol::ServerFirst.port(),
-            tls: Protocol::Tls.port(),
-        },
-        meshed: probe(inside, "probe"),
-        caller: probe(inside, "caller"),
-        naked: probe(outside, "probe"),
-        deployment: None,
-    }
+/// The namespaces of the probes that `fixtures/mesh/probe.yaml` and `probe-naked.yaml` deploy.
+fn prepared() -> Names {
+    Names { inside: application::NAMESPACE.into(), outside: NAKED.into(), ..Names::default() }
 }
 
-/// The probes with the names of their services, which have the cluster's name in them.
-fn named(probes: Probes, target: &Target, ingress: bool) -> Probes {
-    let Target { name: cluster, domain, .. } = target;
-    let Probes { meshed, naked, .. } = probes;
-    let service = |name: &str, probe: &Probe| Some(format!("{name}-{cluster}.{}.svc.{domain}", probe.namespace));
-    let ingress_host = ingress.then(|| format!("probe-{cluster}.{}", meshed.namespace));
-    Probes {
-        meshed: Probe { service: service("probe", &meshed), ingress_host, ..meshed },
-        naked: Probe { service: service("probe-naked", &naked), ..naked },
-        ..probes
-    }
+/// The probes with the host name by which ingress gateways lead to them.
+fn behind_ingress(probes: Probes, cluster: &str) -> Probes {
+    let ingress_host = Some(format!("probe-{cluster}.{}", probes.meshed.namespace));
+    Probes { meshed: Probe { ingress_host, ..probes.meshed }, ..probes }
 }
 
 fn bench() -> Bench {
@@ -242,6 +213,7 @@ fn capabilities(artifacts: &Artifacts) -> Capabilities {
         treatments: treatments(artifacts),
         faults: BTreeMap::from([(fault::PAUSE_CLUSTER.to_owned(), pause)]),
         writes: vec![Write::Namespaces, Write::Objects, Write::Replicas, Write::Placements, Write::NodeLabels],
+        namespace_prefix: None,
     }
 }
 

@@ -73,6 +73,13 @@ impl Arguments {
 
     /// Reads and checks the declarations. Changes nothing.
     fn plan(&self, directory: &Path) -> Result<Plan> {
+        if let Ok(Provider::Attach) = Record::read(directory).map_err(Into::into).and_then(|it| Provider::of(&it)) {
+            bail!(
+                "{} is the record of a mesh that `up` did not make: leave the mesh with `cargo xtask testbed detach`, \
+                 or name another directory with MESHPROOF_TESTBED=DIR",
+                directory.display()
+            );
+        }
         let existing = Declaration::of_testbed(directory)?;
         let path = match (&self.declaration, &existing) {
             (Some(path), _) => path.clone(),

@@ -1,0 +1,89 @@
+//! Requests to a pod over a connection through the API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::identity::Certificate;
+
+/// Time limit of one request, with its connection.
+pub(super) const BOUND: Duration = Duration::from_secs(10);
+
+/// Most bytes of an answer.
+const LIMIT: usize = 16 * 1024 * 1024;
+
+/// The body of the answer to a GET of `path`, if its status is 200.
+pub(super) async fn get(stream: impl Stream, path: &str) -> Result<String, String> {
+    let request = Request::builder().method(Method::GET).uri(path).header("host", "localhost");
+    bounded(send(stream, request.body(Full::default()).map_err(|error| error.to_string())?)).await
+}
+
+/// The body of the answer to a POST of JSON to `path`, if its status is 200.
+pub(super) async fn post(stream: impl Stream, host: &str, path: &str, json: Vec<u8>) -> Result<String, String> {
+    let request = Request::builder().method(Method::POST).uri(path).header("host", host);
+    let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(json)));
+    bounded(send(stream, request.map_err(|error| error.to_string())?)).await
+}
+
+/// A connection to a pod.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// Runs `work` for at most [`BOUND`].
+pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::time::timeout(BOUND, work).await.unwrap_or_else(|_| Err(format!("no answer within {} s", BOUND.as_secs())))
+}
+
+async fn send(stream: impl Stream, request: Request<Full<Bytes>>) -> Result<String, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let answering = async {
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("it answers {status}"));
+        }
+        String::from_utf8(body.to_bytes().into()).map_err(|_| "its answer is not text".into())
+    };
+    tokio::pin!(answering);
+    tokio::select! {
+        answer = &mut answering => answer,
+        ended = connection => match ended {
+            Ok(()) => answering.await,
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+/// TLS on `stream` with a server that one of `trusted` has certified for `server_name`.
+pub(super) async fn secured<S: Stream>(
+    stream: S,
+    trusted: &[Certificate],
+    server_name: &str,
+    alpn: &[u8],
+) -> Result<TlsStream<S>, String> {
+    let mut roots = RootCertStore::empty();
+    for root in trusted {
+        roots.add(CertificateDer::from(root.der().to_vec())).map_err(|error| format!("a root of the mesh: {error}"))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
+}

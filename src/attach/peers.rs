@@ -1,0 +1,106 @@
+//! The other clusters of a mesh: whose remote secrets there are, and whom istiod sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
+use serde::Deserialize;
+
+use super::control_planes::ControlPlane;
+use super::error::Result;
+use super::found::Peers;
+use super::http;
+use super::reader::{Reader, place};
+
+/// Label of remote secrets.
+const REMOTE: &str = "istio/multiCluster=true";
+
+/// Annotation of a remote secret with the name of its cluster.
+const CLUSTER: &str = "networking.istio.io/cluster";
+
+/// Port of istiod's debug pages.
+const DEBUG: u16 = 8080;
+
+/// An entry of istiod's `/debug/clusterz`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    id: String,
+    sync_status: String,
+}
+
+/// The other clusters of the mesh, as seen from the cluster `own`. Only the metadata of secrets is read: they are keys to
+/// other clusters.
+///
+/// # Errors
+/// [`Error::Cluster`](super::Error::Cluster).
+pub(super) async fn find(reader: &Reader, plane: &ControlPlane, istiods: &[Pod], own: &str) -> Result<Peers> {
+    let so = "whose remote secrets there are, is unknown";
+    let secrets = reader.metadata::<Secret>(&plane.namespace(), REMOTE, so).await?;
+    let secrets = secrets.map(|secrets| {
+        let name = |secret: &kube::api::PartialObjectMeta<Secret>| {
+            let annotated = secret.annotations().get(CLUSTER).cloned();
+            annotated.unwrap_or_else(|| secret.name_any().trim_start_matches("istio-remote-secret-").to_owned())
+        };
+        secrets.iter().map(name).collect::<BTreeSet<_>>()
+    });
+    let asked = futures::future::join_all(istiods.iter().map(|istiod| seen_by(reader, istiod))).await;
+    let mut seen: Option<BTreeMap<String, String>> = None;
+    for (istiod, answer) in istiods.iter().zip(asked) {
+        match answer {
+            Ok(registered) => worst(seen.get_or_insert_default(), registered),
+            Err(reason) => reader.note(
+                format!("ask istiod {} for its clusters", place(istiod)),
+                reason,
+                "whether it sees the other clusters, is unknown",
+            ),
+        }
+    }
+    if let Some(seen) = &mut seen {
+        seen.remove(own);
+    }
+    Ok(Peers { secrets, seen })
+}
+
+async fn seen_by(reader: &Reader, istiod: &Pod) -> Result<Vec<Registered>, String> {
+    let namespace = istiod.namespace().unwrap_or_default();
+    let answer = http::bounded(async {
+        let stream = reader.connect(&namespace, &istiod.name_any(), DEBUG).await?;
+        http::get(stream, "/debug/clusterz").await
+    });
+    serde_json::from_str(&answer.await?).map_err(|error| format!("its answer is unreadable: {error}"))
+}
+
+/// Adds what one istiod sees. A cluster that one of several istiods does not see, is not seen.
+fn worst(seen: &mut BTreeMap<String, String>, registered: Vec<Registered>) {
+    for Registered { id, sync_status } in registered {
+        let known = seen.entry(id).or_insert_with(|| sync_status.clone());
+        if known.as_str() == SYNCED {
+            *known = sync_status;
+        }
+    }
+}
+
+/// The state of a cluster that istiod sees.
+pub(super) const SYNCED: &str = "synced";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_of_two_istiods_does_not_see_is_not_seen() {
+        let answer = |status: &str| -> Vec<Registered> {
+            serde_json::from_str(&format!(
+                r#"[{{"id":"east","secretName":"","syncStatus":"synced"}},{{"id":"west","syncStatus":"{status}"}}]"#
+            ))
+            .unwrap()
+        };
+        for order in [["synced", "timeout"], ["timeout", "synced"]] {
+            let mut seen = BTreeMap::new();
+            order.iter().for_each(|status| worst(&mut seen, answer(status)));
+            assert_eq!(seen["west"], "timeout");
+            assert_eq!(seen["east"], SYNCED);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the suites can judge in a mesh.
+
+use crate::record::{Record, Requirement, Write, fault, treatment};
+
+/// A part of a suite, and what it requires.
+struct Part {
+    suite: &'static str,
+    what: &'static str,
+    requires: &'static [Requirement],
+}
+
+/// The parts of the suites. A test compares them with the sources of the suites.
+const PARTS: &[Part] = &[
+    Part {
+        suite: "mtls",
+        what: "calls within and between clusters: both ends authenticate each other",
+        requires: &[Requirement::Probes, Requirement::AccessLog],
+    },
+    Part {
+        suite: "mtls",
+        what: "plaintext, and clients without a certificate of the mesh, are refused",
+        requires: &[Requirement::Probes, Requirement::AccessLog],
+    },
+    Part {
+        suite: "mtls",
+        what: "a PERMISSIVE namespace takes plaintext (the control)",
+        requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "mtls",
+        what: "east-west gateways lead to exposed services only",
+        requires: &[Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "mtls",
+        what: "expired certificates and other trust domains are refused",
+        requires: &[Requirement::Probes, Requirement::SigningKeys],
+    },
+    Part {
+        suite: "mtls",
+        what: "ingress gateways call as themselves",
+        requires: &[Requirement::Probes, Requirement::Ingress, Requirement::AccessLog],
+    },
+    Part {
+        suite: "tutorial",
+        what: "the suite of the tutorial",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Clusters(2),
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
+        suite: "ownership",
+        what: "the next run puts back what a killed test left",
+        requires: &[Requirement::Probes, Requirement::Write(Write::NodeLabels)],
+    },
+    Part {
+        suite: "boutique",
+        what: "the online boutique",
+        requires: &[Requirement::Application("boutique"), Requirement::AccessLog],
+    },
+    Part {
+        suite: "perf",
+        what: "what sidecars and mutual TLS cost",
+        requires: &[Requirement::Bench, Requirement::Fault(fault::PAUSE_CLUSTER), Requirement::Write(Write::Objects)],
+    },
+    Part {
+        suite: "perf",
+        what: "what the TCP bypass saves",
+        requires: &[Requirement::Bench, Requirement::Treatment(treatment::TCP_BYPASS)],
+    },
+];
+
+/// Whether a part of a suite can be judged in a mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgeable {
+    /// The suite, as in `cargo test --test SUITE`.
+    pub suite: &'static str,
+    /// What it judges.
+    pub what: &'static str,
+    /// What is missing. `None` if the part can be judged.
+    pub missing: Option<String>,
+}
+
+/// What the suites can judge in the mesh of a record, and why not the rest.
+pub fn judgeable(record: &Record) -> Vec<Judgeable> {
+    let of = |part: &Part| {
+        let lacking = record.requires(part.requires.iter().cloned()).err();
+        let mut missing = lacking.map(|error| match error {
+            crate::record::Error::NotDeclared { what } => what,
+            other => other.to_string(),
+        });
+        // The suite dials the gateway of a route that nobody made.
+        if missing.is_none() && part.requires.contains(&Requirement::Ingress) && !has_route(record) {
+            missing = Some("a route of ingress gateways to the probes".into());
+        }
+        Judgeable { suite: part.suite, what: part.what, missing }
+    };
+    PARTS.iter().map(of).collect()
+}
+
+fn has_route(record: &Record) -> bool {
+    let mut probes = record.clusters.iter().filter_map(|cluster| cluster.probes.as_ref());
+    probes.any(|probes| probes.meshed.ingress_host.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::record::tests::{cluster, record};
+
+    /// The kinds of requirements in a text, such as `Probes`.
+    fn kinds(text: &str) -> BTreeSet<String> {
+        let after = text.split("Requirement::").skip(1);
+        after.map(|rest| rest.chars().take_while(char::is_ascii_alphanumeric).collect()).collect()
+    }
+
+    #[test]
+    fn the_parts_require_what_the_suites_require() {
+        for suite in ["mtls", "tutorial", "ownership"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{suite}.rs"));
+            let source = std::fs::read_to_string(&path).unwrap();
+            let parts = PARTS.iter().filter(|part| part.suite == suite).flat_map(|part| part.requires);
+            let told: BTreeSet<String> = parts.flat_map(|one| kinds(&format!("Requirement::{one:?}"))).collect();
+            assert_eq!(told, kinds(&source), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_a_gateway_without_a_route_is_not_enough() {
+        let mut mesh = record(vec![cluster("east"), cluster("west")]);
+        let missing = |mesh: &Record, what: &str| {
+            let parts = judgeable(mesh);
+            parts.into_iter().find(|part| part.what.contains(what)).unwrap().missing
+        };
+        assert_eq!(missing(&mesh, "calls within"), None);
+        mesh.capabilities.writes.clear();
+        assert!(missing(&mesh, "PERMISSIVE").unwrap().contains("permission for creating namespaces"));
+        assert!(missing(&mesh, "east-west").unwrap().contains("all clusters are on one network"));
+        for cluster in &mut mesh.clusters {
+            cluster.probes.as_mut().unwrap().meshed.ingress_host = None;
+        }
+        assert_eq!(missing(&mesh, "ingress").unwrap(), "a route of ingress gateways to the probes");
+    }
+}

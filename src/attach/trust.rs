@@ -1,0 +1,90 @@
+//! The roots of a mesh, and the CAs that sign workloads, read without any Secret: roots are public in a ConfigMap, and a
+//! server sends its chain.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
+
+use super::error::Result;
+use super::http;
+use super::reader::Reader;
+use crate::identity::Certificate;
+use crate::record::{ControlPlane, Issuer};
+
+/// ConfigMap in every namespace with the roots of the mesh.
+const ROOTS: &str = "istio-ca-root-cert";
+
+/// The roots in the ConfigMap of Istio's namespace.
+///
+/// # Errors
+/// [`Error::Cluster`](super::Error::Cluster). [`Error::Identity`](super::Error::Identity): the ConfigMap has no
+/// certificates.
+pub(super) async fn roots(reader: &Reader, namespace: &str) -> Result<Vec<Certificate>> {
+    let found: Option<Option<ConfigMap>> = reader.get(namespace, ROOTS, "the mesh's roots are unknown").await?;
+    let data = found.flatten().and_then(|found| found.data).unwrap_or_default();
+    let Some(pem) = data.get("root-cert.pem") else { return Ok(Vec::new()) };
+    Ok(Certificate::all_from_pem(&format!("ConfigMap {namespace}/{ROOTS} of {}", reader.context), pem)?)
+}
+
+/// The CA that signs the workloads: the one below which istiod's own certificate is, by the chain that istiod sends.
+///
+/// # Errors
+/// The reason, as text.
+pub(super) async fn issuer(
+    reader: &Reader,
+    plane: &ControlPlane,
+    istiod: &Pod,
+    roots: &[Certificate],
+) -> Result<Issuer, String> {
+    let namespace = istiod.namespace().unwrap_or_default();
+    let chain = http::bounded(async {
+        let stream = reader.connect(&namespace, &istiod.name_any(), plane.port).await?;
+        let stream = http::secured(stream, roots, &plane.server_name, b"h2").await?;
+        let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let pem: String = sent.iter().map(|certificate| to_pem(certificate)).collect();
+        Certificate::all_from_pem("istiod's chain", &pem).map_err(|error| error.to_string())
+    });
+    above(&chain.await?, roots)
+}
+
+/// The CAs between the first certificate of a chain and the root.
+fn above(chain: &[Certificate], roots: &[Certificate]) -> Result<Issuer, String> {
+    let (leaf, above) = chain.split_first().ok_or("istiod sends no certificate")?;
+    let end = above.iter().position(|sent| roots.contains(sent)).unwrap_or(above.len());
+    let signers = &above[..end];
+    let signs = |authority: &Certificate| leaf.is_signed_by(authority).map_err(|error| error.to_string());
+    let by_root = || -> Result<bool, String> {
+        for root in roots {
+            if signs(root)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let known = match signers.first() {
+        Some(first) => signs(first)?,
+        None => by_root()?,
+    };
+    if !known {
+        return Err("istiod's chain lacks the CA that signed its certificate".into());
+    }
+    Ok(Issuer { certificates: signers.iter().map(|signer| to_pem(signer.der())).collect(), key: None::<PathBuf> })
+}
+
+/// A certificate in PEM.
+pub(super) fn to_pem(der: &[u8]) -> String {
+    const LINE: usize = 64;
+    let text = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(LINE));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}

@@ -1,0 +1,206 @@
+//! `testbed attach`: writes the record of a mesh that somebody else made.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use futures::future::try_join_all;
+use meshproof::attach::{self, Access, FoundMesh, Judgeable, Names, Options};
+use meshproof::record::{HostPort, Label, ProbeDeployment, Record};
+
+use super::contexts::Contexts;
+use crate::paths;
+use crate::progress::Progress;
+use crate::provider::Provider;
+
+/// File name of the kubeconfig inside the testbed directory.
+const KUBECONFIG: &str = "kubeconfig";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Context of a cluster with Istio; once for each cluster
+    #[arg(long = "context", required = true, value_name = "CONTEXT")]
+    contexts: Vec<String>,
+    /// Kubeconfig with the contexts; may be given several times [default: those of $KUBECONFIG, otherwise
+    /// ~/.kube/config]
+    #[arg(long = "kubeconfig", value_name = "FILE")]
+    kubeconfigs: Vec<PathBuf>,
+    /// Touch nothing: print what would be created, what would be called, and the rights that are needed
+    #[arg(long, conflicts_with = "read_only")]
+    plan: bool,
+    /// Permit suites no write: they judge only what can be read
+    #[arg(long)]
+    read_only: bool,
+    /// Beginning of the names of the namespaces that suites create
+    #[arg(long, value_name = "PREFIX", default_value = "meshproof")]
+    namespace_prefix: String,
+    /// Image of the probe. For the testbed of `up`: `cargo xtask testbed status` names it
+    #[arg(long, value_name = "IMAGE", required_unless_present = "read_only")]
+    probe_image: Option<String>,
+    /// Kubernetes' imagePullPolicy of the probe's image
+    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    probe_pull_policy: Option<String>,
+    /// Secret with the credentials for the registry of the probe's image
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    image_pull_secret: Option<String>,
+    #[command(flatten)]
+    told: Told,
+}
+
+/// What a reader tells in place of what cannot be found out.
+#[derive(Args)]
+struct Told {
+    /// Revision or tag of the control plane to judge [default: the one with the tag `default`, or the only one]
+    #[arg(long)]
+    revision: Option<String>,
+    /// Istio's mesh id, if it cannot be read
+    #[arg(long, value_name = "ID")]
+    mesh_id: Option<String>,
+    /// Trust domain, if it cannot be read
+    #[arg(long, value_name = "DOMAIN")]
+    trust_domain: Option<String>,
+    /// Label that enables injection for a namespace, if the webhooks cannot be read
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    injection: Option<Label>,
+    /// File with root certificates of the mesh, if they cannot be read; may be given several times
+    #[arg(long = "root", value_name = "FILE")]
+    roots: Vec<PathBuf>,
+    /// Address of a cluster's east-west gateway for the other networks, if its Service has none
+    #[arg(long, value_name = "CLUSTER=HOST:PORT", value_parser = address)]
+    eastwest: Vec<Address>,
+}
+
+/// The address of a cluster's gateway.
+#[derive(Debug, Clone)]
+struct Address {
+    cluster: String,
+    address: HostPort,
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    Ok(Label { key: key.into(), value: value.into() })
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    let (cluster, address) = text.rsplit_once('=').ok_or("it is not CLUSTER=HOST:PORT")?;
+    Ok(Address { cluster: cluster.into(), address: address.parse()? })
+}
+
+impl Arguments {
+    pub(crate) async fn run(self) -> Result<()> {
+        let directory = paths::testbed();
+        if !self.plan {
+            may_write(&directory)?;
+        }
+        let (progress, names) = (Progress::new(), Names::with_prefix(&self.namespace_prefix));
+        let contexts = Contexts::load(&self.kubeconfigs)?;
+        let options = self.told.options(&names)?;
+        let discovering = self.contexts.iter().map(async |context| {
+            let reading = async {
+                let client = contexts.connect(context).await?;
+                anyhow::Ok(attach::discover(&client, context, &options).await?)
+            };
+            progress.step(Some(context), "what is there", reading).await
+        });
+        let mesh = FoundMesh::new(try_join_all(discovering).await?)?;
+        let record = mesh.record(Path::new(KUBECONFIG), &names, &self.access());
+        print!("{mesh}{}", suites(&attach::judgeable(&record)));
+        if self.plan {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        paths::write_secret(&directory.join(KUBECONFIG), &contexts.minified(&self.contexts)?)?;
+        record.write(&directory)?;
+        progress.say(format!(
+            "\nThe record is {}. Nothing was created in the clusters.\nJudge the mesh: \
+             MESHPROOF_NOT_DECLARED=allow cargo test --test mtls\nRemove what tests leave: cargo xtask testbed detach",
+            directory.join(meshproof::record::FILE_NAME).display()
+        ));
+        Ok(())
+    }
+
+    fn access(&self) -> Access {
+        let deployment = |image: &String| ProbeDeployment {
+            image: image.clone(),
+            pull_policy: self.probe_pull_policy.clone(),
+            pull_secret: self.image_pull_secret.clone(),
+        };
+        match &self.probe_image {
+            Some(image) if !self.read_only => Access::Probes(deployment(image)),
+            _ => Access::ReadOnly,
+        }
+    }
+}
+
+impl Told {
+    fn options(&self, names: &Names) -> Result<Options> {
+        let roots = self.roots.iter().map(|path| paths::read(path)).collect::<Result<_>>()?;
+        let eastwest: BTreeMap<String, HostPort> =
+            self.eastwest.iter().map(|one| (one.cluster.clone(), one.address.clone())).collect();
+        Ok(Options {
+            revision: self.revision.clone(),
+            mesh_id: self.mesh_id.clone(),
+            trust_domain: self.trust_domain.clone(),
+            injection: self.injection.clone(),
+            roots,
+            eastwest,
+            names: names.clone(),
+        })
+    }
+}
+
+/// Fails if the directory holds the testbed of `up`.
+fn may_write(directory: &Path) -> Result<()> {
+    let is_local = match Record::read(directory) {
+        Ok(record) => Provider::of(&record)? != Provider::Attach,
+        // What an unfinished `up` leaves.
+        Err(_) => directory.join("secrets").is_dir(),
+    };
+    if is_local {
+        bail!(
+            "{} holds the testbed of `up`: remove it with `cargo xtask testbed down`, or name another directory with \
+             MESHPROOF_TESTBED=DIR",
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
+/// What each suite can judge, and why not the rest.
+fn suites(parts: &[Judgeable]) -> String {
+    let mut text = String::from("\nwhat the suites can judge:\n");
+    for Judgeable { suite, what, missing } in parts {
+        let _ = match missing {
+            None => writeln!(text, "  {suite:<10} yes  {what}"),
+            Some(missing) => writeln!(text, "  {suite:<10} no   {what}: lacks {missing}"),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_addresses_are_read_and_nothing_else() {
+        assert_eq!(label("istio.io/rev=1-31").unwrap(), Label { key: "istio.io/rev".into(), value: "1-31".into() });
+        assert!(label("istio.io/rev").is_err());
+        let named = address("arn:aws:eks:eu=1:cluster/mesh=192.0.2.1:15443").unwrap();
+        assert_eq!(named.cluster, "arn:aws:eks:eu=1:cluster/mesh");
+        assert_eq!(named.address, HostPort::new("192.0.2.1", 15443));
+        assert!(address("east=192.0.2.1").unwrap_err().contains("192.0.2.1"));
+    }
+
+    #[test]
+    fn the_testbed_of_up_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        may_write(directory.path()).unwrap();
+        std::fs::create_dir(directory.path().join("secrets")).unwrap();
+        let error = may_write(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("testbed down") && error.contains("MESHPROOF_TESTBED=DIR"), "{error}");
+    }
+}
