@@ -51,7 +51,7 @@ pub struct Options {
 /// Reads the cluster of a context. Creates nothing.
 ///
 /// # Errors
-/// [`Error::Forbidden`], [`Error::NoIstio`], [`Error::Revisions`], [`Error::UnknownRevision`].
+/// [`Error::Forbidden`], [`Error::NoIstio`], [`Error::Revisions`], [`Error::UnknownRevision`], [`Error::NotReady`].
 /// [`Error::Asked`]: an option must tell what cannot be found out. [`Error::Cluster`].
 pub async fn discover(client: &Client, context: &str, options: &Options) -> Result<FoundCluster> {
     let reader = Reader::new(client.clone(), context);
@@ -95,6 +95,10 @@ impl Objects {
             reader.list_dynamic(&listener, "which gateways lead to services of other networks, is unknown"),
             MeshConfig::read(reader, plane),
         )?;
+        if istiods.is_empty() {
+            let (context, namespace) = (reader.context.clone(), plane.namespace());
+            return Err(Error::NotReady { context, namespace, selector: plane.selector() });
+        }
         let network = home.flatten().and_then(|home| home.labels().get(NETWORK).cloned());
         Ok(Self {
             kubernetes: version.git_version,
@@ -368,3 +372,6 @@ impl Missing<'_> {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,18 @@ pub enum Error {
         /// The revisions.
         known: Vec<String>,
     },
+    /// No istiod can be asked.
+    #[error(
+        "{context}: no pod `{selector}` in namespace {namespace} is ready, or pods may not be listed: without an istiod, nothing can be judged"
+    )]
+    NotReady {
+        /// The context.
+        context: String,
+        /// Namespace of the control plane.
+        namespace: String,
+        /// Label selector of istiod's pods.
+        selector: String,
+    },
     /// Two contexts lead to the same cluster.
     #[error(
         "contexts {one} and {other} are the same cluster (its namespace kube-system has the uid {uid}): name it once"

@@ -17,7 +17,7 @@ pub(super) struct MeshConfig {
     pub(super) trust_domain: Option<String>,
     pub(super) trust_domain_aliases: Vec<String>,
     pub(super) default_config: ProxyConfig,
-    ca_certificates: Vec<CertificateData>,
+    pub(super) ca_certificates: Vec<CertificateData>,
     /// The gateways of networks, from the key beside the mesh configuration.
     #[serde(skip)]
     pub(super) networks: BTreeMap<String, Network>,
@@ -32,7 +32,7 @@ pub(super) struct ProxyConfig {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct CertificateData {
+pub(super) struct CertificateData {
     pem: Option<String>,
 }
 

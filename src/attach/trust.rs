@@ -1,8 +1,6 @@
 //! The roots of a mesh, and the CAs that sign workloads, read without any Secret: roots are public in a ConfigMap, and a
 //! server sends its chain.
 
-use std::path::PathBuf;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -71,7 +69,7 @@ fn above(chain: &[Certificate], roots: &[Certificate]) -> Result<Issuer, String>
     if !known {
         return Err("istiod's chain lacks the CA that signed its certificate".into());
     }
-    Ok(Issuer { certificates: signers.iter().map(|signer| to_pem(signer.der())).collect(), key: None::<PathBuf> })
+    Ok(Issuer { certificates: signers.iter().map(|signer| to_pem(signer.der())).collect(), key: None })
 }
 
 /// A certificate in PEM.
@@ -87,4 +85,46 @@ pub(super) fn to_pem(der: &[u8]) -> String {
         rest = after;
     }
     pem + "-----END CERTIFICATE-----\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Minter, SpiffeId, Validity};
+
+    fn certificates(pem: &str) -> Vec<Certificate> {
+        Certificate::all_from_pem("test", pem).unwrap()
+    }
+
+    /// A leaf, the CAs above it, and the root.
+    fn sent(minter: &Minter) -> Vec<Certificate> {
+        let id = SpiffeId::workload("corp.example", "istio-system", "istiod");
+        certificates(&minter.mint(&id, Validity::Now).unwrap().chain_pem)
+    }
+
+    #[test]
+    fn the_signer_is_what_stands_between_the_leaf_and_the_root() {
+        let (root, stranger) = (Minter::authority("root").unwrap(), Minter::authority("stranger").unwrap());
+        let intermediate = root.intermediate("east").unwrap();
+        let roots = [&root, &stranger].map(|root| certificates(root.chain_pem()).remove(0));
+        let mut chain = sent(&intermediate);
+        let issuer = above(&chain, &roots).unwrap();
+        assert_eq!(issuer.certificates.len(), 1);
+        assert_eq!(certificates(&issuer.certificates[0]), chain[1..2], "the same bytes, in PEM");
+        // istiod appends all roots that it trusts.
+        chain.push(roots[1].clone());
+        assert_eq!(above(&chain, &roots).unwrap(), issuer);
+        assert_eq!(above(&chain[..2], &roots).unwrap(), issuer, "a server may leave the root out");
+    }
+
+    #[test]
+    fn a_root_may_sign_by_itself_and_a_chain_with_a_gap_tells_nothing() {
+        let root = Minter::authority("root").unwrap();
+        let roots = [certificates(root.chain_pem()).remove(0)];
+        assert!(above(&sent(&root), &roots).unwrap().certificates.is_empty());
+        let chain = sent(&root.intermediate("east").unwrap());
+        let gap = above(&[chain[0].clone(), roots[0].clone()], &roots).unwrap_err();
+        assert!(gap.contains("lacks the CA"), "{gap}");
+        above(&[], &roots).unwrap_err();
+    }
 }

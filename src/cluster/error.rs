@@ -20,7 +20,9 @@ pub enum Error {
     #[error(transparent)]
     Identity(#[from] identity::Error),
     /// The API server of a cluster in the record does not answer.
-    #[error("cluster `{cluster}` does not answer ({reason}): run `cargo xtask testbed up` to bring it back")]
+    #[error(
+        "cluster `{cluster}` does not answer ({reason}): run `cargo xtask testbed up` to bring it back, or check the kubeconfig of a mesh that was attached"
+    )]
     ClusterDown {
         /// The cluster.
         cluster: String,

@@ -3,26 +3,30 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 
+use super::leftovers::nobody_tests;
 use super::{Error, Result};
-use crate::cluster::{Cluster, Testbed};
+use crate::cluster::{self, Cluster, Testbed};
 use crate::host;
+use crate::probe::PROBES_LABEL;
 
 /// Environment variable with the holder's name in the Lease. Default: `USER@HOST:DIRECTORY`.
 pub const HOLDER_VARIABLE: &str = "MESHPROOF_HOLDER";
 
 /// Name of the Lease.
-const NAME: &str = "meshproof";
+pub const NAME: &str = "meshproof";
 
 /// Duration of the Lease after each renewal: longer than compiling the next suite of a run.
 const LENGTH: Duration = Duration::from_secs(60);
@@ -61,13 +65,7 @@ pub(super) struct Term<'a> {
 
 impl<'a> Leases<'a> {
     pub(super) fn of(testbed: &'a Testbed) -> Self {
-        let named = std::env::var(HOLDER_VARIABLE).ok().filter(|name| !name.is_empty());
-        let holder = named.unwrap_or_else(|| {
-            let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-            let directory = std::path::absolute(&testbed.directory).unwrap_or_else(|_| testbed.directory.clone());
-            format!("{}@{}:{}", user.unwrap_or_else(|| "root".into()), host::name(), directory.display())
-        });
-        Self { testbed, holder }
+        Self { testbed, holder: holder(&testbed.directory) }
     }
 
     /// Takes the Leases, or renews them if this process has not done so recently.
@@ -181,6 +179,43 @@ impl<'a> Leases<'a> {
     fn lock(&self) -> MutexGuard<'static, HashMap<(PathBuf, String), Written>> {
         WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The name of this run in a Lease.
+fn holder(directory: &Path) -> String {
+    let named = std::env::var(HOLDER_VARIABLE).ok().filter(|name| !name.is_empty());
+    named.unwrap_or_else(|| {
+        let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        format!("{}@{}:{}", user.unwrap_or_else(|| "root".into()), host::name(), directory.display())
+    })
+}
+
+/// Checks that no run judges the mesh: that no Lease in a namespace of ours is held. A Lease of a run on the testbed in
+/// `directory` counts only while a test runs.
+///
+/// # Errors
+/// [`Error::Held`]. [`Error::Cluster`]: the Leases cannot be read.
+pub async fn idle(client: &Client, cluster: &str, directory: &Path) -> Result<()> {
+    let failed = |doing: &str, source| {
+        let doing = doing.to_owned();
+        Error::Cluster(cluster::Error::Api { cluster: cluster.into(), doing, source: Box::new(source) })
+    };
+    let ours = ListParams::default().labels(PROBES_LABEL);
+    let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&ours).await;
+    for namespace in namespaces.map_err(|error| failed("list namespaces", error))?.items {
+        let name = namespace.name_any();
+        let found = Api::<Lease>::namespaced(client.clone(), &name).get_opt(NAME).await;
+        let Some(lease) = found.map_err(|error| failed(&format!("read Lease {name}/{NAME}"), error))? else { continue };
+        let own = holder(directory);
+        let is_own = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&own);
+        if is_own && nobody_tests(directory) {
+            continue;
+        }
+        // A run of another name, or this one while a test runs, finds the Lease taken.
+        next(Some(lease), "nobody", Timestamp::now()).map_err(|other| other.holds(cluster, &name))?;
+    }
+    Ok(())
 }
 
 /// Another holder of a Lease.

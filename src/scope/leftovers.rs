@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use tokio::sync::Mutex;
 
 use super::error::Result;
-use super::sweep::sweep;
+use super::sweep::sweep_after;
 use crate::cluster::Testbed;
 
 /// Lock file in the testbed's directory. Every process with a running test holds a shared lock on the file.
@@ -21,7 +21,7 @@ static PRESENT: Mutex<Option<HashMap<PathBuf, Option<File>>>> = Mutex::const_new
 /// [Leases](super::lease::Leases) keep tests on other machines out.
 ///
 /// # Errors
-/// The errors of [`sweep`].
+/// The errors of [`sweep`](super::sweep()).
 pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
     let mut present = PRESENT.lock().await;
     let present = present.get_or_insert_default();
@@ -33,8 +33,12 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
         present.insert(testbed.directory.clone(), None);
         return Ok(());
     };
-    if is_alone(&file) && !testbed.record.capabilities.writes.is_empty() {
-        let sweeping = testbed.clusters.iter().map(async |cluster| sweep(&cluster.client(), cluster.name()).await);
+    if is_alone(&file) {
+        let writes = &testbed.record.capabilities.writes;
+        let sweeping = testbed.clusters.iter().map(|cluster| {
+            let client = cluster.client();
+            async move { sweep_after(&client, cluster.name(), writes).await }
+        });
         for what in try_join_all(sweeping).await?.into_iter().flatten() {
             tracing::warn!(what, "put right what a killed test had left");
         }
@@ -43,6 +47,12 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
     let shared = file.lock_shared().is_ok().then_some(file);
     present.insert(testbed.directory.clone(), shared);
     Ok(())
+}
+
+/// Whether no process on this machine has a running test on the testbed in `directory`.
+pub(super) fn nobody_tests(directory: &Path) -> bool {
+    let file = OpenOptions::new().write(true).open(directory.join(FILE));
+    file.is_ok_and(|file| is_alone(&file))
 }
 
 fn open(directory: &Path) -> Option<File> {

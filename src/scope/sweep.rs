@@ -17,9 +17,40 @@ use super::error::{Error, Result};
 use super::label::RUN_LABEL;
 use super::prior;
 use crate::cluster::{self, Permission, permission};
+use crate::probe::PROBES_LABEL;
+use crate::record::Write;
 
 /// Most concurrent requests.
 const CONCURRENCY: usize = 8;
+
+/// What was cleaned up in a cluster.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// What was removed or restored. What was in a removed namespace is not listed.
+    pub done: Vec<String>,
+    /// The error of each kind that may not be listed (403). Objects of ours may be among them.
+    pub denied: Vec<Error>,
+    /// Every other error.
+    pub failures: Vec<Error>,
+}
+
+impl Swept {
+    fn gather(&mut self, results: Vec<Result<String>>) {
+        for result in results {
+            match result {
+                Ok(what) => self.done.push(what),
+                Err(error) if is_denied(&error) => self.denied.push(error),
+                Err(error) => self.failures.push(error),
+            }
+        }
+    }
+
+    /// What was done, if all was.
+    fn complete(self) -> Result<Vec<String>> {
+        let failures: Vec<Error> = self.denied.into_iter().chain(self.failures).collect();
+        if failures.is_empty() { Ok(self.done) } else { Err(Error::NotReverted { failures }) }
+    }
+}
 
 /// Removes all objects that have a run's label, and restores the labels of nodes, and the replicas and nodes of
 /// deployments. Call this function only while no test runs. Returns what was restored.
@@ -28,13 +59,47 @@ const CONCURRENCY: usize = 8;
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
 /// does not stop the rest. [`Error::Cluster`]: API discovery fails.
 pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
+    all(client, cluster).await?.complete()
+}
+
+async fn all(client: &Client, cluster: &str) -> Result<Swept> {
     let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
-    let mut results = sweeper.remove_all().await?;
-    results.extend(sweeper.labels().await);
+    let mut swept = Swept::default();
+    swept.gather(sweeper.remove_all().await?);
+    swept.gather(sweeper.labels().await);
     // The nodes first, so that pods start where they belong.
-    results.extend(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
-    results.extend(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
-    gathered(results)
+    swept.gather(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
+    swept.gather(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
+    Ok(swept)
+}
+
+/// Like [`sweep`], after tests that were permitted these changes only. Asks for no rights that the tests did not need.
+///
+/// # Errors
+/// The errors of [`sweep`].
+pub(super) async fn sweep_after(client: &Client, cluster: &str, writes: &[Write]) -> Result<Vec<String>> {
+    match writes {
+        [] => Ok(Vec::new()),
+        // All that such tests leave is in their namespaces.
+        [Write::Namespaces] => {
+            let mut swept = Swept::default();
+            let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
+            swept.gather(sweeper.remove(ApiResource::erase::<Namespace>(&()), &BTreeSet::new()).await);
+            swept.complete()
+        }
+        _ => sweep(client, cluster).await,
+    }
+}
+
+/// Removes everything of ours from a cluster: what tests have left, and the probes. Returns what was done, also if not
+/// all could be done.
+///
+/// # Errors
+/// [`Error::Cluster`]: API discovery fails.
+pub async fn remove_everything(client: &Client, cluster: &str) -> Result<Swept> {
+    let mut swept = all(client, cluster).await?;
+    swept.gather(Sweeper { client, cluster, label: PROBES_LABEL }.remove_all().await?);
+    Ok(swept)
 }
 
 /// Removes all objects with `label`, of every kind. Returns what was removed.
@@ -42,18 +107,9 @@ pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
 /// # Errors
 /// The errors of [`sweep`].
 pub(super) async fn remove_labelled(client: &Client, cluster: &str, label: &str) -> Result<Vec<String>> {
-    gathered(Sweeper { client, cluster, label }.remove_all().await?)
-}
-
-fn gathered(results: Vec<Result<String>>) -> Result<Vec<String>> {
-    let (mut done, mut failures) = (Vec::new(), Vec::new());
-    for result in results {
-        match result {
-            Ok(what) => done.push(what),
-            Err(error) => failures.push(error),
-        }
-    }
-    if failures.is_empty() { Ok(done) } else { Err(Error::NotReverted { failures }) }
+    let mut swept = Swept::default();
+    swept.gather(Sweeper { client, cluster, label }.remove_all().await?);
+    swept.complete()
 }
 
 /// The kinds whose objects can be both listed and deleted.
@@ -77,28 +133,34 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Removes the labelled objects of every kind.
+    /// Removes the labelled objects of every kind: first the namespaces, which take along what is in them.
     async fn remove_all(&self) -> Result<Vec<Result<String>>> {
         let discovered = Discovery::new(self.client.clone()).run_aggregated().await;
         let discovered = discovered.map_err(self.failed("list the kinds of objects"))?;
         let kinds: Vec<ApiResource> =
             discovered.groups().flat_map(|group| removable(group.resources_by_stability())).collect();
-        let leaving = &self.leaving_namespaces().await;
-        let removed = stream::iter(kinds).map(|kind| self.remove(kind, leaving)).buffer_unordered(CONCURRENCY);
-        Ok(removed.collect::<Vec<_>>().await.into_iter().flatten().collect())
+        let (namespaces, others): (Vec<_>, Vec<_>) = kinds.into_iter().partition(is_namespace);
+        let mut ending = BTreeSet::new();
+        let mut results = Vec::new();
+        for kind in namespaces {
+            results.extend(self.remove(kind, &ending).await);
+            ending.extend(self.namespaces().await.unwrap_or_default());
+        }
+        let removed = stream::iter(others).map(|kind| self.remove(kind, &ending)).buffer_unordered(CONCURRENCY);
+        results.extend(removed.collect::<Vec<_>>().await.into_iter().flatten());
+        Ok(results)
     }
 
-    /// The labelled namespaces in deletion. Kubernetes deletes their objects: a test that has just ended left
-    /// nothing behind. None if namespaces cannot be listed, which [`Self::remove`] reports.
-    async fn leaving_namespaces(&self) -> BTreeSet<String> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let listed = namespaces.list_metadata(&ListParams::default().labels(self.label)).await;
-        let leaving = listed.into_iter().flatten().filter(|one| one.metadata.deletion_timestamp.is_some());
-        leaving.map(|namespace| namespace.name_any()).collect()
+    /// The labelled namespaces, all of which end. Kubernetes deletes their objects: a test that has just ended left
+    /// nothing behind.
+    async fn namespaces(&self) -> kube::Result<Vec<String>> {
+        let everywhere: Api<Namespace> = Api::all(self.client.clone());
+        let labelled = everywhere.list_metadata(&ListParams::default().labels(self.label)).await?.items;
+        Ok(labelled.iter().map(ResourceExt::name_any).collect())
     }
 
-    /// Removes the labelled objects of a kind, except those that Kubernetes deletes already.
-    async fn remove(&self, kind: ApiResource, leaving_namespaces: &BTreeSet<String>) -> Vec<Result<String>> {
+    /// Removes the labelled objects of a kind, except those that Kubernetes deletes with the namespaces `ending`.
+    async fn remove(&self, kind: ApiResource, ending: &BTreeSet<String>) -> Vec<Result<String>> {
         let everywhere: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
         let listed = match everywhere.list_metadata(&ListParams::default().labels(self.label)).await {
             Ok(listed) => listed.items,
@@ -107,9 +169,8 @@ impl Sweeper<'_> {
             Err(error) => return vec![Err(self.failed(format!("list the objects of kind {}", named(&kind)))(error))],
         };
         let leaving = |object: &PartialObjectMeta<DynamicObject>| {
-            let namespace = object.metadata.namespace.as_ref();
-            object.metadata.deletion_timestamp.is_some()
-                || namespace.is_some_and(|name| leaving_namespaces.contains(name))
+            let ends = object.namespace().is_some_and(|namespace| ending.contains(&namespace));
+            ends || object.metadata.deletion_timestamp.is_some()
         };
         let mut results = Vec::new();
         for object in listed.iter().filter(|object| !leaving(object)) {
@@ -118,7 +179,10 @@ impl Sweeper<'_> {
                 "" => Api::all_with(self.client.clone(), &kind),
                 namespace => Api::namespaced_with(self.client.clone(), namespace, &kind),
             };
-            let what = format!("{} {namespace}/{name}", named(&kind));
+            let what = match namespace.as_str() {
+                "" => format!("{} {name}", named(&kind)),
+                namespace => format!("{} {namespace}/{name}", named(&kind)),
+            };
             // Background deletion is not the default for every kind: the pods of a Job would remain.
             match api.delete(&name, &DeleteParams::background()).await {
                 Err(error) if !is_absent(&error) => results.push(Err(self.failed(format!("remove {what}"))(error))),
@@ -200,6 +264,16 @@ fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
+/// Whether the credentials do not allow the request.
+fn is_denied(error: &Error) -> bool {
+    let Error::Cluster(cluster::Error::Api { source, .. }) = error else { return false };
+    matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+}
+
+fn is_namespace(kind: &ApiResource) -> bool {
+    kind.group.is_empty() && kind.kind == "Namespace"
+}
+
 fn named(kind: &ApiResource) -> String {
     if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) }
 }
@@ -237,24 +311,36 @@ mod tests {
         let object = json!({"metadata": {"name": "left", "namespace": "shop"}});
         let list = |items: &[Value]| json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
         match (method, path) {
-            (_, "/api") => (200, groups(&[("", "v1", "ConfigMap", "configmaps"), ("", "v1", "Vanished", "vanished")])),
+            (_, "/api") => (
+                200,
+                groups(&[
+                    ("", "v1", "ConfigMap", "configmaps"),
+                    ("", "v1", "Namespace", "namespaces"),
+                    ("", "v1", "Secret", "secrets"),
+                    ("", "v1", "Vanished", "vanished"),
+                ]),
+            ),
             (_, "/apis") => (
                 200,
                 groups(&[
                     ("networking.istio.io", "v1", "Gateway", "gateways"),
                     ("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
                     ("networking.istio.io", "v1", "Broken", "broken"),
+                    ("networking.istio.io", "v1", "Denied", "denied"),
                 ]),
             ),
             ("DELETE", _) => (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),
             (_, "/apis/networking.istio.io/v1/broken") => (500, status(500)),
-            (_, "/api/v1/vanished") => (404, status(404)),
+            (_, "/apis/networking.istio.io/v1/denied") => (403, status(403)),
             (_, "/api/v1/namespaces") => {
-                (200, list(&[json!({"metadata": {"name": "ending", "deletionTimestamp": "2026-01-01T00:00:00Z"}})]))
+                let ending = json!({"metadata": {"name": "ending", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+                (200, list(&[json!({"metadata": {"name": "ended"}}), ending]))
             }
             (_, "/apis/networking.istio.io/v1/gateways") => {
                 (200, list(&[object, json!({"metadata": {"name": "left", "namespace": "ending"}})]))
             }
+            (_, "/api/v1/secrets") => (200, list(&[json!({"metadata": {"name": "inside", "namespace": "ended"}})])),
+            (_, "/api/v1/vanished") => (404, status(404)),
             (_, "/api/v1/nodes" | "/apis/apps/v1/deployments") => (200, list(&[])),
             _ => (200, list(&[object])),
         }
@@ -324,6 +410,35 @@ mod tests {
         sweep(&client, "cluster1").await.expect_err("one kind cannot be listed");
         let asked = asked.lock().unwrap();
         assert!(!asked.iter().any(|line| line.starts_with("DELETE") && line.contains("ending")), "{asked:#?}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_removed_and_what_is_in_it_ends_with_it() {
+        let (client, asked) = server();
+        let swept = remove_everything(&client, "cluster1").await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert!(asked.contains(&"DELETE /api/v1/namespaces/ended".to_owned()), "{asked:#?}");
+        assert!(!asked.iter().any(|line| line.starts_with("DELETE") && line.contains("inside")), "{asked:#?}");
+        assert!(swept.done.contains(&"Namespace ended".to_owned()), "{swept:?}");
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_may_not_be_listed_is_told_apart_from_one_that_cannot_be() {
+        let (client, _) = server();
+        let swept = remove_everything(&client, "cluster1").await.unwrap();
+        let told = |errors: &[Error]| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert!(told(&swept.denied).contains("kind Denied.networking.istio.io"), "{swept:?}");
+        assert!(told(&swept.failures).contains("kind Broken.networking.istio.io"), "{swept:?}");
+        assert!(!told(&swept.failures).contains("Denied"), "{swept:?}");
+    }
+
+    #[tokio::test]
+    async fn after_tests_that_could_only_create_namespaces_nothing_else_is_asked_for() {
+        let (client, asked) = server();
+        let done = sweep_after(&client, "cluster1", &[Write::Namespaces]).await.unwrap();
+        assert_eq!(done, ["Namespace ended"]);
+        let asked = asked.lock().unwrap();
+        assert!(asked.iter().all(|line| line.contains("/api/v1/namespaces")), "{asked:#?}");
     }
 
     #[tokio::test]

@@ -93,8 +93,8 @@ fn the_address_is_the_meshs_own_where_no_load_balancer_has_one() {
     let services = [service("crossing", json!([{ "port": 15443, "nodePort": 31443 }]), json!({}))];
     let listeners = [passthrough("crossing")];
     let networks = "networks:\n  vpc:\n    gateways:\n    - address: 192.0.2.7\n      port: 31443\n";
-    let config =
-        MeshConfig { networks: serde_saphyr::from_str::<Value>(networks).map(of).unwrap(), ..Default::default() };
+    let networks = serde_saphyr::from_str::<Value>(networks).map(of).unwrap();
+    let config = MeshConfig { networks, ..MeshConfig::default() };
     let sources = Sources {
         deployments: &deployments,
         services: &services,

@@ -74,7 +74,7 @@ fn a_lease_that_is_gone_or_has_no_holder_is_lost() {
 type Stored = Arc<Mutex<Option<Value>>>;
 
 /// An API server with a Lease and nothing else.
-fn server(stored: &Stored) -> kube::Client {
+fn server(stored: &Stored) -> Client {
     let stored = Arc::clone(stored);
     let service = tower::service_fn(move |request: Request<Body>| {
         let stored = Arc::clone(&stored);
@@ -99,7 +99,7 @@ fn server(stored: &Stored) -> kube::Client {
             Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
         }
     });
-    kube::Client::new(service, "default")
+    Client::new(service, "default")
 }
 
 /// A testbed of one cluster with a Lease. `directory` does not exist, so nothing is swept.

@@ -141,7 +141,7 @@ async fn everything_is_written_once_a_process_namespaces_first_and_deployments_l
     let written = written.lock().unwrap();
     let labelled = |object: &Value| object["metadata"]["labels"][PROBES_LABEL] == "deployed";
     assert!(written.iter().all(|(_, object)| labelled(object)), "{written:#?}");
-    assert!(written.iter().all(|(_, object)| object["metadata"]["labels"].get(super::super::RUN_LABEL).is_none()));
+    assert!(written.iter().all(|(_, object)| object["metadata"]["labels"].get(RUN_LABEL).is_none()));
 }
 
 #[tokio::test]

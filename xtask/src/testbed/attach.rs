@@ -36,7 +36,8 @@ pub(crate) struct Arguments {
     /// Beginning of the names of the namespaces that suites create
     #[arg(long, value_name = "PREFIX", default_value = "meshproof")]
     namespace_prefix: String,
-    /// Image of the probe. For the testbed of `up`: `cargo xtask testbed status` names it
+    /// Image of the probe. `cargo xtask testbed kubeconfig --probe-image` prints the one in the nodes of `up`, which
+    /// have it already: use it with `--probe-pull-policy Never`
     #[arg(long, value_name = "IMAGE", required_unless_present = "read_only")]
     probe_image: Option<String>,
     /// Kubernetes' imagePullPolicy of the probe's image
@@ -107,10 +108,16 @@ impl Arguments {
         });
         let mesh = FoundMesh::new(try_join_all(discovering).await?)?;
         let record = mesh.record(Path::new(KUBECONFIG), &names, &self.access());
-        print!("{mesh}{}", suites(&attach::judgeable(&record)));
+        let mut parts = attach::judgeable(&record);
+        parts.push(analyze(&directory));
+        let found = format!("{mesh}{}", suites(&parts));
         if self.plan {
+            // Standard output is the plan alone, to be saved or piped.
+            eprint!("{found}");
+            print!("{}", attach::plan(&record));
             return Ok(());
         }
+        print!("{found}");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         paths::write_secret(&directory.join(KUBECONFIG), &contexts.minified(&self.contexts)?)?;
         record.write(&directory)?;
@@ -167,6 +174,13 @@ fn may_write(directory: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The suite that needs a program of Istio's.
+fn analyze(directory: &Path) -> Judgeable {
+    let istioctl = directory.join("bin/istioctl");
+    let missing = (!istioctl.is_file()).then(|| format!("istioctl: link yours to {}", istioctl.display()));
+    Judgeable { suite: "analyze", what: "`istioctl analyze` reports nothing", missing }
 }
 
 /// What each suite can judge, and why not the rest.

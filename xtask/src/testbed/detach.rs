@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use kube::Client;
 use meshproof::attach::{self, Removed};
 use meshproof::record::{self, Record};
+use meshproof::scope;
 
 use super::contexts::Contexts;
 use crate::progress::Progress;
@@ -23,6 +24,9 @@ pub(crate) struct Arguments {
     /// ~/.kube/config]
     #[arg(long = "kubeconfig", value_name = "FILE", requires = "contexts")]
     kubeconfigs: Vec<PathBuf>,
+    /// Also leave a mesh that a run seems to judge: after that run was killed
+    #[arg(long)]
+    force: bool,
 }
 
 /// A cluster to leave.
@@ -39,7 +43,13 @@ impl Arguments {
             contexts => named(&self.kubeconfigs, contexts).await?,
         };
         let leaving = clusters.iter().map(async |Left { name, client }| {
-            let removing = async { anyhow::Ok(attach::detach(client, name).await?) };
+            let removing = async {
+                if !self.force {
+                    let idle = scope::idle(client, name, &directory).await;
+                    idle.context("nothing was removed; if that run is dead, add --force")?;
+                }
+                anyhow::Ok(attach::detach(client, name).await?)
+            };
             let removed = progress.step(Some(name), "remove what is ours", removing).await?;
             tell(&progress, name, &removed);
             anyhow::Ok(())
@@ -85,15 +95,15 @@ async fn named(kubeconfigs: &[PathBuf], contexts: &[String]) -> Result<Vec<Left>
 }
 
 fn tell(progress: &Progress, name: &str, removed: &Removed) {
-    let Removed { left_by_tests, probes } = removed;
-    if left_by_tests.is_empty() && probes.is_empty() {
-        progress.say(format!("{name}: nothing of ours was left"));
+    let Removed { done, denied } = removed;
+    if done.is_empty() {
+        progress.say(format!("{name}: nothing of ours was found"));
     }
-    for what in left_by_tests {
-        progress.say(format!("{name}: left by a test, put right: {what}"));
-    }
-    for what in probes {
+    for what in done {
         progress.say(format!("{name}: removed {what}"));
+    }
+    for what in denied {
+        progress.say(format!("{name}: not looked for: {what}"));
     }
 }
 

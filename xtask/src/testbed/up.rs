@@ -145,7 +145,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
         }
     });
     let members = try_join_all(members).await?;
-    let kubeconfig = kubeconfig::write(&directory, &members)?;
+    let kubeconfig = kubeconfig::write(&directory, &members, &artifacts.programs.probe.image())?;
     link_tools(&directory, &[artifacts.kubectl(), artifacts.istioctl()])?;
     // From here on, no cluster waits for another: a cluster needs only the API server of the other.
     let installing = members.iter().zip(&clusters).map(|(member, cluster)| async {
