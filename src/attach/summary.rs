@@ -24,9 +24,9 @@ impl fmt::Display for FoundMesh {
 impl fmt::Display for FoundCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = &self.record;
+        writeln!(f)?;
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<16}{value}");
         let istio = &record.istio;
-        row("", String::new()).ok();
         row("CLUSTER", format!("{} (context {}, Kubernetes {})", record.name, self.context, self.kubernetes))?;
         let revision = istio.revision.as_deref().unwrap_or("default");
         row("istio", format!("{} in {}, revision {revision}", self.istio_version, istio.namespace))?;

@@ -94,7 +94,7 @@ impl Arguments {
     pub(crate) async fn run(self) -> Result<()> {
         let directory = paths::testbed();
         if !self.plan {
-            may_write(&directory)?;
+            may_write(&directory, &self.contexts)?;
         }
         let (progress, names) = (Progress::new(), Names::with_prefix(&self.namespace_prefix));
         let contexts = Contexts::load(&self.kubeconfigs)?;
@@ -159,18 +159,31 @@ impl Told {
     }
 }
 
-/// Fails if the directory holds the testbed of `up`.
-fn may_write(directory: &Path) -> Result<()> {
-    let is_local = match Record::read(directory) {
-        Ok(record) => Provider::of(&record)? != Provider::Attach,
+/// Fails if the directory holds the testbed of `up`, or the record of other clusters.
+fn may_write(directory: &Path, contexts: &[String]) -> Result<()> {
+    let existing = Record::read(directory);
+    let is_local = match &existing {
+        Ok(record) => Provider::of(record)? != Provider::Attach,
         // What an unfinished `up` leaves.
         Err(_) => directory.join("secrets").is_dir(),
     };
+    let place = directory.display();
     if is_local {
         bail!(
-            "{} holds the testbed of `up`: remove it with `cargo xtask testbed down`, or name another directory with \
-             MESHPROOF_TESTBED=DIR",
-            directory.display()
+            "{place} holds the testbed of `up`: remove it with `cargo xtask testbed down`, or name another directory \
+             with MESHPROOF_TESTBED=DIR"
+        );
+    }
+    let clusters = existing.iter().flat_map(|record| &record.clusters);
+    let others: Vec<&str> = clusters
+        .map(|cluster| cluster.context.as_str())
+        .filter(|name| !contexts.iter().any(|one| one == name))
+        .collect();
+    if !others.is_empty() {
+        bail!(
+            "{place} holds the record of a mesh with the contexts {}: leave that mesh with `cargo xtask testbed \
+             detach`, or name another directory with MESHPROOF_TESTBED=DIR",
+            others.join(", ")
         );
     }
     Ok(())
@@ -197,6 +210,9 @@ fn suites(parts: &[Judgeable]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use meshproof::record::{self, Capabilities, Mesh, TrustDomain};
+
+    use super::super::installed::tests::foreign;
     use super::*;
 
     #[test]
@@ -212,9 +228,27 @@ mod tests {
     #[test]
     fn the_testbed_of_up_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
-        may_write(directory.path()).unwrap();
+        may_write(directory.path(), &[]).unwrap();
         std::fs::create_dir(directory.path().join("secrets")).unwrap();
-        let error = may_write(directory.path()).unwrap_err().to_string();
+        let error = may_write(directory.path(), &[]).unwrap_err().to_string();
         assert!(error.contains("testbed down") && error.contains("MESHPROOF_TESTBED=DIR"), "{error}");
+    }
+
+    #[test]
+    fn the_record_of_other_clusters_is_not_overwritten_and_that_of_the_same_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let trust = TrustDomain { name: "example".into(), aliases: vec![], roots: vec!["pem".into()] };
+        let record = Record {
+            schema: record::SCHEMA.into(),
+            provider: attach::PROVIDER.into(),
+            mesh: Mesh { id: "mesh".into(), version: "1".into(), trust },
+            clusters: vec![foreign()],
+            application: None,
+            capabilities: Capabilities::default(),
+        };
+        record.write(directory.path()).unwrap();
+        may_write(directory.path(), &["west".into(), "east".into()]).unwrap();
+        let error = may_write(directory.path(), &["west".into()]).unwrap_err().to_string();
+        assert!(error.contains("the contexts east") && error.contains("testbed detach"), "{error}");
     }
 }

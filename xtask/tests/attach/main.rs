@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use meshproof::probe::PROBES_LABEL;
 use objects::{Objects, differences};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ const CREATED: Duration = Duration::from_secs(90);
 #[tokio::test]
 async fn after_a_suite_and_detach_every_object_is_as_it_was() {
     let mesh = Mesh::find();
-    let before = mesh.objects().await;
+    let before = mesh.untouched().await;
     let attached = mesh.attach();
     let judged = mesh.suite(&attached, "meshed_reaches_meshed").output().unwrap();
     assert!(judged.status.success(), "the suite failed:\n{}", text(&judged));
@@ -37,7 +38,7 @@ async fn after_a_suite_and_detach_every_object_is_as_it_was() {
 #[tokio::test]
 async fn after_a_killed_run_and_detach_from_elsewhere_every_object_is_as_it_was() {
     let mesh = Mesh::find();
-    let before = mesh.objects().await;
+    let before = mesh.untouched().await;
     let attached = mesh.attach();
     let mut running = mesh.suite(&attached, "plaintext_is_answered_under_permissive").spawn().unwrap();
     mesh.await_namespace("meshproof-permissive-", &mut running).await;
@@ -56,7 +57,7 @@ async fn after_a_killed_run_and_detach_from_elsewhere_every_object_is_as_it_was(
 #[tokio::test]
 async fn a_plan_and_a_refusal_touch_nothing() {
     let mesh = Mesh::find();
-    let before = mesh.objects().await;
+    let before = mesh.untouched().await;
     let directory = mesh.directory.path().join("nothing");
     let image: Vec<&str> = vec!["--probe-image", &mesh.image];
     let plan = mesh.xtask(&directory, &[&["attach", "--plan"][..], &image, &mesh.flags()].concat());
@@ -150,6 +151,14 @@ impl Mesh {
             all.extend(objects::of(&client, &context).await);
         }
         all
+    }
+
+    /// All objects, none of them ours.
+    async fn untouched(&self) -> Objects {
+        let objects = self.objects().await;
+        let ours = objects.iter().find(|(_, object)| object.contains(PROBES_LABEL)).map(|(place, _)| place);
+        assert_eq!(ours, None, "something of ours is there: detach first");
+        objects
     }
 
     async fn unchanged(&self, before: &Objects) {
