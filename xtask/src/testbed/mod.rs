@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Remove what `up` made: containers, volumes, networks, certificates (the cache of artifacts stays)
     Down(down::Arguments),
     /// Find out what a mesh is that somebody else made, and write its record
-    Attach(attach::Arguments),
+    Attach(Box<attach::Arguments>),
     /// Remove what suites have created in a mesh that somebody else made, and its record
     Detach(detach::Arguments),
     /// Show the state of the testbed
