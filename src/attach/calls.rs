@@ -23,6 +23,9 @@ const CERTIFICATES_FOR_GATEWAY: usize = 15;
 /// New proxies in a cluster: those of the probes, and those of the tests.
 const PROXIES: usize = 4;
 
+/// Requests of the suite `mtls` to one API server: watches, logs, commands in probes.
+const REQUESTS: usize = 1_500;
+
 /// The calls of `attach` and of the suite `mtls`, one a line.
 pub(super) fn calls(record: &Record) -> String {
     let mut text = String::new();
@@ -34,6 +37,7 @@ pub(super) fn calls(record: &Record) -> String {
     if !record.capabilities.may_write(Write::Namespaces) {
         return text;
     }
+    line(&format!("mtls, API server of every cluster: {REQUESTS} requests"));
     let keys = record.requires([Requirement::SigningKeys]).is_ok();
     let further = if keys { WITH_KEYS } else { 0 };
     for to in &record.clusters {
@@ -53,7 +57,10 @@ pub(super) fn calls(record: &Record) -> String {
         line(&format!("mtls, istiod of {name}: {certificates} certificates, {PROXIES} new proxies"));
     }
     line("tests run at the same time: `cargo test --test mtls -- --test-threads 1` calls for one test after the other");
-    line("no call goes to a workload that is not a probe");
+    line(
+        "no call goes to a workload that is not a probe; but east-west gateways are asked for istiod, for the API server",
+    );
+    line("and for a service outside the mesh, by names that they must refuse");
     text
 }
 

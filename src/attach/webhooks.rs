@@ -128,13 +128,13 @@ mod tests {
         ]);
         let out = json!([{ "key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"] }]);
         let by_pod = json!([{ "key": "istio.io/rev", "operator": "In", "values": ["1-31"] }]);
-        let none = json!([{ "key": "istio.io/rev", "operator": "DoesNotExist" }]);
+        let some = json!([{ "key": "istio-injection", "operator": "In", "values": ["enabled"] }]);
         let labels = json!({ "istio.io/rev": "1-31", "istio.io/tag": "prod" });
         let found = injecting(&[configuration(
             labels,
             json!([
                 webhook(revision, out, "/inject/cluster/east/net/vpc"),
-                webhook(none, by_pod, "/inject"),
+                webhook(some, by_pod, "/inject"),
                 webhook(json!([]), json!([]), "/validate"),
             ]),
         )]);
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(first.label, Some(Label { key: "istio.io/rev".into(), value: "1-31".into() }));
         assert_eq!((first.revision.as_deref(), first.tag.as_deref()), (Some("1-31"), Some("prod")));
         assert_eq!(first.service.as_ref().unwrap().port, 443);
-        assert_eq!(found[1].label, None, "it goes by the labels of pods");
+        assert_eq!(found[1].label, None, "it asks for a label of the pods, too");
     }
 
     #[test]
