@@ -54,6 +54,10 @@ fn a_killed_engine_is_started_again_with_its_nodes() {
     }
     unhealthy("engine");
     recovers();
+    // A port beside those of the nodes is of a container that ended with the engine. It has a node's address.
+    let ports =
+        std::fs::read_dir(format!("/sys/class/net/{}/brif", bridge())).expect("the testbed's network is a bridge");
+    assert_eq!(ports.count(), nodes().len(), "ports on the bridge, for as many nodes");
 }
 
 /// Waits for the other tests, and checks that the testbed is healthy.
@@ -95,10 +99,20 @@ fn status() -> Value {
 
 /// The last node of the last cluster: a worker, if there is one.
 fn last_node() -> String {
+    nodes().pop().expect("the testbed has nodes on this machine")
+}
+
+/// The names of all nodes' containers.
+fn nodes() -> Vec<String> {
     let status = status();
-    let nodes = status["clusters"].as_array().and_then(|clusters| clusters.last()?["nodes"].as_array());
-    let node = nodes.and_then(|nodes| nodes.last()?["name"].as_str());
-    node.expect("the testbed has nodes on this machine").to_owned()
+    let nodes = status["clusters"].as_array().into_iter().flatten().flat_map(|cluster| cluster["nodes"].as_array());
+    nodes.flatten().filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect()
+}
+
+/// The bridge of the testbed's network, as Docker names it.
+fn bridge() -> String {
+    let output = command("docker", &["network", "inspect", "--format", "{{.Id}}", "meshproof"]);
+    format!("br-{}", String::from_utf8_lossy(&output.stdout).chars().take(12).collect::<String>())
 }
 
 fn run(program: &str, arguments: &[&str]) {

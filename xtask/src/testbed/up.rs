@@ -123,7 +123,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let versions = Versions::read()?;
     let provider = Local::connect(declaration).await?;
-    provider.take_over(&directory).await?;
+    provider.take_over(progress, &directory).await?;
     let store = Store::open()?;
     // From here on, suites find no testbed until a new mesh has answered.
     Record::remove(&directory)?;

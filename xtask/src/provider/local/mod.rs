@@ -3,10 +3,12 @@
 mod addresses;
 mod capabilities;
 mod cluster;
+mod daemon;
 mod dump;
 mod engine;
 mod hold;
 mod image;
+mod leftovers;
 mod limits;
 mod node;
 mod observe;

@@ -65,9 +65,7 @@ impl Node {
         if let Some(details) = self.engine.inspect(&name).await? {
             let labels = details.config.and_then(|config| config.labels).unwrap_or_default();
             if labels.get(SPECIFICATION) == Some(&specification) {
-                if details.state.and_then(|state| state.running) != Some(true) {
-                    self.engine.start_again(&name).await?;
-                }
+                self.engine.start_again(&name).await?;
                 if self.engine.exec(&name, &["test", "-f", INITIALISED]).await.is_ok() {
                     progress::mark_cached();
                     return Ok(State::Kept);

@@ -2,14 +2,12 @@
 //! Ubuntu, installs missing programs. Otherwise, lists them with their installation commands and changes nothing.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use meshproof::host::{CHROME_VARIABLE, chromium};
-use meshproof::{Seen, eventually};
 
 use super::engine::Engine;
-use super::{capabilities, limits};
+use super::{capabilities, daemon, limits};
 use crate::command::{on_path, run};
 use crate::declaration::Declaration;
 use crate::paths;
@@ -30,9 +28,6 @@ const MEMORY_PER_CLUSTER: u64 = 2 << 30;
 
 /// Memory for each further node of a cluster, in bytes.
 const MEMORY_PER_WORKER: u64 = 384 << 20;
-
-/// Time limit for a newly started engine to answer.
-const ENGINE_BOUND: Duration = Duration::from_secs(60);
 
 /// A missing program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +176,7 @@ async fn missing() -> Vec<Missing> {
 }
 
 /// Whether this process runs as root.
-fn nix_is_root() -> bool {
+pub(super) fn nix_is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
@@ -218,32 +213,7 @@ async fn start_engine(progress: &Progress, install: bool, error: anyhow::Error) 
         ));
     }
     progress.say("no container engine runs here: starting dockerd");
-    progress
-        .step(None, "starting the container engine", async {
-            let managed = Path::new("/run/systemd/system").exists()
-                && run("systemctl").args(["start", "docker"]).succeeds().await;
-            let log = paths::cache()?.join("dockerd.log");
-            if !managed {
-                std::fs::create_dir_all(paths::cache()?)?;
-                let output = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-                // In a separate process session: dockerd must outlive this command and its terminal.
-                std::process::Command::new("setsid")
-                    .arg("dockerd")
-                    .stdin(std::process::Stdio::null())
-                    .stdout(output.try_clone()?)
-                    .stderr(output)
-                    .spawn()
-                    .context("cannot start dockerd")?;
-            }
-            let answers = eventually("the container engine to answer", ENGINE_BOUND, async || {
-                Engine::connect().await.map(Seen::Yes)
-            });
-            answers.await.with_context(|| {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                format!("dockerd was started and does not answer; it said:\n{}", crate::command::tail(&said))
-            })
-        })
-        .await
+    progress.step(None, "starting the container engine", daemon::start()).await
 }
 
 async fn fit(engine: &Engine) -> Result<()> {

@@ -9,6 +9,8 @@ use super::addresses::{self, Halves};
 use super::cluster::{Common, LocalCluster};
 use super::engine::{Engine, LABEL};
 use super::image::{self, NodeImage};
+use super::leftovers;
+use super::prerequisites::nix_is_root;
 use crate::artifacts::{Artifacts, Store};
 use crate::declaration::Declaration;
 use crate::paths;
@@ -36,11 +38,11 @@ impl<'a> Local<'a> {
         Ok(Self { engine: Engine::connect().await?, declaration })
     }
 
-    /// Takes over an existing testbed: resumes paused containers.
+    /// Takes over an existing testbed: resumes paused containers, and cleans up after a killed engine.
     ///
     /// # Errors
     /// Fails if the containers belong to another checkout's testbed. Nothing is changed in that case.
-    pub(crate) async fn take_over(&self, directory: &Path) -> Result<()> {
+    pub(crate) async fn take_over(&self, progress: &Progress, directory: &Path) -> Result<()> {
         if !directory.join(OWNER).exists() {
             let containers = self.engine.containers().await?;
             if !containers.is_empty() {
@@ -51,7 +53,14 @@ impl<'a> Local<'a> {
                 );
             }
         }
-        self.engine.resume_all().await
+        self.engine.resume_all().await?;
+        if nix_is_root()
+            && let Err(error) = leftovers::unplug(progress, &self.engine, NETWORK).await
+        {
+            // It passes by itself within two minutes.
+            tracing::warn!("what a killed engine left stays: {error:#}");
+        }
+        Ok(())
     }
 
     /// The node image, loaded into the engine.

@@ -5,9 +5,11 @@ mod images;
 mod networks;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
+use meshproof::{Seen, eventually};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::models::{
     ContainerInspectResponse, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
@@ -27,6 +29,9 @@ use crate::progress;
 
 /// Label on every container, volume and network of a testbed. Removal selects by this label.
 pub(crate) const LABEL: &str = "meshproof.dev/testbed";
+
+/// Time limit for an existing container to run again.
+const START_BOUND: Duration = Duration::from_secs(30);
 
 /// A connection to the engine.
 #[derive(Clone)]
@@ -83,7 +88,15 @@ impl Engine {
 
     /// Names of all containers with the label [`LABEL`].
     pub(crate) async fn containers(&self) -> Result<Vec<String>> {
-        let filters = HashMap::from([("label", vec![LABEL])]);
+        self.containers_with(HashMap::from([("label", vec![LABEL])])).await
+    }
+
+    /// Names of all containers of the network `name`, running or stopped.
+    pub(crate) async fn containers_on(&self, name: &str) -> Result<Vec<String>> {
+        self.containers_with(HashMap::from([("label", vec![LABEL]), ("network", vec![name])])).await
+    }
+
+    async fn containers_with(&self, filters: HashMap<&str, Vec<&str>>) -> Result<Vec<String>> {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let containers = self.docker.list_containers(Some(options)).await?;
         let name = |names: Vec<String>| names.into_iter().next().map(|name| name.trim_start_matches('/').to_owned());
@@ -124,7 +137,7 @@ impl Engine {
             .with_cgroupns_mode(CgroupnsMode::Private)
             .with_security_opt("seccomp=unconfined")
             .with_security_opt("apparmor=unconfined")
-            .with_startup_timeout(std::time::Duration::from_secs(60))
+            .with_startup_timeout(Duration::from_secs(60))
             .with_reuse(ReuseDirective::Always);
         for (key, value) in &container.environment {
             request = request.with_env_var(key, value);
@@ -147,10 +160,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts an existing, stopped container.
+    /// Starts an existing container unless it runs, and waits until it does. An engine that was started again restarts
+    /// containers by itself, and answers before it has done so.
     pub(crate) async fn start_again(&self, name: &str) -> Result<()> {
+        if self.runs(name).await? {
+            return Ok(());
+        }
         progress::count_command();
-        self.docker.start_container(name, None).await.with_context(|| format!("cannot start container {name} again"))
+        self.docker
+            .start_container(name, None)
+            .await
+            .with_context(|| format!("cannot start container {name} again"))?;
+        let started = eventually(format!("container {name} to run"), START_BOUND, async || -> Result<Seen<()>> {
+            Ok(if self.runs(name).await? { Seen::Yes(()) } else { Seen::NotYet("it does not".into()) })
+        });
+        Ok(started.await?)
+    }
+
+    /// Whether a container runs. The engine says so of one between two runs as well, but no command can be run in it.
+    pub(crate) async fn runs(&self, name: &str) -> Result<bool> {
+        let state = self.inspect(name).await?.and_then(|details| details.state);
+        Ok(state.is_some_and(|state| state.running == Some(true) && state.restarting != Some(true)))
     }
 
     /// Pauses a container with all its processes. The container stays paused until it is resumed.

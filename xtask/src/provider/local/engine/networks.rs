@@ -25,6 +25,15 @@ impl Engine {
         }
     }
 
+    /// The interface of the network `name` on the engine's machine, if the network exists.
+    pub(crate) async fn bridge(&self, name: &str) -> Result<Option<String>> {
+        match self.docker.inspect_network(name, None).await {
+            Ok(network) => Ok(network.id.map(|id| format!("br-{}", id.chars().take(12).collect::<String>()))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect network {name}")),
+        }
+    }
+
     /// Creates a bridge network with `subnet`. The engine assigns only addresses from `range`.
     pub(crate) async fn create_network(&self, name: &str, subnet: Ipv4Net, range: Ipv4Net) -> Result<()> {
         progress::count_command();
