@@ -7,6 +7,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use meshproof::compare::{GATEWAY_CREDENTIAL, SERVER_NAMES};
 use meshproof::identity::{self, ServerCertificate};
 
+use super::application::NAMESPACE;
 use super::install::{BOUND, Member};
 use super::values;
 use crate::{kubernetes, progress};
@@ -59,8 +60,8 @@ struct Probe {
 }
 
 const PROBES: [Probe; 3] = [
-    Probe { namespace: "pinnacle", deployment: "probe" },
-    Probe { namespace: "pinnacle", deployment: "caller" },
+    Probe { namespace: NAMESPACE, deployment: "probe" },
+    Probe { namespace: NAMESPACE, deployment: "caller" },
     Probe { namespace: "meshproof-naked", deployment: "probe" },
 ];
 
