@@ -1,16 +1,18 @@
 //! Writes objects to a cluster, and waits until the cluster matches them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Node, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
-use kube::discovery::{ApiCapabilities, Scope};
+use kube::discovery::{ApiCapabilities, ApiResource, Scope};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use meshproof::cluster::access::Kubeconfigs;
@@ -21,6 +23,9 @@ use serde_json::json;
 use crate::progress;
 
 const FIELD_MANAGER: &str = "meshproof";
+
+/// Number of objects that are written at the same time.
+const WRITES: usize = 8;
 
 /// ConfigMap in the cluster that records the finished work on the cluster.
 const STATE: &str = "meshproof-state";
@@ -56,7 +61,7 @@ pub(crate) async fn wait_for_deployments(client: &Client, namespace: &str, bound
     let deployments = deployments.list(&ListParams::default()).await.context("cannot list the deployments")?;
     let names: Vec<String> = deployments.items.iter().map(ResourceExt::name_any).collect();
     let waits = names.iter().map(|name| wait_for_deployment(client, namespace, name, bound));
-    futures::future::try_join_all(waits).await.map(drop)
+    try_join_all(waits).await.map(drop)
 }
 
 /// The container states that keep a namespace's pods from becoming ready.
@@ -175,33 +180,67 @@ pub(crate) fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// Fails as [`apply`] does.
 pub(crate) async fn apply_objects(client: &Client, objects: &[DynamicObject]) -> Result<Vec<Id>> {
-    let mut kinds = BTreeMap::new();
     let mut applied = Vec::new();
-    for object in objects {
-        let types = object.types.clone().context("an object without apiVersion and kind")?;
-        let what = format!("{} {}/{}", types.kind, object.namespace().unwrap_or_default(), object.name_any());
-        let kind = format!("{} {}", types.api_version, types.kind);
-        if !kinds.contains_key(&kind) {
-            let gvk = GroupVersionKind::try_from(&types)?;
-            let found = kube::discovery::pinned_kind(client, &gvk).await;
-            kinds.insert(kind.clone(), found.with_context(|| format!("the cluster does not know {kind}"))?);
-        }
-        let (resource, ApiCapabilities { scope, .. }) = &kinds[&kind];
-        let api: Api<DynamicObject> = match (scope, object.namespace()) {
-            (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, resource),
-            (Scope::Namespaced, None) => bail!("{what} has no namespace"),
-            (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
-        };
-        progress::count_command();
-        tracing::debug!(object = what, "writing");
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("cannot write {what}"))?;
-        let namespace = object.namespace().unwrap_or_default();
-        applied.push(Id { kind: types.kind, namespace, name: object.name_any() });
+    for order in [Order::First, Order::Between, Order::Last] {
+        let now: Vec<&DynamicObject> = objects.iter().filter(|object| Order::of(object) == order).collect();
+        let kinds = kinds_of(client, &now).await?;
+        let writes = now.into_iter().map(|object| write(client, &kinds, object));
+        applied.extend(stream::iter(writes).buffered(WRITES).try_collect::<Vec<_>>().await?);
     }
     Ok(applied)
+}
+
+/// When an object is written, among others that are written together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// What other objects are in or of.
+    First,
+    Between,
+    /// What runs pods: a pod needs its account and its configuration.
+    Last,
+}
+
+impl Order {
+    fn of(object: &DynamicObject) -> Self {
+        match object.types.as_ref().map(|types| types.kind.as_str()) {
+            Some("Namespace" | "CustomResourceDefinition") => Self::First,
+            Some("Deployment" | "DaemonSet" | "StatefulSet" | "Job" | "Pod") => Self::Last,
+            _ => Self::Between,
+        }
+    }
+}
+
+/// The kinds that the cluster knows, by `apiVersion` and `kind`.
+type Kinds = BTreeMap<(String, String), (ApiResource, ApiCapabilities)>;
+
+async fn kinds_of(client: &Client, objects: &[&DynamicObject]) -> Result<Kinds> {
+    let types = objects.iter().map(|object| object.types.as_ref().context("an object without apiVersion and kind"));
+    let types: BTreeSet<(&str, &str)> = types
+        .map(|types| types.map(|types| (types.api_version.as_str(), types.kind.as_str())))
+        .collect::<Result<_>>()?;
+    let found = types.into_iter().map(async |(version, name)| {
+        let found = Kind { version, name }.find(client).await?;
+        anyhow::Ok(((version.to_owned(), name.to_owned()), found))
+    });
+    Ok(try_join_all(found).await?.into_iter().collect())
+}
+
+async fn write(client: &Client, kinds: &Kinds, object: &DynamicObject) -> Result<Id> {
+    let types = object.types.clone().context("an object without apiVersion and kind")?;
+    let what = format!("{} {}/{}", types.kind, object.namespace().unwrap_or_default(), object.name_any());
+    let kind = kinds.get(&(types.api_version, types.kind.clone()));
+    let (resource, ApiCapabilities { scope, .. }) = kind.with_context(|| format!("{what} is of an unknown kind"))?;
+    let api: Api<DynamicObject> = match (scope, object.namespace()) {
+        (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, resource),
+        (Scope::Namespaced, None) => bail!("{what} has no namespace"),
+        (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
+    };
+    progress::count_command();
+    tracing::debug!(object = what, "writing");
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch(&object.name_any(), &parameters, &Patch::Apply(object)).await;
+    written.with_context(|| format!("cannot write {what}"))?;
+    Ok(Id { kind: types.kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() })
 }
 
 /// Identifies an object among all objects of a cluster of the kinds in use.
@@ -212,40 +251,53 @@ pub(crate) struct Id {
     name: String,
 }
 
-/// A kind of namespaced objects.
-pub(crate) struct Kind {
+/// A kind of objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind<'a> {
     /// Group and version, for example `networking.istio.io/v1`. Only the version for the core group.
-    pub(crate) version: &'static str,
+    pub(crate) version: &'a str,
     /// Name, for example `Gateway`.
-    pub(crate) name: &'static str,
+    pub(crate) name: &'a str,
+}
+
+impl Kind<'_> {
+    async fn find(self, client: &Client) -> Result<(ApiResource, ApiCapabilities)> {
+        let (group, version) = self.version.split_once('/').unwrap_or(("", self.version));
+        let found = kube::discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, self.name)).await;
+        found.with_context(|| format!("the cluster does not know {} {}", self.version, self.name))
+    }
 }
 
 /// Removes the objects of these kinds that have the labels and are not in `keep`.
 ///
 /// # Errors
 /// Fails if the objects cannot be listed or an object cannot be removed. The error names the object.
-pub(crate) async fn prune(client: &Client, kinds: &[Kind], labels: &str, keep: &[Id]) -> Result<()> {
-    for Kind { version, name: kind } in kinds {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let found = kube::discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
-        let (resource, _) = found.with_context(|| format!("the cluster does not know {kind}"))?;
-        let everywhere: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let listed = everywhere.list(&ListParams::default().labels(labels)).await;
-        for object in listed.with_context(|| format!("cannot list the objects of kind {kind} with {labels}"))? {
-            let namespace = object.namespace().unwrap_or_default();
-            let id = Id { kind: (*kind).to_owned(), namespace, name: object.name_any() };
-            if keep.contains(&id) {
-                continue;
-            }
-            progress::count_command();
-            tracing::debug!(kind, namespace = id.namespace, name = id.name, "removing");
-            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
-            // Background deletion is not the default of every kind: the pods of a Job would outlive the Job.
-            match api.delete(&id.name, &DeleteParams::background()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                removed => {
-                    removed.with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;
-                }
+pub(crate) async fn prune(client: &Client, kinds: &[Kind<'_>], labels: &str, keep: &[Id]) -> Result<()> {
+    try_join_all(kinds.iter().map(|kind| prune_kind(client, *kind, labels, keep))).await.map(drop)
+}
+
+async fn prune_kind(client: &Client, kind: Kind<'_>, labels: &str, keep: &[Id]) -> Result<()> {
+    let (resource, _) = kind.find(client).await?;
+    let kind = kind.name;
+    let everywhere: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let listed = everywhere.list(&ListParams::default().labels(labels)).await;
+    for object in listed.with_context(|| format!("cannot list the objects of kind {kind} with {labels}"))? {
+        let namespace = object.namespace().unwrap_or_default();
+        let id = Id { kind: kind.to_owned(), namespace, name: object.name_any() };
+        if keep.contains(&id) {
+            continue;
+        }
+        progress::count_command();
+        tracing::debug!(kind, namespace = id.namespace, name = id.name, "removing");
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
+            None => everywhere.clone(),
+        };
+        // Background deletion is not the default of every kind: the pods of a Job would outlive the Job.
+        match api.delete(&id.name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            removed => {
+                removed.with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;
             }
         }
     }

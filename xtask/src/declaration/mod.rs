@@ -289,6 +289,11 @@ impl Cluster {
         self.services.hosts().nth(9).map(|address| address.to_string()).unwrap_or_default()
     }
 
+    /// Address of the API server's service: the first of the service subnet, as Kubernetes assigns it.
+    pub(crate) fn api_service(&self) -> String {
+        self.services.hosts().next().map(|address| address.to_string()).unwrap_or_default()
+    }
+
     /// The pod subnet of the node with this number, counted from 0.
     pub(crate) fn pods_of(&self, node: usize) -> Option<Ipv4Net> {
         self.pods.subnets(self.pods.prefix_len() + MOST_NODES.ilog2() as u8).ok()?.nth(node)

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use kube::client::Body;
@@ -113,4 +114,48 @@ fn nodes_are_ready_once_there_are_some_and_each_says_so() {
     let unready = readiness(&[&node("a", "True"), &node("b", "False"), &node("c", "Unknown")]);
     assert_eq!(unready, Seen::NotYet("not b, c".into()));
     assert_eq!(readiness(&[]), Seen::NotYet("there is no node".into()));
+}
+
+/// A cluster that takes every write, lists `listed` of each kind, and notes the requests that change something.
+fn noting(listed: serde_json::Value) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&noted);
+    let kind = |name: &str, kind: &str, namespaced: bool| json!({"name": name, "singularName": "", "kind": kind, "namespaced": namespaced, "verbs": ["list", "patch"]});
+    let kinds = json!([
+        kind("namespaces", "Namespace", false),
+        kind("serviceaccounts", "ServiceAccount", true),
+        kind("deployments", "Deployment", true),
+    ]);
+    let answer = move |request: http::Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let body = if *request.method() != http::Method::GET {
+            notes.lock().unwrap().push(format!("{} {}", request.method(), path.rsplit('/').next().unwrap_or_default()));
+            json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}})
+        } else if matches!(path.as_str(), "/api/v1" | "/apis/apps/v1") {
+            json!({"kind": "APIResourceList", "groupVersion": path.trim_start_matches("/api"), "resources": kinds})
+        } else {
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": listed})
+        };
+        let response = http::Response::builder().body(Body::from(body.to_string().into_bytes())).unwrap();
+        std::future::ready(Ok::<_, Infallible>(response))
+    };
+    (Client::new(tower::service_fn(answer), "default"), noted)
+}
+
+#[tokio::test]
+async fn what_others_need_is_written_first_and_what_runs_pods_last() {
+    let (client, noted) = noting(json!([]));
+    let yaml = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: n}\n---\n\
+                apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s, namespace: n}\n---\n\
+                apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n";
+    assert_eq!(apply(&client, yaml).await.unwrap().len(), 3);
+    assert_eq!(*noted.lock().unwrap(), ["PATCH n", "PATCH s", "PATCH d"]);
+}
+
+#[tokio::test]
+async fn objects_that_are_not_kept_are_removed_also_those_without_a_namespace() {
+    let (client, noted) = noting(json!([{"metadata": {"name": "kept"}}, {"metadata": {"name": "gone"}}]));
+    let kept = Id { kind: "Namespace".into(), namespace: String::new(), name: "kept".into() };
+    prune(&client, &[Kind { version: "v1", name: "Namespace" }], "a=b", &[kept]).await.unwrap();
+    assert_eq!(*noted.lock().unwrap(), ["DELETE gone"]);
 }

@@ -16,7 +16,7 @@ pub(crate) const NAMESPACE: &str = "pinnacle";
 
 /// Kinds of the objects that the layout `istio` writes and `global-namespace` removes: placeholder services and the
 /// objects for ingress.
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind<'static>; 3] = [
     Kind { version: "v1", name: "Service" },
     Kind { version: "networking.istio.io/v1", name: "Gateway" },
     Kind { version: "networking.istio.io/v1", name: "VirtualService" },

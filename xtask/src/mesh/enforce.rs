@@ -16,14 +16,17 @@ use crate::kubernetes::{self, Kind};
 /// Namespace of the agent that enforces network policies.
 const KUBE_SYSTEM: &str = "kube-system";
 
+/// DaemonSet of Istio's CNI agent.
+const CNI: &str = "istio-cni-node";
+
 /// Kind of the mesh-wide policy.
-const POLICY: Kind = Kind { version: "security.istio.io/v1", name: "PeerAuthentication" };
+const POLICY: Kind<'static> = Kind { version: "security.istio.io/v1", name: "PeerAuthentication" };
 
 /// Label of the mesh-wide policy.
 const POLICY_LABEL: &str = "meshproof.dev/declared=policy";
 
 /// Kind of the quotas.
-const QUOTA: Kind = Kind { version: "v1", name: "ResourceQuota" };
+const QUOTA: Kind<'static> = Kind { version: "v1", name: "ResourceQuota" };
 
 /// Label of the quotas.
 const QUOTA_LABEL: &str = "meshproof.dev/declared=quota";
@@ -58,9 +61,17 @@ impl Member<'_> {
         kubernetes::prune(&self.target.client, &[POLICY], POLICY_LABEL, &declared).await
     }
 
+    /// Waits until Istio's CNI agent, if declared, runs on the nodes that have joined.
+    pub(super) async fn redirects(&self) -> Result<()> {
+        match self.declaration.istio.cni {
+            true => wait_for_daemon_set(&self.target.client, SYSTEM, CNI).await,
+            false => Ok(()),
+        }
+    }
+
     /// Waits until the declared agents run on every node. Nothing is enforced on a node before its agent runs.
     pub(crate) async fn node_agents(&self) -> Result<()> {
-        let cni = self.declaration.istio.cni.then_some((SYSTEM, "istio-cni-node"));
+        let cni = self.declaration.istio.cni.then_some((SYSTEM, CNI));
         let policies = self.declared.network_policies.then_some((KUBE_SYSTEM, "kube-network-policies"));
         let agents: Vec<_> = [cni, policies].into_iter().flatten().collect();
         if agents.is_empty() {

@@ -1,6 +1,5 @@
 //! Installs the control planes and joins the clusters.
 
-use std::future::ready;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,9 +16,9 @@ use tokio::sync::OnceCell;
 use super::authority::{Authority, FILES};
 use super::target::Target;
 use super::values;
-use crate::artifacts::{Artifacts, REPOSITORY};
+use crate::artifacts::{Artifacts, REPOSITORY, Store};
 use crate::command::run;
-use crate::declaration::{self, Declaration, Gateway, Istio};
+use crate::declaration::{self, Declaration, Gateway};
 use crate::kubernetes::{self, Id};
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
@@ -41,6 +40,7 @@ pub(crate) struct Common<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) versions: &'a Versions,
     pub(crate) artifacts: &'a Artifacts,
+    pub(crate) store: &'a Store,
 }
 
 /// The mesh in one cluster.
@@ -51,6 +51,7 @@ pub(crate) struct Member<'a> {
     pub(crate) declared: &'a declaration::Cluster,
     pub(crate) istioctl: PathBuf,
     pub(crate) progress: &'a Progress,
+    pub(super) store: &'a Store,
     pub(super) values: Values,
     /// Fixture for the treatment arm at the echo gateway.
     pub(super) multibuffer_tls: &'static str,
@@ -58,7 +59,7 @@ pub(crate) struct Member<'a> {
 
 impl<'a> Member<'a> {
     pub(crate) fn new(target: Target, common: &Common<'a>, declared: &'a declaration::Cluster) -> Self {
-        let Common { declaration, progress, versions, artifacts } = common;
+        let Common { declaration, progress, versions, artifacts, store } = common;
         let programs = &artifacts.programs;
         let (provider, flush, multibuffer_tls) = match artifacts.cryptomb {
             true => (CRYPTOMB, "1s", "perf/private-key-provider.yaml"),
@@ -89,7 +90,7 @@ impl<'a> Member<'a> {
         values.extend(values::of_mesh(declaration));
         values.extend(values::of_gateways(declared));
         let istioctl = artifacts.istioctl();
-        Self { target, declaration, declared, istioctl, progress, values, multibuffer_tls }
+        Self { target, declaration, declared, istioctl, progress, store, values, multibuffer_tls }
     }
 
     pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
@@ -143,55 +144,24 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// Runs `istioctl install` with IstioOperator files, of which a later one adds to the earlier ones, and then `then`.
-    async fn install(&self, fixtures: &[&str], then: impl Future<Output = Result<()>>) -> Result<()> {
-        let operators = fixtures.iter().map(|relative| template::fixture(relative, &self.values));
-        let operators = operators.collect::<Result<Vec<_>>>()?;
-        let names: Vec<&str> =
-            fixtures.iter().map(|relative| relative.rsplit('/').next().unwrap_or(relative)).collect();
-        let first = names.first().context("there is nothing to install")?;
-        kubernetes::once(&self.target.client, first, &operators.concat(), async {
-            let mut install = self.istioctl(&["install", "--skip-confirmation", "--readiness-timeout", "3m"]);
-            for (name, operator) in names.iter().zip(&operators) {
-                let file = self.target.secrets.join(name);
-                std::fs::write(&file, operator).with_context(|| format!("cannot write {}", file.display()))?;
-                install = install.arg("--filename").arg(&file);
-            }
-            install.ok().await?;
-            then.await
-        })
-        .await
-    }
-
-    fn istioctl(&self, arguments: &[&str]) -> crate::command::Run {
+    pub(super) fn istioctl(&self, arguments: &[&str]) -> crate::command::Run {
         let Target { kubeconfig, context, .. } = &self.target;
         run(&self.istioctl).arg("--kubeconfig").arg(kubeconfig).args(["--context", context]).args(arguments)
     }
 
-    /// Installs istiod.
+    /// Installs istiod, and waits until it injects proxies.
     pub(crate) async fn control_plane(&self) -> Result<()> {
         self.step("istiod", async {
             let evidence = self.declaration.prepared.then_some("mesh/evidence-log.yaml");
             let files: Vec<&str> = ["mesh/control-plane.yaml"].into_iter().chain(evidence).collect();
-            self.install(&files, self.revision_tags()).await?;
+            self.install("control-plane", &files).await?;
             let istiod = self.declaration.istio.istiod();
-            kubernetes::wait_for_deployment(&self.target.client, SYSTEM, &istiod, BOUND).await
+            let runs = kubernetes::wait_for_deployment(&self.target.client, SYSTEM, &istiod, BOUND);
+            // A pod that starts before its node's agent is not redirected.
+            tokio::try_join!(runs, self.defined(), self.redirects())?;
+            self.injects().await
         })
         .await
-    }
-
-    /// Points the declared tags to the revision that has just been installed. istioctl points the tag `default` to the
-    /// first revision by itself; if the tag is not declared, it is removed.
-    async fn revision_tags(&self) -> Result<()> {
-        let Istio { revision, tags, .. } = &self.declaration.istio;
-        let Some(revision) = revision else { return Ok(()) };
-        for tag in tags {
-            self.istioctl(&["tag", "set", tag, "--revision", revision, "--overwrite"]).ok().await?;
-        }
-        if !tags.iter().any(|tag| tag == "default") {
-            self.istioctl(&["tag", "remove", "default", "--skip-confirmation"]).ok().await?;
-        }
-        Ok(())
     }
 
     /// Reverts changes that killed tests left. Call this after istiod is up, because istiod injects the proxies of the
@@ -219,7 +189,7 @@ impl<'a> Member<'a> {
                 let gateway = gateway.as_ref()?;
                 Some(self.assign(gateway, address))
             });
-            tokio::try_join!(self.install(&["mesh/gateways.yaml"], ready(Ok(()))), try_join_all(assigning))?;
+            tokio::try_join!(self.install("gateways", &["mesh/gateways.yaml"]), try_join_all(assigning))?;
             for Gateway { name, namespace, .. } in self.declared.gateways() {
                 kubernetes::revive(&self.target.client, namespace, name).await?;
                 kubernetes::wait_for_deployment(&self.target.client, namespace, name, BOUND).await?;

@@ -6,6 +6,7 @@ mod enforce;
 pub(crate) mod first_call;
 pub(crate) mod global_namespace;
 pub(crate) mod install;
+mod manifests;
 pub(crate) mod suites;
 pub(crate) mod target;
 mod values;

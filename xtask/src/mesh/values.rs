@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use meshproof::record::Label;
 use serde_json::{Value, json};
 
+use super::application::NAMESPACE;
 use super::install::SYSTEM;
 use crate::declaration::{Cluster, Declaration, Gateway, Istio, PodSecurity};
 use crate::template::Values;
@@ -12,10 +13,10 @@ use crate::template::Values;
 /// Values that are the same in every cluster.
 pub(super) fn of_mesh(declaration: &Declaration) -> Values {
     let Declaration { mesh, istio, .. } = declaration;
-    let hosts: Vec<String> = declaration.names().iter().map(|name| format!("probe-{name}.pinnacle")).collect();
+    let hosts: Vec<String> = declaration.names().iter().map(|name| format!("probe-{name}.{NAMESPACE}")).collect();
     let of_namespace = |name: &str| format!("*.{name}.svc.cluster.local");
     let exposed: Vec<String> = match (declaration.prepared, declaration.namespaces.as_slice()) {
-        (true, _) => vec![of_namespace("pinnacle")],
+        (true, _) => vec![of_namespace(NAMESPACE)],
         (false, []) => vec!["*.local".into()],
         (false, namespaces) => namespaces.iter().map(|namespace| of_namespace(&namespace.name)).collect(),
     };
@@ -24,6 +25,8 @@ pub(super) fn of_mesh(declaration: &Declaration) -> Values {
         ("TRUST_DOMAIN", mesh.trust_domain.clone()),
         ("TRUST_DOMAIN_ALIASES", json!(mesh.aliases).to_string()),
         ("REVISION", istio.revision.clone().unwrap_or_default()),
+        ("REVISION_TAGS", json!(istio.tags).to_string()),
+        ("DEFAULT_REVISION", default_revision(istio)),
         ("NATIVE_SIDECARS", istio.native_sidecars.to_string()),
         ("CNI", istio.cni.to_string()),
         ("PROXY_SECCOMP", seccomp(istio).to_string()),
@@ -31,6 +34,15 @@ pub(super) fn of_mesh(declaration: &Declaration) -> Values {
         ("PROBE_HOSTS", json!(hosts).to_string()),
         ("EXPOSED", json!(exposed).to_string()),
     ])
+}
+
+/// The revision that validates the objects of the whole cluster. Empty: none is the default.
+fn default_revision(istio: &Istio) -> String {
+    match &istio.revision {
+        None => "default".to_owned(),
+        Some(revision) if istio.tags.iter().any(|tag| tag == "default") => revision.clone(),
+        Some(_) => String::new(),
+    }
 }
 
 /// Values of one cluster's gateways.
@@ -46,7 +58,7 @@ pub(super) fn of_gateways(cluster: &Cluster) -> Values {
     let mut on_eastwest = labels(eastwest);
     on_eastwest.insert("topology.istio.io/network".into(), cluster.network.clone());
     let namespaces: BTreeSet<&str> =
-        cluster.gateways().map(|gateway| gateway.namespace.as_str()).chain(["pinnacle", SYSTEM]).collect();
+        cluster.gateways().map(|gateway| gateway.namespace.as_str()).chain([NAMESPACE, SYSTEM]).collect();
     Values::from([
         ("INGRESS_NAME", name(ingress, "istio-ingressgateway")),
         ("INGRESS_NAMESPACE", namespace(ingress)),
@@ -87,4 +99,24 @@ fn injection_label(istio: &Istio, enabled: bool) -> Value {
     }
     let Label { key, value } = istio.injection_label();
     json!({key: value})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declaration::Injection;
+
+    #[test]
+    fn the_default_revision_is_the_only_one_or_the_one_with_the_tag_default() {
+        let istio = |revision: Option<&str>, tags: &[&str]| Istio {
+            revision: revision.map(str::to_owned),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            injection: Injection::Revision,
+            native_sidecars: true,
+            cni: false,
+        };
+        assert_eq!(default_revision(&istio(None, &[])), "default");
+        assert_eq!(default_revision(&istio(Some("1-31"), &["prod", "default"])), "1-31");
+        assert_eq!(default_revision(&istio(Some("1-31"), &["prod"])), "");
+    }
 }

@@ -134,7 +134,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
     let image = provider.image(progress, &store, &artifacts, &versions).await?;
     let clusters = provider.clusters(progress, &image, &versions, &directory).await?;
 
-    let common = Common { declaration, progress, versions: &versions, artifacts: &artifacts };
+    let common = Common { declaration, progress, versions: &versions, artifacts: &artifacts, store: &store };
     let members = clusters.iter().zip(&declaration.clusters).map(|(cluster, declared)| {
         let (common, authority) = (&common, &authority);
         async move {

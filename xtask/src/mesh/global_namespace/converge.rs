@@ -15,7 +15,7 @@ use crate::mesh::install::{BOUND, Member};
 use crate::progress;
 
 /// All kinds of derived objects.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind<'static>; 5] = [
     Kind { version: "networking.istio.io/v1", name: "ServiceEntry" },
     Kind { version: "networking.istio.io/v1", name: "VirtualService" },
     Kind { version: "networking.istio.io/v1", name: "Gateway" },

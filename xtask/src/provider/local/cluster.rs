@@ -314,6 +314,8 @@ impl Common<'_> {
             ("NETWORK_PODS", pods.join(" ")),
             ("ROUTES", routes.join(" ")),
             ("SERVICE_SUBNET", declared.services.to_string()),
+            ("API_SERVICE", declared.api_service()),
+            ("API_SERVER", addresses.nodes[0].clone()),
             ("KUBECONFIG", format!("/etc/kubernetes/{kubeconfig}")),
         ])
     }
