@@ -56,15 +56,25 @@ fn detached(line: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
-    #[test]
-    fn a_detached_command_inherits_its_standard_files_only() {
-        let detached = detached(&["sh", "-c", "for each in /proc/$$/fd/*; do echo ${each##*/}; done"]);
+    /// Which of two open files of a caller the command line inherits.
+    fn inherited(line: &[&str]) -> String {
         // Rust opens no file that a child would inherit, so a shell does.
-        let mut leaking = Command::new("bash");
-        leaking.args(["-c", r#"exec 7>/dev/null 23>/dev/null; exec "$@""#, "bash"]);
-        let output = leaking.arg(detached.get_program()).args(detached.get_args()).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n1\n2\n", "{output:?}");
+        let mut caller = Command::new("bash");
+        caller.args(["-c", r#"exec 7>/dev/null 23>/dev/null; exec "$@""#, "bash"]);
+        String::from_utf8(caller.args(line).output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn a_detached_command_inherits_no_open_file_of_its_caller() {
+        let looking = ["sh", "-c", "for each in 7 23; do [ ! -e /proc/$$/fd/$each ] || echo $each; done"];
+        assert_eq!(inherited(&looking), "7\n23\n", "the control");
+        let detached = detached(&looking);
+        let line: Vec<&str> =
+            [detached.get_program()].into_iter().chain(detached.get_args()).filter_map(OsStr::to_str).collect();
+        assert_eq!(inherited(&line), "");
     }
 }
