@@ -108,6 +108,7 @@ impl Place<'_> {
             pod: lender.into(),
             address: String::new(),
             service_account: lender.into(),
+            node: String::new(),
         };
         let certificate = issue(&self.scope.testbed, &lent).await?;
         let files = json!({

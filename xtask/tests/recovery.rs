@@ -50,6 +50,7 @@ fn a_killed_engine_is_started_again_with_its_nodes() {
     let killed = Instant::now();
     while command("pgrep", &["-x", "dockerd"]).status.success() {
         assert!(killed.elapsed() < GONE, "dockerd still runs: something restarts it, so this test breaks nothing");
+        #[allow(clippy::disallowed_methods, reason = "the wait for a process that is not a child")]
         std::thread::sleep(Duration::from_millis(200));
     }
     unhealthy("engine");

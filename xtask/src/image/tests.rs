@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use meshproof::{Seen, eventually};
 use oci_client::Client;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::OciManifest;
@@ -48,14 +49,12 @@ impl Running {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("the test needs a registry: apt-get install docker-registry");
-        let running = Self { child, address: address.clone() };
-        for _ in 0..200 {
-            if tokio::net::TcpStream::connect(&address).await.is_ok() {
-                return running;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the registry does not listen on {address}");
+        let listens = async || match tokio::net::TcpStream::connect(&address).await {
+            Ok(_) => Ok::<_, anyhow::Error>(Seen::Yes(())),
+            Err(error) => Ok(Seen::NotYet(error.to_string())),
+        };
+        eventually("the registry to listen", Duration::from_secs(10), listens).await.unwrap();
+        Self { child, address }
     }
 }
 

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures::future::try_join_all;
+use kube::Client;
+use meshproof::attach::rights::{self, Mode, Places, Subject};
 use meshproof::attach::{self, Access, FoundMesh, Judgeable, Names, Options};
-use meshproof::record::{HostPort, Label, ProbeDeployment, Record};
+use meshproof::cluster::access::Kubeconfigs;
+use meshproof::record::{self, HostPort, Label, ProbeDeployment, Record};
 
-use super::contexts::Contexts;
 use crate::paths;
 use crate::progress::Progress;
 use crate::provider::Provider;
@@ -46,8 +48,23 @@ pub(crate) struct Arguments {
     /// Secret with the credentials for the registry of the probe's image
     #[arg(long, value_name = "NAMESPACE/NAME")]
     image_pull_secret: Option<String>,
+    /// Service account that the printed rights are for
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "default/meshproof", value_parser = account)]
+    grant_to: Account,
     #[command(flatten)]
     told: Told,
+}
+
+/// A service account.
+#[derive(Debug, Clone)]
+struct Account {
+    namespace: String,
+    name: String,
+}
+
+fn account(text: &str) -> Result<Account, String> {
+    let (namespace, name) = text.split_once('/').ok_or("it is not NAMESPACE/NAME")?;
+    Ok(Account { namespace: namespace.into(), name: name.into() })
 }
 
 /// What a reader tells in place of what cannot be found out.
@@ -97,16 +114,12 @@ impl Arguments {
             may_write(&directory, &self.contexts)?;
         }
         let (progress, names) = (Progress::new(), Names::with_prefix(&self.namespace_prefix));
-        let contexts = Contexts::load(&self.kubeconfigs)?;
-        let options = self.told.options(&names)?;
-        let discovering = self.contexts.iter().map(async |context| {
-            let reading = async {
-                let client = contexts.connect(context).await?;
-                anyhow::Ok(attach::discover(&client, context, &options).await?)
-            };
-            progress.step(Some(context), "what is there", reading).await
-        });
-        let mesh = FoundMesh::new(try_join_all(discovering).await?)?;
+        let contexts = Kubeconfigs::load(&self.kubeconfigs)?;
+        contexts.shadowed().iter().for_each(|shadowed| progress.say(shadowed.to_string()));
+        // A fault in one kubeconfig leaves all clusters alone.
+        self.contexts.iter().try_for_each(|context| contexts.check(context))?;
+        let clients = try_join_all(self.contexts.iter().map(|context| contexts.connect(context))).await?;
+        let mesh = self.discover(&progress, &clients, &names).await?;
         let record = mesh.record(Path::new(KUBECONFIG), &names, &self.access());
         let mut parts = attach::judgeable(&record);
         parts.push(analyze(&directory));
@@ -114,19 +127,49 @@ impl Arguments {
         if self.plan {
             // Standard output is the plan alone, to be saved or piped.
             eprint!("{found}");
-            print!("{}", attach::plan(&record));
+            print!("{}{}", attach::plan(&record), self.rights(&record));
+            eprintln!("\nrights of these credentials: {}", preflight(self.mode(), &record, &clients).await);
             return Ok(());
         }
         print!("{found}");
+        if !self.read_only {
+            preflight(self.mode(), &record, &clients).await.check()?;
+        }
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         paths::write_secret(&directory.join(KUBECONFIG), &contexts.minified(&self.contexts)?)?;
         record.write(&directory)?;
         progress.say(format!(
             "\nThe record is {}. Nothing was created in the clusters.\nJudge the mesh: \
              MESHPROOF_NOT_DECLARED=allow cargo test --test mtls\nRemove what tests leave: cargo xtask testbed detach",
-            directory.join(meshproof::record::FILE_NAME).display()
+            directory.join(record::FILE_NAME).display()
         ));
         Ok(())
+    }
+
+    async fn discover(&self, progress: &Progress, clients: &[Client], names: &Names) -> Result<FoundMesh> {
+        let options = &self.told.options(names)?;
+        let discovering = self.contexts.iter().zip(clients).map(async |(context, client)| {
+            let reading = async { anyhow::Ok(attach::discover(client, context, options).await?) };
+            progress.step(Some(context), "what is there", reading).await
+        });
+        Ok(FoundMesh::new(try_join_all(discovering).await?)?)
+    }
+
+    /// The rights that are needed, as objects to apply.
+    fn rights(&self, record: &Record) -> String {
+        let Account { namespace, name } = self.grant_to.clone();
+        let subject = Subject::ServiceAccount { namespace, name };
+        let of_cluster = |cluster: &record::Cluster| {
+            let places = Places::of(cluster, &record.capabilities.writes);
+            let rules = rights::needed(self.mode().tasks(), &places);
+            let yaml = rights::to_yaml(&rules, &places, "meshproof", &subject);
+            format!("# CLUSTER {}: the rights that are needed\n{yaml}", cluster.name)
+        };
+        record.clusters.iter().map(of_cluster).collect()
+    }
+
+    fn mode(&self) -> Mode {
+        if self.read_only { Mode::ReadOnly } else { Mode::Suites }
     }
 
     fn access(&self) -> Access {
@@ -189,6 +232,16 @@ fn may_write(directory: &Path, contexts: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Asks all clusters which of the needed rights there are.
+async fn preflight(mode: Mode, record: &Record, clients: &[Client]) -> rights::Preflight {
+    let asked = record.clusters.iter().zip(clients).map(|(cluster, client)| rights::Asked {
+        cluster: cluster.name.clone(),
+        client: client.clone(),
+        rules: rights::needed(mode.tasks(), &Places::of(cluster, &record.capabilities.writes)),
+    });
+    rights::preflight(&asked.collect::<Vec<_>>()).await
+}
+
 /// The suite that needs a program of Istio's.
 fn analyze(directory: &Path) -> Judgeable {
     let istioctl = directory.join("bin/istioctl");
@@ -210,7 +263,7 @@ fn suites(parts: &[Judgeable]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meshproof::record::{self, Capabilities, Mesh, TrustDomain};
+    use meshproof::record::{Capabilities, Mesh, TrustDomain};
 
     use super::super::installed::tests::foreign;
     use super::*;

@@ -7,10 +7,10 @@ use clap::Args;
 use futures::future::try_join_all;
 use kube::Client;
 use meshproof::attach::{self, Removed};
+use meshproof::cluster::access::Kubeconfigs;
 use meshproof::record::{self, Record};
 use meshproof::scope;
 
-use super::contexts::Contexts;
 use crate::progress::Progress;
 use crate::provider::Provider;
 use crate::{kubernetes, paths};
@@ -86,7 +86,7 @@ async fn recorded(directory: &Path) -> Result<Vec<Left>> {
 
 /// The clusters of these contexts.
 async fn named(kubeconfigs: &[PathBuf], contexts: &[String]) -> Result<Vec<Left>> {
-    let known = Contexts::load(kubeconfigs)?;
+    let known = Kubeconfigs::load(kubeconfigs)?;
     try_join_all(contexts.iter().map(async |context| {
         let client = known.connect(context).await?;
         Ok(Left { name: context.clone(), client })

@@ -1,7 +1,6 @@
 //! `cargo xtask testbed …`
 
 mod attach;
-mod contexts;
 mod detach;
 mod down;
 mod dump;

@@ -8,11 +8,12 @@ mod objects;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use meshproof::probe::PROBES_LABEL;
+use meshproof::{Seen, eventually};
 use objects::{Objects, differences};
 use serde_json::Value;
 
@@ -169,19 +170,15 @@ impl Mesh {
     /// Waits until the first cluster has a namespace with a pod whose name begins with `prefix`.
     async fn await_namespace(&self, prefix: &str, running: &mut Child) {
         let (_, client) = self.clients().await.remove(0);
-        let started = Instant::now();
-        loop {
-            let pods = objects::named(&client, "Pod").await;
-            if pods
-                .iter()
-                .any(|pod: &Value| pod["metadata"]["namespace"].as_str().is_some_and(|name| name.starts_with(prefix)))
-            {
-                return;
-            }
+        let created = eventually(format!("a pod in a namespace {prefix}…"), CREATED, async || {
             assert!(running.try_wait().unwrap().is_none(), "the run ended before it could be killed");
-            assert!(started.elapsed() < CREATED, "no namespace {prefix}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+            let pods = objects::named(&client, "Pod").await;
+            let is_ours =
+                |pod: &Value| pod["metadata"]["namespace"].as_str().is_some_and(|name| name.starts_with(prefix));
+            let found = pods.iter().any(is_ours);
+            Ok::<_, meshproof::Error>(if found { Seen::Yes(()) } else { Seen::NotYet("no such pod".into()) })
+        });
+        created.await.unwrap();
     }
 }
 
