@@ -29,6 +29,7 @@ const XTASK: &[&str] = &[
     "lock",
     "bundle",
     "artifacts",
+    "image",
     "kubernetes",
     "mesh",
     "provider",
