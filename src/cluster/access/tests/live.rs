@@ -53,7 +53,7 @@ async fn requests_exec_and_port_forward_go_through_proxies() {
         let pods: Api<Pod> = Api::namespaced(client, &meshed.namespace);
         let mut forwarded = pods.portforward(&meshed.pod, &[15021]).await.unwrap();
         let mut stream = forwarded.take_stream(15021).unwrap();
-        stream.write_all(b"GET /healthz/ready HTTP/1.0\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /healthz/ready HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("200 OK"), "{scheme}: {answer}");
