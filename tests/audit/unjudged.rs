@@ -105,12 +105,18 @@ async fn a_pod_that_goes_meanwhile_is_not_judged_and_not_red() -> Verdict {
             deleted.map(drop).map_err(|error| Error::from(cluster.failed("delete the probe")(error)))
         };
         let mut holding = 0;
-        let auditing = Box::pin(audit(&scope.testbed, &options, |cell| {
-            if cell.standing() == Standing::Holds {
-                holding += 1;
-                judged.notify_one();
-            }
-        }));
+        let auditing = async {
+            let found = Box::pin(audit(&scope.testbed, &options, |cell| {
+                if cell.standing() == Standing::Holds {
+                    holding += 1;
+                    judged.notify_one();
+                }
+            }));
+            let found = found.await;
+            // Also if no port holds: the pod must not be waited for.
+            judged.notify_one();
+            found
+        };
         let (found, gone) = tokio::join!(auditing, going);
         gone?;
         let mut found = found?;

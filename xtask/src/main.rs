@@ -70,13 +70,30 @@ async fn main() -> ExitCode {
         Command::Load(command) => command.run().await.map(success),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", told(&error));
         // The driver's exit code shows whether anything was measured.
         match error.downcast_ref::<meshproof_load::cli::CommandError>() {
             Some(error) => error.into(),
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// The error and its causes. An error of the library tells what the API server said, so that is not told again.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        // `cluster::Error` boxes it.
+        if cause.is::<Box<kube::Error>>() {
+            break;
+        }
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&said);
+        }
+    }
+    text
 }
 
 /// Sends diagnostics to standard error. `RUST_LOG` selects the diagnostics, for example `RUST_LOG=xtask=debug`.
@@ -91,4 +108,22 @@ fn log() {
 
 fn success((): ()) -> ExitCode {
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use meshproof::cluster;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_said_is_told_once() {
+        let status = kube::core::Status { message: "not yours".into(), code: 403, ..kube::core::Status::default() };
+        let source = Box::new(kube::Error::Api(Box::new(status)));
+        let refused = cluster::Error::Api { cluster: "west".into(), doing: "read a Lease".into(), source };
+        let error = anyhow::Error::from(meshproof::Error::from(refused)).context("nothing was removed");
+        assert_eq!(told(&error), "nothing was removed: west: could not read a Lease: not yours (403)");
+        let plain = anyhow::anyhow!("no such file").context("cannot read x");
+        assert_eq!(told(&plain), "cannot read x: no such file");
+    }
 }

@@ -40,7 +40,7 @@ impl Mode {
     pub fn tasks(self) -> &'static [Task] {
         match self {
             Self::ReadOnly => &[Task::Attach],
-            Self::Suites => &[Task::Attach, Task::Suites, Task::Detach],
+            Self::Suites => &[Task::Attach, Task::Suites, Task::Audit, Task::Detach],
         }
     }
 }
@@ -245,6 +245,7 @@ fn auditing() -> Vec<Rule> {
         Rule::everywhere(CORE, "namespaces", &["get", "list"], "which workloads there are"),
         Rule::everywhere(CORE, "pods", &["list", "watch"], "which ports each workload declares"),
         Rule::everywhere(CORE, "services", &["list"], "which ports services lead to"),
+        Rule::everywhere("discovery.k8s.io", "endpointslices", &["list"], "which pods services lead to"),
         Rule::everywhere("networking.k8s.io", "networkpolicies", &["list"], explains),
     ];
     for resource in ["peerauthentications", "authorizationpolicies"] {
@@ -261,5 +262,7 @@ fn removing(places: &Places) -> Vec<Rule> {
         .map(|rule| Rule { verbs: vec!["list", "delete"], why: "remove what meshproof made".into(), ..rule })
         .collect();
     rules.push(Rule::everywhere(CORE, "namespaces", &["watch"], "wait until its namespaces are gone"));
+    let running = Rule::everywhere("coordination.k8s.io", "leases", &["get"], "whether a run still judges the mesh");
+    rules.extend(places.own.iter().map(|namespace| running.clone().within(namespace)));
     rules
 }
