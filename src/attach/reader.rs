@@ -137,7 +137,8 @@ impl Reader {
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let forwarded = pods.portforward(pod, &[port]).await;
-        let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {namespace}/{pod}: {error}"))?;
+        let mut forwarded =
+            forwarded.map_err(|error| format!("no port-forward to {namespace}/{pod}: {}", cluster::brief(&error)))?;
         forwarded.take_stream(port).ok_or_else(|| format!("the port-forward to {namespace}/{pod} has no stream"))
     }
 }

@@ -132,7 +132,7 @@ pub enum Error {
 }
 
 /// The API server's message, if there is one. `kube::Error` prints the whole status twice.
-fn brief(error: &kube::Error) -> String {
+pub(crate) fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),

@@ -24,6 +24,7 @@ use kube::{Api, Resource};
 use serde_json::Value;
 
 use crate::record;
+pub(crate) use error::brief;
 pub use error::{Error, Result};
 pub use eventually::{Seen, eventually};
 use exec::within;

@@ -3,7 +3,7 @@
 use super::error::Result;
 use crate::cluster::Cluster;
 
-/// A namespace of the [bench](record::Bench) of a cluster. Each namespace has an identical twin without the TCP bypass,
+/// A namespace of the [bench](crate::record::Bench) of a cluster. Each namespace has an identical twin without the TCP bypass,
 /// so that both arms exist at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -24,7 +24,7 @@ impl Side {
     /// The side's namespace in a cluster.
     ///
     /// # Errors
-    /// [`NotDeclared`](record::Error::NotDeclared): the cluster has no bench.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared): the cluster has no bench.
     pub fn namespace(self, cluster: &Cluster) -> Result<&str> {
         let record = cluster.record();
         let bench = record.declared(BENCH, record.bench.as_ref())?;

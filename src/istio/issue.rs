@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::cluster::Testbed;
-use crate::cluster::{Cluster, Workload};
+use crate::cluster::{Cluster, Workload, brief};
 use crate::identity::{self, Certificate, ClientCertificate, SigningRequest};
 use crate::istio::{Error, Result};
 use crate::record::{ControlPlane, Istio};
@@ -78,7 +78,7 @@ async fn token(workload: &Workload) -> Result<String, String> {
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let accounts = workload.cluster.api::<ServiceAccount>(&workload.namespace);
     let issued = accounts.create_token_request(&workload.service_account, &PostParams::default(), &request).await;
-    let issued = issued.map_err(|error| format!("no token for its service account: {error}"))?;
+    let issued = issued.map_err(|error| format!("no token for its service account: {}", brief(&error)))?;
     issued.status.map(|status| status.token).ok_or_else(|| "the token request came back without a token".into())
 }
 
@@ -90,7 +90,7 @@ async fn connect(
     let Istio { namespace, control_plane: ControlPlane { selector, port, server_name }, .. } = &cluster.record().istio;
     let istiod = Workload::find(cluster, namespace, selector).await.map_err(|error| error.to_string())?;
     let forwarded = cluster.api::<Pod>(namespace).portforward(&istiod.pod, &[*port]).await;
-    let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {}: {error}", istiod.pod))?;
+    let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {}: {}", istiod.pod, brief(&error)))?;
     let stream = forwarded.take_stream(*port).ok_or("the port-forward has no stream")?;
 
     let mut roots = rustls::RootCertStore::empty();

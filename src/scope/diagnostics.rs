@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::change::NamespaceRef;
-use crate::cluster::{Cluster, Container, is_ready, trouble};
+use crate::cluster::{Cluster, Container, brief, is_ready, trouble};
 
 /// Age limit of logs and events.
 const SINCE: Duration = Duration::from_secs(120);
@@ -85,7 +85,7 @@ async fn section_of(namespace: &NamespaceRef) -> Section {
     let pods = match cluster.api::<Pod>(name).list(&ListParams::default()).await {
         Ok(pods) => pods.items,
         Err(error) => {
-            section.gist.push_str(&format!("pods cannot be listed: {error}\n"));
+            section.gist.push_str(&format!("pods cannot be listed: {}\n", brief(&error)));
             return section;
         }
     };
@@ -138,7 +138,7 @@ fn state(pod: &Pod) -> String {
 async fn events(cluster: &Cluster, namespace: &str) -> String {
     let events = match cluster.api::<Event>(namespace).list(&ListParams::default()).await {
         Ok(events) => events.items,
-        Err(error) => return format!("events cannot be listed: {error}\n"),
+        Err(error) => return format!("events cannot be listed: {}\n", brief(&error)),
     };
     let line = |event: &Event| {
         let object = event.involved_object.name.as_deref().unwrap_or("?");

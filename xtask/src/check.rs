@@ -70,6 +70,7 @@ async fn execute(stage: Stage, versions: &Versions) -> Result<Ending> {
             return Ok(Ending::NoTool(format!("{error:#}")));
         }
     }
+    stage.prepare()?;
     for step in stage.steps(versions)? {
         if let Some(failure) = step.run().await? {
             return Ok(Ending::Failed(failure));

@@ -1,6 +1,8 @@
 //! The stages of `cargo xtask check`: their tools and their commands.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 use super::step::Step;
 use super::tool::{self, Tool};
@@ -114,6 +116,17 @@ impl Stage {
         }
     }
 
+    /// What must be done before the commands.
+    ///
+    /// # Errors
+    /// Fails if a leftover cannot be removed.
+    pub(super) fn prepare(self) -> Result<()> {
+        match self {
+            Self::Packages => forget_packages(&cargo_home()?),
+            _ => Ok(()),
+        }
+    }
+
     /// The commands of the stage, to be run in the workspace's root.
     ///
     /// # Errors
@@ -166,10 +179,30 @@ impl Stage {
     }
 }
 
+/// Cargo's directory, with the sources of registries.
+fn cargo_home() -> Result<PathBuf> {
+    let named = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    named.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("neither CARGO_HOME nor HOME is set")
+}
+
+/// Removes the sources that an earlier `cargo package` unpacked. Cargo takes a package of the same version for the same
+/// package, and would build the others with code of that time.
+fn forget_packages(cargo_home: &Path) -> Result<()> {
+    let Ok(registries) = std::fs::read_dir(cargo_home.join("registry/src")) else { return Ok(()) };
+    let version = concat!("-", env!("CARGO_PKG_VERSION"));
+    for registry in registries {
+        let registry = registry?.path();
+        for package in PACKAGES.map(|package| registry.join(format!("{package}{version}"))) {
+            if package.is_dir() {
+                std::fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::paths;
 
@@ -182,8 +215,21 @@ mod tests {
         assert_eq!(<Stage as clap::ValueEnum>::value_variants(), ALL);
     }
 
+    #[test]
+    fn packages_that_were_unpacked_before_are_removed_and_others_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = home.path().join("registry/src/-0123");
+        let (ours, other) = (concat!("meshproof-probe-", env!("CARGO_PKG_VERSION")), "serde-1.0.0");
+        for package in [ours, other] {
+            std::fs::create_dir_all(registry.join(package).join("src")).unwrap();
+        }
+        forget_packages(home.path()).unwrap();
+        assert!(!registry.join(ours).exists() && registry.join(other).exists());
+        forget_packages(&home.path().join("none")).unwrap();
+    }
+
     /// Names of the test binaries of the package in `directory`.
-    fn test_binaries(directory: &std::path::Path) -> Vec<String> {
+    fn test_binaries(directory: &Path) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(directory.join("tests")) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
         let binaries = paths.filter(|path| {
@@ -208,7 +254,7 @@ mod tests {
     }
 
     /// Whether a file in this directory, or in a directory below, has a module of unit tests.
-    fn has_unit_tests(directory: &std::path::Path) -> bool {
+    fn has_unit_tests(directory: &Path) -> bool {
         let mut paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         paths.any(|path| match path.is_dir() {
             true => has_unit_tests(&path),
