@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::step::Step;
 use super::tool::{self, Tool};
+use crate::paths;
 use crate::versions::Versions;
 
 /// A stage; they run in the order of [`ALL`].
@@ -122,7 +123,7 @@ impl Stage {
     /// Fails if a leftover cannot be removed.
     pub(super) fn prepare(self) -> Result<()> {
         match self {
-            Self::Packages => forget_packages(&cargo_home()?),
+            Self::Packages => forget_packages(&cargo_home()?, &packages()),
             _ => Ok(()),
         }
     }
@@ -173,10 +174,18 @@ impl Stage {
             Self::Packages => {
                 let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["--package", package]).collect();
                 // The stage also checks uncommitted changes.
-                vec![Step::cargo(&[&["package", "--quiet", "--locked", "--allow-dirty"], &packages])]
+                let directory = self::packages().display().to_string();
+                let package: &[&str] = &["package", "--quiet", "--locked", "--allow-dirty", "--target-dir", &directory];
+                vec![Step::cargo(&[package, &packages])]
             }
         })
     }
+}
+
+/// The directory that packages are built in, apart from the workspace: [`forget_packages`] forgets what is compiled.
+fn packages() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| paths::root().join("target"), PathBuf::from);
+    target.join("packages")
 }
 
 /// Cargo's directory, with the sources of registries.
@@ -185,26 +194,42 @@ fn cargo_home() -> Result<PathBuf> {
     named.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("neither CARGO_HOME nor HOME is set")
 }
 
-/// Removes the sources that an earlier `cargo package` unpacked. Cargo takes a package of the same version for the same
+/// Removes what an earlier `cargo package` unpacked and compiled. Cargo takes a package of the same version for the same
 /// package, and would build the others with code of that time.
-fn forget_packages(cargo_home: &Path) -> Result<()> {
-    let Ok(registries) = std::fs::read_dir(cargo_home.join("registry/src")) else { return Ok(()) };
+fn forget_packages(cargo_home: &Path, target: &Path) -> Result<()> {
     let version = concat!("-", env!("CARGO_PKG_VERSION"));
-    for registry in registries {
-        let registry = registry?.path();
+    for registry in entries(&cargo_home.join("registry/src"))? {
         for package in PACKAGES.map(|package| registry.join(format!("{package}{version}"))) {
-            if package.is_dir() {
-                std::fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))?;
-            }
+            remove(&package)?;
+        }
+    }
+    for compiled in entries(&target.join("debug/.fingerprint"))? {
+        let name = compiled.file_name().unwrap_or_default().to_string_lossy();
+        if name.rsplit_once('-').is_some_and(|(package, _)| PACKAGES.contains(&package)) {
+            remove(&compiled)?;
         }
     }
     Ok(())
 }
 
+/// The entries of a directory. None if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(Vec::new()) };
+    Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paths;
 
     #[test]
     fn a_stage_has_the_name_that_only_takes() {
@@ -216,16 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn packages_that_were_unpacked_before_are_removed_and_others_stay() {
+    fn packages_of_an_earlier_run_are_forgotten_and_others_stay() {
         let home = tempfile::tempdir().unwrap();
         let registry = home.path().join("registry/src/-0123");
         let (ours, other) = (concat!("meshproof-probe-", env!("CARGO_PKG_VERSION")), "serde-1.0.0");
         for package in [ours, other] {
             std::fs::create_dir_all(registry.join(package).join("src")).unwrap();
         }
-        forget_packages(home.path()).unwrap();
+        let compiled = home.path().join("target/debug/.fingerprint");
+        for directory in ["meshproof-probe-01", "serde-03"] {
+            std::fs::create_dir_all(compiled.join(directory)).unwrap();
+        }
+        forget_packages(home.path(), &home.path().join("target")).unwrap();
         assert!(!registry.join(ours).exists() && registry.join(other).exists());
-        forget_packages(&home.path().join("none")).unwrap();
+        assert!(!compiled.join("meshproof-probe-01").exists() && compiled.join("serde-03").exists());
+        forget_packages(&home.path().join("none"), &home.path().join("none")).unwrap();
     }
 
     /// Names of the test binaries of the package in `directory`.
