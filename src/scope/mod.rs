@@ -100,7 +100,8 @@ impl Scope {
         let running = async {
             let undeclared = Undeclared::selected().map_err(|error| Failure(error.to_string()))?;
             let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
-            Self::run_on(testbed, directory, suite, test, undeclared, body).await
+            // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
+            Box::pin(Self::run_on(testbed, directory, suite, test, undeclared, body)).await
         };
         running.instrument(span).await
     }
@@ -120,8 +121,8 @@ impl Scope {
         let (injected, diagnoses) = (AtomicU64::new(0), AtomicBool::new(true));
         let scope =
             Self { testbed, directory, suite, test, undeclared, claims, comparisons, owned, injected, diagnoses };
-        let ended = scope.alone(AssertUnwindSafe(body(&scope)).catch_unwind()).await;
-        scope.conclude(ended).await
+        let ended = scope.alone(Box::pin(AssertUnwindSafe(body(&scope)).catch_unwind())).await;
+        Box::pin(scope.conclude(ended)).await
     }
 
     /// Runs the test while no other run judges the mesh, after clean-up of what killed tests left.
