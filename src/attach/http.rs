@@ -1,19 +1,12 @@
 //! Requests to a pod over a connection through the API server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-
-use crate::identity::Certificate;
 
 /// Time limit of one request, with its connection.
 pub(super) const BOUND: Duration = Duration::from_secs(10);
@@ -64,26 +57,4 @@ async fn send(stream: impl Stream, request: Request<Full<Bytes>>) -> Result<Stri
             Err(error) => Err(error.to_string()),
         },
     }
-}
-
-/// TLS on `stream` with a server that one of `trusted` has certified for `server_name`.
-pub(super) async fn secured<S: Stream>(
-    stream: S,
-    trusted: &[Certificate],
-    server_name: &str,
-    alpn: &[u8],
-) -> Result<TlsStream<S>, String> {
-    let mut roots = RootCertStore::empty();
-    for root in trusted {
-        roots.add(CertificateDer::from(root.der().to_vec())).map_err(|error| format!("a root of the mesh: {error}"))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
 }

@@ -14,6 +14,7 @@ use super::http;
 use super::reader::Reader;
 use super::webhooks;
 use crate::identity::Certificate;
+use crate::istio;
 
 /// Label with a pod's network.
 const NETWORK: &str = "topology.istio.io/network";
@@ -59,7 +60,7 @@ pub(super) async fn ask(
     let host = format!("{name}.{home}.svc");
     let answer = http::bounded(async {
         let stream = reader.connect(home, &istiod.name_any(), port).await?;
-        let stream = http::secured(stream, &trusted, &host, b"http/1.1").await?;
+        let stream = istio::secured(stream, &trusted, &host, b"http/1.1").await?;
         http::post(stream, &host, path, review(namespace).to_string().into_bytes()).await
     });
     parse(&answer.await?)

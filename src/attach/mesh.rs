@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 use super::found::{Finding, FoundCluster, FoundMesh};
-use super::peers::SYNCED;
 use super::probes::Names;
+use crate::istio::Registered;
 use crate::record::{self, Capabilities, Gateways, Mesh, ProbeDeployment, Record, TrustDomain, Write};
 
 /// Name of this provider in a record.
@@ -140,7 +140,7 @@ fn unseen(found: &FoundCluster, clusters: &[FoundCluster]) -> Vec<Finding> {
     let others = clusters.iter().filter(|other| other.record.name != found.record.name);
     let unseen = others.filter_map(|other| {
         let state = seen.get(&other.record.name).map_or("it has no remote secret", String::as_str);
-        (state != SYNCED).then(|| Finding::Unseen {
+        (state != Registered::SYNCED).then(|| Finding::Unseen {
             cluster: found.record.name.clone(),
             peer: other.record.name.clone(),
             state: state.into(),

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use serde::Deserialize;
 
 use super::control_planes::ControlPlane;
 use super::error::Result;
 use super::found::Peers;
 use super::http;
 use super::reader::{Reader, place};
+use crate::istio::{self, Registered};
 
 /// Label of remote secrets.
 const REMOTE: &str = "istio/multiCluster=true";
@@ -20,14 +20,6 @@ const CLUSTER: &str = "networking.istio.io/cluster";
 
 /// Port of istiod's debug pages.
 const DEBUG: u16 = 8080;
-
-/// An entry of istiod's `/debug/clusterz`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Registered {
-    id: String,
-    sync_status: String,
-}
 
 /// The other clusters of the mesh, as seen from the cluster `own`. Only the metadata of secrets is read: they are keys to
 /// other clusters.
@@ -68,21 +60,18 @@ async fn seen_by(reader: &Reader, istiod: &Pod) -> Result<Vec<Registered>, Strin
         let stream = reader.connect(&namespace, &istiod.name_any(), DEBUG).await?;
         http::get(stream, "/debug/clusterz").await
     });
-    serde_json::from_str(&answer.await?).map_err(|error| format!("its answer is unreadable: {error}"))
+    istio::registered(&answer.await?).map_err(|error| format!("its answer is unreadable: {error}"))
 }
 
 /// Adds what one istiod sees. A cluster that one of several istiods does not see, is not seen.
 fn worst(seen: &mut BTreeMap<String, String>, registered: Vec<Registered>) {
     for Registered { id, sync_status } in registered {
         let known = seen.entry(id).or_insert_with(|| sync_status.clone());
-        if known.as_str() == SYNCED {
+        if known.as_str() == Registered::SYNCED {
             *known = sync_status;
         }
     }
 }
-
-/// The state of a cluster that istiod sees.
-pub(super) const SYNCED: &str = "synced";
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +80,7 @@ mod tests {
     #[test]
     fn what_one_of_two_istiods_does_not_see_is_not_seen() {
         let answer = |status: &str| -> Vec<Registered> {
-            serde_json::from_str(&format!(
+            istio::registered(&format!(
                 r#"[{{"id":"east","secretName":"","syncStatus":"synced"}},{{"id":"west","syncStatus":"{status}"}}]"#
             ))
             .unwrap()
@@ -100,7 +89,7 @@ mod tests {
             let mut seen = BTreeMap::new();
             order.iter().for_each(|status| worst(&mut seen, answer(status)));
             assert_eq!(seen["west"], "timeout");
-            assert_eq!(seen["east"], SYNCED);
+            assert_eq!(seen["east"], Registered::SYNCED);
         }
     }
 }

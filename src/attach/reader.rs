@@ -13,10 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::{Error, Result};
 use super::found::Unread;
-use crate::cluster;
-
-/// Objects in one answer. A large cluster's lists take tens of MiB.
-const PAGE: u32 = 500;
+use crate::cluster::{self, code, pages};
 
 /// A connection to one cluster.
 pub(super) struct Reader {
@@ -58,7 +55,11 @@ impl Reader {
             None => Api::all(self.client.clone()),
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
         };
-        self.allowed(&format!("list {}", K::plural(&())), pages(&api, labels).await, so)
+        self.allowed(
+            &format!("list {}", K::plural(&())),
+            pages(&api, &ListParams::default().labels(labels), Some).await,
+            so,
+        )
     }
 
     /// The objects of a kind without namespaces.
@@ -67,13 +68,13 @@ impl Reader {
         K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let api: Api<K> = Api::all(self.client.clone());
-        self.allowed(&format!("list {}", K::plural(&())), pages(&api, "").await, so)
+        self.allowed(&format!("list {}", K::plural(&())), pages(&api, &ListParams::default(), Some).await, so)
     }
 
     /// The objects of a kind that may not be installed.
     pub(super) async fn list_dynamic(&self, kind: &ApiResource, so: &str) -> Result<Answer<Vec<DynamicObject>>> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), kind);
-        match pages(&api, "").await {
+        match pages(&api, &ListParams::default(), Some).await {
             Err(error) if code(&error) == Some(404) => Ok(Some(Vec::new())),
             listed => self.allowed(&format!("list {}.{}", kind.plural, kind.group), listed, so),
         }
@@ -140,37 +141,6 @@ impl Reader {
         let mut forwarded =
             forwarded.map_err(|error| format!("no port-forward to {namespace}/{pod}: {}", cluster::brief(&error)))?;
         forwarded.take_stream(port).ok_or_else(|| format!("the port-forward to {namespace}/{pod} has no stream"))
-    }
-}
-
-/// All objects, page by page.
-async fn pages<K>(api: &Api<K>, labels: &str) -> kube::Result<Vec<K>>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let mut parameters = ListParams::default().labels(labels).limit(PAGE);
-    let mut objects = Vec::new();
-    loop {
-        let page = match api.list(&parameters).await {
-            // The snapshot behind the pages is gone: the whole list at once has none.
-            Err(error) if code(&error) == Some(410) => {
-                return Ok(api.list(&ListParams::default().labels(labels)).await?.items);
-            }
-            page => page?,
-        };
-        objects.extend(page.items);
-        match page.metadata.continue_.filter(|next| !next.is_empty()) {
-            None => return Ok(objects),
-            Some(next) => parameters = parameters.continue_token(&next),
-        }
-    }
-}
-
-/// The HTTP status of a request that the API server answered with an error.
-pub(super) fn code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
     }
 }
 

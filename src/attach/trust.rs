@@ -1,15 +1,15 @@
 //! The roots of a mesh, and the CAs that sign workloads, read without any Secret: roots are public in a ConfigMap, and a
 //! server sends its chain.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
+use pem::{EncodeConfig, LineEnding, Pem};
 
 use super::error::Result;
 use super::http;
 use super::reader::Reader;
 use crate::identity::Certificate;
+use crate::istio;
 use crate::record::{ControlPlane, Issuer};
 
 /// ConfigMap in every namespace with the roots of the mesh.
@@ -40,7 +40,7 @@ pub(super) async fn issuer(
     let namespace = istiod.namespace().unwrap_or_default();
     let chain = http::bounded(async {
         let stream = reader.connect(&namespace, &istiod.name_any(), plane.port).await?;
-        let stream = http::secured(stream, roots, &plane.server_name, b"h2").await?;
+        let stream = istio::secured(stream, roots, &plane.server_name, b"h2").await?;
         let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let pem: String = sent.iter().map(|certificate| to_pem(certificate)).collect();
         Certificate::all_from_pem("istiod's chain", &pem).map_err(|error| error.to_string())
@@ -74,17 +74,8 @@ fn above(chain: &[Certificate], roots: &[Certificate]) -> Result<Issuer, String>
 
 /// A certificate in PEM.
 pub(super) fn to_pem(der: &[u8]) -> String {
-    const LINE: usize = 64;
-    let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(LINE));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem + "-----END CERTIFICATE-----\n"
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    pem::encode_config(&Pem::new("CERTIFICATE", der), lines)
 }
 
 #[cfg(test)]

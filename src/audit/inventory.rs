@@ -17,10 +17,7 @@ use super::pod::{Pod, Port, PortKey, Transport};
 use super::policy::{Policies, Policy};
 use super::rule::Rule;
 use super::{Error, Result};
-use crate::cluster::Cluster;
-
-/// Objects per answer of the API server, so that a large cluster is read in pieces.
-const PAGE: u32 = 500;
+use crate::cluster::{Cluster, code, pages};
 
 /// Namespaces of Kubernetes itself.
 const KUBERNETES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -162,7 +159,7 @@ async fn namespaces(cluster: &Arc<Cluster>, only: &[String]) -> Result<BTreeMap<
         match api.get_opt(name).await {
             Ok(Some(namespace)) => drop(found.insert(name.clone(), facts(&namespace))),
             Ok(None) => {}
-            Err(kube::Error::Api(status)) if status.code == 403 => {
+            Err(error) if code(&error) == Some(403) => {
                 found.insert(name.clone(), NamespaceFacts::default());
             }
             Err(error) => return Err(cluster.failed(format!("read namespace {name}"))(error).into()),
@@ -187,14 +184,8 @@ where
     };
     let mut kept = Vec::new();
     for (api, doing) in apis {
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
-            let listed = api.list(&page).await.map_err(cluster.failed(doing.clone()))?;
-            let more = listed.metadata.continue_.clone().filter(|token| !token.is_empty());
-            kept.extend(listed.items.into_iter().filter_map(&reduce));
-            let Some(token) = more else { break };
-            page = page.continue_token(&token);
-        }
+        let listed = pages(&api, &ListParams::default(), &reduce).await;
+        kept.extend(listed.map_err(cluster.failed(doing))?);
     }
     Ok(kept)
 }

@@ -131,6 +131,14 @@ pub enum Error {
     },
 }
 
+/// The HTTP status of a request that the API server answered with an error.
+pub(crate) fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
 /// The API server's message, if there is one. `kube::Error` prints the whole status twice.
 pub(crate) fn brief(error: &kube::Error) -> String {
     match error {

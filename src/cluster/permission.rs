@@ -4,6 +4,8 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::Client;
 use kube::api::{Api, PostParams};
 
+use super::error::brief;
+
 /// An API server's answer. Only [`Self::Allowed`] permits anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Permission {
@@ -15,6 +17,16 @@ pub enum Permission {
     Unknown(String),
 }
 
+/// What to ask about `verb` of a kind, in the whole cluster.
+pub(crate) fn request(verb: &str, group: &str, resource: &str) -> ResourceAttributes {
+    ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
+    }
+}
+
 /// Asks whether a request is allowed (`SelfSubjectAccessReview`).
 pub async fn permission(client: &Client, request: ResourceAttributes) -> Permission {
     let spec =
@@ -23,8 +35,7 @@ pub async fn permission(client: &Client, request: ResourceAttributes) -> Permiss
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let answered = match reviews.create(&PostParams::default(), &review).await {
         Ok(answered) => answered,
-        Err(kube::Error::Api(status)) => return Permission::Unknown(format!("{} ({})", status.message, status.code)),
-        Err(error) => return Permission::Unknown(error.to_string()),
+        Err(error) => return Permission::Unknown(brief(&error)),
     };
     match answered.status {
         Some(status) if status.allowed => Permission::Allowed,

@@ -8,14 +8,12 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use meshproof_probe::dial::grpc;
 use prost::Message;
-use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
 use crate::cluster::Testbed;
 use crate::cluster::{Cluster, Workload, brief};
 use crate::identity::{self, Certificate, ClientCertificate, SigningRequest};
-use crate::istio::{Error, Result};
+use crate::istio::{Error, Result, secured};
 use crate::record::{ControlPlane, Istio};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
@@ -92,21 +90,8 @@ async fn connect(
     let forwarded = cluster.api::<Pod>(namespace).portforward(&istiod.pod, &[*port]).await;
     let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {}: {}", istiod.pod, brief(&error)))?;
     let stream = forwarded.take_stream(*port).ok_or("the port-forward has no stream")?;
-
-    let mut roots = rustls::RootCertStore::empty();
-    for root in trusted {
-        roots.add(CertificateDer::from(root.der().to_vec())).map_err(|error| format!("a root of the mesh: {error}"))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from(server_name.clone()).map_err(|error| error.to_string())?;
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    connected.map_err(|error| format!("TLS to {}: {error}", istiod.pod))
+    let secured = secured(stream, trusted, server_name, b"h2").await;
+    secured.map_err(|reason| format!("{}: {reason}", istiod.pod))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod evidence_log;
 mod gateways;
 mod issue;
 mod membership;
+mod registry;
+mod tls;
 
 pub use endpoints::{Endpoint, await_endpoint, await_service, endpoints};
 pub use error::{Error, Result};
@@ -16,3 +18,5 @@ pub use evidence_log::evidence_log;
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use issue::issue;
 pub use membership::{exposed, injection, strict};
+pub use registry::{Registered, registered};
+pub(crate) use tls::secured;

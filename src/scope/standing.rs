@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
@@ -16,7 +15,7 @@ use super::error::{Error, Result};
 use super::label::RUN_LABEL;
 use super::sweep;
 use super::wanted::Wanted;
-use crate::cluster::{Cluster, Permission, Seen, Testbed, permission, watch_all, watch_one};
+use crate::cluster::{Cluster, Permission, Seen, Testbed, permission, request, watch_all, watch_one};
 use crate::istio;
 use crate::probe::{self, PROBES_LABEL, deploy, rollout};
 
@@ -182,13 +181,7 @@ impl<'a> Standing<'a> {
     /// [`Error::NotRemovable`].
     async fn removable(&self) -> Result<()> {
         for (group, resource) in [("", "namespaces"), ("apps", "deployments")] {
-            let request = ResourceAttributes {
-                group: Some(group.into()),
-                resource: Some(resource.into()),
-                verb: Some("delete".into()),
-                ..ResourceAttributes::default()
-            };
-            let reason = match permission(&self.cluster.client(), request).await {
+            let reason = match permission(&self.cluster.client(), request("delete", group, resource)).await {
                 Permission::Allowed => continue,
                 Permission::Denied => "these credentials have no right to".to_owned(),
                 Permission::Unknown(reason) => format!("the API server does not say whether they may: {reason}"),

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
@@ -16,7 +15,7 @@ use serde_json::Value;
 use super::error::{Error, Result};
 use super::label::RUN_LABEL;
 use super::prior;
-use crate::cluster::{self, Permission, permission};
+use crate::cluster::{self, Permission, code, permission, request};
 use crate::probe::PROBES_LABEL;
 use crate::record::Write;
 
@@ -200,13 +199,7 @@ impl Sweeper<'_> {
     }
 
     async fn may_not(&self, verb: &str, group: &str, resource: &str) -> bool {
-        let request = ResourceAttributes {
-            group: Some(group.to_owned()),
-            resource: Some(resource.to_owned()),
-            verb: Some(verb.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        permission(self.client, request).await == Permission::Denied
+        permission(self.client, request(verb, group, resource)).await == Permission::Denied
     }
 
     /// Restores the node labels that tests changed.
@@ -257,17 +250,17 @@ impl Sweeper<'_> {
 
 /// Whether the kind or the object does not exist, or the kind does not support the request.
 fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 405))
+    matches!(code(error), Some(404 | 405))
 }
 
 fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
+    code(error) == Some(403)
 }
 
 /// Whether the credentials do not allow the request.
 fn is_denied(error: &Error) -> bool {
     let Error::Cluster(cluster::Error::Api { source, .. }) = error else { return false };
-    matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+    is_forbidden(source)
 }
 
 fn is_namespace(kind: &ApiResource) -> bool {

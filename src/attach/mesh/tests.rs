@@ -7,7 +7,7 @@ pub(in crate::attach) fn found(name: &str) -> FoundCluster {
     let mut record = cluster(name);
     record.network = format!("vpc-{name}");
     record.probes = None;
-    let states = ["east", "west", "north"].map(|peer| (peer.to_owned(), SYNCED.to_owned()));
+    let states = ["east", "west", "north"].map(|peer| (peer.to_owned(), Registered::SYNCED.to_owned()));
     FoundCluster {
         context: format!("context-{name}"),
         uid: Some(format!("uid-{name}")),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 
+use crate::cluster::request;
+
 /// Where a rule holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
@@ -63,14 +65,7 @@ impl Rule {
             Extent::Cluster => None,
             Extent::Namespace(name) => Some(name.clone()),
         };
-        ResourceAttributes {
-            group: Some(self.group.to_owned()),
-            resource: Some(resource.to_owned()),
-            subresource,
-            verb: Some(verb.to_owned()),
-            namespace,
-            ..ResourceAttributes::default()
-        }
+        ResourceAttributes { subresource, namespace, ..request(verb, self.group, resource) }
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::Client;
+use meshproof::istio::{self, Registered};
 use meshproof::{Seen, eventually};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::installed::{ISTIOD, Installed};
 
@@ -22,7 +23,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn is_synced(&self) -> bool {
-        self.status == "synced"
+        self.status == Registered::SYNCED
     }
 }
 
@@ -48,14 +49,6 @@ pub(super) async fn synced(client: &Client, cluster: &str, installed: &Installed
     Ok(seen.await?)
 }
 
-/// An entry of istiod's `/debug/clusterz`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Registered {
-    id: String,
-    sync_status: String,
-}
-
 /// How a cluster's istiod sees each of `peers`. If there are several istiods, the first ready one is queried.
 ///
 /// # Errors
@@ -73,8 +66,8 @@ pub(super) async fn of(client: &Client, cluster: &str, installed: &Installed, pe
 }
 
 fn seen_peers(answer: &str, peers: &[&str]) -> Result<Vec<Peer>> {
-    let registered: Vec<Registered> =
-        serde_json::from_str(answer).with_context(|| format!("istiod's list of clusters is unreadable: {answer}"))?;
+    let registered =
+        istio::registered(answer).with_context(|| format!("istiod's list of clusters is unreadable: {answer}"))?;
     let peer = |name: &&str| {
         let found = registered.iter().find(|registered| registered.id == **name);
         let status = found.map_or_else(|| "no remote secret".to_owned(), |found| found.sync_status.clone());
