@@ -294,14 +294,40 @@ async fn prune_kind(client: &Client, kind: Kind<'_>, labels: &str, keep: &[Id]) 
             None => everywhere.clone(),
         };
         // Background deletion is not the default of every kind: the pods of a Job would outlive the Job.
-        match api.delete(&id.name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            removed => {
-                removed.with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;
-            }
-        }
+        unless_gone(api.delete(&id.name, &DeleteParams::background()).await)
+            .with_context(|| format!("cannot remove {kind} {}/{}", id.namespace, id.name))?;
     }
     Ok(())
+}
+
+/// Removes a node from Kubernetes, with its pods: a new node of that name would start them again, and until then they
+/// would count as ready.
+///
+/// # Errors
+/// Fails if the API server refuses. The error names the object.
+pub(crate) async fn forget_node(client: &Client, name: &str) -> Result<()> {
+    progress::count_command();
+    let nodes: Api<Node> = Api::all(client.clone());
+    unless_gone(nodes.delete(name, &DeleteParams::default()).await)
+        .with_context(|| format!("cannot remove node {name}"))?;
+    let pods: Api<Pod> = Api::all(client.clone());
+    let of_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
+    let pods = pods.list(&of_node).await.with_context(|| format!("cannot list the pods of node {name}"))?;
+    let deleting = pods.items.iter().map(async |pod| {
+        let (namespace, pod) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        unless_gone(pods.delete(&pod, &DeleteParams::default().grace_period(0)).await)
+            .with_context(|| format!("cannot remove pod {namespace}/{pod} of node {name}"))
+    });
+    try_join_all(deleting).await.map(drop)
+}
+
+/// The answer to a deletion, where it is no fault that the object is gone.
+fn unless_gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
+    match answer {
+        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Does `work`, unless the cluster's own record shows that the work is done for the same inputs.

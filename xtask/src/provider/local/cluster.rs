@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node as KubernetesNode, Taint};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
 use kube::{Client, ResourceExt};
 use meshproof::record::HostPort;
@@ -19,7 +19,7 @@ use super::node::{Node, State, container_of, remove};
 use crate::artifacts::REPOSITORY;
 use crate::declaration::{self, Declaration, MOST_NODES};
 use crate::mesh::target::{Gateways, Target};
-use crate::progress::{self, Progress};
+use crate::progress::Progress;
 use crate::template::{self, Values};
 use crate::versions::Versions;
 use crate::{kubernetes, paths};
@@ -228,7 +228,7 @@ impl LocalCluster {
             }
         }
         // kubeadm refuses a name that a ready node has.
-        forget(client, &worker.name).await?;
+        kubernetes::forget_node(client, &worker.name).await?;
         worker.write(DISCOVERY, admin).await?;
         worker.kubeadm("join", &[]).await?;
         kubernetes::wait_for_node(client, &worker.name, RECOVERY_BOUND).await
@@ -245,7 +245,7 @@ impl LocalCluster {
         let known = nodes.list(&ListParams::default()).await?.items.into_iter().map(|node| node.name_any());
         for name in known.filter(|name| !declared.contains(name)) {
             let retiring = async {
-                forget(client, &name).await?;
+                kubernetes::forget_node(client, &name).await?;
                 remove(&self.engine, &container_of(&name)).await
             };
             progress.step(Some(self.name()), &format!("removing node {name}"), retiring).await?;
@@ -324,17 +324,6 @@ impl Common<'_> {
 fn pods_of(cluster: &declaration::Cluster, node: usize) -> Result<String> {
     let subnet = cluster.pods_of(node).with_context(|| format!("{} has no room for node {node}", cluster.pods))?;
     Ok(subnet.to_string())
-}
-
-/// Removes a node from Kubernetes.
-async fn forget(client: &Client, name: &str) -> Result<()> {
-    progress::count_command();
-    let nodes: Api<KubernetesNode> = Api::all(client.clone());
-    match nodes.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot remove node {name}")),
-        Ok(_) => Ok(()),
-    }
 }
 
 /// Directory of the secrets of the cluster `name`, in the testbed `directory`.
