@@ -14,7 +14,6 @@ use meshproof::record;
 use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Testbed, Verdict};
 use serde::Deserialize;
-use serial_test::file_serial;
 use tokio::process::Command;
 
 const SUITE: &str = "analyze";
@@ -66,9 +65,8 @@ impl std::fmt::Display for Message {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn istioctl_analyze_reports_nothing_unexpected() -> Verdict {
-    Scope::run(SUITE, "istioctl_analyze_reports_nothing_unexpected", async |scope| {
+    Scope::alone(SUITE, "istioctl_analyze_reports_nothing_unexpected", async |scope| {
         let istioctl = scope.testbed.directory.join("bin/istioctl");
         if !istioctl.is_file() {
             return Err(record::Error::not_declared(format!("istioctl, at {}", istioctl.display())).into());

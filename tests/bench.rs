@@ -19,7 +19,6 @@ use meshproof::judge::attempt::FROZEN_SHARE;
 use meshproof::record::{Requirement, Write, fault};
 use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
-use serial_test::file_serial;
 
 const SUITE: &str = "bench";
 
@@ -40,9 +39,8 @@ const BACK: Duration = Duration::from_secs(30);
 const NOTICED: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn all_but_what_is_measured_is_frozen() -> Verdict {
-    Scope::run(SUITE, "frozen", async |scope| {
+    Scope::alone(SUITE, "frozen", async |scope| {
         scope.requires(REQUIREMENTS)?;
         let cluster = Bench::first_cluster(&scope.testbed)?;
         let places = Places::one_node(cluster).await?;
@@ -51,7 +49,7 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
         bench.answers(&arguments[3..]).await?;
         let namespaces = bench.namespaces().into_iter().collect();
         let extent = Extent::AllButNamespaces { except: cluster.name().to_owned(), namespaces };
-        let isolation = Isolation::begin(&scope.testbed.record, extent)?;
+        let isolation = Isolation::begin(&scope.testbed.record, extent, scope.lock())?;
         let isolation = isolation.expect("the fault is declared");
         scope.claim(silent(&scope.testbed.clusters, &isolation).await?);
         answers_again(cluster).await?;
@@ -96,13 +94,12 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn what_can_be_spared_is_stopped_for_as_long_as_it_takes() -> Verdict {
-    Scope::run(SUITE, "spared", async |scope| {
+    Scope::alone(SUITE, "spared", async |scope| {
         scope.requires(REQUIREMENTS)?;
         let cluster = Bench::first_cluster(&scope.testbed)?;
         let extent = Extent::OtherClusters { except: cluster.name().to_owned() };
-        let isolation = Isolation::begin(&scope.testbed.record, extent)?;
+        let isolation = Isolation::begin(&scope.testbed.record, extent, scope.lock())?;
         let isolation = isolation.expect("the fault is declared");
         scope.scale(cluster, Side::Naked.namespace(cluster)?, "server", 1).await?;
         #[allow(clippy::disallowed_methods, reason = "that nothing happens is what is to be seen")]

@@ -1,7 +1,7 @@
 //! Mutual TLS: all traffic is encrypted and authenticated by the right identities, and other clients are refused.
 //!
-//! Needs a live testbed (`cargo xtask testbed up`). The tests share the mesh with each other (`file_parallel`), and
-//! wait for tests that change the mesh for all. Every denial has a positive control. Verdicts are in
+//! Needs a live testbed (`cargo xtask testbed up`). The tests share the mesh with each other, and wait for tests that
+//! change the mesh for all. Every denial has a positive control. Verdicts are in
 //! `target/meshproof/mtls/report.json`.
 
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use meshproof::suites::{Controlled, Flaw, Path};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use rstest::rstest;
 use serde_json::json;
-use serial_test::file_parallel;
 
 const SUITE: &str = "mtls";
 
@@ -33,7 +32,6 @@ const PLAINTEXT: [(Protocol, Protocol); 5] = [
 ];
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "meshed_reaches_meshed", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog])?;
@@ -58,7 +56,6 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
     Scope::run(SUITE, "ingress", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Ingress, Requirement::AccessLog])?;
@@ -84,7 +81,6 @@ async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn plaintext_is_reset_under_strict() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_under_strict", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog])?;
@@ -123,7 +119,6 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
 #[case::that_has_expired(Flaw::Expired, Expected::Alert(alert::EXPIRED))]
 #[case::of_another_trust_domain(Flaw::OtherTrustDomain, Expected::Alert(alert::UNWELCOME_IDENTITY))]
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Expected) -> Verdict {
     Scope::run(SUITE, format!("a_client_certificate_is_refused_{flaw}"), async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -160,7 +155,6 @@ async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Ex
 #[case::at_1_0(TlsVersion::V1_0)]
 #[case::at_1_1(TlsVersion::V1_1)]
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn tls_below_1_2_is_refused(#[case] version: TlsVersion) -> Verdict {
     Scope::run(SUITE, format!("tls_below_1_2_is_refused_{version}"), async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -221,7 +215,6 @@ impl Unexposed {
 #[case::that_is_plain(Unexposed::PlainName)]
 #[case::that_is_missing(Unexposed::NoName)]
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Verdict {
     Scope::run(SUITE, format!("an_east_west_gateway_refuses_a_name_{unexposed:?}"), async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest])?;
@@ -244,7 +237,6 @@ async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Ve
 /// A service outside the mesh is refused because it has no proxy, whatever the gateway exposes. The service in this
 /// test has a proxy, so only the gateway's own list of exposed services can refuse it.
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> Verdict {
     Scope::run(SUITE, "an_east_west_gateway_keeps_in_what_is_not_exposed", async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Namespaces)])?;
@@ -273,7 +265,6 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> 
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_at_an_east_west_gateway", async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest])?;
@@ -292,7 +283,6 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
 
 /// Control: the same probes where plaintext is allowed. Shows that the suite can tell the difference.
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn plaintext_is_answered_under_permissive() -> Verdict {
     Scope::run(SUITE, "plaintext_is_answered_under_permissive", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -5,10 +5,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -17,10 +18,9 @@ use meshproof::cluster::watch_all;
 use meshproof::record::{Requirement, Write};
 use meshproof::report::Claim;
 use meshproof::scope::change::{NodeLabel, Placement, Replicas};
-use meshproof::scope::{HOLDER_VARIABLE, sweep};
-use meshproof::{Cluster, Error, Scope, Seen, Verdict};
+use meshproof::scope::{HOLDER_VARIABLE, LEASE, sweep};
+use meshproof::{Cluster, Error, Scope, Seen, Testbed, Verdict};
 use serde_json::json;
-use serial_test::file_serial;
 
 const SUITE: &str = "ownership";
 
@@ -39,13 +39,27 @@ const CHANGED: &str = "everything is changed";
 /// Longest wait for a namespace to be deleted.
 const GONE: Duration = Duration::from_secs(60);
 
+/// In two parts. Between the parts another process tries to judge the mesh, which takes the lock.
 #[tokio::test]
-#[file_serial(mesh)]
 async fn a_second_person_is_told_who_judges_the_mesh_and_since_when() -> Verdict {
-    Scope::run(SUITE, "second_person", async |scope| {
+    Scope::run(SUITE, "first_person", async |scope| {
         let lacking = || meshproof::record::Error::not_declared("a namespace for Leases");
-        scope.testbed.record.clusters.iter().find(|cluster| cluster.lease_namespace.is_some()).ok_or_else(lacking)?;
-        let output = this_binary("wants_the_mesh").env(HOLDER_VARIABLE, "somebody@elsewhere").output();
+        let leased = |cluster: &&Arc<Cluster>| cluster.record().lease_namespace.is_some();
+        let cluster = scope.testbed.clusters.iter().find(leased).ok_or_else(lacking)?;
+        let namespace = cluster.record().lease_namespace.clone().unwrap_or_default();
+        let lease = cluster.api::<Lease>(&namespace).get(LEASE).await.map_err(cluster.failed("read the Lease"))?;
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        let claim = Claim::about("lease/first-person", "a run that judges the mesh holds its Lease")
+            .to(cluster.name())
+            .expects("a holder")
+            .observes(&holder, |holder| format!("`{holder}`"), |holder| !holder.is_empty());
+        scope.claim(claim);
+        Ok(())
+    })
+    .await?;
+    // The Lease outlasts the first part by a minute.
+    let output = this_binary("wants_the_mesh").env(HOLDER_VARIABLE, "somebody@elsewhere").output();
+    Scope::run(SUITE, "second_person", async |scope| {
         let output = output.map_err(Error::suite)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let told = |said: &String| {
@@ -79,19 +93,33 @@ async fn wants_the_mesh() -> Verdict {
     .await
 }
 
+/// In two parts. Between the parts another process changes the mesh, for which it has the mesh alone.
 #[tokio::test]
-#[file_serial(mesh)]
 async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
-    Scope::run(SUITE, "killed_test", async |scope| {
+    let before = Mutex::new(None);
+    Scope::alone(SUITE, "before_the_killed_test", async |scope| {
         scope.requires([Write::NodeLabels, Write::Placements].map(Requirement::Write))?;
         scope.requires([Requirement::Probes])?;
         let cluster = &scope.testbed.clusters[0];
         // The killed test changes the value of an existing label.
         label_nodes(cluster, Some("before")).await?;
-        let before = State::of(cluster).await?;
-        let mut child = begin("changes_everything_and_hangs")?;
-        let changed = State::of(cluster).await?;
-        child.kill().and_then(|()| child.wait()).map_err(Error::suite)?;
+        let state = State::of(cluster).await?;
+        let clean = |state: &State| !state.object && state.host.is_none() && state.namespaces.is_empty();
+        let claim = Claim::about("killed/before", "nothing is left of an earlier killed test")
+            .to(cluster.name())
+            .expects("no object, no node selector and no namespace of a killed test")
+            .observes(&state, |state| format!("{state:?}"), clean);
+        scope.claim(claim);
+        *before.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        Ok(())
+    })
+    .await?;
+    // Without a before, the first part was not judged, and it passed where that is allowed.
+    let Some(before) = before.into_inner().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+    let changed = changed_by_a_killed_test().await;
+    Scope::alone(SUITE, "killed_test", async |scope| {
+        let cluster = &scope.testbed.clusters[0];
+        let changed = changed?;
         let done = sweep(&cluster.client(), cluster.name()).await?;
         let namespaces: Api<Namespace> = Api::all(cluster.client());
         let want = "the namespaces of the killed test to be gone";
@@ -121,6 +149,15 @@ async fn what_a_killed_test_left_of_every_kind_is_put_right() -> Verdict {
     .await
 }
 
+/// Runs the test that changes everything, and kills it. Returns what it had changed.
+async fn changed_by_a_killed_test() -> Result<State, Error> {
+    let mut child = begin("changes_everything_and_hangs")?;
+    let changed = async { State::of(&Testbed::connect().await?.clusters[0]).await };
+    let changed = changed.await;
+    child.kill().and_then(|()| child.wait()).map_err(Error::suite)?;
+    changed
+}
+
 /// Labels the nodes as another user would.
 async fn label_nodes(cluster: &Cluster, value: Option<&str>) -> Result<(), Error> {
     let nodes: Api<Node> = Api::all(cluster.client());
@@ -136,7 +173,7 @@ async fn label_nodes(cluster: &Cluster, value: Option<&str>) -> Result<(), Error
 #[tokio::test]
 #[ignore = "only for the test of killed tests, which runs and kills it"]
 async fn changes_everything_and_hangs() -> Verdict {
-    Scope::run("ownership-killed", "changes_everything_and_hangs", async |scope| {
+    Scope::alone("ownership-killed", "changes_everything_and_hangs", async |scope| {
         let cluster = &scope.testbed.clusters[0];
         let naked = &meshproof::probe::declared(cluster)?.naked;
         scope.namespace(cluster, "killed", &[]).await?;

@@ -20,7 +20,6 @@ use meshproof::report::Claim;
 use meshproof::scope::deploy_probe;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, Workload, eventually};
 use serde_json::json;
-use serial_test::file_parallel;
 
 /// Name of the report's directory.
 const SUITE: &str = "sidecars";
@@ -52,7 +51,6 @@ const WINDOW: Duration = Duration::from_secs(20);
 
 /// Shares the mesh, because the mTLS suite runs beside the pods. Nothing that other tests rely on is changed.
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_hundred_and_twenty_sidecars_are_ready_and_answer() -> Verdict {
     Scope::run(SUITE, "a_hundred_and_twenty_sidecars_are_ready_and_answer", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -7,13 +7,11 @@ use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::scope::claims::{self, Peers};
 use meshproof::scope::deploy_probe;
 use meshproof::{Scope, Verdict};
-use serial_test::file_parallel;
 
 /// Names the directory of the report: target/meshproof/tutorial.
 const SUITE: &str = "tutorial";
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_meshed_workload_refuses_plaintext() -> Verdict {
     Scope::run(SUITE, "a_meshed_workload_refuses_plaintext", async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -36,7 +34,6 @@ async fn a_meshed_workload_refuses_plaintext() -> Verdict {
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn clusters_reach_each_other_over_mutual_tls() -> Verdict {
     Scope::run(SUITE, "clusters_reach_each_other_over_mutual_tls", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog, Requirement::Clusters(2)])?;
@@ -62,7 +59,6 @@ async fn clusters_reach_each_other_over_mutual_tls() -> Verdict {
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_new_namespace_takes_calls_from_the_mesh() -> Verdict {
     Scope::run(SUITE, "a_new_namespace_takes_calls_from_the_mesh", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -64,7 +64,7 @@ impl Testbed {
     /// # Errors
     /// One line that names the command to run: no testbed, an unusable record, or a cluster that does not answer.
     pub async fn connect() -> Result<Self> {
-        Self::connect_in(&directory()).await
+        Self::connect_in(&testbed_directory()).await
     }
 
     /// Like [`Self::connect`], for the testbed in `directory`.
@@ -111,7 +111,7 @@ impl Testbed {
 
 /// The directory of the record: the variable's value, or the nearest `target/testbed`, searched upwards from the
 /// package under test and from the current directory.
-fn directory() -> PathBuf {
+pub fn testbed_directory() -> PathBuf {
     if let Some(named) = std::env::var_os(DIRECTORY_VARIABLE) {
         return named.into();
     }

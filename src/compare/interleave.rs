@@ -65,13 +65,14 @@ impl Open {
 /// The cases of one group differ only in the treatment arm. All cases of a group share the control runs.
 ///
 /// # Errors
-/// A case has no bounds, a run cannot be made, or a run proves nothing ([`crate::judge::Error::Refused`]).
+/// Others share the mesh ([`Error::Shares`]), a case has no bounds, a run cannot be made, or a run proves nothing ([`crate::judge::Error::Refused`]).
 pub async fn interleave<T: Treatment>(
     scope: &Scope,
     setting: &Setting<'_>,
     groups: Vec<Vec<Case>>,
     treatment: &T,
 ) -> Result<()> {
+    scope.lock().permits("a measurement")?;
     let (bounds, baselines) = (Bounds::load(setting.bounds, setting.mode)?, Baselines::beside(setting.bounds)?);
     // Clusters that can be paused have their nodes on this machine.
     let is_local = scope.testbed.record.capabilities.fault(fault::PAUSE_CLUSTER).is_some();
@@ -124,7 +125,7 @@ fn isolate(scope: &Scope, groups: &VecDeque<Vec<Open>>, treatment: &impl Treatme
     } else {
         Extent::OtherClusters { except }
     };
-    let isolation = Isolation::begin(&scope.testbed.record, extent)?;
+    let isolation = Isolation::begin(&scope.testbed.record, extent, scope.lock())?;
     if isolation.is_none() {
         eprintln!("note: this testbed cannot pause clusters, so others run beside what is timed");
     }

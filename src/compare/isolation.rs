@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::cluster::Input;
 use crate::compare::{Error, Result};
 use crate::record::{Record, fault};
+use crate::scope::MeshLock;
 
 pub use protocol::{Event, Extent, Freeze, LONGEST_FREEZE, receive, send};
 
@@ -76,11 +77,13 @@ impl Span {
 }
 
 impl Isolation {
-    /// Pauses `extent`. `None` if the record does not declare the fault [`PAUSE_CLUSTER`](fault::PAUSE_CLUSTER).
+    /// Pauses `extent`, for whoever has the mesh alone. `None` if the record does not declare the fault
+    /// [`PAUSE_CLUSTER`](fault::PAUSE_CLUSTER).
     ///
     /// # Errors
-    /// [`Error::Isolation`].
-    pub fn begin(record: &Record, extent: Extent) -> Result<Option<Self>> {
+    /// [`Error::Isolation`]. [`Shares`](crate::scope::Error::Shares): others share the mesh.
+    pub fn begin(record: &Record, extent: Extent, lock: &MeshLock) -> Result<Option<Self>> {
+        lock.permits("pausing clusters")?;
         let Some(mut command) = command(record) else { return Ok(None) };
         let mut begin = || -> std::io::Result<(Child, Pipes)> {
             let mut process = command.args(extent.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

@@ -1,5 +1,6 @@
 //! Errors of a test: those of every layer below, and those of a suite.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::probe::PROBES_LABEL;
@@ -81,6 +82,30 @@ pub enum Error {
         until: String,
         /// Namespace and name of the Lease.
         lease: String,
+    },
+    /// A test that shares the mesh wants to change what others rely on.
+    #[error("{change}: other tests may share the mesh and rely on it: run this test by `Scope::alone`")]
+    Shares {
+        /// What would be changed.
+        change: String,
+    },
+    /// Other processes of this machine have had the mesh for too long.
+    #[error(
+        "ENVIRONMENT: nothing was judged, because the mesh has been taken for {minutes} minutes by {holders}: end the process if it hangs, then run the test again"
+    )]
+    Busy {
+        /// Test and process of each holder.
+        holders: String,
+        /// How long this test waited, in minutes.
+        minutes: u64,
+    },
+    /// The lock of the mesh cannot be used.
+    #[error("cannot lock the mesh by {}: {source}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
     },
     /// The Lease of this run was taken over during a test: another run may have judged or changed the mesh meanwhile.
     #[error(

@@ -5,6 +5,13 @@ use std::fmt;
 /// Why a test failed. `{:?}` prints the same text as `{}`, because the test harness prints `{:?}`.
 pub struct Failure(pub(super) String);
 
+impl Failure {
+    /// The failure of a test that could not begin.
+    pub(super) fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

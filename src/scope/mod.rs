@@ -9,6 +9,7 @@ mod failure;
 mod label;
 mod lease;
 mod leftovers;
+mod lock;
 mod naming;
 mod ownership;
 mod prior;
@@ -29,9 +30,9 @@ use std::sync::{Mutex, PoisonError};
 use futures::FutureExt;
 use tracing::Instrument;
 
-use crate::cluster::Testbed;
+use crate::cluster::{Testbed, testbed_directory};
 use crate::judge::Comparison;
-use crate::record::Requirement;
+use crate::record::{Record, Requirement};
 use crate::report::{self, Claim, Judgement};
 use change::Owned;
 use diagnostics::Subject;
@@ -40,6 +41,8 @@ pub use failure::Failure;
 pub use label::{RUN_LABEL, TEST_ANNOTATION};
 use lease::Leases;
 pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
+pub use lock::MeshLock;
+use lock::Sharing;
 pub use probes::deploy_probe;
 pub use standing::{gone, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
@@ -62,6 +65,7 @@ pub struct Scope {
     suite: &'static str,
     test: String,
     undeclared: Undeclared,
+    lock: MeshLock,
     claims: Mutex<Vec<Claim>>,
     comparisons: Mutex<Vec<Comparison>>,
     /// Objects and changes to restore. Each is listed before it is made, so that none is forgotten.
@@ -73,17 +77,30 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Connects to the testbed, runs `body`, and concludes: records claims, diagnoses failures, removes created
-    /// objects, and resumes a panic of `body`.
+    /// Waits until no test has the mesh alone, connects to the testbed, runs `body`, and concludes: records claims,
+    /// diagnoses failures, removes created objects, and resumes a panic of `body`. Other tests share the mesh meanwhile,
+    /// also those of other processes. So what others rely on cannot be changed: see [`Self::alone`].
     ///
     /// # Errors
-    /// [`Failure`]: there is no testbed, [`NOT_DECLARED_VARIABLE`] has an unknown value, `body` fails, or a claim does
-    /// not hold.
+    /// [`Failure`]: there is no testbed, [`NOT_DECLARED_VARIABLE`] has an unknown value, `body` fails, a claim does not
+    /// hold, or others have had the mesh alone for too long.
     pub async fn run<F>(suite: &'static str, test: impl Into<String>, body: F) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         Self::run_in(report::directory(suite), suite, test, body).await
+    }
+
+    /// Like [`Self::run`], while no other test of this machine uses the mesh: for a test that changes what others rely
+    /// on, or that relies on more than what is its own.
+    ///
+    /// # Errors
+    /// The errors of [`Self::run`].
+    pub async fn alone<F>(suite: &'static str, test: impl Into<String>, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
+        Self::locked(report::directory(suite), suite, test.into(), Sharing::Alone, body).await
     }
 
     /// Like [`Self::run`], with the report in `directory`: for a program that is no test.
@@ -94,20 +111,32 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
+        Self::locked(directory, suite, test.into(), Sharing::Shared, body).await
+    }
+
+    async fn locked<F>(directory: PathBuf, suite: &'static str, test: String, sharing: Sharing, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
         diagnostics::subscribe();
-        let test = test.into();
         let span = tracing::info_span!("test", suite, test);
         let running = async {
-            let undeclared = Undeclared::selected().map_err(|error| Failure(error.to_string()))?;
-            let testbed = Testbed::connect().await.map_err(|error| Failure(error.to_string()))?;
+            let undeclared = Undeclared::selected().map_err(Failure::of)?;
+            let place = testbed_directory();
+            // Without a record there is nothing to wait for.
+            Record::read(&place).map_err(Failure::of)?;
+            // Before the first connection: whoever has the mesh alone may have paused its clusters.
+            let lock = MeshLock::take(&place, sharing, &format!("{suite}/{test}")).await.map_err(Failure::of)?;
+            let testbed = Testbed::connect_in(&place).await.map_err(Failure::of)?;
             // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
-            Box::pin(Self::run_on(testbed, directory, suite, test, undeclared, body)).await
+            Box::pin(Self::run_on(testbed, lock, directory, suite, test, undeclared, body)).await
         };
         running.instrument(span).await
     }
 
     async fn run_on<F>(
         testbed: Testbed,
+        lock: MeshLock,
         directory: PathBuf,
         suite: &'static str,
         test: String,
@@ -120,13 +149,13 @@ impl Scope {
         let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (injected, diagnoses) = (AtomicU64::new(0), AtomicBool::new(true));
         let scope =
-            Self { testbed, directory, suite, test, undeclared, claims, comparisons, owned, injected, diagnoses };
-        let ended = scope.alone(Box::pin(AssertUnwindSafe(body(&scope)).catch_unwind())).await;
+            Self { testbed, directory, suite, test, undeclared, lock, claims, comparisons, owned, injected, diagnoses };
+        let ended = scope.leased(Box::pin(AssertUnwindSafe(body(&scope)).catch_unwind())).await;
         Box::pin(scope.conclude(ended)).await
     }
 
     /// Runs the test while no other run judges the mesh, after clean-up of what killed tests left.
-    async fn alone<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
+    async fn leased<T>(&self, body: impl Future<Output = Result<Result<()>, T>>) -> Result<Result<()>, T> {
         let leases = Leases::of(&self.testbed);
         let beginning = async {
             standing::lease_namespaces(&self.testbed).await?;
@@ -207,6 +236,11 @@ impl Scope {
         self.diagnoses.store(false, Ordering::Relaxed);
     }
 
+    /// The hold on the mesh.
+    pub fn lock(&self) -> &MeshLock {
+        &self.lock
+    }
+
     /// Directory of the suite's report.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -232,169 +266,4 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record;
-    use crate::report::Report;
-
-    /// A testbed of one fictitious cluster.
-    fn testbed() -> Testbed {
-        let cluster = crate::cluster::tests::workload().cluster;
-        let record = record::tests::record(vec![cluster.record().clone()]);
-        let (trust, _) = crate::identity::trust::tests::mesh();
-        Testbed { directory: "/testbed".into(), record: record.into(), clusters: vec![cluster], trust: trust.into() }
-    }
-
-    async fn run(body: impl AsyncFnOnce(&Scope) -> Result<()>) -> (Result<Verdict, String>, Vec<Claim>) {
-        run_where(Undeclared::Fails, body).await
-    }
-
-    async fn run_where(
-        undeclared: Undeclared,
-        body: impl AsyncFnOnce(&Scope) -> Result<()>,
-    ) -> (Result<Verdict, String>, Vec<Claim>) {
-        let directory = tempfile::tempdir().unwrap();
-        let running = Scope::run_on(testbed(), directory.path().into(), "suite", "case".into(), undeclared, body);
-        let ended = AssertUnwindSafe(running).catch_unwind().await.map_err(|panic| message(panic.as_ref()).to_owned());
-        let report = std::fs::read(directory.path().join("report.json")).unwrap();
-        (ended, serde_json::from_slice::<Report>(&report).unwrap().claims)
-    }
-
-    fn claim(id: &str, verdict: Judgement) -> Claim {
-        Claim::about(id, "").equals(&Judgement::Pass, &verdict)
-    }
-
-    #[tokio::test]
-    async fn claims_that_hold_are_recorded_and_pass() {
-        let (ended, claims) = run(async |scope| {
-            scope.claim(claim("a", Judgement::Pass));
-            Ok(())
-        })
-        .await;
-        ended.unwrap().unwrap();
-        assert_eq!(claims, [claim("a", Judgement::Pass)]);
-    }
-
-    #[tokio::test]
-    async fn a_claim_that_does_not_hold_fails_the_test_after_all_were_judged() {
-        let (ended, claims) = run(async |scope| {
-            scope.claim(claim("a", Judgement::Fail));
-            scope.claim(claim("b", Judgement::Pass));
-            Ok(())
-        })
-        .await;
-        let failure = ended.unwrap().unwrap_err().to_string();
-        assert!(failure.contains("claim a does not hold") && !failure.contains("claim b"), "{failure}");
-        assert_eq!(claims.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn what_the_mesh_does_not_offer_is_a_verdict_of_its_own() {
-        let (ended, claims) = run(async |scope| scope.requires([Requirement::Application("another")])).await;
-        let failure = ended.unwrap().unwrap_err().to_string();
-        assert!(failure.contains("does not offer the application another"), "{failure}");
-        assert_eq!(claims[0].verdict(), Judgement::NotDeclared);
-    }
-
-    #[tokio::test]
-    async fn where_it_is_allowed_only_what_the_mesh_does_not_offer_is_left_out_of_the_verdict() {
-        let lacks = async |scope: &Scope| scope.requires([Requirement::Application("another")]);
-        let (ended, claims) = run_where(Undeclared::Passes, lacks).await;
-        ended.unwrap().unwrap();
-        assert!(claims[0].verdict() == Judgement::NotDeclared && !claims[0].holds());
-        let (ended, _) = run_where(Undeclared::Passes, async |scope| {
-            scope.claim(claim("a", Judgement::Fail));
-            lacks(scope).await
-        })
-        .await;
-        let failure = ended.unwrap().unwrap_err().to_string();
-        assert!(failure.contains("claim a does not hold") && !failure.contains("another"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn a_change_that_the_record_does_not_permit_is_not_made() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut testbed = testbed();
-        let mut record = (*testbed.record).clone();
-        record.capabilities.writes.clear();
-        testbed.record = record.into();
-        let body = async |scope: &Scope| {
-            let cluster = std::sync::Arc::clone(&scope.testbed.clusters[0]);
-            let namespace = scope.namespace(&cluster, "own", &[]).await.unwrap_err();
-            let label = scope.label_nodes(&cluster, "example", None).await.unwrap_err();
-            assert!(
-                namespace.is_not_declared() && namespace.to_string().contains("permission for creating namespaces")
-            );
-            assert!(label.is_not_declared() && label.to_string().contains("permission for changing labels of nodes"));
-            scope.claim(claim("a", Judgement::Pass));
-            Ok(())
-        };
-        let (path, undeclared) = (directory.path().into(), Undeclared::Fails);
-        // Nothing is owned, so nothing is left to put back in a cluster that does not answer.
-        Scope::run_on(testbed, path, "suite", "case".into(), undeclared, body).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_test_that_claims_nothing_or_cannot_go_on_does_not_pass() {
-        let (ended, claims) = run(async |_| Ok(())).await;
-        ended.unwrap().unwrap_err();
-        assert_eq!(claims[0].verdict(), Judgement::Error);
-        let (ended, claims) = run(async |scope| Ok(scope.testbed.cluster("elsewhere").map(drop)?)).await;
-        assert!(ended.unwrap().unwrap_err().to_string().contains("no cluster `elsewhere`"));
-        assert_eq!(claims[0].verdict(), Judgement::Error);
-    }
-
-    #[tokio::test]
-    async fn an_item_that_cannot_be_judged_fails_the_test_and_the_others_are_judged() {
-        let (ended, claims) = run(async |scope| {
-            let judge = async |item: &str| {
-                if item == "lost" {
-                    scope.testbed.cluster(item)?;
-                }
-                scope.claim(claim(item, Judgement::Pass));
-                Ok(())
-            };
-            scope.for_each(["lost", "other"], ToString::to_string, judge).await;
-            Ok(())
-        })
-        .await;
-        let failure = ended.unwrap().unwrap_err().to_string();
-        assert!(failure.contains("claim test/case/lost was not judged"), "{failure}");
-        assert!(claims.iter().any(|claim| claim.id() == "other" && claim.holds()));
-    }
-
-    #[tokio::test]
-    async fn judging_nothing_is_not_a_pass() {
-        let (ended, _) = run(async |scope| {
-            scope.claim(claim("a", Judgement::Pass));
-            scope.for_each(Vec::<String>::new(), Clone::clone, async |_| Ok(())).await;
-            Ok(())
-        })
-        .await;
-        assert!(ended.unwrap().unwrap_err().to_string().contains("there was nothing to judge"));
-    }
-
-    #[tokio::test]
-    async fn a_panic_goes_on_as_it_was_once_it_is_recorded() {
-        let (ended, claims) = run(async |scope| {
-            scope.claim(claim("a", Judgement::Pass));
-            panic!("the original words");
-        })
-        .await;
-        assert_eq!(ended.unwrap_err(), "the original words");
-        assert!(claims.iter().any(|claim| claim.observed().contains("the original words")));
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_removed_fails_the_test() {
-        let (ended, _) = run(async |scope| {
-            scope.claim(claim("a", Judgement::Pass));
-            let cluster = std::sync::Arc::clone(&scope.testbed.clusters[0]);
-            scope.namespace(&cluster, "lost", &[]).await.unwrap_err();
-            Ok(())
-        })
-        .await;
-        let failure = ended.unwrap().unwrap_err().to_string();
-        assert!(failure.contains("remove namespace meshproof-lost-"), "{failure}");
-    }
-}
+mod tests;

@@ -44,8 +44,12 @@ impl Scope {
     /// Applies an object, labelled as this test's, into a namespace owned by this test.
     ///
     /// # Errors
-    /// [`Error::Cluster`].
+    /// [`Error::Cluster`]. [`Error::Shares`]: the test shares the mesh and does not own the namespace.
     pub async fn apply(&self, cluster: &Arc<Cluster>, object: &mut Value) -> Result<()> {
+        if !self.is_own(cluster, object) {
+            let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+            self.lock.permits(format!("{kind} {name} is in no namespace of the test's own"))?;
+        }
         label::sign(object, self.suite, &self.test);
         cluster.apply(object).await?;
         Ok(())
@@ -64,8 +68,8 @@ impl Scope {
     /// Applies a change, and waits until the change has taken effect. The end of the test reverts the change.
     ///
     /// # Errors
-    /// [`NotDeclared`](crate::record::Error::NotDeclared): the record does not permit the change. The change cannot be
-    /// applied. The change takes no effect in time.
+    /// [`NotDeclared`](crate::record::Error::NotDeclared): the record does not permit the change. [`Error::Shares`]: the
+    /// test shares the mesh. The change cannot be applied. The change takes no effect in time.
     #[tracing::instrument(level = "debug", skip_all, fields(%change))]
     pub async fn inject(&self, change: impl Change + 'static) -> Result<Injected> {
         let change: Arc<dyn Change> = Arc::new(change);
@@ -77,6 +81,7 @@ impl Scope {
     /// Applies a change without waiting for its effect.
     async fn begin(&self, change: Arc<dyn Change>) -> Result<Injected> {
         self.requires([Requirement::Write(change.write())])?;
+        self.lock.permits(change.to_string())?;
         let id = self.injected.fetch_add(1, Ordering::Relaxed);
         self.own(Owned::Change(id, Arc::clone(&change)));
         change.apply().await?;
@@ -129,6 +134,7 @@ impl Scope {
     ///
     /// # Errors
     /// [`Error::Cluster`], also if the deployment does not exist. [`NotDeclared`](crate::record::Error::NotDeclared).
+    /// [`Error::Shares`].
     pub async fn scale(&self, cluster: &Arc<Cluster>, namespace: &str, deployment: &str, replicas: i32) -> Result<()> {
         let change = Replicas::new(cluster, namespace, deployment, replicas).await?;
         self.begin(Arc::new(change)).await.map(drop)
@@ -141,6 +147,17 @@ impl Scope {
     /// The errors of [`Self::inject`].
     pub async fn label_nodes(&self, cluster: &Arc<Cluster>, label: &str, value: Option<&str>) -> Result<()> {
         self.inject(NodeLabel::new(cluster, label, value)).await.map(drop)
+    }
+
+    /// Whether the object is a namespace that the test owns, or is in one.
+    fn is_own(&self, cluster: &Cluster, object: &Value) -> bool {
+        let key = if object["kind"] == "Namespace" { "name" } else { "namespace" };
+        let namespace = object["metadata"][key].as_str();
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        owned.iter().any(|owned| match owned {
+            Owned::Namespace(own) => own.cluster.name() == cluster.name() && Some(own.name.as_str()) == namespace,
+            Owned::Change(..) => false,
+        })
     }
 
     fn own(&self, owned: Owned) {

@@ -13,7 +13,6 @@ use meshproof::report::{Claim, Judgement};
 use meshproof::scope::deploy_probe;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, cluster};
 use serde_json::json;
-use serial_test::file_parallel;
 
 use super::SUITE;
 use super::workloads::Place;
@@ -70,7 +69,6 @@ fn said(cell: &Cell) -> String {
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn each_way_in_which_a_port_is_not_strict_is_found_and_named() -> Verdict {
     Scope::run(SUITE, "each_way_in_which_a_port_is_not_strict_is_found_and_named", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -14,7 +14,6 @@ use meshproof::audit::{Options, Standing, audit, table};
 use meshproof::record::Requirement;
 use meshproof::report::Claim;
 use meshproof::{Scope, Verdict};
-use serial_test::file_serial;
 
 /// Name of the report's directory.
 const SUITE: &str = "audit";
@@ -24,9 +23,8 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Alone: other suites make namespaces that are not STRICT.
 #[tokio::test]
-#[file_serial(mesh)]
 async fn every_port_in_the_mesh_takes_mutual_tls_only() -> Verdict {
-    Scope::run(SUITE, "every_port_in_the_mesh_takes_mutual_tls_only", async |scope| {
+    Scope::alone(SUITE, "every_port_in_the_mesh_takes_mutual_tls_only", async |scope| {
         scope.requires([Requirement::Probes])?;
         let mut announced = 0;
         // Boxed, because a test's thread has a small stack.

@@ -12,7 +12,6 @@ use meshproof::report::Claim;
 use meshproof::scope::deploy_probe;
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serde_json::{Value, json};
-use serial_test::file_serial;
 
 use super::SUITE;
 use super::workloads::Place;
@@ -31,9 +30,8 @@ const MEMORY: u64 = 200;
 
 #[tokio::test]
 #[ignore = "takes minutes: by name only"]
-#[file_serial(mesh)]
 async fn a_thousand_ports_are_audited_in_a_minute_and_in_little_memory() -> Verdict {
-    Scope::run(SUITE, "a_thousand_ports_are_audited_in_a_minute_and_in_little_memory", async |scope| {
+    Scope::alone(SUITE, "a_thousand_ports_are_audited_in_a_minute_and_in_little_memory", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
         for ports in [100, 300, 1_000] {
             let each = ports / PODS / scope.testbed.clusters.len();

@@ -13,7 +13,6 @@ use meshproof::report::Claim;
 use meshproof::scope::deploy_probe;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, Workload, eventually};
 use serde_json::json;
-use serial_test::file_parallel;
 use tokio::sync::Notify;
 
 use super::SUITE;
@@ -42,7 +41,6 @@ fn all_are(id: &str, requirement: &str, found: &Audit, standing: Standing, named
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict() -> Verdict {
     Scope::run(SUITE, "a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -88,7 +86,6 @@ async fn is_enforced(cluster: &Arc<Cluster>, to: &Workload) -> Result<bool, Erro
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_pod_that_goes_meanwhile_is_not_judged_and_not_red() -> Verdict {
     Scope::run(SUITE, "a_pod_that_goes_meanwhile_is_not_judged_and_not_red", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

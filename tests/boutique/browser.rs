@@ -13,7 +13,6 @@ use meshproof::host::chromium;
 use meshproof::report::{self, Claim};
 use meshproof::{Error, Scope, Seen, Testbed, Verdict, eventually};
 use serde::Deserialize;
-use serial_test::file_parallel;
 
 use crate::SUITE;
 use crate::shop::{FRONTEND, PageError, REQUIRED, Shop};
@@ -22,7 +21,6 @@ use crate::shop::{FRONTEND, PageError, REQUIRED, Shop};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_person_shops_in_a_browser() -> Verdict {
     Scope::run(SUITE, "a_person_shops_in_a_browser", async |scope| {
         scope.requires([REQUIRED])?;

@@ -3,7 +3,6 @@
 use meshproof::report::Claim;
 use meshproof::{Scope, Verdict};
 use serde_json::Value;
-use serial_test::file_serial;
 
 use crate::SUITE;
 use crate::shop::{LOAD_GENERATOR, REQUIRED, Shop, container_of};
@@ -13,9 +12,8 @@ const RATE: &str = "20";
 const SECONDS: &str = "60";
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
-    Scope::run(SUITE, "a_minute_of_customers", async |scope| {
+    Scope::alone(SUITE, "a_minute_of_customers", async |scope| {
         scope.requires([REQUIRED])?;
         let pod = Shop::of(&scope.testbed)?.pod(LOAD_GENERATOR).await?;
         let command = ["/boutique", "loadgenerator", "--rate", RATE, "--duration", SECONDS];

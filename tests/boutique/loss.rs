@@ -8,7 +8,6 @@ use meshproof::record::{self, Requirement, Write};
 use meshproof::scope::change::Replicas;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use rstest::rstest;
-use serial_test::file_serial;
 
 use crate::SUITE;
 use crate::shop::{REQUIRED, Shop, Visitors};
@@ -29,9 +28,8 @@ const BACK: Duration = Duration::from_secs(60);
 #[case::redis_cart("redis-cart")]
 #[case::shippingservice("shippingservice")]
 #[tokio::test]
-#[file_serial(mesh)]
 async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -> Verdict {
-    Scope::run(SUITE, format!("loss_of_{service}"), async |scope| {
+    Scope::alone(SUITE, format!("loss_of_{service}"), async |scope| {
         scope.requires(LOSABLE)?;
         let shop = Shop::of(&scope.testbed)?;
         let part = Part {
@@ -47,9 +45,8 @@ async fn a_lost_service_is_missed_only_by_what_needs_it(#[case] service: &str) -
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict {
-    Scope::run(SUITE, "loss_of_a_cluster", async |scope| {
+    Scope::alone(SUITE, "loss_of_a_cluster", async |scope| {
         scope.requires(LOSABLE)?;
         let shop = Shop::of(&scope.testbed)?;
         let clusters = shop.clusters_behind_the_frontend();

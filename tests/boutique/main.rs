@@ -3,7 +3,7 @@
 //!
 //! Needs a live testbed (`cargo xtask testbed up`), in either layout. Verdicts are in
 //! `target/meshproof/boutique/report.json`, screenshots in the same directory. Tests that change what others rely on –
-//! policies, replicas – run alone (`file_serial`). The others run in parallel (`file_parallel`).
+//! policies, replicas – run alone. The others share the mesh.
 
 mod browser;
 mod load;
@@ -13,13 +13,11 @@ mod shop;
 
 use meshproof::{Scope, Verdict};
 use rstest::rstest;
-use serial_test::file_parallel;
 use shop::{Card, REQUIRED, Shopper};
 
 const SUITE: &str = "boutique";
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict {
     Scope::run(SUITE, "a_shopper_buys", async |scope| {
         scope.requires([REQUIRED])?;
@@ -55,7 +53,6 @@ async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict 
 }
 
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn two_shoppers_have_two_carts() -> Verdict {
     Scope::run(SUITE, "two_shoppers_have_two_carts", async |scope| {
         scope.requires([REQUIRED])?;
@@ -75,7 +72,6 @@ async fn two_shoppers_have_two_carts() -> Verdict {
 #[case::that_has_expired(Card::Expired)]
 #[case::of_a_kind_not_taken(Card::NotTaken)]
 #[tokio::test]
-#[file_parallel(mesh)]
 async fn a_card_is_refused_and_the_cart_stays(#[case] card: Card) -> Verdict {
     Scope::run(SUITE, format!("a_card_is_refused_{card:?}"), async |scope| {
         scope.requires([REQUIRED])?;

@@ -2,7 +2,6 @@
 
 use meshproof::record::{Requirement, Write};
 use meshproof::{Scope, Verdict};
-use serial_test::file_serial;
 
 use crate::SUITE;
 use crate::shop::{self, REQUIRED, Shop, Visitors};
@@ -11,9 +10,8 @@ use crate::shop::{self, REQUIRED, Shop, Visitors};
 const BOTH_ENDS: [Requirement; 3] = [REQUIRED, Requirement::AccessLog, Requirement::Write(Write::Objects)];
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_the_other() -> Verdict {
-    Scope::run(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
+    Scope::alone(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
         scope.requires(BOTH_ENDS)?;
         shop::log_both_ends(scope).await?;
         for edge in shop::edges(Shop::of(&scope.testbed)?).await? {
@@ -25,9 +23,8 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() -> Verdict {
-    Scope::run(SUITE, "under_least_privilege", async |scope| {
+    Scope::alone(SUITE, "under_least_privilege", async |scope| {
         scope.requires(BOTH_ENDS)?;
         let shop = Shop::of(&scope.testbed)?;
         shop::log_both_ends(scope).await?;
@@ -51,9 +48,8 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn no_service_takes_plaintext() -> Verdict {
-    Scope::run(SUITE, "no_service_takes_plaintext", async |scope| {
+    Scope::alone(SUITE, "no_service_takes_plaintext", async |scope| {
         scope.requires(BOTH_ENDS.into_iter().chain([Requirement::Probes]))?;
         shop::log_both_ends(scope).await?;
         for claim in shop::no_plaintext(scope).await? {

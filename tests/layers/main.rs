@@ -1,8 +1,7 @@
 //! Checks the layers of `src` and `xtask/src`: a module uses only earlier modules, and no files of one layer form a
-//! circle. Also checks the locks of live tests, and the lengths of functions and files.
+//! circle. Also checks the lengths of functions and files.
 
 mod limits;
-mod locks;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,16 +48,6 @@ struct Exception {
 }
 
 const EXCEPTIONS: &[Exception] = &[];
-
-/// Test targets that judge the live mesh.
-const LIVE: &[&str] =
-    &["analyze.rs", "audit", "mtls.rs", "ownership.rs", "sidecars.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];
-
-#[test]
-fn every_test_of_the_live_mesh_holds_its_lock() {
-    let faults: Vec<String> = LIVE.iter().flat_map(|target| locks::faults(target, &locks::sources(target))).collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
 
 #[test]
 fn no_function_has_more_than_60_lines_and_no_file_more_than_400_without_a_reason() {

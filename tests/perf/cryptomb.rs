@@ -13,7 +13,6 @@ use meshproof::judge::{Arm, Run};
 use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use serde_json::json;
-use serial_test::file_serial;
 
 use super::treatment::MultibufferTls;
 use super::{interleave, timed};
@@ -99,26 +98,22 @@ pub(crate) fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
 pub(crate) const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_saturated() -> Verdict {
     timed("cryptomb_saturated", async |scope| compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_cost() -> Verdict {
     timed("cryptomb_cost", async |scope| compare(scope, "cryptomb_cost", &NEW_CONNECTIONS).await).await
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_low_rate() -> Verdict {
     timed("cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await).await
 }
 
 /// Measured like the seed, by k6.
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_k6() -> Verdict {
     timed("cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
@@ -131,7 +126,6 @@ async fn cryptomb_k6() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
     timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
@@ -139,7 +133,6 @@ async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
 /// Two loads, one with persistent and one with new connections, run while the certificate is replaced and the listener
 /// is changed.
 #[tokio::test]
-#[file_serial(mesh)]
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     timed("cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;

@@ -19,14 +19,12 @@ use meshproof::judge::{Arm, Mode};
 use meshproof::record::{Requirement, Write};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serde_json::json;
-use serial_test::file_serial;
 
 use treatment::{TcpBypass, Treated};
 
 const SUITE: &str = "perf";
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn bypass_p99() -> Verdict {
     timed("bypass_p99", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -39,7 +37,6 @@ async fn bypass_p99() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn aa_two_equal_arms_do_not_differ() -> Verdict {
     timed("aa", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -51,7 +48,6 @@ async fn aa_two_equal_arms_do_not_differ() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
     timed("bypass_naked", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -63,7 +59,6 @@ async fn bypass_naked_has_no_effect_where_there_is_no_proxy() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn delay_2ms_is_seen() -> Verdict {
     timed("delay_2ms", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -79,7 +74,6 @@ async fn delay_2ms_is_seen() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn sidecar_overhead() -> Verdict {
     timed("sidecar_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -104,7 +98,6 @@ async fn sidecar_overhead() -> Verdict {
 }
 
 #[tokio::test]
-#[file_serial(mesh)]
 async fn mtls_overhead() -> Verdict {
     timed("mtls_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
@@ -117,14 +110,14 @@ async fn mtls_overhead() -> Verdict {
     .await
 }
 
-/// Like [`Scope::run`], but refuses an unknown mode before anything starts.
+/// Like [`Scope::alone`], but refuses an unknown mode before anything starts.
 async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
     timed_as(SUITE, test, body).await
 }
 
 /// Like [`timed`], with the report of another suite.
 async fn timed_as(suite: &'static str, test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
-    Scope::run(suite, test, async |scope| {
+    Scope::alone(suite, test, async |scope| {
         Mode::selected()?;
         scope.requires([Requirement::Bench, Requirement::Write(Write::Replicas)])?;
         // Boxed: the compiler's limit on nested futures.

@@ -10,7 +10,6 @@
 use meshproof::compare::{Arms, Bench, Case, Load, Places, Side};
 use meshproof::judge::Arm;
 use meshproof::{Cluster, Error, Scope, Verdict};
-use serial_test::file_serial;
 
 use super::cryptomb::{NEW_CONNECTIONS, arguments, gateway_at};
 use super::treatment::{TcpBypass, Treated};
@@ -24,7 +23,6 @@ const BOUNDS: &str = "fixtures/perf/placements.toml";
 
 #[tokio::test]
 #[ignore = "needs a cluster of several nodes"]
-#[file_serial(mesh)]
 async fn bypass_on_one_node() -> Verdict {
     timed_as(SUITE, "bypass_one_node", async |scope| {
         bypass(scope, "bypass_one_node", Treated::All, Places::one_node).await
@@ -34,7 +32,6 @@ async fn bypass_on_one_node() -> Verdict {
 
 #[tokio::test]
 #[ignore = "needs a cluster of several nodes"]
-#[file_serial(mesh)]
 async fn bypass_between_pods_of_one_node() -> Verdict {
     timed_as(SUITE, "bypass_between_pods_one_node", async |scope| {
         bypass(scope, "bypass_between_pods_one_node", Treated::BetweenPods, Places::one_node).await
@@ -44,7 +41,6 @@ async fn bypass_between_pods_of_one_node() -> Verdict {
 
 #[tokio::test]
 #[ignore = "needs a cluster of several nodes"]
-#[file_serial(mesh)]
 async fn bypass_across_nodes_has_no_effect() -> Verdict {
     timed_as(SUITE, "bypass_across_nodes", async |scope| {
         bypass(scope, "bypass_across_nodes", Treated::BetweenPods, Places::two_nodes).await
@@ -55,7 +51,6 @@ async fn bypass_across_nodes_has_no_effect() -> Verdict {
 /// The seed's Table 2, placed as the seed's: generator, gateway and server on three nodes.
 #[tokio::test]
 #[ignore = "needs a cluster of several nodes"]
-#[file_serial(mesh)]
 async fn cryptomb_on_three_nodes() -> Verdict {
     timed_as(SUITE, "cryptomb_three_nodes", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;

@@ -72,7 +72,7 @@ fn begin(script: &str, extent: Extent) -> Result<Bounded> {
     let arguments = vec!["-c".into(), script.into(), "sh".into()];
     let command = crate::record::Command { program: "sh".into(), arguments };
     record.capabilities.faults = [(fault::PAUSE_CLUSTER.to_owned(), command)].into();
-    returned(move || Isolation::begin(&record, extent)).map(Bounded)
+    returned(move || Isolation::begin(&record, extent, &MeshLock::unchecked())).map(Bounded)
 }
 
 fn record() -> Record {
@@ -159,7 +159,7 @@ async fn a_command_that_does_not_pause_has_ended_when_the_error_is_returned() {
 fn clusters_are_paused_only_by_a_declared_command() {
     let mut record = record();
     record.capabilities.faults.clear();
-    assert!(Isolation::begin(&record, Extent::AllClusters).unwrap().is_none());
+    assert!(Isolation::begin(&record, Extent::AllClusters, &MeshLock::unchecked()).unwrap().is_none());
 }
 
 #[tokio::test]

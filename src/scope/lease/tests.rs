@@ -169,7 +169,9 @@ async fn a_test_whose_lease_is_taken_over_does_not_pass(
         }
         Ok(())
     };
-    let ended = Scope::run_on(testbed, reports.path().into(), "suite", "case".into(), Undeclared::Fails, body).await;
+    let lock = crate::scope::MeshLock::unchecked();
+    let ended =
+        Scope::run_on(testbed, lock, reports.path().into(), "suite", "case".into(), Undeclared::Fails, body).await;
     match complaint {
         None => ended.unwrap(),
         Some(complaint) => {

@@ -20,6 +20,7 @@ use meshproof::compare::Isolation;
 use meshproof::compare::isolation::Extent;
 use meshproof::record::Record;
 use meshproof::report::{self, Claim};
+use meshproof::scope::MeshLock;
 use meshproof_load::serve::Report;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -81,7 +82,7 @@ impl Compare {
         }
         let versions = Versions::read()?;
         let programs = Programs::find(&versions).await?;
-        let still = pause_testbed()?;
+        let still = Paused::testbed().await?;
         let mut measured = Measured::default();
         for scenario in Scenario::ALL {
             let generators = scenario.generators();
@@ -167,12 +168,25 @@ impl Compare {
     }
 }
 
-/// Pauses the testbed, if one exists: its clusters would run on the cores of the server and the generator.
-fn pause_testbed() -> Result<Option<Isolation>> {
-    match Record::read(&paths::testbed()) {
-        Ok(record) => Ok(Isolation::begin(&record, Extent::AllClusters)?),
-        Err(meshproof::record::Error::NoTestbed { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+/// The testbed, held alone and paused until drop: its clusters would run on the cores of the server and the generator.
+struct Paused {
+    // Dropped in this order: whoever has the mesh next finds it running.
+    _isolation: Option<Isolation>,
+    _lock: MeshLock,
+}
+
+impl Paused {
+    /// Pauses the testbed, if one exists.
+    async fn testbed() -> Result<Option<Self>> {
+        let directory = paths::testbed();
+        let record = match Record::read(&directory) {
+            Ok(record) => record,
+            Err(meshproof::record::Error::NoTestbed { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let lock = MeshLock::alone(&directory, "cargo xtask load compare").await?;
+        let isolation = Isolation::begin(&record, Extent::AllClusters, &lock)?;
+        Ok(Some(Self { _isolation: isolation, _lock: lock }))
     }
 }
 

@@ -110,7 +110,7 @@ fn tell(progress: &Progress, name: &str, removed: &Removed) {
 /// Removes what `attach` and tests have written into `directory`.
 fn forget(directory: &Path) -> Result<()> {
     Record::remove(directory)?;
-    for file in ["kubeconfig", "tests.lock"] {
+    for file in ["kubeconfig", "tests.lock", scope::MeshLock::FILE] {
         let path = directory.join(file);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -119,6 +119,7 @@ fn forget(directory: &Path) -> Result<()> {
             _ => {}
         }
     }
+    let _ = std::fs::remove_dir_all(directory.join(scope::MeshLock::HOLDERS));
     // Other files in it are not ours.
     let _ = std::fs::remove_dir(directory);
     Ok(())

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
-use serial_test::file_parallel;
 
 use super::super::preflight::Missing;
 use super::super::*;
@@ -88,9 +87,8 @@ fn kubeconfig(admin: &Path, home: &Path, token: String) -> std::path::PathBuf {
 
 #[tokio::test]
 #[ignore = "needs a live testbed"]
-#[file_parallel(mesh)]
 async fn the_printed_rights_suffice_and_each_verb_that_is_taken_away_is_named() -> Verdict {
-    Scope::run("rights", "the_printed_rights_suffice", async |scope| {
+    Scope::alone("rights", "the_printed_rights_suffice", async |scope| {
         let cluster = &scope.testbed.clusters[0];
         let account = Box::pin(Account::new(scope, cluster)).await?;
         let rules = needed(Mode::Suites.tasks(), &account.places);

@@ -2,7 +2,6 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
-use serial_test::file_parallel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::files::Kubeconfigs;
@@ -26,7 +25,6 @@ async fn through(cluster: &Cluster, testbed: &Testbed, url: String) -> Client {
 
 #[tokio::test]
 #[ignore = "needs a live testbed"]
-#[file_parallel(mesh)]
 async fn requests_exec_and_port_forward_go_through_proxies() {
     let testbed = Testbed::connect().await.unwrap();
     let cluster = &testbed.clusters[0];
