@@ -42,6 +42,21 @@ const PARTS: &[Part] = &[
         requires: &[Requirement::Probes, Requirement::Ingress, Requirement::AccessLog],
     },
     Part {
+        suite: "audit",
+        what: "every port of every workload takes mutual TLS only",
+        requires: &[Requirement::Probes],
+    },
+    Part {
+        suite: "audit",
+        what: "each way in which a port may not is found (the control)",
+        requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "bench",
+        what: "all but what is measured is frozen",
+        requires: &[Requirement::Bench, Requirement::Fault(fault::PAUSE_CLUSTER), Requirement::Write(Write::Replicas)],
+    },
+    Part {
         suite: "tutorial",
         what: "the suite of the tutorial",
         requires: &[
@@ -122,8 +137,10 @@ mod tests {
 
     #[test]
     fn the_parts_require_what_the_suites_require() {
-        for suite in ["mtls", "tutorial", "ownership"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{suite}.rs"));
+        for (suite, source) in
+            [("mtls", "suites/src/mtls.rs"), ("tutorial", "tests/tutorial.rs"), ("ownership", "tests/ownership.rs")]
+        {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
             let source = std::fs::read_to_string(&path).unwrap();
             let parts = PARTS.iter().filter(|part| part.suite == suite).flat_map(|part| part.requires);
             let told: BTreeSet<String> = parts.flat_map(|one| kinds(&format!("Requirement::{one:?}"))).collect();

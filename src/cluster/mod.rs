@@ -36,7 +36,7 @@ pub(crate) use permission::request;
 pub use permission::{Permission, permission};
 pub use pods::is_ready;
 pub(crate) use pods::trouble;
-pub use testbed::{DIRECTORY_VARIABLE, Pair, Testbed, testbed_directory};
+pub use testbed::{ATTACHED, DIRECTORY_VARIABLE, Pair, Testbed, testbed_directory};
 pub use watch::{watch_all, watch_one};
 pub use workload::{ProxyCount, Workload};
 

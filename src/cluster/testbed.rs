@@ -109,8 +109,11 @@ impl Testbed {
     }
 }
 
-/// The directory of the record: the variable's value, or the nearest `target/testbed`, searched upwards from the
-/// package under test and from the current directory.
+/// Where the program `meshproof` puts a record, below the current directory.
+pub const ATTACHED: &str = "meshproof/testbed";
+
+/// The directory of the record: the variable's value, or the nearest [`ATTACHED`] or `target/testbed`, searched upwards
+/// from the package under test and from the current directory.
 pub fn testbed_directory() -> PathBuf {
     if let Some(named) = std::env::var_os(DIRECTORY_VARIABLE) {
         return named.into();
@@ -123,8 +126,8 @@ pub fn testbed_directory() -> PathBuf {
 }
 
 fn nearest(start: &Path) -> Option<PathBuf> {
-    let candidates = start.ancestors().map(|ancestor| ancestor.join("target/testbed"));
-    candidates.into_iter().find(|candidate| candidate.join(record::FILE_NAME).is_file())
+    let places = |ancestor: &Path| [ATTACHED, "target/testbed"].map(|place| ancestor.join(place));
+    start.ancestors().flat_map(places).find(|candidate| candidate.join(record::FILE_NAME).is_file())
 }
 
 /// A cluster of the record, and the way to it.
@@ -185,6 +188,10 @@ mod tests {
         assert_eq!(nearest(&deep), None, "a directory without a record is not a testbed");
         std::fs::write(testbed.join(record::FILE_NAME), "{}").unwrap();
         assert_eq!(nearest(&deep), Some(testbed));
+        let attached = root.path().join("a").join(ATTACHED);
+        std::fs::create_dir_all(&attached).unwrap();
+        std::fs::write(attached.join(record::FILE_NAME), "{}").unwrap();
+        assert_eq!(nearest(&deep), Some(attached), "the program's is nearer");
     }
 
     #[tokio::test]

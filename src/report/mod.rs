@@ -53,8 +53,20 @@ pub struct Report {
     pub tables: Vec<Table>,
 }
 
+/// Where this process puts its reports, if it was told.
+static PLACE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Puts the reports of this process into `PLACE/<suite>`: for a program that cargo does not run. Only the first call
+/// counts.
+pub fn put_into(place: PathBuf) {
+    let _ = PLACE.set(place);
+}
+
 /// Directory of a suite's records.
 pub fn directory(suite: &str) -> PathBuf {
+    if let Some(place) = PLACE.get() {
+        return place.join(suite);
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let package = || std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
     target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)

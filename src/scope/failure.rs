@@ -12,6 +12,12 @@ impl Failure {
     }
 }
 
+impl From<super::Error> for Failure {
+    fn from(error: super::Error) -> Self {
+        Self::of(error)
+    }
+}
+
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,5 +1,5 @@
-//! Checks the layers of `src` and `xtask/src`: a module uses only earlier modules, and no files of one layer form a
-//! circle. Also checks the lengths of functions and files.
+//! Checks the layers of the library, the program and xtask: a module uses only earlier modules, and no files of one
+//! layer form a circle. Also checks the lengths of functions and files.
 
 mod limits;
 mod source;
@@ -21,7 +21,6 @@ const XTASK: &[&str] = &[
     "dns",
     "declaration",
     "ledger",
-    "progress",
     "command",
     "versions",
     "template",
@@ -34,11 +33,15 @@ const XTASK: &[&str] = &[
     "provider",
     "testbed",
     "load",
-    "judge",
-    "report",
-    "audit",
     "check",
 ];
+
+/// Modules of the program. Each module uses only earlier modules.
+const PROGRAM: &[&str] =
+    &["files", "progress", "ended", "place", "report", "audit", "attach", "detach", "judge", "load", "test"];
+
+/// Modules of the suites. Each module uses only earlier modules, and no suite uses another.
+const SUITES: &[&str] = &["trial", "analyze", "audit", "bench", "boutique", "mtls", "perf"];
 
 /// A permitted arrow to a later module.
 struct Exception {
@@ -51,7 +54,7 @@ const EXCEPTIONS: &[Exception] = &[];
 
 #[test]
 fn no_function_has_more_than_60_lines_and_no_file_more_than_400_without_a_reason() {
-    let directories = ["src", "xtask/src", "tests", "fixtures/workloads"];
+    let directories = ["src", "suites/src", "program/src", "xtask/src", "tests", "fixtures/workloads"];
     let sources = directories.into_iter().flat_map(limits::sources);
     let faults: Vec<String> = sources.flat_map(|(name, text)| limits::faults(&name, &text)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -147,6 +150,21 @@ fn no_module_of_the_library_uses_a_layer_below_it() {
 fn no_module_of_xtask_uses_a_layer_below_it() {
     let found = back(&Sources::read("xtask/src"), XTASK);
     assert!(found.is_empty(), "arrows that run back:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_module_of_the_program_uses_a_layer_below_it() {
+    let found = back(&Sources::read("program/src"), PROGRAM);
+    assert!(found.is_empty(), "arrows that run back:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_suite_uses_another() {
+    let sources = Sources::read("suites/src");
+    let between = |arrow: &&Arrow| arrow.from_layer != arrow.to_layer && arrow.to_layer != SUITES[0];
+    let mut found = back(&sources, SUITES);
+    found.extend(sources.arrows.iter().filter(between).map(|arrow| format!("{} uses {}", arrow.from, arrow.to)));
+    assert!(found.is_empty(), "arrows between suites:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Step;
+
 /// Schema identifier.
 const SCHEMA: &str = "meshproof.ledger/v1";
 
@@ -27,19 +29,6 @@ impl Manual {
             _ => Self { system: "Istio on two clusters", steps: 45, seconds: 24 * 60 + 27 },
         }
     }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Step {
-    pub(crate) name: String,
-    pub(crate) cluster: Option<String>,
-    /// Start of the step, in seconds after the start of the command.
-    pub(crate) start_s: f64,
-    pub(crate) seconds: f64,
-    /// Number of programs run and objects written.
-    pub(crate) commands: u32,
-    /// Whether the result already existed.
-    pub(crate) cached: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

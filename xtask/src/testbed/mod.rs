@@ -1,7 +1,5 @@
 //! `cargo xtask testbed …`
 
-mod attach;
-mod detach;
 mod down;
 mod dump;
 mod installed;
@@ -16,6 +14,8 @@ mod up;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::paths;
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Bring the testbed up, or repair it
@@ -23,9 +23,9 @@ pub(crate) enum Command {
     /// Remove what `up` made: containers, volumes, networks, certificates (the cache of artifacts stays)
     Down(down::Arguments),
     /// Find out what a mesh is that somebody else made, and write its record
-    Attach(Box<attach::Arguments>),
+    Attach(Box<meshproof_cli::Attach>),
     /// Remove what suites have created in a mesh that somebody else made, and its record
-    Detach(detach::Arguments),
+    Detach(meshproof_cli::Detach),
     /// Show the state of the testbed
     Status(status::Arguments),
     /// Collect logs, configuration and state of the testbed in one archive
@@ -42,8 +42,8 @@ impl Command {
         match self {
             Self::Up(arguments) => arguments.run().await,
             Self::Down(arguments) => arguments.run().await,
-            Self::Attach(arguments) => arguments.run().await,
-            Self::Detach(arguments) => arguments.run().await,
+            Self::Attach(arguments) => arguments.run(&paths::place()).await,
+            Self::Detach(arguments) => arguments.run(&paths::place()).await,
             Self::Status(arguments) => arguments.run().await,
             Self::Dump(arguments) => arguments.run().await,
             Self::Kubeconfig(arguments) => arguments.run(),

@@ -1,0 +1,25 @@
+//! The commands of `meshproof`. `cargo xtask` has most of them too, for the testbed of a checkout.
+
+mod attach;
+mod audit;
+mod detach;
+mod ended;
+pub mod files;
+mod judge;
+mod load;
+mod place;
+pub mod progress;
+mod report;
+#[cfg(feature = "suites")]
+mod test;
+
+pub use attach::{Attach, Wanted};
+pub use audit::Audit;
+pub use detach::Detach;
+pub use ended::{Ended, exit_code, log};
+pub use judge::Judge;
+pub use load::Load;
+pub use place::{Place, Words};
+pub use report::Report;
+#[cfg(feature = "suites")]
+pub use test::Test;

@@ -1,0 +1,133 @@
+//! The program in an empty directory, as somebody without a checkout has it: its exit codes, and what it says.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use meshproof::host::Host;
+use meshproof::judge::{Arm, Run};
+
+/// Runs the program in `directory`, without what cargo sets.
+fn meshproof(directory: &Path, arguments: &[&str]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_meshproof"));
+    for variable in ["CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "MESHPROOF_TESTBED", "KUBECONFIG", "RUST_MIN_STACK"] {
+        program.env_remove(variable);
+    }
+    program.current_dir(directory).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Runs of two arms whose treatment is `slower` times as slow, and bounds that permit 1.5.
+fn recorded(directory: &Path, slower: f64) {
+    let bounds = r#"
+schema = "meshproof.bounds/v1"
+[defaults]
+confidence = 0.95
+max_failed_share = 0.001
+plan = { run_s = 4, warmup_s = 1, connections = 16 }
+budget = { min_pairs = 4, max_pairs = 4, seconds = 1000 }
+[full]
+[[comparison]]
+id = "sidecar"
+control = "none"
+treatment = "one"
+[[comparison.metric]]
+name = "p99_us"
+gate = { at_most = 1.5 }
+source = "here"
+"#;
+    std::fs::create_dir_all(directory.join("bounds")).unwrap();
+    std::fs::write(directory.join("bounds/bounds.toml"), bounds).unwrap();
+    for order in 0..8 {
+        let mut run = Run::new("sidecar", order, Host::default(), serde_json::json!({ "mode": "quick" }));
+        (run.started, run.duration, run.requests) = (10.0 * f64::from(order), 10.0, 1_000);
+        let p99 = if run.arm == Arm::Treatment { slower * 1_000.0 } else { 1_000.0 };
+        run.measure("p99_us", p99 + f64::from(order), "us");
+        run.record(&directory.join("runs")).unwrap();
+    }
+}
+
+#[test]
+fn exit_code_0_what_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    recorded(&directory.path().join("perf"), 1.1);
+    let output = meshproof(directory.path(), &["judge", "perf"]);
+    assert_eq!(code(&output), Some(0), "{}", text(&output));
+}
+
+#[test]
+fn exit_code_1_what_does_not_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    recorded(&directory.path().join("perf"), 2.0);
+    let output = meshproof(directory.path(), &["judge", "perf"]);
+    assert_eq!(code(&output), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("1 of 1 comparisons do not hold"), "{}", text(&output));
+}
+
+#[test]
+fn exit_code_2_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, said) in [
+        (&["tset"][..], "unrecognized subcommand"),
+        (&["test", "mtsl"], "there is no suite `mtsl`: name one of analyze, audit, bench, boutique, mtls, perf"),
+        (&["test", "mtls", "no_such_test"], "no test of mtls is named no_such_test"),
+        (&["test", "mtls", "--no-such-flag"], "--no-such-flag"),
+        (&["attach", "--context", "east"], "--probe-image"),
+        (&["audit", "--expected", "none.toml"], "none.toml"),
+    ] {
+        let output = meshproof(directory.path(), arguments);
+        assert_eq!(code(&output), Some(2), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains(said), "{arguments:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn exit_code_3_nothing_was_judged() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, said) in [
+        (&["test", "mtls"][..], "no mesh is attached"),
+        (&["audit"], "no testbed"),
+        (&["judge", "nowhere"], "nowhere"),
+        (&["report", "nowhere"], "nowhere"),
+        (&["plan", "--context", "east", "--read-only", "--kubeconfig", "none"], "none"),
+        (&["detach"], "no record at"),
+    ] {
+        let output = meshproof(directory.path(), arguments);
+        assert_eq!(code(&output), Some(3), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains(said), "{arguments:?}: {}", text(&output));
+    }
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "nothing was judged, and yet something was written: {left:?}");
+}
+
+#[test]
+fn suites_and_their_tests_are_listed_without_a_mesh() {
+    let directory = tempfile::tempdir().unwrap();
+    let suites = meshproof(directory.path(), &["test"]);
+    assert_eq!(code(&suites), Some(0), "{}", text(&suites));
+    for suite in ["analyze", "audit", "bench", "boutique", "mtls", "perf", "no mesh is attached"] {
+        assert!(text(&suites).contains(suite), "{suite}: {}", text(&suites));
+    }
+    let tests = meshproof(directory.path(), &["test", "mtls", "tls_below_1_2", "permissive", "--list"]);
+    let listed = String::from_utf8_lossy(&tests.stdout).into_owned();
+    let owed = "tls_below_1_2_is_refused::at_1_0: test\ntls_below_1_2_is_refused::at_1_1: test\nplaintext_is_answered_under_permissive: test\n";
+    assert!(listed.starts_with(owed), "{}", text(&tests));
+}
+
+#[test]
+fn completions_name_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = meshproof(directory.path(), &["completions", shell]);
+        assert_eq!(code(&output), Some(0), "{}", text(&output));
+        for command in ["attach", "plan", "audit", "test", "load", "judge", "report", "detach"] {
+            assert!(text(&output).contains(command), "{shell}: {command}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The suites of meshproof that judge any mesh: as tests of `cargo test`, and in the program `meshproof`.
+//!
+//! A suite is a module. Its tests are private functions, and `trials!` lists them at the end of the file: the
+//! compiler warns of a function that is not listed.
+
+mod analyze;
+mod audit;
+mod bench;
+mod boutique;
+mod mtls;
+mod perf;
+mod trial;
+
+use std::process::ExitCode;
+
+pub use libtest_mimic;
+use libtest_mimic::{Arguments, Trial};
+pub(crate) use trial::trials;
+
+/// A suite.
+#[derive(Debug, Clone, Copy)]
+pub struct Suite {
+    /// Its name, as in `cargo test --test NAME`.
+    pub name: &'static str,
+    /// What it judges, in a line.
+    pub about: &'static str,
+    trials: fn() -> Vec<Trial>,
+}
+
+impl Suite {
+    /// All tests of the suite, by their names.
+    pub fn trials(&self) -> Vec<Trial> {
+        (self.trials)()
+    }
+}
+
+/// All suites, by name.
+pub const SUITES: [Suite; 6] = [
+    Suite { name: "analyze", about: "`istioctl analyze` reports nothing unexpected", trials: analyze::trials },
+    Suite { name: "audit", about: "every port of every workload takes mutual TLS only", trials: audit::trials },
+    Suite { name: "bench", about: "measurements are isolated from all else that runs", trials: bench::trials },
+    Suite { name: "boutique", about: "an online shop across the clusters", trials: boutique::trials },
+    Suite { name: "mtls", about: "who is authenticated, and who is refused, and how", trials: mtls::trials },
+    Suite { name: "perf", about: "whether p99 latency moved", trials: perf::trials },
+];
+
+/// The suite with this name.
+pub fn suite(name: &str) -> Option<&'static Suite> {
+    SUITES.iter().find(|suite| suite.name == name)
+}
+
+/// Runs the suite `name` as a test binary of cargo, whose arguments are those of the test harness.
+///
+/// # Panics
+/// There is no such suite.
+pub fn main(name: &str) -> ExitCode {
+    let suite = suite(name).unwrap_or_else(|| panic!("there is no suite `{name}`"));
+    libtest_mimic::run(&Arguments::from_args(), suite.trials()).exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_suite_has_tests_with_names_of_their_own() {
+        for suite in SUITES {
+            let trials = suite.trials();
+            let names: BTreeSet<&str> = trials.iter().map(Trial::name).collect();
+            assert!(!names.is_empty() && names.len() == trials.len(), "{}: {names:?}", suite.name);
+        }
+    }
+
+    #[test]
+    fn a_test_is_named_by_its_module_its_function_and_its_case() {
+        let trials = suite("boutique").unwrap().trials();
+        let has = |name: &str| trials.iter().any(|trial| trial.name() == name);
+        assert!(has("two_shoppers_have_two_carts"));
+        assert!(has("a_card_is_refused_and_the_cart_stays::that_has_expired"));
+        assert!(has("loss::a_lost_service_is_missed_only_by_what_needs_it::redis_cart"));
+        let placements = suite("perf").unwrap().trials().into_iter();
+        let ignored: Vec<bool> = placements
+            .filter(|trial| trial.name().starts_with("placement::"))
+            .map(|trial| trial.has_ignored_flag())
+            .collect();
+        assert_eq!(ignored, [true; 4]);
+    }
+
+    #[test]
+    fn every_suite_is_a_test_of_cargo() {
+        for suite in SUITES {
+            let path = format!("{}/../tests/suites/{}.rs", env!("CARGO_MANIFEST_DIR"), suite.name);
+            let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(source.contains(&format!("meshproof_suites::main(\"{}\")", suite.name)), "{path}");
+        }
+    }
+}
