@@ -61,11 +61,26 @@ pub(crate) async fn build(
     binary: &str,
     architecture: Architecture,
 ) -> Result<PathBuf> {
-    let flags = "-C target-feature=+crt-static";
-    let what = Output { name: binary, selected: &["--bin", binary], flags, architecture };
-    // Use a separate target directory: other flags in the workspace's target directory would rebuild everything.
-    output(store, workload, package, what, "workload-target").await
+    let what = Output { name: binary, package, selected: &["--bin", binary], flags: STATIC, architecture };
+    output(store, sources(workload)?, what, "workload-target").await
 }
+
+/// Builds the fully static program `meshproof`, and returns its directory.
+///
+/// # Errors
+/// Fails if the program does not compile.
+pub(crate) async fn program(store: &Store, architecture: Architecture) -> Result<PathBuf> {
+    let selected = &["--bin", "meshproof"];
+    let what = Output { name: "meshproof", package: "meshproof-cli", selected, flags: STATIC, architecture };
+    let own = ["src", "program", "suites"].map(|directory| paths::root().join(directory));
+    // Parts of these are in the program.
+    let fixtures = ["perf", "boutique", "mesh", "workloads/load", "workloads/probe", "workloads/tcp-bypass"];
+    let sources = own.into_iter().chain(fixtures.map(paths::fixture));
+    output(store, sources.collect(), what, "workload-target").await
+}
+
+/// Flags of a binary that needs no other file.
+const STATIC: &str = "-C target-feature=+crt-static";
 
 /// Builds the shared library `file` of the workload `workload`, and returns the library's directory. Another process
 /// loads the library.
@@ -73,19 +88,22 @@ pub(crate) async fn build(
 /// # Errors
 /// Fails if the workload does not compile.
 pub(crate) async fn library(store: &Store, workload: &str, package: &str, file: &str) -> Result<PathBuf> {
-    let what = Output { name: file, selected: &["--lib"], flags: "", architecture: Architecture::Amd64 };
-    output(store, workload, package, what, "library-target").await
+    let what = Output { name: file, package, selected: &["--lib"], flags: "", architecture: Architecture::Amd64 };
+    output(store, sources(workload)?, what, "library-target").await
 }
 
 /// The output of a build, and the build's arguments.
 struct Output<'a> {
     name: &'a str,
+    package: &'a str,
     selected: &'a [&'a str],
     flags: &'a str,
     architecture: Architecture,
 }
 
-async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, target: &str) -> Result<PathBuf> {
+/// Builds `what` from `sources`. `target` is a target directory of its own: other flags in the workspace's target
+/// directory would rebuild everything.
+async fn output(store: &Store, sources: Vec<PathBuf>, what: Output<'_>, target: &str) -> Result<PathBuf> {
     let compiler = run("rustc").arg("--version").stdout().await.context("no Rust compiler")?;
     let triple = what.architecture.target();
     let mut key = Key::new("workload 3")
@@ -93,7 +111,7 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
         .text(triple)
         .file(&paths::root().join("Cargo.toml"))?
         .file(&paths::root().join("Cargo.lock"))?;
-    for directory in sources(workload)? {
+    for directory in sources {
         key = key.directory(&directory)?;
     }
     let key = key.finish();
@@ -101,7 +119,7 @@ async fn output(store: &Store, workload: &str, package: &str, what: Output<'_>, 
         .get(what.name, &key, |output| async move {
             let target = paths::cache()?.join(target);
             let mut cargo = run(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-                .args(["build", "--release", "--locked", "--package", package, "--target", triple])
+                .args(["build", "--release", "--locked", "--package", what.package, "--target", triple])
                 .args(what.selected)
                 .arg("--target-dir")
                 .arg(&target)

@@ -1,4 +1,4 @@
-//! `cargo xtask image …`: the probe's image, for clusters that `up` did not make.
+//! `cargo xtask image …`: the probe's image, for clusters that `up` did not make, and the image of `meshproof`.
 
 mod push;
 #[cfg(test)]
@@ -19,11 +19,11 @@ const TAG: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Push the probe's image to a registry, for `testbed attach --probe-image`
+    /// Push the probe's image to a registry, for `testbed attach --probe-image`, or the image of `meshproof`
     ///
     /// Credentials are those of `docker login`: `config.json` in DOCKER_CONFIG or ~/.docker, credential helpers included.
     Push(push::Push),
-    /// Write the probe's image to a directory, as an OCI image layout, for machines that reach no registry
+    /// Write the probe's image, or that of `meshproof`, to a directory, as an OCI image layout, for machines that reach no registry
     Save(Save),
 }
 
@@ -36,9 +36,40 @@ impl Command {
     }
 }
 
-/// The architectures of an image.
+/// A program with an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Of {
+    /// The probe, which suites deploy
+    #[default]
+    Probe,
+    /// `meshproof`, which judges a mesh
+    Program,
+}
+
+impl Of {
+    /// Name of the executable.
+    fn executable(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Program => "meshproof",
+        }
+    }
+
+    /// Builds the executable, and returns its directory.
+    async fn build(self, store: &Store, architecture: Architecture) -> Result<PathBuf> {
+        match self {
+            Self::Probe => workload::build(store, "probe", "meshproof-probe", "probe", architecture).await,
+            Self::Program => workload::program(store, architecture).await,
+        }
+    }
+}
+
+/// What an image has in it.
 #[derive(Debug, clap::Args)]
-struct Architectures {
+struct Contents {
+    /// The program whose image it is
+    #[arg(long, value_enum, default_value_t)]
+    of: Of,
     /// Architecture of the clusters' nodes; may be given several times. Default: all that this machine can build for
     #[arg(long = "arch", value_enum, value_name = "ARCH")]
     given: Vec<Architecture>,
@@ -56,13 +87,13 @@ pub(crate) struct Save {
     #[arg(long, default_value = TAG)]
     tag: String,
     #[command(flatten)]
-    architectures: Architectures,
+    contents: Contents,
 }
 
 impl Save {
     async fn run(self) -> Result<()> {
         must_be_free(&self.directory)?;
-        let layout = build(&self.architectures, &self.directory, &self.tag).await?;
+        let layout = build(&self.contents, &self.directory, &self.tag).await?;
         println!("{}: {} ({})", self.directory.display(), self.tag, layout.index.digest);
         Ok(())
     }
@@ -80,7 +111,7 @@ fn must_be_free(directory: &Path) -> Result<()> {
     }
 }
 
-impl Architectures {
+impl Contents {
     /// The architectures to build for.
     ///
     /// # Errors
@@ -109,15 +140,16 @@ impl Architectures {
     }
 }
 
-/// Builds the probe for each architecture, and writes its image into `directory`.
-async fn build(architectures: &Architectures, directory: &Path, tag: &str) -> Result<Layout> {
+/// Builds the program for each architecture, and writes its image into `directory`.
+async fn build(contents: &Contents, directory: &Path, tag: &str) -> Result<Layout> {
     let (progress, store) = (Progress::new(), Store::open()?);
     let scratch = tempfile::tempdir()?;
     let mut variants = Vec::new();
-    for architecture in architectures.choose(&progress).await? {
-        let name = format!("probe for {}", architecture.name());
-        let built = workload::build(&store, "probe", "meshproof-probe", "probe", architecture);
-        let program = Program::read("probe", &progress.step(None, &name, built).await?)?;
+    for architecture in contents.choose(&progress).await? {
+        let executable = contents.of.executable();
+        let name = format!("{executable} for {}", architecture.name());
+        let built = contents.of.build(&store, architecture);
+        let program = Program::read(executable, &progress.step(None, &name, built).await?)?;
         let layers = scratch.path().join(architecture.name());
         std::fs::create_dir(&layers)?;
         variants.push(Variant { architecture, image: images::workload(&program, &layers)? });

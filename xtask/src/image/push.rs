@@ -10,7 +10,7 @@ use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientP
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 
-use super::{Architectures, TAG, build};
+use super::{Contents, TAG, build};
 use crate::artifacts::layout::{self, Layout};
 
 /// Time limit for a connection to the registry.
@@ -29,7 +29,7 @@ pub(crate) struct Push {
     #[arg(value_name = "REGISTRY/REPO[:TAG]")]
     image: String,
     #[command(flatten)]
-    architectures: Architectures,
+    contents: Contents,
     #[command(flatten)]
     connection: Connection,
 }
@@ -84,7 +84,7 @@ impl Push {
         let image = reference(&self.image)?;
         let registry = Registry::open(&image, &self.connection)?;
         let directory = tempfile::tempdir()?;
-        let layout = build(&self.architectures, directory.path(), image.tag().unwrap_or(TAG)).await?;
+        let layout = build(&self.contents, directory.path(), image.tag().unwrap_or(TAG)).await?;
         registry.push(&image, directory.path(), &layout).await?;
         println!("{}/{}@{}", image.registry(), image.repository(), layout.index.digest);
         Ok(())
