@@ -62,14 +62,19 @@ pub fn put_into(place: PathBuf) {
     let _ = PLACE.set(place);
 }
 
-/// Directory of a suite's records.
+/// Directory of a suite's records: in [`put_into`]'s, otherwise below the directory that cargo builds into.
 pub fn directory(suite: &str) -> PathBuf {
     if let Some(place) = PLACE.get() {
         return place.join(suite);
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let package = || std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-    target.unwrap_or_else(|| package().join("target")).join("meshproof").join(suite)
+    target.unwrap_or_else(|| root(&package()).join("target")).join("meshproof").join(suite)
+}
+
+/// The root of the package's workspace: the nearest directory with a Cargo.lock.
+fn root(package: &Path) -> &Path {
+    package.ancestors().find(|ancestor| ancestor.join("Cargo.lock").is_file()).unwrap_or(package)
 }
 
 /// Adds claims and comparisons to this run's report in `directory`. `versions` are the versions of the tested system.
@@ -201,6 +206,16 @@ mod tests {
     fn read(directory: &Path) -> Vec<(String, Judgement)> {
         let report: Report = serde_json::from_slice(&std::fs::read(directory.join("report.json")).unwrap()).unwrap();
         report.claims.into_iter().map(|claim| (claim.id().to_owned(), claim.verdict())).collect()
+    }
+
+    #[test]
+    fn reports_of_a_member_are_where_cargo_builds_its_workspace() {
+        let workspace = tempfile::tempdir().unwrap();
+        let member = workspace.path().join("suites/own");
+        std::fs::create_dir_all(&member).unwrap();
+        assert_eq!(root(&member), member, "a package without a lock file");
+        std::fs::write(workspace.path().join("Cargo.lock"), "").unwrap();
+        assert_eq!(root(&member), workspace.path());
     }
 
     #[test]

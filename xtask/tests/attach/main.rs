@@ -187,7 +187,7 @@ fn suite() -> PathBuf {
     if let Some(named) = std::env::var_os("MESHPROOF_SUITE") {
         return named.into();
     }
-    let build = ["test", "--package", "meshproof", "--test", "mtls", "--no-run", "--message-format", "json"];
+    let build = ["test", "--package", "meshproof-suites", "--test", "mtls", "--no-run", "--message-format", "json"];
     let built = Command::new("cargo").args(build).output().unwrap();
     assert!(built.status.success(), "the suite cannot be built: {}", String::from_utf8_lossy(&built.stderr));
     let messages = String::from_utf8(built.stdout).unwrap();
