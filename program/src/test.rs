@@ -57,7 +57,7 @@ impl Test {
             return Ended::Holds;
         }
         if let Err(error) = Record::read(&place.testbed) {
-            eprintln!("error: nothing was judged, because no mesh is attached ({error}): meshproof attach --help");
+            eprintln!("error: nothing was judged: {error}");
             return Ended::NothingJudged;
         }
         self.judge(suite, &arguments, trials)
@@ -146,7 +146,7 @@ fn listed(place: &Place) -> String {
             parts.retain(|part| meshproof_suites::suite(part.suite).is_some());
             text.push_str(&suites(&parts));
         }
-        Err(error) => text.push_str(&format!("\nno mesh is attached ({error}): meshproof attach --help\n")),
+        Err(error) => text.push_str(&format!("\n{error}\n")),
     }
     text
 }
@@ -182,7 +182,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         record_tables(directory.path(), "s", BTreeMap::new(), claims, Vec::new()).unwrap();
         let trial = Trial::test("a_test", move || if failed > 0 { Err("it fails on purpose".into()) } else { Ok(()) });
-        let conclusion = libtest_mimic::run(&Arguments::from_iter(["test"]), vec![trial]);
+        // Its words would stand among those of the unit tests.
+        let arguments = Arguments::from_iter(["test", "--logfile", "/dev/null"]);
+        let conclusion = libtest_mimic::run(&arguments, vec![trial]);
         ended(&conclusion, &reports::read(directory.path()).unwrap())
     }
 

@@ -91,7 +91,7 @@ fn exit_code_2_the_command_line() {
 fn exit_code_3_nothing_was_judged() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, said) in [
-        (&["test", "mtls"][..], "no mesh is attached"),
+        (&["test", "mtls"][..], "attach a mesh with `meshproof attach`"),
         (&["audit"], "no testbed"),
         (&["judge", "nowhere"], "nowhere"),
         (&["report", "nowhere"], "nowhere"),
@@ -111,7 +111,7 @@ fn suites_and_their_tests_are_listed_without_a_mesh() {
     let directory = tempfile::tempdir().unwrap();
     let suites = meshproof(directory.path(), &["test"]);
     assert_eq!(code(&suites), Some(0), "{}", text(&suites));
-    for suite in ["analyze", "audit", "bench", "boutique", "mtls", "perf", "no mesh is attached"] {
+    for suite in ["analyze", "audit", "bench", "boutique", "mtls", "perf", "attach a mesh with"] {
         assert!(text(&suites).contains(suite), "{suite}: {}", text(&suites));
     }
     let tests = meshproof(directory.path(), &["test", "mtls", "tls_below_1_2", "permissive", "--list"]);

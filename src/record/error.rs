@@ -11,8 +11,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// There is no record.
     #[error(
-        "no testbed at {}: run `cargo xtask testbed up` in a checkout of meshproof, or set MESHPROOF_TESTBED to the \
-         directory of a record",
+        "no testbed at {}: attach a mesh with `meshproof attach`, run `cargo xtask testbed up` in a checkout of \
+         meshproof, or set MESHPROOF_TESTBED to the directory of a record",
         path.display()
     )]
     NoTestbed {

@@ -89,7 +89,11 @@ mod tests {
         arguments: &[&str],
         test: impl FnOnce() -> F + Send + 'static,
     ) -> Conclusion {
-        let arguments = Arguments::from_iter(["suite"].iter().chain(arguments));
+        let arguments = Arguments {
+            // Its words would stand among those of the unit tests.
+            logfile: Some("/dev/null".into()),
+            ..Arguments::from_iter(["suite"].iter().chain(arguments))
+        };
         libtest_mimic::run(&arguments, vec![new("meshproof_suites::a_suite::part", "a_test", test)])
     }
 
