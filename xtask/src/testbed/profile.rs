@@ -207,8 +207,11 @@ fn bench() -> Bench {
 
 fn capabilities(artifacts: &Artifacts) -> Capabilities {
     let manifest = paths::root().join("Cargo.toml").display().to_string();
-    let quiesce = ["run", "--quiet", "--manifest-path", &manifest, "--package", "xtask", "--", "testbed", "quiesce"];
-    let pause = Command { program: "cargo".into(), arguments: quiesce.map(str::to_owned).into() };
+    // Cargo finds its configuration from the current directory, and `meshproof` runs anywhere.
+    let config = paths::root().join(".cargo/config.toml").display().to_string();
+    let xtask = ["run", "--quiet", "--config", &config, "--manifest-path", &manifest, "--package", "xtask", "--"];
+    let quiesce = xtask.into_iter().chain(["testbed", "quiesce"]);
+    let pause = Command { program: "cargo".into(), arguments: quiesce.map(str::to_owned).collect() };
     Capabilities {
         treatments: treatments(artifacts),
         faults: BTreeMap::from([(fault::PAUSE_CLUSTER.to_owned(), pause)]),
