@@ -14,7 +14,7 @@ use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::report::Judgement;
 use meshproof::scope::claims::{self, Peers};
 use meshproof::scope::deploy_probe;
-use meshproof::suites::{Controlled, Flaw, Path};
+use meshproof::suites::{Controlled, Flaw, Newcomer, Path};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use rstest::rstest;
 use serde_json::json;
@@ -52,6 +52,32 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
             Ok(())
         };
         scope.for_each(scope.testbed.pairs(), Pair::to_string, judge).await;
+        Ok(())
+    })
+    .await
+}
+
+/// Endpoints outlive what told of them: a service that is older than a fault may still be answered.
+///
+/// Red if a remote secret is missing, or if its token is refused.
+#[tokio::test]
+#[file_parallel(mesh)]
+async fn a_service_created_now_is_answered_from_every_other_cluster() -> Verdict {
+    Scope::run(SUITE, "a_service_created_now", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)])?;
+        let judge = async |to: &Arc<Cluster>| {
+            let created = Newcomer::create(scope, to, &format!("created-in-{}", to.name())).await?;
+            let others = scope.testbed.clusters.iter().filter(|from| from.name() != to.name());
+            let judging = others.map(async |from| {
+                let id = format!("http1/{}-to-{}", from.name(), to.name());
+                let seen = created.call(&probe::caller(from).await?, &id).await?;
+                let owed = "a service that is created now is answered from another cluster";
+                scope.claim(claims::answered("created-now", owed, &seen, &created.destination));
+                Ok(())
+            });
+            try_join_all(judging).await.map(drop)
+        };
+        scope.for_each(&scope.testbed.clusters, |to| to.name().to_owned(), judge).await;
         Ok(())
     })
     .await

@@ -160,16 +160,11 @@ impl Scope {
         failed.into_iter().map(|failed| failed.error.to_string()).collect()
     }
 
-    /// Namespaces whose state explains a failure: those of the probes, and those of this test.
+    /// Namespaces whose state explains a failure of claims that name no pods: those of this test.
     pub(super) fn namespaces(&self) -> Vec<NamespaceRef> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<NamespaceRef> = Vec::new();
-        let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
-            let probes = cluster.record().probes.iter();
-            let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
-            namespaces.map(|probe| NamespaceRef::new(cluster, &probe.namespace))
-        });
-        for namespace in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
+        for namespace in owned.iter().filter_map(Owned::namespace) {
             if !all.iter().any(|known| known.is(&namespace)) {
                 all.push(namespace);
             }
