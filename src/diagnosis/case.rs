@@ -109,7 +109,8 @@ impl<'a> Case<'a> {
 pub(super) fn route(call: &Call, facts: &Facts) -> (Route, Option<Target>) {
     let to = call.destination.as_ref().and_then(|place| facts.clusters.get(&place.cluster));
     let domain = to.map_or("cluster.local", |to| to.cluster.record().domain.as_str());
-    if let Some(target) = named(&call.host, call.port, domain) {
+    let own = call.source.as_ref().map_or("", |source| source.namespace.as_str());
+    if let Some(target) = named(&call.host, call.port, domain).or_else(|| relative(call, own, domain)) {
         return (Route::Named, Some(target));
     }
     let pod = to.zip(call.destination.as_ref()).and_then(|(to, place)| to.pod(place));
@@ -126,6 +127,19 @@ pub(super) fn route(call: &Call, facts: &Facts) -> (Route, Option<Target>) {
 fn named(host: &str, port: u16, domain: &str) -> Option<Target> {
     let (name, namespace) = host.strip_suffix(&format!(".svc.{domain}"))?.split_once('.')?;
     Some(Target { namespace: namespace.into(), name: name.into(), host: host.into(), port })
+}
+
+/// The Service of a name that is relative to the caller's namespace: `probe`, `probe.shop` or `probe.shop.svc`.
+fn relative(call: &Call, own: &str, domain: &str) -> Option<Target> {
+    if own.is_empty() || call.host.parse::<std::net::IpAddr>().is_ok() {
+        return None;
+    }
+    let host = match call.host.trim_end_matches(".svc").split('.').collect::<Vec<_>>().as_slice() {
+        [name] => format!("{name}.{own}.svc.{domain}"),
+        [name, namespace] => format!("{name}.{namespace}.svc.{domain}"),
+        _ => return None,
+    };
+    named(&host, call.port, domain)
 }
 
 /// The Service in a server name such as `outbound_.8080_._.probe.shop.svc.cluster.local`.

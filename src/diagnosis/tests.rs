@@ -267,6 +267,19 @@ async fn of_two_faults_the_one_nearer_to_the_caller_is_named() {
     assert_eq!(mesh.cause().unwrap().layer, L::RemoteSecret);
 }
 
+#[rstest]
+#[case("probe")]
+#[case("probe.shop")]
+#[case("probe.shop.svc")]
+#[tokio::test]
+async fn a_name_may_be_relative_to_the_callers_namespace(#[case] host: &str) {
+    let mut mesh = healthy();
+    mesh.call.host = host.into();
+    assert_eq!(mesh.cause(), None);
+    mesh.proxy(&caller()).upstreams.insert((HOST.into(), 8080), Ok(None));
+    assert_eq!(mesh.cause().unwrap().layer, L::Visibility);
+}
+
 #[tokio::test]
 async fn what_is_unknown_is_not_blamed() {
     let mut mesh = healthy();

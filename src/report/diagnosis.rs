@@ -124,9 +124,15 @@ pub(super) fn merge(known: &mut Vec<Diagnosis>, new: Vec<Diagnosis>) {
     known.sort_by(|one, other| one.cause.cmp(&other.cause));
 }
 
-/// Claims that do not hold, as text for people: by cause, each cause once, then the claims that no cause explains.
-pub fn grouped(claims: &[&Claim], diagnoses: &[Diagnosis]) -> Vec<String> {
-    let mut texts: Vec<String> = diagnoses.iter().filter_map(|diagnosis| group(claims, diagnosis)).collect();
+/// Claims that do not hold, as text for people: by cause, each cause once, then the claims that no cause explains. A cause
+/// that `told_by` knows stands in one line, with the test that has told it in full.
+pub fn grouped(
+    claims: &[&Claim],
+    diagnoses: &[Diagnosis],
+    told_by: impl Fn(&Diagnosis) -> Option<String>,
+) -> Vec<String> {
+    let group = |diagnosis: &Diagnosis| group(claims, diagnosis, told_by(diagnosis));
+    let mut texts: Vec<String> = diagnoses.iter().filter_map(group).collect();
     let mut rest: Vec<&Claim> = claims.iter().copied().filter(|claim| !explained(claim, diagnoses)).collect();
     while let Some(first) = rest.first().copied() {
         let same = |claim: &&Claim| claim.verdict() == first.verdict() && claim.observed() == first.observed();
@@ -149,10 +155,18 @@ fn explained(claim: &Claim, diagnoses: &[Diagnosis]) -> bool {
     diagnoses.iter().any(|diagnosis| diagnosis.explains(claim))
 }
 
-fn group(claims: &[&Claim], diagnosis: &Diagnosis) -> Option<String> {
+fn group(claims: &[&Claim], diagnosis: &Diagnosis, told_by: Option<String>) -> Option<String> {
     let of_cause: Vec<&&Claim> = claims.iter().filter(|claim| diagnosis.explains(claim)).collect();
     let (first, others) = of_cause.split_first()?;
     let Cause { layer, cluster, object, finding, command } = &diagnosis.cause;
+    if let Some(test) = told_by {
+        let mut text =
+            format!("cause     {object} in {cluster}: as told by {test}\n  explains  {}:\n", counted(of_cause.len()));
+        for claim in of_cause {
+            let _ = writeln!(text, "    {}: {}", claim.id(), claim.observed());
+        }
+        return Some(text);
+    }
     let mut text = format!("cause     {finding}\n  layer     {layer}\n  object    {object} in {cluster}\n");
     let _ = writeln!(text, "  shown by  {command}");
     let _ = writeln!(text, "  explains  {}, for example:", counted(of_cause.len()));
@@ -193,7 +207,13 @@ pub(crate) mod tests {
         let claims = ["a", "b", "c"].map(claim);
         let claims: Vec<&Claim> = claims.iter().collect();
         let cause = cause(Layer::RemoteSecret, "Secret istio-system/istio-remote-secret-cluster2");
-        let texts = grouped(&claims, &[Diagnosis { cause, claims: vec!["a".into(), "c".into()] }]);
+        let diagnoses = [Diagnosis { cause, claims: vec!["a".into(), "c".into()] }];
+        let again = grouped(&claims, &diagnoses, |_| Some("another test".into()));
+        assert!(
+            again[0].contains("as told by another test") && !again[0].contains("has no remote secret"),
+            "{again:#?}"
+        );
+        let texts = grouped(&claims, &diagnoses, |_| None);
         assert_eq!(texts.len(), 2, "{texts:#?}");
         assert_eq!(texts.concat().matches("has no remote secret").count(), 1);
         assert!(texts[0].contains("explains  2 claims") && texts[0].contains("c: Fail"), "{}", texts[0]);
@@ -203,7 +223,7 @@ pub(crate) mod tests {
     #[test]
     fn a_reason_for_which_nothing_was_judged_stands_once() {
         let claims = ["a", "b"].map(|id| Claim::error(id, "istiod does not answer"));
-        let texts = grouped(&claims.iter().collect::<Vec<_>>(), &[]);
+        let texts = grouped(&claims.iter().collect::<Vec<_>>(), &[], |_| None);
         assert_eq!(texts.len(), 1);
         assert_eq!(texts[0].matches("istiod does not answer").count(), 1);
         assert!(texts[0].contains("as well  b"), "{}", texts[0]);

@@ -15,7 +15,7 @@ use kube::api::ListParams;
 
 use crate::cluster::{Cluster, Container, Testbed, Workload, brief, is_ready, trouble};
 use crate::istio::AccessEntry;
-use crate::report::Place;
+use crate::report::{Diagnosis, Place};
 
 /// Age limit of logs.
 const SINCE: Duration = Duration::from_secs(120);
@@ -37,6 +37,20 @@ const BOUND: Duration = Duration::from_secs(15);
 
 /// What was bundled by this process: the suite's directory, and a pod.
 static BUNDLED: Mutex<BTreeSet<(PathBuf, Place)>> = Mutex::new(BTreeSet::new());
+
+/// What this process has told: the suite's directory, a cause, and the test that told it.
+static TOLD: Mutex<Vec<(PathBuf, Diagnosis, String)>> = Mutex::new(Vec::new());
+
+/// The test of the suite that has told the cause. `None` if `test` is the first: then it has told it.
+pub(super) fn told_by(directory: &Path, cause: &Diagnosis, test: &str) -> Option<String> {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let is = |(of, one, _): &&(PathBuf, Diagnosis, String)| of == directory && one.is_same_as(cause);
+    if let Some((_, _, by)) = told.iter().find(is) {
+        return Some(by.clone());
+    }
+    told.push((directory.to_owned(), cause.clone(), test.to_owned()));
+    None
+}
 
 /// A failed test.
 pub(super) struct Subject<'a> {

@@ -300,6 +300,11 @@ fn claim(id: &str, requirement: &str, exchange: &Exchange, expected: Expectation
     claim
 }
 
+/// Where a diagnosis begins of an exchange that `destination` must answer, for a claim of a suite's own.
+pub fn must_be_answered(exchange: &Exchange, destination: &Workload) -> Subject {
+    subject(exchange, None, Some(destination), Must::Answer)
+}
+
 /// Where a diagnosis of the exchange begins. `through` is the gateway that a caller outside of all clusters used.
 fn subject(exchange: &Exchange, through: Option<&Workload>, destination: Option<&Workload>, must: Must) -> Subject {
     let Dial { host, port, protocol, tls, .. } = &exchange.dial;

@@ -173,7 +173,8 @@ impl Scope {
         let (undeclared, judged): (Vec<&Claim>, Vec<&Claim>) =
             claims.iter().filter(|claim| !claim.holds()).partition(|claim| claim.verdict() == Judgement::NotDeclared);
         let Diagnosed { causes, pods } = self.diagnosed(&judged).await;
-        let mut complaints = report::grouped(&judged, &causes);
+        let mut complaints =
+            report::grouped(&judged, &causes, |cause| bundle::told_by(&self.directory, cause, &self.test));
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
         let versions = self.testbed.versions();
         let recorded = report::record(&self.directory, self.suite, versions.clone(), &claims, &comparisons);

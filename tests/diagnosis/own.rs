@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshproof::cluster::Pair;
-use meshproof::istio::{await_endpoint, issue};
+use meshproof::istio::{await_endpoint, evidence_log, issue};
 use meshproof::k8s_openapi::api::core::v1::Pod;
 use meshproof::kube::runtime::watcher::Config;
 use meshproof::probe::{self, Expected, Outcome, Phase, Protocol, Vantage, dial, handshake};
@@ -56,7 +56,7 @@ enum Fault {
 #[file_parallel(mesh)]
 async fn a_fault(#[case] fault: Fault) -> Verdict {
     Scope::run(SUITE, format!("a_fault_{fault:?}"), async |scope| {
-        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
+        scope.requires([Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)])?;
         let cluster = &scope.testbed.clusters[0];
         let place = Own { scope, cluster, namespace: &scope.injected_namespace(cluster, "broken").await? };
         let destination = place.deploy(fault).await?;
@@ -154,9 +154,11 @@ impl Own<'_> {
             })
         };
         let peer = |name: &str, spec: Value| object("security", "PeerAuthentication", name, spec);
+        let log = self.cluster.record().istio.access_log.as_ref();
+        let log = log.map(|log| evidence_log(log, "evidence", namespace, &probe::evidence_label()));
         let strict = peer("default", json!({ "mtls": { "mode": "STRICT" } }));
         let labels = probe::declared(self.cluster)?.meshed.labels().unwrap_or_default();
-        Ok(match fault {
+        let policies = match fault {
             Fault::PolicyMode => vec![peer("default", json!({ "mtls": { "mode": "PERMISSIVE" } }))],
             Fault::PortOverride => {
                 let ports = json!({ port.to_string(): { "mode": "DISABLE" } });
@@ -175,7 +177,8 @@ impl Own<'_> {
                 ]
             }
             _ => vec![strict],
-        })
+        };
+        Ok(policies.into_iter().chain(log).collect())
     }
 
     /// The claim that plaintext is refused.
@@ -209,7 +212,6 @@ impl Own<'_> {
         );
         let call = dial("call", Protocol::Http1, host, port);
         let seen = Vantage::Meshed(source.clone()).dial(vec![call]).await?;
-        // The namespace has no evidence log: the application tells what it was told of its caller.
         let between = Peers { source: &source, destination };
         Ok(match fault {
             Fault::ServicePortName => claims::mutual_tls("broken", &seen[0], None, between, &self.scope.testbed.trust),

@@ -71,7 +71,7 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                         }
                     }
                     @if !report.diagnoses.is_empty() { (diagnoses::section(report)) }
-                    @if !report.claims.is_empty() { (claims::section(&report.claims)) }
+                    @if !report.claims.is_empty() { (claims::section(&report.claims, &report.diagnoses)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {
                         html! { iframe src=(profile.data()) style=[profile.shape()] title=(profile.caption) sandbox="allow-scripts" {} }
