@@ -189,6 +189,7 @@ impl Claim {
     }
 
     /// The claim as it is recorded: a claim that holds needs no diagnosis.
+    #[cfg(feature = "suites")]
     #[must_use]
     pub(crate) fn settled(mut self) -> Self {
         self.subject = self.subject.filter(|_| self.verdict != Judgement::Pass);
