@@ -259,7 +259,8 @@ async fn an_east_west_gateway_refuses_a_name(#[case] unexposed: Unexposed) -> Ve
             let Controlled { judged, control } =
                 path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-            scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, None));
+            let destination = Some(&path.destination);
+            scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, destination));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -308,7 +309,8 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
             let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
             let Controlled { judged, control } = path.dial_pair(plaintext, control).await?;
             let owed = "an east-west gateway takes no plaintext";
-            scope.claim(claims::denied("gateway", owed, &judged, Expected::Reset, &control, None));
+            let destination = Some(&path.destination);
+            scope.claim(claims::denied("gateway", owed, &judged, Expected::Reset, &control, destination));
             Ok(())
         });
         try_join_all(judging).await.map(drop)

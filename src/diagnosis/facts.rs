@@ -80,7 +80,8 @@ impl Reader {
         asking.await.map_err(|error| error.to_string())
     }
 
-    async fn list<K>(&self, cluster: &Cluster, namespaces: &BTreeSet<String>) -> Vec<K>
+    /// The objects of a kind in all of these namespaces. An error is never an empty list.
+    async fn list<K>(&self, cluster: &Cluster, namespaces: &BTreeSet<String>) -> Answer<Vec<K>>
     where
         K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -88,7 +89,8 @@ impl Reader {
             let api = cluster.api::<K>(namespace);
             self.ask(async { api.list(&ListParams::default()).await.map_err(|error| brief(&error)) }).await
         });
-        join_all(listing).await.into_iter().filter_map(Result::ok).flatten().collect()
+        let listed: Answer<Vec<_>> = join_all(listing).await.into_iter().collect();
+        Ok(listed?.into_iter().flatten().collect())
     }
 
     /// All objects of one of Istio's kinds. None if the kind is not installed.
@@ -107,7 +109,10 @@ impl Reader {
     }
 
     /// Reads a cluster, as far as these namespaces need it.
-    pub(super) async fn cluster(&self, cluster: &Arc<Cluster>, namespaces: &BTreeSet<String>) -> ClusterFacts {
+    ///
+    /// # Errors
+    /// What every layer rests on cannot be read.
+    pub(super) async fn cluster(&self, cluster: &Arc<Cluster>, namespaces: &BTreeSet<String>) -> Answer<ClusterFacts> {
         let all = Api::<Namespace>::all(cluster.client());
         let labels = join_all(namespaces.iter().map(async |name| {
             let found = self.ask(async { all.get_opt(name).await.map_err(|error| brief(&error)) }).await;
@@ -130,19 +135,19 @@ impl Reader {
             self.objects(cluster, (networking, "Gateway", "gateways")),
         );
         let root = cluster.record().istio.namespace.clone();
-        ClusterFacts {
+        Ok(ClusterFacts {
             cluster: Arc::clone(cluster),
             namespaces: found.into_iter().flatten().collect(),
-            services,
-            slices,
-            pods,
-            deployments,
+            services: services?,
+            slices: slices?,
+            pods: pods?,
+            deployments: deployments.unwrap_or_default(),
             remote_secrets,
             seen,
             policies: policies.map_or_else(|reason| Policies::Unknown { reason }, |found| known(root, &found)),
             sidecars: sidecars.unwrap_or_default(),
             gateways,
-        }
+        })
     }
 
     /// Only the metadata of secrets is read: they are keys to other clusters.

@@ -140,7 +140,12 @@ async fn read(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> Facts {
     let clusters = testbed.clusters.iter().filter_map(|cluster| Some((cluster, namespaces.get(cluster.name())?)));
     let clusters = join_all(clusters.map(|(cluster, namespaces)| reader.cluster(cluster, namespaces))).await;
     let mut facts = Facts::default();
-    facts.clusters.extend(clusters.into_iter().map(|facts| (facts.cluster.name().to_owned(), facts)));
+    for read in clusters {
+        match read {
+            Ok(read) => drop(facts.clusters.insert(read.cluster.name().to_owned(), read)),
+            Err(reason) => tracing::warn!(reason, "a cluster was not read, so calls there are not diagnosed"),
+        }
+    }
     let questions = questions(subjects, &facts);
     let asking = questions.iter().filter_map(|(place, questions)| {
         let workload = workload(facts.clusters.get(&place.cluster)?, place)?;

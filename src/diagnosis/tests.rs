@@ -203,8 +203,18 @@ type Break = fn(&mut Mesh);
     let plain = Upstream { tls: UpstreamTls::Plaintext, rule: Some("shop/plain".into()) };
     mesh.proxy(&caller()).upstreams.insert((HOST.into(), 8080), Ok(Some(plain)));
 })]
+#[case(L::RemoteSecret, "Secret istio-system/istio-remote-secret-there", |mesh: &mut Mesh| {
+    mesh.proxy(&caller()).endpoints.as_mut().unwrap().clear();
+})]
+#[case(L::Network, "Service istio-system/istio-eastwestgateway", |mesh: &mut Mesh| {
+    mesh.proxy(&caller()).endpoints.as_mut().unwrap()[0].address = "10.9.9.9".into();
+})]
 #[case(L::Network, "Service istio-system/istio-eastwestgateway", |mesh: &mut Mesh| {
     mesh.proxy(&caller()).endpoints.as_mut().unwrap().clear();
+    mesh.there().services.push(object(json!({
+        "metadata": { "name": "istio-eastwestgateway", "namespace": "istio-system" },
+        "spec": { "type": "LoadBalancer" },
+    })));
 })]
 #[case(L::Gateway, "Deployment istio-system/istio-eastwestgateway", |mesh: &mut Mesh| {
     mesh.there().pods.retain(|pod| pod.namespace().unwrap() != "istio-system");
@@ -217,6 +227,10 @@ type Break = fn(&mut Mesh);
 })]
 #[case(L::Sidecar, "Deployment shop/probe", |mesh: &mut Mesh| {
     mesh.there().pods[0].spec.as_mut().unwrap().containers.pop();
+})]
+#[case(L::Sidecar, "Deployment shop/probe", |mesh: &mut Mesh| {
+    mesh.there().pods[0].spec.as_mut().unwrap().containers.pop();
+    mesh.proxy(&caller()).endpoints.as_mut().unwrap().clear();
 })]
 #[case(L::Sidecar, "Deployment shop/caller", |mesh: &mut Mesh| {
     mesh.here().pods[0].spec.as_mut().unwrap().containers.pop();
@@ -250,13 +264,13 @@ type Break = fn(&mut Mesh);
 #[tokio::test]
 async fn the_first_layer_that_is_not_as_it_must_be_is_named(
     #[case] layer: L,
-    #[case] object: &str,
+    #[case] blamed: &str,
     #[case] breaks: Break,
 ) {
     let mut mesh = healthy();
     breaks(&mut mesh);
     let cause = mesh.cause().expect("a cause");
-    assert_eq!((cause.layer, cause.object.as_str()), (layer, object), "{cause}");
+    assert_eq!((cause.layer, cause.object.as_str()), (layer, blamed), "{cause}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::case::{Case, Route, Target, blame, matches, port_of, protocol};
+use super::ends::missing;
 use super::facts::{ClusterFacts, owner};
 use crate::cluster::{is_ready, trouble};
 use crate::istio::{Upstream, UpstreamTls};
@@ -257,11 +258,18 @@ pub(super) fn network(case: Case<'_>) -> Option<Cause> {
     let at = case.call.source.as_ref()?;
     let command = from.istioctl(format_args!("proxy-config endpoints {}.{} --cluster '{name}'", at.pod, at.namespace));
     if !case.crosses() {
+        if from.cluster.name() != to.cluster.name() && known.is_empty() {
+            return Some(untold(case, from, to, command));
+        }
         let addresses = case.destination()?.status.as_ref()?.pod_ips.clone().unwrap_or_default();
         let is_there = known.iter().any(|one| one.healthy && addresses.iter().any(|address| address.ip == one.address));
         let finding = format!("istiod has not told the proxy of {} of the endpoint in {}", at.pod, to.cluster.name());
         let object = format!("Service {}/{}", target.namespace, target.name);
         return (!is_there).then(|| blame(Layer::Endpoints, from, object, finding, command));
+    }
+    // istiod tells other networks of endpoints with a sidecar only: without one, a gateway has nothing to pass on.
+    if let Some(missing) = case.destination().and_then(|pod| missing(to, pod)) {
+        return Some(missing);
     }
     let gateways = gateways_to(case);
     let expected: Vec<String> =
@@ -279,8 +287,11 @@ pub(super) fn network(case: Case<'_>) -> Option<Cause> {
     let selects = |service: &&Service| service.name_any() == gateway.deployment;
     let addressed = services.clone().find(selects).is_none_or(has_address);
     let network = &of.cluster.record().network;
+    if addressed && known.is_empty() {
+        return Some(untold(case, from, to, command));
+    }
     let told: Vec<String> = known.iter().map(|one| format!("{}:{}", one.address, one.port)).collect();
-    let told = if told.is_empty() { "no endpoint".into() } else { told.join(", ") };
+    let told = told.join(", ");
     let finding = match addressed {
         false => "it has no external address, so no other network can reach it".into(),
         true => format!(
@@ -292,6 +303,18 @@ pub(super) fn network(case: Case<'_>) -> Option<Cause> {
     };
     let object = format!("Service {}/{}", gateway.namespace, gateway.deployment);
     Some(blame(Layer::Network, of, object, finding, command))
+}
+
+/// istiod says that it reads the other cluster, and tells of no endpoint there: what it reads is old.
+fn untold(case: Case<'_>, from: &ClusterFacts, to: &ClusterFacts, command: String) -> Cause {
+    let (own, peer, namespace) = (from.cluster.name(), to.cluster.name(), &from.cluster.record().istio.namespace);
+    let secret = from.remote_secrets.as_ref().ok().and_then(|secrets| secrets.get(peer)).cloned();
+    let object = format!("Secret {namespace}/{}", secret.unwrap_or(format!("istio-remote-secret-{peer}")));
+    let host = case.target.map_or("the service", |target| target.host.as_str());
+    let finding = format!(
+        "istiod of {own} says that it reads {peer}, and knows no endpoint of {host} there: {peer} may refuse its token"
+    );
+    blame(Layer::RemoteSecret, from, object, finding, command)
 }
 
 fn has_address(service: &Service) -> bool {

@@ -66,7 +66,11 @@ async fn deploy(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str, flaw: Fl
     template["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"] = "false".into();
     let template = &mut template["spec"];
     template["initContainers"] = json!([copier(cluster).await?]);
-    template["volumes"] = json!([{ "name": "flawed", "secret": { "secretName": "flawed" } }]);
+    template["volumes"] = json!([
+        { "name": "flawed", "secret": { "secretName": "flawed" } },
+        // The injector adds the same volume, and leaves this one as it is.
+        { "name": VOLUME, "emptyDir": {} },
+    ]);
     for object in [&mut secret, &mut account, &mut service, &mut deployment] {
         scope.apply(cluster, object).await?;
     }

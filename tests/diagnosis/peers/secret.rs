@@ -24,8 +24,12 @@ const LABEL: &str = "istio/multiCluster";
 const TAKEN: &str = "meshproof.dev/prior-multi-cluster";
 const PRIOR: &str = "meshproof.dev/prior-data";
 
-/// Longest wait for istiod to notice.
-const NOTICED: Duration = Duration::from_secs(40);
+/// Longest wait for istiod to notice. istiod reads on by the old token until it has tried the new one for 30 s
+/// (`PILOT_REMOTE_CLUSTER_TIMEOUT`).
+const NOTICED: Duration = Duration::from_secs(60);
+
+/// The status of a cluster that istiod still tries to read.
+const SYNCING: &str = "syncing";
 
 /// What is wrong with the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +123,8 @@ impl Change for RemoteSecret {
     }
 
     fn verify(&self) -> LocalBoxFuture<'_, Result<()>> {
-        let is_unread = |status: Option<&String>| status.is_none_or(|status| status != Registered::SYNCED);
+        let is_unread =
+            |status: Option<&String>| status.is_none_or(|status| status != Registered::SYNCED && status != SYNCING);
         self.noticed("to lose", is_unread).boxed_local()
     }
 
