@@ -163,8 +163,8 @@ impl Workload {
         }
     }
 
-    /// The better error for a failed request to the proxy, if the pod is gone or has no proxy.
-    async fn without_proxy(&self) -> Option<Error> {
+    /// The error if the pod is gone or has no proxy: no request to its proxy can succeed.
+    pub(crate) async fn without_proxy(&self) -> Option<Error> {
         let container = &self.cluster.record().istio.proxy.container;
         match self.cluster.api::<Pod>(&self.namespace).get(&self.pod).await {
             Ok(pod) if !has_container(&pod, container) => Some(Error::NoProxy {

@@ -7,16 +7,20 @@ mod case;
 mod ends;
 mod facts;
 mod gateway;
+mod last;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kube::ResourceExt;
 
 use self::case::{Case, Facts, Route};
 use self::facts::{ClusterFacts, Questions, Reader};
+use self::last::Read;
+pub(crate) use self::last::forget;
 use crate::cluster::{Testbed, Workload};
 use crate::identity::Trust;
 use crate::istio::{AccessEntry, logged};
@@ -44,16 +48,40 @@ pub async fn diagnose(testbed: &Testbed, claims: &[&Claim]) -> Diagnosed {
     if subjects.is_empty() {
         return Diagnosed::default();
     }
+    if let Some(diagnosed) = by_last(testbed, &subjects) {
+        return diagnosed;
+    }
     let read = tokio::time::timeout(BOUND, read(testbed, &subjects)).await;
-    let Ok(facts) = read else {
+    let Ok(read) = read.map(Arc::new) else {
         tracing::warn!("the mesh was not read within {BOUND:?}, so nothing is diagnosed");
         return Diagnosed::default();
     };
+    last::keep(&read);
+    diagnosed(&subjects, &read.facts, &testbed.trust)
+}
+
+/// The diagnosis by what was read a moment ago, if that explains every claim. Otherwise, the mesh is read anew.
+fn by_last(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> Option<Diagnosed> {
+    let read = last::fresh(&testbed.directory)?;
+    let ends = subjects.iter().flat_map(|(_, subject)| match subject {
+        Subject::Call(call) => [call.source.as_ref(), call.destination.as_ref()],
+        Subject::Proxy(place) => [Some(place), None],
+        Subject::Pods { .. } => [None, None],
+    });
+    let ends: Vec<&Place> = ends.flatten().collect();
+    let known = read.covers(&namespaces(testbed, subjects), &ends) && read.answers(&questions(subjects, &read.facts));
+    let diagnosed = known.then(|| diagnosed(subjects, &read.facts, &testbed.trust))?;
+    let explained: usize = diagnosed.causes.iter().map(|diagnosis| diagnosis.claims.len()).sum();
+    (explained == subjects.len()).then_some(diagnosed)
+}
+
+/// The causes of these claims, by these facts.
+fn diagnosed(subjects: &[(&Claim, &Subject)], facts: &Facts, trust: &Trust) -> Diagnosed {
     let mut found = BTreeMap::<Cause, Vec<String>>::new();
     let mut pods = BTreeSet::new();
     for (claim, subject) in subjects {
-        pods.extend(pods_of(subject, &facts));
-        if let Some(cause) = first(subject, &facts, &testbed.trust) {
+        pods.extend(pods_of(subject, facts));
+        if let Some(cause) = first(subject, facts, trust) {
             found.entry(cause).or_default().push(claim.id().to_owned());
         }
     }
@@ -134,8 +162,8 @@ fn pods_of(subject: &Subject, facts: &Facts) -> Vec<Place> {
 }
 
 /// Reads all that the subjects need: first the objects, then the proxies of the pods that are there.
-async fn read(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> Facts {
-    let reader = Reader::new();
+async fn read(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> Read {
+    let (reader, at) = (Reader::new(), Instant::now());
     let namespaces = namespaces(testbed, subjects);
     let clusters = testbed.clusters.iter().filter_map(|cluster| Some((cluster, namespaces.get(cluster.name())?)));
     let clusters = join_all(clusters.map(|(cluster, namespaces)| reader.cluster(cluster, namespaces))).await;
@@ -166,7 +194,7 @@ async fn read(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> Facts {
         }
         facts.silent.insert(place, entries.iter().filter_map(AccessEntry::found_nobody_on).collect());
     }
-    facts
+    Read { testbed: testbed.directory.clone(), at, namespaces, facts }
 }
 
 /// The namespaces to read in each cluster. A Service has one name in all clusters, so each namespace is read in all.

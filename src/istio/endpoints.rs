@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::proxy_config::outbound_name;
 use super::registry::{Registered, seen_by_istiod};
-use crate::cluster::{Cluster, Result, Seen, Workload, eventually};
+use crate::cluster::{Result, Seen, Workload, eventually};
 
 /// Longest wait for a new endpoint to reach a proxy. istiod batches changes for less than a second.
 const KNOWN: Duration = Duration::from_secs(30);
@@ -76,13 +76,18 @@ pub async fn await_service(source: &Workload, service_host: &str, port: u16) -> 
     .await?
 }
 
-/// Like [`await_service`], for a service that runs in the cluster `peer`. Ends soon, and without an error, if istiod of
-/// the caller's cluster does not read `peer`: then no wait brings the service.
+/// Like [`await_service`], for a service whose workload is `destination`, in another cluster. Ends soon, and without an
+/// error, if no wait brings the service: istiod of the caller's cluster does not read the other cluster, or `destination`
+/// has no proxy, so that no gateway leads to it.
 ///
 /// # Errors
 /// The errors of [`await_service`].
-pub async fn await_service_of(source: &Workload, peer: &Cluster, service_host: &str, port: u16) -> Result<()> {
+pub async fn await_service_of(source: &Workload, destination: &Workload, service_host: &str, port: u16) -> Result<()> {
+    let peer = &destination.cluster;
     let unread = async {
+        if destination.without_proxy().await.is_some() {
+            return;
+        }
         let synced = eventually(format!("istiod to read {}", peer.name()), READ, async || {
             let seen = seen_by_istiod(&source.cluster).await?;
             let status = seen.get(peer.name()).cloned().unwrap_or_else(|| "no remote secret".into());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
 use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert, wanted};
 use crate::cluster::Cluster;
+use crate::diagnosis;
 use crate::record::{Label, Requirement, Write};
 use crate::report;
 
@@ -79,6 +80,7 @@ impl Scope {
         self.requires([Requirement::Write(change.write())])?;
         let id = self.injected.fetch_add(1, Ordering::Relaxed);
         self.own(Owned::Change(id, Arc::clone(&change)));
+        diagnosis::forget();
         change.apply().await?;
         Ok(Injected(id))
     }
@@ -122,6 +124,7 @@ impl Scope {
             self.own(change);
             failures.push(error);
         }
+        diagnosis::forget();
         if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
@@ -155,6 +158,9 @@ impl Scope {
                 tracing::warn!(%owned, "kept");
             }
             return Vec::new();
+        }
+        if owned.iter().any(|owned| matches!(owned, Owned::Change(..))) {
+            diagnosis::forget();
         }
         let failed = revert::last_first(owned, Owned::restore).await;
         failed.into_iter().map(|failed| failed.error.to_string()).collect()

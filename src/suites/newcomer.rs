@@ -47,9 +47,8 @@ impl Newcomer {
     /// # Errors
     /// The errors of [`Vantage::dial`].
     pub async fn call(&self, source: &Workload, id: &str) -> Result<Exchange> {
-        let cluster = &self.destination.cluster;
-        let port = probe::port(cluster, Protocol::Http1)?;
-        if let Err(error) = await_service_of(source, cluster, &self.host, port).await {
+        let port = probe::port(&self.destination.cluster, Protocol::Http1)?;
+        if let Err(error) = await_service_of(source, &self.destination, &self.host, port).await {
             // The call judges it.
             tracing::warn!(%error, "a proxy does not know a new service");
         }
