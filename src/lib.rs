@@ -40,6 +40,8 @@ pub mod audit;
 pub mod cluster;
 #[cfg(feature = "suites")]
 pub mod compare;
+#[cfg(feature = "suites")]
+pub mod diagnosis;
 #[cfg(feature = "judge")]
 pub mod host;
 #[cfg(feature = "suites")]
@@ -48,6 +50,8 @@ pub mod identity;
 pub mod istio;
 #[cfg(feature = "judge")]
 pub mod judge;
+#[cfg(feature = "suites")]
+pub mod policy;
 #[cfg(feature = "suites")]
 pub mod probe;
 #[cfg(feature = "judge")]

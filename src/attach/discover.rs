@@ -15,8 +15,8 @@ use super::injector::{self, Injected};
 use super::mesh_config::MeshConfig;
 use super::probes::Names;
 use super::reader::Reader;
-use super::{gateways, http, peers, surroundings, trust};
-use crate::cluster;
+use super::{gateways, peers, surroundings, trust};
+use crate::cluster::{self, http};
 use crate::identity::Certificate;
 use crate::record::{self, AccessLog, AddressFamily, HostPort, Issuer, Istio, Label, Proxy, TrustDomain};
 

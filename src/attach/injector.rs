@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::control_planes::ControlPlane;
-use super::http;
 use super::reader::Reader;
 use super::webhooks;
+use crate::cluster::http;
 use crate::identity::Certificate;
 use crate::istio;
 

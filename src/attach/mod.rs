@@ -8,7 +8,6 @@ mod discover;
 mod error;
 mod found;
 mod gateways;
-mod http;
 mod injector;
 mod mesh;
 mod mesh_config;

@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use super::control_planes::ControlPlane;
 use super::error::Result;
 use super::found::Peers;
-use super::http;
 use super::reader::{Reader, place};
+use crate::cluster::http;
 use crate::istio::{self, Registered};
 
 /// Label of remote secrets.
@@ -40,7 +40,7 @@ pub(super) async fn find(reader: &Reader, plane: &ControlPlane, istiods: &[Pod],
     let mut seen: Option<BTreeMap<String, String>> = None;
     for (istiod, answer) in istiods.iter().zip(asked) {
         match answer {
-            Ok(registered) => worst(seen.get_or_insert_default(), registered),
+            Ok(registered) => istio::worst(seen.get_or_insert_default(), registered),
             Err(reason) => reader.note(
                 format!("ask istiod {} for its clusters", place(istiod)),
                 reason,
@@ -61,35 +61,4 @@ async fn seen_by(reader: &Reader, istiod: &Pod) -> Result<Vec<Registered>, Strin
         http::get(stream, "/debug/clusterz").await
     });
     istio::registered(&answer.await?).map_err(|error| format!("its answer is unreadable: {error}"))
-}
-
-/// Adds what one istiod sees. A cluster that one of several istiods does not see, is not seen.
-fn worst(seen: &mut BTreeMap<String, String>, registered: Vec<Registered>) {
-    for Registered { id, sync_status } in registered {
-        let known = seen.entry(id).or_insert_with(|| sync_status.clone());
-        if known.as_str() == Registered::SYNCED {
-            *known = sync_status;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_one_of_two_istiods_does_not_see_is_not_seen() {
-        let answer = |status: &str| -> Vec<Registered> {
-            istio::registered(&format!(
-                r#"[{{"id":"east","secretName":"","syncStatus":"synced"}},{{"id":"west","syncStatus":"{status}"}}]"#
-            ))
-            .unwrap()
-        };
-        for order in [["synced", "timeout"], ["timeout", "synced"]] {
-            let mut seen = BTreeMap::new();
-            order.iter().for_each(|status| worst(&mut seen, answer(status)));
-            assert_eq!(seen["west"], "timeout");
-            assert_eq!(seen["east"], Registered::SYNCED);
-        }
-    }
 }

@@ -23,6 +23,11 @@ const PARTS: &[Part] = &[
     },
     Part {
         suite: "mtls",
+        what: "services that are created now are answered from other clusters",
+        requires: &[Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "mtls",
         what: "a PERMISSIVE namespace takes plaintext (the control)",
         requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
     },

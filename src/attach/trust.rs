@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use pem::{EncodeConfig, LineEnding, Pem};
 
 use super::error::Result;
-use super::http;
 use super::reader::Reader;
+use crate::cluster::http;
 use crate::identity::Certificate;
 use crate::istio;
 use crate::record::{ControlPlane, Issuer};

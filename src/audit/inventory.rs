@@ -14,10 +14,10 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::pod::{Pod, Port, PortKey, Transport};
-use super::policy::{Policies, Policy};
 use super::rule::Rule;
 use super::{Error, Result};
 use crate::cluster::{Cluster, code, pages};
+use crate::policy::{PeerAuthentication, Policies};
 
 /// Namespaces of Kubernetes itself.
 const KUBERNETES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -242,7 +242,10 @@ fn target(pods: &mut [Pod], services: &mut [ServiceFacts], slices: &[EndpointSli
 async fn policies(cluster: &Arc<Cluster>) -> Policies {
     let root = cluster.record().istio.namespace.clone();
     match dynamic(cluster, "security.istio.io", "PeerAuthentication").await {
-        Ok(objects) => Policies::Known { root, policies: objects.iter().filter_map(Policy::of).collect() },
+        Ok(objects) => {
+            let values = objects.iter().filter_map(|object| serde_json::to_value(object).ok());
+            Policies::Known { root, policies: values.filter_map(|value| PeerAuthentication::of(&value)).collect() }
+        }
         Err(error) => Policies::Unknown { reason: error.to_string() },
     }
 }

@@ -71,6 +71,18 @@ pub enum Error {
         /// The matching pods and their states.
         seen: String,
     },
+    /// A pod has no proxy.
+    #[error("{cluster}: pod {namespace}/{pod} has no container `{container}`, so it is not in the mesh")]
+    NoProxy {
+        /// The cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+        /// The proxy's container.
+        container: String,
+    },
     /// A pod that a suite waits for cannot start.
     #[error("{cluster}: a pod in namespace {namespace} cannot start: {reason}")]
     Stuck {
@@ -129,6 +141,17 @@ pub enum Error {
         /// The caller.
         location: &'static Location<'static>,
     },
+}
+
+impl Error {
+    /// Whether no wait can make the request succeed: the pod is gone, or has no proxy.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::NoProxy { .. } => true,
+            Self::Api { source, .. } => code(source) == Some(404),
+            _ => false,
+        }
+    }
 }
 
 /// The HTTP status of a request that the API server answered with an error.

@@ -210,6 +210,13 @@ pub fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
 }
 
+/// Whether a pod has a container of this name. A native sidecar is an init container.
+pub(crate) fn has_container(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.any(|container| container.name == name)
+}
+
 /// The names and phases of pods of which none is ready, for messages.
 pub(super) fn states<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
     let state = |pod: &Pod| format!("{} ({})", pod.name_any(), phase(pod));

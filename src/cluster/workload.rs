@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Deserialize;
 
-use super::pods::{is_ready, states};
-use super::{Cluster, Container, Error, Result, Seen};
+use super::pods::{has_container, is_ready, states};
+use super::{Cluster, Container, Error, Result, Seen, code};
 use crate::identity::SpiffeId;
 
 /// A counter or gauge of a proxy.
@@ -143,10 +143,41 @@ impl Workload {
     /// The answer of Envoy's admin interface to a GET of `path`.
     ///
     /// # Errors
-    /// The errors of [`Cluster::exec`].
+    /// The errors of [`Cluster::exec`]. [`Error::NoProxy`].
     pub async fn proxy_admin(&self, path: &str) -> Result<String> {
         let agent = &self.cluster.record().istio.proxy.agent;
-        self.cluster.exec(self.proxy_container(), &[agent, "request", "GET", path], None).await
+        match self.cluster.exec(self.proxy_container(), &[agent, "request", "GET", path], None).await {
+            Err(error) => Err(self.without_proxy().await.unwrap_or(error)),
+            answer => answer,
+        }
+    }
+
+    /// The proxy's log of the last `since`.
+    ///
+    /// # Errors
+    /// The errors of [`Cluster::logs`]. [`Error::NoProxy`].
+    pub async fn proxy_log(&self, since: Duration) -> Result<String> {
+        match self.cluster.logs(self.proxy_container(), since).await {
+            Err(error) => Err(self.without_proxy().await.unwrap_or(error)),
+            log => log,
+        }
+    }
+
+    /// The error if the pod is gone or has no proxy: no request to its proxy can succeed.
+    pub(crate) async fn without_proxy(&self) -> Option<Error> {
+        let container = &self.cluster.record().istio.proxy.container;
+        match self.cluster.api::<Pod>(&self.namespace).get(&self.pod).await {
+            Ok(pod) if !has_container(&pod, container) => Some(Error::NoProxy {
+                cluster: self.cluster.name().into(),
+                namespace: self.namespace.clone(),
+                pod: self.pod.clone(),
+                container: container.clone(),
+            }),
+            Err(error) if code(&error) == Some(404) => {
+                Some(self.cluster.failed(format!("find pod {}/{}", self.namespace, self.pod))(error))
+            }
+            _ => None,
+        }
     }
 }
 

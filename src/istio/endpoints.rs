@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::proxy_config::outbound_name;
+use super::registry::{Registered, seen_by_istiod};
 use crate::cluster::{Result, Seen, Workload, eventually};
 
 /// Longest wait for a new endpoint to reach a proxy. istiod batches changes for less than a second.
 const KNOWN: Duration = Duration::from_secs(30);
+
+/// Longest wait for istiod to read another cluster: one that restarts takes a moment.
+const READ: Duration = Duration::from_secs(4);
 
 /// An endpoint of one of a proxy's upstream clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +46,16 @@ pub async fn endpoints(workload: &Workload) -> Result<Vec<Endpoint>> {
 /// [`NotInTime`](crate::cluster::Error::NotInTime), with the endpoints that the proxy knows.
 pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result<()> {
     eventually(format!("the proxy of {source} to know {destination}"), KNOWN, async || {
-        let known = endpoints(source).await?;
+        let known = match endpoints(source).await {
+            Err(error) if error.is_final() => return Ok(Seen::Yes(Err(error))),
+            known => known?,
+        };
         let is_it = |endpoint: &&Endpoint| endpoint.address == destination.address;
         let seen = format!("{} endpoints, none of them healthy at {}", known.len(), destination.address);
         let healthy = known.iter().filter(is_it).any(|endpoint| endpoint.healthy);
-        Ok::<_, crate::cluster::Error>(if healthy { Seen::Yes(()) } else { Seen::NotYet(seen) })
+        Ok::<_, crate::cluster::Error>(if healthy { Seen::Yes(Ok(())) } else { Seen::NotYet(seen) })
     })
-    .await
+    .await?
 }
 
 /// Waits until the proxy of `source` knows a healthy endpoint of a service's port, in any network.
@@ -55,14 +63,46 @@ pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result
 /// # Errors
 /// [`NotInTime`](crate::cluster::Error::NotInTime).
 pub async fn await_service(source: &Workload, service_host: &str, port: u16) -> Result<()> {
-    let name = format!("outbound|{port}||{service_host}");
+    let name = outbound_name(port, service_host);
     eventually(format!("the proxy of {source} to know {service_host}:{port}"), KNOWN, async || {
-        let known = endpoints(source).await?;
+        let known = match endpoints(source).await {
+            Err(error) if error.is_final() => return Ok(Seen::Yes(Err(error))),
+            known => known?,
+        };
         let healthy = known.iter().any(|endpoint| endpoint.upstream_cluster == name && endpoint.healthy);
-        let seen = if healthy { Seen::Yes(()) } else { Seen::NotYet("no healthy endpoint".into()) };
+        let seen = if healthy { Seen::Yes(Ok(())) } else { Seen::NotYet("no healthy endpoint".into()) };
         Ok::<_, crate::cluster::Error>(seen)
     })
-    .await
+    .await?
+}
+
+/// Like [`await_service`], for a service whose workload is `destination`, in another cluster. Ends soon, and without an
+/// error, if no wait brings the service: istiod of the caller's cluster does not read the other cluster, or `destination`
+/// has no proxy, so that no gateway leads to it.
+///
+/// # Errors
+/// The errors of [`await_service`].
+pub async fn await_service_of(source: &Workload, destination: &Workload, service_host: &str, port: u16) -> Result<()> {
+    let peer = &destination.cluster;
+    let unread = async {
+        if destination.without_proxy().await.is_some() {
+            return;
+        }
+        let synced = eventually(format!("istiod to read {}", peer.name()), READ, async || {
+            let seen = seen_by_istiod(&source.cluster).await?;
+            let status = seen.get(peer.name()).cloned().unwrap_or_else(|| "no remote secret".into());
+            Ok::<_, String>(if status == Registered::SYNCED { Seen::Yes(()) } else { Seen::NotYet(status) })
+        });
+        match synced.await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => tracing::debug!(%error, "a peer is not read"),
+        }
+    };
+    tokio::select! {
+        biased;
+        known = await_service(source, service_host, port) => known,
+        () = unread => Ok(()),
+    }
 }
 
 fn parse(answer: &str) -> serde_json::Result<Vec<Endpoint>> {

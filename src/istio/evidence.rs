@@ -68,12 +68,6 @@ impl AccessEntry {
         self.get("request_id").is_some_and(|logged| without_trace_reason(logged) == without_trace_reason(id))
     }
 
-    /// Whether Envoy's RBAC filters denied the request or connection by an authorization policy.
-    pub fn is_denied_by_policy(&self) -> bool {
-        let details = ["response_code_details", "connection_termination_details"].map(|field| self.get(field));
-        details.into_iter().flatten().any(|details| details.starts_with("rbac_access_denied"))
-    }
-
     fn is(&self, field: &str, value: Option<&str>) -> bool {
         value.is_some() && self.get(field) == value
     }
@@ -231,7 +225,7 @@ pub async fn turned_away(exchanges: &[Exchange], destination: &Workload) -> Resu
 /// missing fails only the claim that it belongs to.
 ///
 /// # Errors
-/// No read succeeded.
+/// No read succeeded. A proxy is not there.
 pub async fn read_until<L: Default>(
     want: &str,
     within: Duration,
@@ -243,14 +237,21 @@ pub async fn read_until<L: Default>(
         let Ok(logs) = tokio::time::timeout(READ_BOUND, read()).await else {
             return Ok(Seen::NotYet(format!("a log was not handed out within {READ_BOUND:?}")));
         };
-        let missing = missing(last.insert(logs?));
-        let seen = if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(missing.join(", ")) };
-        Ok::<_, crate::cluster::Error>(seen)
+        let logs = match logs {
+            // No wait brings evidence of a proxy that is not there.
+            Err(error) if error.is_final() => return Ok(Seen::Yes(Err(error))),
+            logs => logs?,
+        };
+        let missing = missing(last.insert(logs));
+        Ok::<_, crate::cluster::Error>(match missing.as_slice() {
+            [] => Seen::Yes(Ok(())),
+            missing => Seen::NotYet(missing.join(", ")),
+        })
     });
     match complete.await {
         Err(error) if last.is_none() => return Err(error),
         Err(incomplete) => tracing::warn!(%incomplete, "evidence is missing in the proxies' logs"),
-        Ok(()) => {}
+        Ok(complete) => complete?,
     }
     Ok(last.unwrap_or_default())
 }
@@ -266,7 +267,7 @@ async fn entries(workload: &Workload, exchanges: &[Exchange]) -> Result<Vec<Acce
 /// # Errors
 /// The log cannot be read.
 pub async fn logged(workload: &Workload, within: Duration) -> Result<Vec<AccessEntry>> {
-    let log = workload.cluster.logs(workload.proxy_container(), within + Duration::from_secs(1)).await?;
+    let log = workload.proxy_log(within + Duration::from_secs(1)).await?;
     Ok(log.lines().filter_map(AccessEntry::parse).collect())
 }
 

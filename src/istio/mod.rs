@@ -4,13 +4,15 @@ mod endpoints;
 mod error;
 mod evidence;
 mod evidence_log;
+mod failure;
 mod gateways;
 mod issue;
 mod membership;
+mod proxy_config;
 mod registry;
 mod tls;
 
-pub use endpoints::{Endpoint, await_endpoint, await_service, endpoints};
+pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, endpoints};
 pub use error::{Error, Result};
 pub(crate) use evidence::Side;
 pub use evidence::{AccessEntry, Ends, both_ends, logged, outbound, read_until, turned_away};
@@ -18,5 +20,9 @@ pub use evidence_log::evidence_log;
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use issue::issue;
 pub use membership::{exposed, injection, strict};
-pub use registry::{Registered, registered};
+pub use proxy_config::{
+    Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound, listeners, outbound_name, secrets, upstream,
+};
+pub(crate) use registry::worst;
+pub use registry::{Registered, registered, seen_by_istiod};
 pub(crate) use tls::secured;

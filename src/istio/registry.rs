@@ -1,6 +1,16 @@
 //! istiod's registry of the clusters of a mesh.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
+
+use crate::cluster::{Cluster, Workload, brief, http};
+
+/// Port of istiod's debug pages.
+const DEBUG: u16 = 8080;
 
 /// An entry of istiod's `/debug/clusterz`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -23,4 +33,64 @@ impl Registered {
 /// The answer is not such a list.
 pub fn registered(answer: &str) -> serde_json::Result<Vec<Registered>> {
     serde_json::from_str(answer)
+}
+
+/// The clusters that all istiods of a cluster see, each with the worst status that one of them tells.
+///
+/// # Errors
+/// The reason, as text: an istiod cannot be asked.
+pub async fn seen_by_istiod(cluster: &Arc<Cluster>) -> Result<BTreeMap<String, String>, String> {
+    let istio = &cluster.record().istio;
+    let pods = cluster.ready_pods(&istio.namespace, &istio.control_plane.selector).await;
+    let pods = pods.map_err(|error| error.to_string())?;
+    let istiods: Vec<Workload> = pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect();
+    let mut seen = BTreeMap::new();
+    for answer in join_all(istiods.iter().map(|istiod| debug(istiod, "/debug/clusterz"))).await {
+        let registered = registered(&answer?).map_err(|error| format!("istiod's answer is unreadable: {error}"))?;
+        worst(&mut seen, registered);
+    }
+    Ok(seen)
+}
+
+/// The answer of one of istiod's debug pages, through the API server.
+async fn debug(istiod: &Workload, path: &str) -> Result<String, String> {
+    let asking = async {
+        let pods = istiod.cluster.api::<Pod>(&istiod.namespace);
+        let forwarded = pods.portforward(&istiod.pod, &[DEBUG]).await;
+        let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {istiod}: {}", brief(&error)))?;
+        let stream = forwarded.take_stream(DEBUG).ok_or("the port-forward has no stream")?;
+        http::get(stream, path).await
+    };
+    http::bounded(asking).await
+}
+
+/// Adds what one istiod sees. A cluster that one of several istiods does not see, is not seen.
+pub(crate) fn worst(seen: &mut BTreeMap<String, String>, registered: Vec<Registered>) {
+    for Registered { id, sync_status } in registered {
+        let known = seen.entry(id).or_insert_with(|| sync_status.clone());
+        if known.as_str() == Registered::SYNCED {
+            *known = sync_status;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_of_two_istiods_does_not_see_is_not_seen() {
+        let answer = |status: &str| -> Vec<Registered> {
+            registered(&format!(
+                r#"[{{"id":"east","secretName":"","syncStatus":"synced"}},{{"id":"west","syncStatus":"{status}"}}]"#
+            ))
+            .unwrap()
+        };
+        for order in [["synced", "timeout"], ["timeout", "synced"]] {
+            let mut seen = BTreeMap::new();
+            order.iter().for_each(|status| worst(&mut seen, answer(status)));
+            assert_eq!(seen["west"], "timeout");
+            assert_eq!(seen["east"], Registered::SYNCED);
+        }
+    }
 }

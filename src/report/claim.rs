@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Subject;
+
 /// A verdict. Each claim is judged once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +70,8 @@ pub struct Claim {
     faults: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     edge: Option<Edge>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Box<Subject>>,
     verdict: Judgement,
     /// Commands that show more. Not recorded: they are valid only for the current testbed.
     #[serde(skip)]
@@ -177,6 +181,21 @@ impl Claim {
         self
     }
 
+    /// Tells a diagnosis where to begin.
+    #[must_use]
+    pub fn with_subject(mut self, subject: Subject) -> Self {
+        self.subject = Some(Box::new(subject));
+        self
+    }
+
+    /// The claim as it is recorded: a claim that holds needs no diagnosis.
+    #[cfg(feature = "suites")]
+    #[must_use]
+    pub(crate) fn settled(mut self) -> Self {
+        self.subject = self.subject.filter(|_| self.verdict != Judgement::Pass);
+        self
+    }
+
     /// The claim's id, unique within the suite.
     pub fn id(&self) -> &str {
         &self.id
@@ -220,6 +239,11 @@ impl Claim {
     /// The call between workloads that the claim is about, if any.
     pub fn edge(&self) -> Option<&Edge> {
         self.edge.as_ref()
+    }
+
+    /// Where a diagnosis begins, if the claim tells it.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_deref()
     }
 
     /// The verdict.

@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Claim, Error, Judgement, Report, Result};
+use super::{Claim, Diagnosis, Error, Judgement, Report, Result, grouped};
 use crate::judge::{Comparison, Verdict};
 use crate::report::table::outcome;
 
@@ -16,16 +16,27 @@ pub fn junit(report: &Report) -> Result<String> {
     suite.add_property(Property::new("run", &*report.run));
     suite.add_property(Property::new("revision", &*report.revision));
     suite.add_properties(report.versions.iter().map(|(name, version)| Property::new(&**name, &**version)));
-    suite.add_test_cases(report.claims.iter().map(|one| claim(&report.suite, one)));
+    suite.add_test_cases(report.claims.iter().map(|one| {
+        let diagnosis = report.diagnoses.iter().find(|diagnosis| diagnosis.explains(one));
+        claim(&report.suite, one, diagnosis)
+    }));
+    if !report.diagnoses.is_empty() {
+        let red: Vec<&Claim> = report.claims.iter().filter(|claim| !claim.holds()).collect();
+        suite.set_system_out(grouped(&red, &report.diagnoses, |_| None).join("\n"));
+    }
     suite.add_test_cases(report.comparisons.iter().map(|one| comparison(&report.suite, one)));
     let mut all = quick_junit::Report::new("meshproof");
     all.add_test_suite(suite);
     all.to_string().map_err(|error| Error { path: "junit.xml".into(), reason: error.to_string() })
 }
 
-fn claim(suite: &str, claim: &Claim) -> TestCase {
+/// A claim. The suite's output has each cause in full, once.
+fn claim(suite: &str, claim: &Claim, diagnosis: Option<&Diagnosis>) -> TestCase {
     let text = claim.to_string();
-    let message = format!("expected {}, seen {}", claim.expected(), claim.observed());
+    let mut message = format!("expected {}, seen {}", claim.expected(), claim.observed());
+    if let Some(Diagnosis { cause, .. }) = diagnosis {
+        message = format!("{}: {} in {}; {message}", cause.layer, cause.object, cause.cluster);
+    }
     match claim.verdict() {
         Judgement::Pass => passed(suite, claim.id(), &text),
         Judgement::Fail => failed(suite, claim.id(), NonSuccessKind::Failure, "claim", &message, &text),

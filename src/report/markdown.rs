@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Judgement, Report};
+use super::{Claim, Diagnosis, Judgement, Report};
 use crate::judge::{Comparison, Verdict};
 use crate::report::table::{self, Table};
 
@@ -17,11 +17,16 @@ const FRAME: usize = 12;
 /// Passed claims and measurements are folded.
 pub fn markdown(report: &Report, open: usize) -> String {
     let (failed, held): (Vec<&Claim>, Vec<&Claim>) = report.claims.iter().partition(|claim| !claim.holds());
+    let explained = |claim: &&Claim| report.diagnoses.iter().any(|diagnosis| diagnosis.explains(claim));
+    let (explained, unexplained): (Vec<&Claim>, Vec<&Claim>) = failed.iter().copied().partition(explained);
     let lost: Vec<&Comparison> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
     let rows = open.saturating_sub(FRAME).max(1);
+    // A cause takes one row, and half of the rows at most. A blank line and a fold follow the causes.
+    let shown_causes = report.diagnoses.len().min(rows / 2);
+    let rows = rows.saturating_sub(if shown_causes > 0 { shown_causes + 2 } else { 0 }).max(1);
     // Reserve half of the rows for claims, as far as there are enough failed claims.
-    let shown_lost = lost.len().min(rows - failed.len().min(rows / 2));
-    let shown_failed = failed.len().min(rows - shown_lost);
+    let shown_lost = lost.len().min(rows - unexplained.len().min(rows / 2));
+    let shown_failed = unexplained.len().min(rows - shown_lost);
 
     let undeclared = failed.iter().filter(|claim| claim.verdict() == Judgement::NotDeclared).count();
     let mark = match (failed.len() - undeclared + lost.len(), undeclared) {
@@ -30,14 +35,23 @@ pub fn markdown(report: &Report, open: usize) -> String {
         _ => "❌",
     };
     let mut text = format!("## {mark} meshproof: {}\n\n", plain(&report.suite));
+    let (causes, more_causes) = report.diagnoses.split_at(shown_causes);
+    if shown_causes > 0 {
+        let _ = writeln!(text, "{}", causes.iter().map(cause).collect::<String>());
+    }
     if shown_lost > 0 {
         let _ = writeln!(text, "{}", bullets(&lost[..shown_lost]));
     }
     if shown_failed > 0 {
-        let _ = writeln!(text, "{}", unproven(&failed[..shown_failed]).markdown());
+        let _ = writeln!(text, "{}", unproven(&unexplained[..shown_failed]).markdown());
     }
     let _ = writeln!(text, "{}\n", counts(report, failed.len(), undeclared));
-    let (more_lost, more_failed) = (&lost[shown_lost..], &failed[shown_failed..]);
+    if !explained.is_empty() {
+        let more: String = more_causes.iter().map(cause).collect();
+        let title = format!("{} claims that these causes explain", explained.len());
+        fold(&mut text, &title, &format!("{more}\n{}", unproven(&explained).markdown()));
+    }
+    let (more_lost, more_failed) = (&lost[shown_lost..], &unexplained[shown_failed..]);
     if !(more_lost.is_empty() && more_failed.is_empty()) {
         let mut rest = bullets(more_lost);
         if !more_failed.is_empty() {
@@ -69,6 +83,20 @@ fn counts(report: &Report, failed: usize, undeclared: usize) -> String {
         counts.push(format!("{held} of {} gates hold.", gated().count()));
     }
     if counts.is_empty() { "Nothing was judged.".into() } else { counts.join(" ") }
+}
+
+/// A cause in one line, with what it explains and what shows it.
+fn cause(diagnosis: &Diagnosis) -> String {
+    let Diagnosis { cause, claims } = diagnosis;
+    format!(
+        "- **{}**: {} ({} in {}; explains {}; shown by <code>{}</code>)\n",
+        plain(&cause.layer.to_string()),
+        plain(&cause.finding),
+        plain(&cause.object),
+        plain(&cause.cluster),
+        if claims.len() == 1 { "1 claim".to_owned() } else { format!("{} claims", claims.len()) },
+        plain(&cause.command)
+    )
 }
 
 /// Comparisons that do not hold, one line per comparison.
@@ -202,6 +230,32 @@ mod tests {
                 .collect(),
             comparisons: lost.collect(),
             tables: vec![Table::new("measured", &["a", "b"]); 40],
+            diagnoses: Vec::new(),
+        }
+    }
+
+    /// A report whose failed claims have causes: the first `explained` of them, three to a cause.
+    fn diagnosed(failed: usize, explained: usize) -> Report {
+        let ids: Vec<String> = (0..explained).map(|n| format!("failed-{n:03}")).collect();
+        let cause = |index: usize| {
+            crate::report::diagnosis::tests::cause(crate::report::Layer::Gateway, &format!("Deployment a/b-{index}"))
+        };
+        let diagnoses =
+            ids.chunks(3).enumerate().map(|(index, claims)| Diagnosis { cause: cause(index), claims: claims.to_vec() });
+        Report { diagnoses: diagnoses.collect(), ..report(failed, 5, 3) }
+    }
+
+    #[test]
+    fn a_cause_stands_once_before_the_claims_that_nothing_explains() {
+        for (failed, explained) in [(4, 3), (500, 400), (500, 499)] {
+            let text = markdown(&diagnosed(failed, explained), OPEN_LINES);
+            let open = open(&text);
+            assert!(open.len() <= OPEN_LINES, "{} open lines:\n{}", open.len(), open.join("\n"));
+            assert!((0..failed).all(|n| text.contains(&format!("failed-{n:03}"))), "a claim is lost:\n{text}");
+            assert_eq!(text.matches("Deployment a/b-0 in").count(), 1, "{text}");
+            let unexplained = format!("failed-{explained:03}");
+            assert!(text.find("Deployment a/b-0").unwrap() < text.find(&unexplained).unwrap(), "{text}");
+            assert!(open.iter().any(|line| line.contains(&unexplained)), "{text}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! The JSON report of a suite: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
 mod claim;
+mod diagnosis;
 mod error;
 pub mod html;
 mod junit;
 mod markdown;
+mod subject;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -16,9 +18,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
+pub use diagnosis::{Cause, Diagnosis, Layer, grouped};
 pub use error::{Error, Result};
 pub use junit::junit;
 pub use markdown::{OPEN_LINES, markdown};
+pub use subject::{Call, Ended, Must, Place, Speaks, Subject};
 pub use table::Table;
 
 use crate::host::{self, Host};
@@ -51,6 +55,9 @@ pub struct Report {
     /// Further measurements, by title.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Table>,
+    /// Why claims do not hold, by cause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnoses: Vec<Diagnosis>,
 }
 
 /// Where this process puts its reports, if it was told.
@@ -108,6 +115,20 @@ pub fn record_tables(
     merge(directory, Report { claims, tables, ..of(suite, versions) })
 }
 
+/// Adds diagnoses to this run's report in `directory`. `versions` are the versions of the tested system.
+///
+/// # Errors
+/// [`Error`].
+pub fn record_diagnoses(
+    directory: &Path,
+    suite: &str,
+    mut versions: BTreeMap<String, String>,
+    diagnoses: Vec<Diagnosis>,
+) -> Result<()> {
+    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    merge(directory, Report { diagnoses, ..of(suite, versions) })
+}
+
 /// An empty report of this run.
 fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
     Report {
@@ -120,6 +141,7 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
         claims: Vec::new(),
         comparisons: Vec::new(),
         tables: Vec::new(),
+        diagnoses: Vec::new(),
     }
 }
 
@@ -140,6 +162,7 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
         report.comparisons.extend(kept);
         let again: Vec<String> = report.tables.iter().map(|table| table.title.clone()).collect();
         report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
+        diagnosis::merge(&mut report.diagnoses, older.diagnoses);
     }
     report.claims.sort_by(|one, other| one.id().cmp(other.id()));
     // A stable sort keeps the metrics of a comparison in the order of the bounds file.
@@ -200,6 +223,7 @@ mod tests {
             claims: ids.iter().map(|id| claim(id, verdict)).collect(),
             comparisons: Vec::new(),
             tables: Vec::new(),
+            diagnoses: Vec::new(),
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use meshproof_probe::{Dial, Outcome};
+use meshproof_probe::{Dial, Outcome, Protocol};
 
 use crate::cluster::Workload;
 use crate::identity::{Certificate, Distrust, SpiffeId, Trust, Usage, Verified};
 use crate::istio::{AccessEntry, Ends, Side};
-use crate::probe::{Exchange, Expected};
-use crate::report::Claim;
+use crate::probe::{Exchange, Expected, Vantage};
+use crate::report::{Call, Claim, Ended, Must, Place, Speaks, Subject};
 
 /// The two workloads of a call.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,7 @@ pub fn answered(id: &str, requirement: &str, exchange: &Exchange, destination: &
     let faults = faults_of_answer(exchange, destination);
     let expected = format!("{} by {destination}", Expected::Answered);
     claim(id, requirement, exchange, Expectation { kind: Expected::Answered, words: &expected }, &faults)
+        .with_subject(subject(exchange, None, Some(destination), Must::Answer))
         .with_commands(commands(exchange, Some(destination)))
 }
 
@@ -55,7 +56,13 @@ pub fn denied(
     if refused.place() != control.place() {
         faults.push(format!("the control went to {}, the denial to {}", control.place(), refused.place()));
     }
+    let subject = match control.outcome().is_answered() {
+        true => subject(refused, None, destination, Must::Refuse),
+        // The path itself is broken.
+        false => subject(control, None, destination, Must::Answer),
+    };
     claim(id, requirement, refused, Expectation { kind: how, words: &how.to_string() }, &faults)
+        .with_subject(subject)
         .with_evidence(format!("control: {control_says}"))
         .with_commands(commands(refused, destination))
 }
@@ -109,8 +116,9 @@ pub fn mutual_tls(id: &str, exchange: &Exchange, ends: Option<&Ends>, peers: Pee
         faults.extend(fault_of_forwarded(exchange, &source_id, &destination_id));
     }
     let expectation = Expectation { kind: Expected::Answered, words: &expected };
-    let mut claim =
-        claim(id, requirement, exchange, expectation, &faults).with_commands(commands(exchange, Some(destination)));
+    let mut claim = claim(id, requirement, exchange, expectation, &faults)
+        .with_subject(subject(exchange, Some(source), Some(destination), Must::Answer))
+        .with_commands(commands(exchange, Some(destination)));
     for line in evidence {
         claim = claim.with_evidence(line);
     }
@@ -290,6 +298,46 @@ fn claim(id: &str, requirement: &str, exchange: &Exchange, expected: Expectation
         claim = claim.with_evidence(format!("connection from {local}, nonce {}", exchange.dial.nonce));
     }
     claim
+}
+
+/// Where a diagnosis begins of an exchange that `destination` must answer, for a claim of a suite's own.
+pub fn must_be_answered(exchange: &Exchange, destination: &Workload) -> Subject {
+    subject(exchange, None, Some(destination), Must::Answer)
+}
+
+/// Where a diagnosis of the exchange begins. `through` is the gateway that a caller outside of all clusters used.
+fn subject(exchange: &Exchange, through: Option<&Workload>, destination: Option<&Workload>, must: Must) -> Subject {
+    let Dial { host, port, protocol, tls, .. } = &exchange.dial;
+    let speaks = match protocol {
+        Protocol::Http1 => Speaks::Http1,
+        Protocol::Http2 | Protocol::Grpc => Speaks::Http2,
+        Protocol::Tcp | Protocol::ServerFirst => Speaks::Tcp,
+        Protocol::Tls => Speaks::Tls,
+        Protocol::TlsRaw | Protocol::ClientHello | Protocol::Bytes => Speaks::Anything,
+    };
+    let ended = match exchange.outcome() {
+        Outcome::Answered { .. } => Ended::Answered,
+        Outcome::Dns { .. } => Ended::NoName,
+        Outcome::Http { status: 403, .. } | Outcome::Grpc { code: 7, .. } => Ended::Denied,
+        _ => Ended::Otherwise,
+    };
+    let source = exchange.vantage.workload().or(through);
+    Subject::Call(Call {
+        source: source.map(place),
+        is_meshed: matches!(exchange.vantage, Vantage::Meshed(_)) || through.is_some(),
+        destination: destination.map(place),
+        host: host.clone(),
+        port: *port,
+        server_name: tls.as_ref().and_then(|tls| tls.server_name.clone()),
+        speaks,
+        must,
+        ended,
+    })
+}
+
+fn place(workload: &Workload) -> Place {
+    let Workload { cluster, namespace, pod, .. } = workload;
+    Place { cluster: cluster.name().into(), namespace: namespace.clone(), pod: pod.clone() }
 }
 
 fn observed(exchange: &Exchange) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::probe::PROBES_LABEL;
-use crate::report::Claim;
+use crate::report::{Claim, Place, Subject};
 use crate::{cluster, identity, istio, judge, record, report};
 
 /// Result of an operation in a test.
@@ -156,9 +156,32 @@ impl Error {
     /// The unjudged claim of a test that ended with this error.
     pub(super) fn claim(&self, id: String) -> Claim {
         if self.is_not_declared() {
-            Claim::not_declared(id, self.to_string())
-        } else {
-            Claim::error(id, self.to_string())
+            return Claim::not_declared(id, self.to_string());
+        }
+        let claim = Claim::error(id, self.to_string());
+        match self.subject() {
+            Some(subject) => claim.with_subject(subject),
+            None => claim,
+        }
+    }
+
+    /// Where a diagnosis of this error begins, if the error is about pods.
+    fn subject(&self) -> Option<Subject> {
+        let error = match self {
+            Self::Cluster(error) | Self::Istio(istio::Error::Cluster(error)) => error,
+            Self::Probes(error) => return error.subject(),
+            _ => return None,
+        };
+        match error {
+            cluster::Error::NoPod { cluster, namespace, selector, .. } => Some(Subject::Pods {
+                cluster: cluster.clone(),
+                namespace: namespace.clone(),
+                selector: selector.clone(),
+            }),
+            cluster::Error::NoProxy { cluster, namespace, pod, .. } => {
+                Some(Subject::Proxy(Place { cluster: cluster.clone(), namespace: namespace.clone(), pod: pod.clone() }))
+            }
+            _ => None,
         }
     }
 

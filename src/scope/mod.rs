@@ -1,8 +1,9 @@
 //! The scope of one test: the test's objects, changes and claims, with clean-up, diagnostics and the report.
 
+mod bundle;
 pub mod change;
 pub mod claims;
-mod diagnostics;
+mod conclusion;
 mod each;
 mod error;
 mod failure;
@@ -17,11 +18,11 @@ mod probes;
 mod revert;
 mod standing;
 mod sweep;
+mod trace;
 mod undeclared;
 mod wanted;
 
 use std::any::Any;
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,19 +32,20 @@ use futures::FutureExt;
 use tracing::Instrument;
 
 use crate::cluster::{Testbed, testbed_directory};
+use crate::diagnosis::Diagnosed;
 use crate::judge::Comparison;
 use crate::record::{Record, Requirement};
 use crate::report::{self, Claim, Judgement};
 use change::Owned;
-use diagnostics::Subject;
 pub use error::{Error, Result};
 pub use failure::Failure;
+use failure::{announce, message};
 pub use label::{RUN_LABEL, TEST_ANNOTATION};
 use lease::Leases;
 pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
 pub use lock::MeshLock;
 use lock::Sharing;
-pub use probes::deploy_probe;
+pub use probes::{CopiedProbe, copied_probe, deploy_probe};
 pub use standing::{gone, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;
@@ -118,7 +120,7 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        diagnostics::subscribe();
+        trace::subscribe();
         let span = tracing::info_span!("test", suite, test);
         let running = async {
             let undeclared = Undeclared::selected().map_err(Failure::of)?;
@@ -199,15 +201,17 @@ impl Scope {
         }
         let (undeclared, judged): (Vec<&Claim>, Vec<&Claim>) =
             claims.iter().filter(|claim| !claim.holds()).partition(|claim| claim.verdict() == Judgement::NotDeclared);
-        let mut complaints: Vec<String> = judged.iter().map(ToString::to_string).collect();
+        let Diagnosed { causes, pods } = self.diagnosed(&judged).await;
+        let mut complaints =
+            report::grouped(&judged, &causes, |cause| bundle::told_by(&self.directory, cause, &self.test));
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
-        if let Err(error) = report::record(&self.directory, self.suite, self.testbed.versions(), &claims, &comparisons)
-        {
-            complaints.push(error.to_string());
-        }
+        let versions = self.testbed.versions();
+        let recorded = report::record(&self.directory, self.suite, versions.clone(), &claims, &comparisons);
+        let diagnosed = report::record_diagnoses(&self.directory, self.suite, versions, causes);
+        complaints.extend([recorded, diagnosed].into_iter().filter_map(|ended| Some(ended.err()?.to_string())));
         if !complaints.is_empty() && self.diagnoses.load(Ordering::Relaxed) {
-            let subject = Subject { test: &self.test, directory: &self.directory, namespaces: self.namespaces() };
-            diagnostics::write(subject, &complaints).await;
+            let subject = bundle::Subject { test: &self.test, directory: &self.directory, pods };
+            bundle::write(&self.testbed, subject, &complaints).await;
         }
         // The state of the pods does not explain a gap in the record.
         match self.undeclared {
@@ -218,12 +222,15 @@ impl Scope {
         if let Err(panic) = ended {
             resume_unwind(panic);
         }
-        if complaints.is_empty() { Ok(()) } else { Err(Failure(format!("{}\n{}", self.test, complaints.join("\n")))) }
+        match complaints.as_slice() {
+            [] => Ok(()),
+            some => Err(Failure(bundle::capped(format!("{}\n{}", self.test, some.join("\n")), bundle::TEXT))),
+        }
     }
 
     /// Adds a claim. A claim that does not hold fails the test at its end, so that all claims are judged.
     pub fn claim(&self, claim: Claim) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim.settled());
     }
 
     /// Adds judged comparisons. A comparison whose gate does not hold fails the test at its end.
@@ -253,16 +260,6 @@ impl Scope {
     pub fn requires(&self, requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
         Ok(self.testbed.record.requires(requirements)?)
     }
-}
-
-/// Prints that a claim was not judged. The test harness does not capture direct writes to standard error.
-fn announce(test: &str, claim: &Claim) {
-    let _ = writeln!(std::io::stderr(), "{test}: {}", claim.observed());
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
 use super::{Error, KEEP_VARIABLE, Result, Scope, label, naming, revert, wanted};
 use crate::cluster::Cluster;
+use crate::diagnosis;
 use crate::record::{Label, Requirement, Write};
 use crate::report;
 
@@ -84,6 +85,7 @@ impl Scope {
         self.lock.permits(change.to_string())?;
         let id = self.injected.fetch_add(1, Ordering::Relaxed);
         self.own(Owned::Change(id, Arc::clone(&change)));
+        diagnosis::forget();
         change.apply().await?;
         Ok(Injected(id))
     }
@@ -127,6 +129,7 @@ impl Scope {
             self.own(change);
             failures.push(error);
         }
+        diagnosis::forget();
         if failures.is_empty() { Ok(()) } else { Err(Error::NotReverted { failures }) }
     }
 
@@ -173,20 +176,18 @@ impl Scope {
             }
             return Vec::new();
         }
+        if owned.iter().any(|owned| matches!(owned, Owned::Change(..))) {
+            diagnosis::forget();
+        }
         let failed = revert::last_first(owned, Owned::restore).await;
         failed.into_iter().map(|failed| failed.error.to_string()).collect()
     }
 
-    /// Namespaces whose state explains a failure: those of the probes, and those of this test.
+    /// Namespaces whose state explains a failure of claims that name no pods: those of this test.
     pub(super) fn namespaces(&self) -> Vec<NamespaceRef> {
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<NamespaceRef> = Vec::new();
-        let of_probes = self.testbed.clusters.iter().flat_map(|cluster| {
-            let probes = cluster.record().probes.iter();
-            let namespaces = probes.flat_map(|probes| [&probes.meshed, &probes.caller, &probes.naked]);
-            namespaces.map(|probe| NamespaceRef::new(cluster, &probe.namespace))
-        });
-        for namespace in of_probes.chain(owned.iter().filter_map(Owned::namespace)) {
+        for namespace in owned.iter().filter_map(Owned::namespace) {
             if !all.iter().any(|known| known.is(&namespace)) {
                 all.push(namespace);
             }

@@ -17,6 +17,36 @@ use crate::record::{self, ProbePorts};
 /// [`Error::Cluster`]. [`NotDeclared`](crate::record::Error::NotDeclared): the record
 /// names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
+    let model = &probe::declared(cluster)?.meshed;
+    let CopiedProbe { mut account, mut service, mut deployment } = copied_probe(cluster, namespace).await?;
+    if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
+        let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
+        scope.apply(cluster, &mut secret).await?;
+    }
+    for object in [&mut account, &mut service, &mut deployment] {
+        scope.apply(cluster, object).await?;
+    }
+    rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
+    Ok(Workload::find(cluster, namespace, &model.selector).await?)
+}
+
+/// The objects of a copied probe.
+#[derive(Debug, Clone)]
+pub struct CopiedProbe {
+    /// The service account.
+    pub account: Value,
+    /// The service, with the probe's name.
+    pub service: Value,
+    /// The deployment.
+    pub deployment: Value,
+}
+
+/// A copy of a cluster's meshed probe for `namespace`, for a test that changes the copy, or applies a part of it: the
+/// service alone, for example, in a cluster that only calls.
+///
+/// # Errors
+/// The errors of [`deploy_probe`].
+pub async fn copied_probe(cluster: &Arc<Cluster>, namespace: &str) -> Result<CopiedProbe> {
     let probes = probe::declared(cluster)?;
     let model = &probes.meshed;
     let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
@@ -27,15 +57,8 @@ pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str
         selector: model.selector.clone(),
         seen: "and its deployment has no pod template".into(),
     })?;
-    if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
-        let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
-        scope.apply(cluster, &mut secret).await?;
-    }
-    for mut object in copy.objects(&probes.ports) {
-        scope.apply(cluster, &mut object).await?;
-    }
-    rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
-    Ok(Workload::find(cluster, namespace, &model.selector).await?)
+    let [account, service, deployment] = copy.objects(&probes.ports);
+    Ok(CopiedProbe { account, service, deployment })
 }
 
 /// A copy of a probe, for another namespace.

@@ -1,7 +1,9 @@
 //! Code shared by several suites.
 
 mod flaw;
+mod newcomer;
 mod paths;
 
 pub use flaw::Flaw;
+pub use newcomer::Newcomer;
 pub use paths::{Controlled, Path};

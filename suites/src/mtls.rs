@@ -14,7 +14,7 @@ use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::report::Judgement;
 use meshproof::scope::claims::{self, Peers};
 use meshproof::scope::deploy_probe;
-use meshproof::suites::{Controlled, Flaw, Path};
+use meshproof::suites::{Controlled, Flaw, Newcomer, Path};
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serde_json::json;
 
@@ -48,6 +48,30 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
             Ok(())
         };
         scope.for_each(scope.testbed.pairs(), Pair::to_string, judge).await;
+        Ok(())
+    })
+    .await
+}
+
+/// Endpoints outlive what told of them: a service that is older than a fault may still be answered.
+///
+/// Red if a remote secret is missing, or if its token is refused.
+async fn a_service_created_now_is_answered_from_every_other_cluster() -> Verdict {
+    Scope::run(SUITE, "a_service_created_now", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)])?;
+        let judge = async |to: &Arc<Cluster>| {
+            let created = Newcomer::create(scope, to, &format!("created-in-{}", to.name())).await?;
+            let others = scope.testbed.clusters.iter().filter(|from| from.name() != to.name());
+            let judging = others.map(async |from| {
+                let id = format!("http1/{}-to-{}", from.name(), to.name());
+                let seen = created.call(&probe::caller(from).await?, &id).await?;
+                let owed = "a service that is created now is answered from another cluster";
+                scope.claim(claims::answered("created-now", owed, &seen, &created.destination));
+                Ok(())
+            });
+            try_join_all(judging).await.map(drop)
+        };
+        scope.for_each(&scope.testbed.clusters, |to| to.name().to_owned(), judge).await;
         Ok(())
     })
     .await
@@ -202,7 +226,8 @@ async fn an_east_west_gateway_refuses_a_name(unexposed: Unexposed) -> Verdict {
             let Controlled { judged, control } =
                 path.dial_pair(refused, path.handshake("control", Some(&certificate))).await?;
             let (owed, how) = ("an east-west gateway leads to exposed services only", Expected::EndedBeforeTls);
-            scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, None));
+            let destination = Some(&path.destination);
+            scope.claim(claims::denied("gateway-name", owed, &judged, how, &control, destination));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -247,7 +272,8 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
             let (plaintext, control) = (path.plaintext("plaintext"), path.handshake("control", Some(&certificate)));
             let Controlled { judged, control } = path.dial_pair(plaintext, control).await?;
             let owed = "an east-west gateway takes no plaintext";
-            scope.claim(claims::denied("gateway", owed, &judged, Expected::Reset, &control, None));
+            let destination = Some(&path.destination);
+            scope.claim(claims::denied("gateway", owed, &judged, Expected::Reset, &control, destination));
             Ok(())
         });
         try_join_all(judging).await.map(drop)
@@ -304,6 +330,7 @@ async fn permissive(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> 
 
 crate::trials! {
     meshed_reaches_meshed_and_each_end_authenticates_the_other,
+    a_service_created_now_is_answered_from_every_other_cluster,
     an_ingress_gateway_reaches_meshed_as_itself,
     plaintext_is_reset_under_strict,
     a_client_certificate_is_refused {

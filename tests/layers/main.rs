@@ -11,8 +11,21 @@ use source::{Arrow, Sources};
 
 /// Modules of the library. Each module uses only earlier modules.
 const LIBRARY: &[&str] = &[
-    "record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "attach", "audit",
-    "compare", "suites",
+    "record",
+    "host",
+    "judge",
+    "report",
+    "identity",
+    "policy",
+    "cluster",
+    "probe",
+    "istio",
+    "diagnosis",
+    "scope",
+    "attach",
+    "audit",
+    "compare",
+    "suites",
 ];
 
 /// Modules of xtask. Each module uses only earlier modules.

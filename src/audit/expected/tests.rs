@@ -3,8 +3,8 @@
 use rstest::rstest;
 
 use super::super::pod::Owner;
-use super::super::policy::Effective;
 use super::*;
+use crate::policy::Effective;
 
 const FILE: &str = r#"
 [[allow]]
@@ -105,7 +105,7 @@ fn outside_the_mesh_nothing_is_expected_and_a_missing_sidecar_is_not_outside() {
 fn by_policy_a_port_must_be_what_its_policy_says_and_neither_more_nor_less() {
     let pod = pod(Proxy::Native);
     let by = |mode: Mode| {
-        let effective = Effective { mode, by: String::new(), without_effect: Vec::new() };
+        let effective = Effective { mode, policy: None, by: String::new(), without_effect: Vec::new() };
         let place = Place { cluster: "east", pod: &pod, port: 80, system: false };
         Expected::of(place, Basis::Policy, Some(&effective), &Expectations::default(), SystemTime::now())
     };

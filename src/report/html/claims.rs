@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, html};
 
 use super::parts::Tone;
-use crate::report::{Claim, Judgement};
+use crate::report::{Claim, Diagnosis, Judgement};
 
 /// If more claims of one requirement hold, they are folded.
 const MANY: usize = 12;
 
-pub(super) fn section(claims: &[Claim]) -> Markup {
+pub(super) fn section(claims: &[Claim], diagnoses: &[Diagnosis]) -> Markup {
     let mut requirements: BTreeMap<&str, Vec<&Claim>> = BTreeMap::new();
     for claim in claims {
         requirements.entry(claim.requirement()).or_default().push(claim);
@@ -19,6 +19,7 @@ pub(super) fn section(claims: &[Claim]) -> Markup {
     let mut requirements: Vec<(&str, Vec<&Claim>)> = requirements.into_iter().collect();
     requirements.iter_mut().for_each(|(_, claims)| claims.sort_by_key(|claim| claim.holds()));
     requirements.sort_by_key(|(_, claims)| failed(claims) == 0);
+    let one = |claim| one(claim, diagnoses);
     html! {
         (matrix(claims))
         section {
@@ -54,13 +55,15 @@ fn tone(verdict: Judgement) -> (Tone, &'static str) {
     }
 }
 
-fn one(claim: &Claim) -> Markup {
+/// A claim. It is open if it does not hold, and no cause above explains it.
+fn one(claim: &Claim, diagnoses: &[Diagnosis]) -> Markup {
+    let is_open = !claim.holds() && !diagnoses.iter().any(|diagnosis| diagnosis.explains(claim));
     let (tone, word) = tone(claim.verdict());
     let row = |name: &str, value: &str| {
         html! { @if !value.is_empty() { div { dt { (name) } dd { (value) } } } }
     };
     html! {
-        details open[!claim.holds()] {
+        details open[is_open] {
             summary {
                 span.badge.(tone.class()) { (word) }
                 code { (claim.id()) }

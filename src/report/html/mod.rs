@@ -3,6 +3,7 @@
 
 mod claims;
 mod comparisons;
+mod diagnoses;
 mod parts;
 mod percentiles;
 mod ratios;
@@ -69,7 +70,8 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                             @for measured in &report.tables { (table(measured)) }
                         }
                     }
-                    @if !report.claims.is_empty() { (claims::section(&report.claims)) }
+                    @if !report.diagnoses.is_empty() { (diagnoses::section(report)) }
+                    @if !report.claims.is_empty() { (claims::section(&report.claims, &report.diagnoses)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {
                         html! { iframe src=(profile.data()) style=[profile.shape()] title=(profile.caption) sandbox="allow-scripts" {} }

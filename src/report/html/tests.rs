@@ -7,7 +7,10 @@ use crate::judge::simulate::NOISES;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
-use crate::report::{Claim, Edge, Judgement, OPEN_LINES, Report, SCHEMA, Table, html, junit, markdown};
+use crate::report::diagnosis::tests::cause;
+use crate::report::{
+    Claim, Diagnosis, Edge, Judgement, Layer, OPEN_LINES, Report, SCHEMA, Table, html, junit, markdown,
+};
 
 use super::Picture;
 
@@ -60,6 +63,10 @@ fn report() -> Report {
             header: vec!["generator".into(), "requests/s".into()],
             rows: vec![vec!["fortio".into(), HOSTILE.into()]],
         }],
+        diagnoses: vec![Diagnosis {
+            cause: cause(Layer::RemoteSecret, HOSTILE),
+            claims: vec!["edge/frontend/ads".into()],
+        }],
     }
 }
 
@@ -96,7 +103,8 @@ fn what_does_not_hold_comes_first_and_is_open() {
     let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
     let place = |text: &str| page.find(text).unwrap();
     assert!(place("<code>edge/frontend/ads</code>") < place("<code>edge/frontend/cart</code>"));
-    assert_eq!(page.matches("<details open>").count(), 2);
+    assert_eq!(page.matches("<details open>").count(), 1, "a claim that a cause explains is folded");
+    assert!(place("has no remote secret") < place("<code>edge/frontend/ads</code>"), "the cause comes first");
 }
 
 #[test]
@@ -149,9 +157,20 @@ fn every_claim_and_comparison_is_one_test_case() {
 }
 
 #[test]
+fn a_cause_is_in_full_once_and_each_of_its_claims_names_it() {
+    let xml = junit(&report()).unwrap();
+    assert_eq!(xml.matches("cluster1 has no remote secret of cluster2").count(), 1, "{xml}");
+    let failure = xml.lines().find(|line| line.contains("<failure ") && line.contains("not answered")).unwrap();
+    assert!(failure.contains("remote secret: "), "{failure}");
+    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
+    assert_eq!(page.matches("cluster1 has no remote secret of cluster2").count(), 1);
+}
+
+#[test]
 fn a_summary_names_what_does_not_hold_and_what_it_needs() {
     let mut report = report();
     report.claims.clear();
+    report.diagnoses.clear();
     report.tables.clear();
     insta::assert_snapshot!(markdown(&report, OPEN_LINES));
 }

@@ -105,6 +105,7 @@ impl Edge {
             .expects(format!("answered by {callee}, {way}; {from} and {to} authenticated each other"))
             .observes(exchange, observed, |exchange| exchange.outcome().is_answered())
             .with_edge(report::Edge { caller: call.caller.clone(), callee: call.callee().to_owned(), answered_by })
+            .with_subject(claims::must_be_answered(exchange, callee))
             .with_commands(self.commands());
         if !call.is_answered() {
             return claim;

@@ -9,31 +9,31 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Time limit of one request, with its connection.
-pub(super) const BOUND: Duration = Duration::from_secs(10);
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// Most bytes of an answer.
 const LIMIT: usize = 16 * 1024 * 1024;
 
 /// The body of the answer to a GET of `path`, if its status is 200.
-pub(super) async fn get(stream: impl Stream, path: &str) -> Result<String, String> {
+pub(crate) async fn get(stream: impl Stream, path: &str) -> Result<String, String> {
     let request = Request::builder().method(Method::GET).uri(path).header("host", "localhost");
     bounded(send(stream, request.body(Full::default()).map_err(|error| error.to_string())?)).await
 }
 
 /// The body of the answer to a POST of JSON to `path`, if its status is 200.
-pub(super) async fn post(stream: impl Stream, host: &str, path: &str, json: Vec<u8>) -> Result<String, String> {
+pub(crate) async fn post(stream: impl Stream, host: &str, path: &str, json: Vec<u8>) -> Result<String, String> {
     let request = Request::builder().method(Method::POST).uri(path).header("host", host);
     let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(json)));
     bounded(send(stream, request.map_err(|error| error.to_string())?)).await
 }
 
 /// A connection to a pod.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
 
 /// Runs `work` for at most [`BOUND`].
-pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+pub(crate) async fn bounded<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     tokio::time::timeout(BOUND, work).await.unwrap_or_else(|_| Err(format!("no answer within {} s", BOUND.as_secs())))
 }
 

@@ -1,0 +1,73 @@
+//! A service that is created now. Endpoints outlive what told of them, so only a new service shows that the istiods of a
+//! mesh still read each other's clusters.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Workload};
+use crate::istio::{await_service_of, exposed};
+use crate::probe::{self, Exchange, Protocol, Vantage, dial};
+use crate::scope::{CopiedProbe, Result, Scope, copied_probe, deploy_probe};
+
+/// A new service, with a pod in one cluster. The other clusters have its name alone.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    /// The pod.
+    pub destination: Workload,
+    /// Name of the service.
+    pub host: String,
+}
+
+impl Newcomer {
+    /// Creates the service in a namespace of the test's own, the pod in `cluster`. `purpose` becomes part of the
+    /// namespace's name.
+    ///
+    /// # Errors
+    /// The errors of [`deploy_probe`] and [`Scope::namespace`].
+    pub async fn create(scope: &Scope, cluster: &Arc<Cluster>, purpose: &str) -> Result<Self> {
+        let namespace = scope.injected_namespace(cluster, purpose).await?;
+        let others = scope.testbed.clusters.iter().filter(|other| other.name() != cluster.name());
+        let naming = others.map(|other| name_in(scope, other, cluster, purpose));
+        let exposing = async {
+            if let Some(mut gateway) = exposure(cluster, &namespace) {
+                scope.apply(cluster, &mut gateway).await?;
+            }
+            Ok(())
+        };
+        let deploying = deploy_probe(scope, cluster, &namespace);
+        let (destination, _, ()) = futures::try_join!(deploying, futures::future::try_join_all(naming), exposing)?;
+        let name = &probe::declared(cluster)?.meshed.deployment;
+        let host = format!("{name}.{namespace}.svc.{}", cluster.record().domain);
+        Ok(Self { destination, host })
+    }
+
+    /// Calls the service from `source`, once the proxy there knows it, or cannot know it.
+    ///
+    /// # Errors
+    /// The errors of [`Vantage::dial`].
+    pub async fn call(&self, source: &Workload, id: &str) -> Result<Exchange> {
+        let port = probe::port(&self.destination.cluster, Protocol::Http1)?;
+        if let Err(error) = await_service_of(source, &self.destination, &self.host, port).await {
+            // The call judges it.
+            tracing::warn!(%error, "a proxy does not know a new service");
+        }
+        let call = dial(id, Protocol::Http1, &self.host, port);
+        let mut exchanges = Vantage::Meshed(source.clone()).dial(vec![call]).await?;
+        // `dial` returns a report for each dial, or fails.
+        Ok(exchanges.remove(0))
+    }
+}
+
+/// Creates the service without pods in `other`, so that its name resolves there.
+async fn name_in(scope: &Scope, other: &Arc<Cluster>, home: &Arc<Cluster>, purpose: &str) -> Result<()> {
+    let namespace = scope.injected_namespace(other, purpose).await?;
+    let CopiedProbe { mut service, .. } = copied_probe(home, &namespace).await?;
+    scope.apply(other, &mut service).await
+}
+
+/// What opens the east-west gateway of a cluster for a namespace, if the cluster has a gateway.
+pub(crate) fn exposure(cluster: &Cluster, namespace: &str) -> Option<Value> {
+    let gateway = cluster.record().gateways.eastwest.as_ref()?;
+    exposed(gateway, namespace, &cluster.record().domain)
+}
