@@ -9,8 +9,8 @@ use toml::value::Date;
 
 use super::kind::Kind;
 use super::pod::{Pod, Proxy};
-use super::policy::{Effective, Mode};
 use super::{Error, Result};
+use crate::policy::{Effective, Mode};
 
 /// What every port in the mesh is expected to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::inventory::Inventory;
 use super::kind::Kind;
 use super::pod::{Pod, PortKey};
-use super::policy::{Effective, Policies};
+use crate::policy::{Effective, Policies};
 
 /// The explanations of what was found at a port.
 pub(super) fn explain(

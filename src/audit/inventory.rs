@@ -12,12 +12,12 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::pod::{Pod, Port, PortKey, Transport};
-use super::policy::{Policies, Policy};
-use super::rule::Rule;
 use super::{Error, Result};
 use crate::cluster::{Cluster, code, pages};
+use crate::policy::{DestinationRule, PeerAuthentication, Policies};
 
 /// Namespaces of Kubernetes itself.
 const KUBERNETES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -35,8 +35,8 @@ pub struct Inventory {
     pub services: Vec<ServiceFacts>,
     /// `PeerAuthentication`s.
     pub policies: Policies,
-    /// `DestinationRule`s that set a TLS mode, as far as they can be read.
-    pub rules: Vec<Rule>,
+    /// `DestinationRule`s, as far as they can be read.
+    pub rules: Vec<DestinationRule>,
     /// Policies of the network that restrict who may reach a pod.
     pub network_policies: Vec<Restriction>,
 }
@@ -242,24 +242,26 @@ fn target(pods: &mut [Pod], services: &mut [ServiceFacts], slices: &[EndpointSli
 async fn policies(cluster: &Arc<Cluster>) -> Policies {
     let root = cluster.record().istio.namespace.clone();
     match dynamic(cluster, "security.istio.io", "PeerAuthentication").await {
-        Ok(objects) => Policies::Known { root, policies: objects.iter().filter_map(Policy::of).collect() },
+        Ok(objects) => Policies::Known { root, policies: objects.iter().filter_map(PeerAuthentication::of).collect() },
         Err(error) => Policies::Unknown { reason: error.to_string() },
     }
 }
 
-/// The `DestinationRule`s that set a TLS mode. They only explain.
-async fn rules(cluster: &Arc<Cluster>) -> Vec<Rule> {
+/// The `DestinationRule`s. They only explain.
+async fn rules(cluster: &Arc<Cluster>) -> Vec<DestinationRule> {
     let objects = dynamic(cluster, "networking.istio.io", "DestinationRule").await.unwrap_or_default();
-    objects.iter().filter_map(Rule::of).collect()
+    objects.iter().filter_map(DestinationRule::of).collect()
 }
 
 /// All objects of one of Istio's kinds.
-async fn dynamic(cluster: &Arc<Cluster>, group: &str, kind: &str) -> Result<Vec<DynamicObject>> {
+async fn dynamic(cluster: &Arc<Cluster>, group: &str, kind: &str) -> Result<Vec<Value>> {
     let failed = |error| Error::from(cluster.failed(format!("list all {kind} objects"))(error));
     let kind = GroupVersionKind::gvk(group, "v1", kind);
     let (resource, _) = kube::discovery::pinned_kind(&cluster.client(), &kind).await.map_err(failed)?;
     let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-    Ok(api.list(&ListParams::default()).await.map_err(failed)?.items)
+    let objects = api.list(&ListParams::default()).await.map_err(failed)?.items;
+    // An object that was read from JSON can be written as JSON.
+    Ok(objects.iter().filter_map(|object| serde_json::to_value(object).ok()).collect())
 }
 
 /// The policies that restrict ingress. They only explain, so a cluster that does not show them has none to show.

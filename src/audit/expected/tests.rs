@@ -3,8 +3,8 @@
 use rstest::rstest;
 
 use super::super::pod::Owner;
-use super::super::policy::Effective;
 use super::*;
+use crate::policy::Effective;
 
 const FILE: &str = r#"
 [[allow]]

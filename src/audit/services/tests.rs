@@ -5,9 +5,9 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::super::pod::{Owner, Port, Proxy};
-use super::super::policy::Policies;
 use super::*;
 use crate::identity::{Minter, Validity};
+use crate::policy::Policies;
 
 fn service(name: &str, port_name: &str) -> ServiceFacts {
     let key = PortKey { number: 80, transport: Transport::Tcp };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::inventory::NamespaceFacts;
 use super::super::pod::Owner;
-use super::super::policy::Policies;
 use super::*;
+use crate::policy::Policies;
 
 fn pod(namespace: &str, name: &str, ports: u16) -> Pod {
     let key = |number| PortKey { number, transport: Transport::Tcp };

@@ -1,11 +1,15 @@
-//! The effective `PeerAuthentication` of a port, as Istio chooses it. It explains a verdict and never makes one.
+//! The effective `PeerAuthentication` of a port, as Istio chooses it: the narrowest level that sets a mode.
+//!
+//! Source: <https://istio.io/latest/docs/reference/config/security/peer_authentication/> and
+//! <https://istio.io/latest/docs/concepts/security/#peer-authentication>.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use kube::ResourceExt;
-use kube::api::DynamicObject;
 use serde::Deserialize;
+use serde_json::Value;
+
+use super::object::{Named, named, spec};
 
 /// How a workload takes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Mode {
 
 impl Mode {
     /// The mode of this name. `None` for `UNSET`, which leaves the mode to the next level.
-    fn of(name: &str) -> Option<Self> {
+    pub fn of(name: &str) -> Option<Self> {
         match name {
             "STRICT" => Some(Self::Strict),
             "PERMISSIVE" => Some(Self::Permissive),
@@ -42,11 +46,8 @@ impl fmt::Display for Mode {
 
 /// A `PeerAuthentication`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    namespace: String,
-    name: String,
-    /// RFC 3339, which sorts as text.
-    created: String,
+pub struct PeerAuthentication {
+    object: Named,
     selector: BTreeMap<String, String>,
     mode: Option<Mode>,
     ports: BTreeMap<u16, Option<Mode>>,
@@ -72,18 +73,13 @@ struct MutualTls {
     mode: String,
 }
 
-impl Policy {
+impl PeerAuthentication {
     /// Reads an object. `None` if its `spec` is not that of a `PeerAuthentication`.
-    pub(super) fn of(object: &DynamicObject) -> Option<Self> {
-        let spec = match object.data.get("spec") {
-            None | Some(serde_json::Value::Null) => Spec::default(),
-            Some(spec) => Spec::deserialize(spec).ok()?,
-        };
+    pub fn of(object: &Value) -> Option<Self> {
+        let spec: Spec = spec(object)?;
         let ports = spec.port_level_mtls.iter();
         Some(Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            created: object.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default(),
+            object: named(object),
             selector: spec.selector.match_labels,
             mode: Mode::of(&spec.mtls.mode),
             ports: ports.filter_map(|(port, mtls)| Some((port.parse().ok()?, Mode::of(&mtls.mode)))).collect(),
@@ -93,11 +89,15 @@ impl Policy {
     fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
+
+    fn is_in(&self, namespace: &str) -> bool {
+        self.object.namespace == namespace
+    }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for PeerAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerAuthentication {}/{}", self.namespace, self.name)
+        write!(f, "PeerAuthentication {}", self.object)
     }
 }
 
@@ -109,7 +109,7 @@ pub enum Policies {
         /// Namespace of the mesh-wide policy.
         root: String,
         /// The policies.
-        policies: Vec<Policy>,
+        policies: Vec<PeerAuthentication>,
     },
     /// They could not be read, which is not the same as none.
     Unknown {
@@ -130,6 +130,14 @@ pub struct Effective {
 }
 
 impl Policies {
+    /// The mode of a namespace as a whole: the mesh's, or the namespace's own. `None` if the policies are unknown.
+    pub fn of_namespace(&self, namespace: &str) -> Option<Mode> {
+        let Self::Known { root, policies } = self else { return None };
+        let policies = policies.iter().filter(|policy| policy.selector.is_empty()).cloned().collect();
+        let without_selectors = Self::Known { root: root.clone(), policies };
+        Some(without_selectors.effective(namespace, &BTreeMap::new(), 0, &BTreeSet::new())?.mode)
+    }
+
     /// The effective mode of `port` of a pod in `namespace` with these labels and ports. `None` if the policies are
     /// unknown.
     pub fn effective(
@@ -141,11 +149,11 @@ impl Policies {
     ) -> Option<Effective> {
         let Self::Known { root, policies } = self else { return None };
         let everywhere = policies.iter().filter(|policy| policy.selector.is_empty());
-        let mesh = oldest(everywhere.clone().filter(|policy| policy.namespace == *root));
-        let of_namespace = oldest(everywhere.filter(|policy| policy.namespace == namespace && namespace != root));
-        let selecting: Vec<&Policy> = policies
+        let mesh = oldest(everywhere.clone().filter(|policy| policy.is_in(root)));
+        let of_namespace = oldest(everywhere.filter(|policy| policy.is_in(namespace) && namespace != root));
+        let selecting: Vec<&PeerAuthentication> = policies
             .iter()
-            .filter(|policy| !policy.selector.is_empty() && policy.namespace == namespace && namespace != root)
+            .filter(|policy| !policy.selector.is_empty() && policy.is_in(namespace) && namespace != root)
             .filter(|policy| policy.selects(labels))
             .collect();
         let workload = oldest(selecting.iter().copied());
@@ -180,14 +188,14 @@ impl Policies {
 }
 
 /// The keys of `portLevelMtls` that are no ports of the pod.
-fn unmatched<'a>(policy: &'a Policy, ports: &'a BTreeSet<u16>) -> impl Iterator<Item = String> + 'a {
+fn unmatched<'a>(policy: &'a PeerAuthentication, ports: &'a BTreeSet<u16>) -> impl Iterator<Item = String> + 'a {
     let unmatched = policy.ports.keys().filter(|key| !ports.contains(*key));
     unmatched.map(move |key| format!("portLevelMtls key {key} of {policy} matches no container port"))
 }
 
 /// The policy that Istio chooses: the oldest. Of two created in the same second, the first by name.
-fn oldest<'a>(policies: impl Iterator<Item = &'a Policy>) -> Option<&'a Policy> {
-    policies.min_by(|one, other| (&one.created, &one.name).cmp(&(&other.created, &other.name)))
+fn oldest<'a>(policies: impl Iterator<Item = &'a PeerAuthentication>) -> Option<&'a PeerAuthentication> {
+    policies.min_by(|one, other| one.object.age().cmp(&other.object.age()))
 }
 
 #[cfg(test)]
@@ -196,16 +204,16 @@ mod tests {
 
     use super::*;
 
-    fn policy(namespace: &str, name: &str, created: &str, spec: serde_json::Value) -> Policy {
+    fn policy(namespace: &str, name: &str, created: &str, spec: Value) -> PeerAuthentication {
         let object = json!({
             "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "spec": spec,
             "metadata": { "name": name, "namespace": namespace, "creationTimestamp": created },
         });
-        Policy::of(&serde_json::from_value(object).unwrap()).unwrap()
+        PeerAuthentication::of(&object).unwrap()
     }
 
     /// The effective mode of a port of the pod `app=cart` in `boutique`, whose only container port is 8080.
-    fn effective(policies: Vec<Policy>, port: u16) -> Effective {
+    fn effective(policies: Vec<PeerAuthentication>, port: u16) -> Effective {
         let known = Policies::Known { root: "istio-system".into(), policies };
         let labels = [("app".to_owned(), "cart".to_owned())].into();
         known.effective("boutique", &labels, port, &[8080].into()).unwrap()
@@ -214,7 +222,7 @@ mod tests {
     const FIRST: &str = "2026-01-01T00:00:00Z";
     const SECOND: &str = "2026-01-01T00:00:02Z";
 
-    fn of_cart(mode: &str) -> serde_json::Value {
+    fn of_cart(mode: &str) -> Value {
         json!({ "selector": { "matchLabels": { "app": "cart" } }, "mtls": { "mode": mode } })
     }
 
@@ -265,6 +273,45 @@ mod tests {
         assert_eq!(wrong.without_effect, [hint]);
         let right = by("8080");
         assert_eq!((right.mode, right.without_effect.len()), (Mode::Strict, 0));
+    }
+
+    /// Red if the ports of a younger policy are merged into the oldest's.
+    #[test]
+    fn the_ports_of_a_younger_policy_are_not_merged() {
+        let mut younger = of_cart("STRICT");
+        younger["portLevelMtls"] = json!({ "8080": { "mode": "DISABLE" } });
+        let policies =
+            vec![policy("boutique", "young", SECOND, younger), policy("boutique", "old", FIRST, of_cart("STRICT"))];
+        assert_eq!(effective(policies, 8080).mode, Mode::Strict);
+    }
+
+    /// Red if an unset port takes the namespace's mode in place of the workload's.
+    #[test]
+    fn a_port_without_a_mode_inherits_from_its_workload() {
+        let mut spec = of_cart("DISABLE");
+        spec["portLevelMtls"] = json!({ "8080": { "mode": "UNSET" } });
+        let namespace = policy("boutique", "default", FIRST, json!({ "mtls": { "mode": "STRICT" } }));
+        assert_eq!(effective(vec![policy("boutique", "cart", FIRST, spec), namespace], 8080).mode, Mode::Disable);
+    }
+
+    /// Red if the ports of a policy for a whole namespace count. Istio's validation refuses them, and istiod ignores them.
+    #[test]
+    fn ports_without_a_selector_have_no_effect() {
+        let spec = json!({ "mtls": { "mode": "STRICT" }, "portLevelMtls": { "8080": { "mode": "DISABLE" } } });
+        assert_eq!(effective(vec![policy("boutique", "default", FIRST, spec)], 8080).mode, Mode::Strict);
+    }
+
+    /// Red if the mode of a workload is taken for its namespace's.
+    #[test]
+    fn the_mode_of_a_namespace_leaves_out_its_workloads() {
+        let policies = vec![
+            policy("istio-system", "default", FIRST, json!({ "mtls": { "mode": "STRICT" } })),
+            policy("boutique", "cart", FIRST, of_cart("DISABLE")),
+            policy("open", "default", FIRST, json!({ "mtls": { "mode": "DISABLE" } })),
+        ];
+        let known = Policies::Known { root: "istio-system".into(), policies };
+        assert_eq!(known.of_namespace("boutique"), Some(Mode::Strict));
+        assert_eq!(known.of_namespace("open"), Some(Mode::Disable));
     }
 
     #[test]
