@@ -6,13 +6,14 @@ mod comparisons;
 mod parts;
 mod percentiles;
 mod ratios;
+mod truth;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{Tone, table};
-use super::{Judgement, Report};
+use super::{Judgement, Report, TruthTable};
 use crate::judge::{Recording, Verdict};
 
 /// A picture embedded in the page.
@@ -42,8 +43,22 @@ impl Picture {
     }
 }
 
+/// What stands beside a report, and is shown with it.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Recorded runs of the comparisons.
+    pub runs: Recording,
+    /// The truth table.
+    pub truth: Option<TruthTable>,
+    /// Screenshots.
+    pub screenshots: Vec<Picture>,
+    /// Flame graphs.
+    pub profiles: Vec<Picture>,
+}
+
 /// The page.
-pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles: &[Picture]) -> String {
+pub fn page(report: &Report, beside: &Beside) -> String {
+    let Beside { runs, truth, screenshots, profiles } = beside;
     let host = &report.host;
     let page = html! {
         (DOCTYPE)
@@ -69,6 +84,7 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                             @for measured in &report.tables { (table(measured)) }
                         }
                     }
+                    @if let Some(truth) = truth { (truth::section(truth)) }
                     @if !report.claims.is_empty() { (claims::section(&report.claims)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {
