@@ -100,6 +100,9 @@ pub fn foretell(call: &Call<'_>) -> Option<Foretold> {
 
 /// What leaves the client's end, and why.
 fn sent(call: &Call<'_>) -> Option<(Sent, Vec<String>)> {
+    if call.service.renamed {
+        return Some((Sent::Nothing, vec!["the port has another name in the server's cluster".into()]));
+    }
     let Caller::Proxied(client) = call.caller else {
         return Some((Sent::Plaintext, vec!["the client has no proxy".into()]));
     };

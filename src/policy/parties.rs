@@ -31,6 +31,9 @@ pub struct Service {
     pub port: u16,
     /// Whether the service has no address of its own.
     pub headless: bool,
+    /// Whether the port has another name in the server's cluster than in the caller's. Istio matches endpoints to ports
+    /// by name.
+    pub renamed: bool,
 }
 
 /// The workload that answers.

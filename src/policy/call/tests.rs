@@ -48,7 +48,7 @@ impl Case {
         let host = "cart.shop.svc.cluster.local".into();
         Self {
             caller,
-            service: Service { host, namespace: "shop".into(), port: 80, headless: false },
+            service: Service { host, namespace: "shop".into(), port: 80, headless: false, renamed: false },
             server: Server {
                 namespace: "shop".into(),
                 labels: BTreeMap::from([("app".into(), "cart".into())]),
@@ -178,6 +178,14 @@ fn pods_without_a_sidecar_and_headless_services_stay_on_their_network() {
     assert_eq!(case.foretell(Speech::Http).ending, Ending::Unavailable(Flag::NoEndpoint));
     case.server.capture = Capture::Sidecar;
     case.service.headless = true;
+    assert_eq!(case.foretell(Speech::Http).ending, Ending::Unavailable(Flag::NoEndpoint));
+}
+
+/// A13. Red if a port's number alone is thought to lead to the pods of another cluster.
+#[test]
+fn a_port_of_another_name_leads_nowhere() {
+    let mut case = Case::of(proxied(), configuration(vec![of_shop("STRICT")], vec![]));
+    (case.crosses, case.service.renamed) = (true, true);
     assert_eq!(case.foretell(Speech::Http).ending, Ending::Unavailable(Flag::NoEndpoint));
 }
 

@@ -20,7 +20,7 @@ const CART: &str = "cart.shop.svc.cluster.local";
 /// The mode for a client in `namespace` that calls port 8080 of `cart` in `shop`, and the rule that sets it.
 fn chosen(rules: &[DestinationRule], namespace: &str) -> Option<(String, Option<ClientTls>)> {
     let client = Client { namespace: namespace.into(), ..Client::default() };
-    let service = Service { host: CART.into(), namespace: "shop".into(), port: 8080, headless: false };
+    let service = Service { host: CART.into(), namespace: "shop".into(), port: 8080, headless: false, renamed: false };
     let rule = choose(rules, &client, &service, "istio-system", "cluster.local")?;
     Some((rule.to_string(), rule.mode_of(service.port)))
 }
@@ -123,7 +123,7 @@ fn a_rule_for_chosen_clients_counts_for_them_in_its_own_namespace_only() {
     let mut spec = sets(CART, "DISABLE");
     spec["workloadSelector"] = json!({ "matchLabels": { "app": "web" } });
     let rules = [rule("web/some", 1, spec)];
-    let service = Service { host: CART.into(), namespace: "shop".into(), port: 8080, headless: false };
+    let service = Service { host: CART.into(), namespace: "shop".into(), port: 8080, headless: false, renamed: false };
     let of = |namespace: &str, app: &str| {
         let labels = [("app".to_owned(), app.to_owned())].into();
         let client = Client { namespace: namespace.into(), labels };
