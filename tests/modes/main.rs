@@ -4,6 +4,7 @@
 //! ends saw. `target/meshproof/modes/truth-table.json` has all cells ([reference](../../docs/reference/truth-table.md)).
 //! Needs a live testbed (`cargo xtask testbed up`).
 
+mod cases;
 mod cells;
 mod columns;
 mod judge;
