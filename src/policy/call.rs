@@ -175,7 +175,8 @@ fn ending(call: &Call<'_>, sent: Sent, taken: Taken) -> Ending {
         (Taken::NotRouted, _) => Ending::Unavailable(Flag::ConnectionFailed),
         (Taken::Awaited, _) => Ending::Silence,
         (Taken::NoCertificate, Sent::Plaintext) => Ending::Alert,
-        (Taken::NoCertificate, _) => Ending::Unavailable(Flag::ConnectionFailed),
+        // In TLS 1.3 the client has finished its handshake when the server asks for more.
+        (Taken::NoCertificate, _) => Ending::Unavailable(Flag::ConnectionEnded),
         (Taken::NoChain, _) if naked => Ending::Reset,
         (Taken::NoChain, Sent::Plaintext) => Ending::Unavailable(Flag::ConnectionEnded),
         (Taken::NoChain, _) => Ending::Unavailable(Flag::ConnectionFailed),
