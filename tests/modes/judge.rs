@@ -271,7 +271,7 @@ fn claims(scope: &Scope, table: &TruthTable) {
 
 fn claim(namespace: &str, vantage: &str, cells: &[&report::Cell]) -> Claim {
     let wrong: Vec<&&report::Cell> = cells.iter().filter(|cell| cell.state != State::Holds).collect();
-    let id = format!("modes/{namespace}/{}", vantage.replace([' ', ','], "-"));
+    let id = format!("modes/{namespace}/{}", vantage.replace(", ", "-").replace(' ', "-"));
     let mut claim = Claim::about(id, "each call ends as Istio's rules say for the policies in effect")
         .from(vantage)
         .to(format!("the servers of the namespace `{namespace}`"))
