@@ -13,8 +13,10 @@ mod observe;
 mod rows;
 mod stage;
 
+use meshproof::istio::configuration;
+use meshproof::policy::Mode;
 use meshproof::record::{Requirement, Write};
-use meshproof::report::State;
+use meshproof::report::{Claim, State};
 use meshproof::{Scope, Verdict};
 use rstest::rstest;
 use serde_json::json;
@@ -66,6 +68,14 @@ async fn a_mode_of_the_mesh_is_inherited_and_overridden(#[case] mode: &'static s
                 "metadata": { "name": "meshproof-modes", "namespace": root }, "spec": { "mtls": { "mode": mode } },
             });
             scope.place(cluster, policy).await?;
+        }
+        for cluster in &scope.testbed.clusters {
+            let in_effect = configuration(cluster).await.policies.of_namespace("of no name");
+            if in_effect != Mode::of(mode) {
+                let reason = "the mesh has a policy in the root namespace already, and the oldest counts";
+                scope.claim(Claim::not_declared(format!("modes/mesh-{mode}/{}", cluster.name()), reason));
+                return Ok(());
+            }
         }
         let stage = Stage::set(scope, rows::of_mesh(mode), &[Rule::IstioMutual]).await?;
         judge::judge(scope, &stage).await.map(drop)
