@@ -14,7 +14,7 @@ use crate::cluster::Result;
 use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId, Trust, Usage, Verified};
-use crate::probe::{Exchange, Vantage};
+use crate::probe::{Exchange, Protocol, Vantage};
 
 /// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
@@ -83,12 +83,29 @@ impl AccessEntry {
         in_path || self.is_of_request(nonce)
     }
 
+    /// Whether the line is about the request of `exchange`. A gateway replaces the request ids of strangers: then the
+    /// answer says which it was.
+    fn is_about(&self, exchange: &Exchange) -> bool {
+        let told = exchange.report.who.as_ref().and_then(|who| who.request_id.as_deref());
+        self.carries(&exchange.dial.nonce) || told.is_some_and(|id| self.is_of_request(id))
+    }
+
+    /// Whether this is a gateway's line about a gRPC call of this machine that was not answered: neither path nor
+    /// request id tell it. So such a call needs an authority of its own.
+    fn is_routed_for(&self, exchange: &Exchange) -> bool {
+        let is_grpc = matches!(exchange.dial.protocol, Protocol::Grpc | Protocol::GrpcStream);
+        is_grpc
+            && matches!(exchange.vantage, Vantage::Host)
+            && exchange.report.who.is_none()
+            && self.is("authority", exchange.dial.authority.as_deref())
+    }
+
     /// Whether this is the caller's proxy's line about `exchange`.
     fn is_source_of(&self, exchange: &Exchange) -> bool {
         if exchange.dial.protocol.is_http() {
             // The destination's line has the same nonce, but its upstream cluster is inbound.
             let inbound = self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("inbound|"));
-            return !inbound && self.carries(&exchange.dial.nonce);
+            return !inbound && (self.is_about(exchange) || self.is_routed_for(exchange));
         }
         // Ports are translated between this machine and a gateway.
         let from_pod = !matches!(exchange.vantage, Vantage::Host);
@@ -97,7 +114,7 @@ impl AccessEntry {
 
     /// Whether this is the answering probe's proxy's line about `exchange`.
     fn is_destination_of(&self, exchange: &Exchange) -> bool {
-        let http = !exchange.dial.protocol.is_http() || self.carries(&exchange.dial.nonce);
+        let http = !exchange.dial.protocol.is_http() || self.is_about(exchange);
         let who = exchange.report.who.as_ref();
         // Compare both addresses: the kernel reuses a local port for connections to different destinations.
         http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))

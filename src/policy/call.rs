@@ -7,7 +7,7 @@
 //! `cluster_tls.go`, `mtls_checker.go`, `ep_filters.go` and `filterchain_options.go` of `istio.io/istio`.
 
 use super::outcome::{Ending, Flag, Speech};
-use super::parties::{Caller, Capture, Server, Service};
+use super::parties::{Caller, Capture, Client, Server, Service};
 use super::peer::{Mode, Policies};
 use super::rule::{self, ClientTls, DestinationRule};
 
@@ -33,8 +33,8 @@ pub struct Call<'a> {
     pub service: &'a Service,
     /// Who answers.
     pub server: &'a Server,
-    /// Whether the server is on another network, behind an east-west gateway.
-    pub crosses_networks: bool,
+    /// The east-west gateway in the server's cluster, if the server is on another network. It is a client as well.
+    pub through: Option<&'a Client>,
     /// The configuration in the caller's cluster.
     pub at_caller: &'a Configuration,
     /// The configuration in the server's cluster.
@@ -114,7 +114,8 @@ fn sent(call: &Call<'_>) -> Option<(Sent, Vec<String>)> {
     let why = vec![format!("{rule} of the caller's cluster sets TLS mode {mode}")];
     let sent = match mode {
         // Without the mesh's TLS there is no server name by which a gateway could route.
-        ClientTls::Disable | ClientTls::Simple | ClientTls::Mutual if call.crosses_networks => Sent::Nothing,
+        ClientTls::Disable | ClientTls::Simple | ClientTls::Mutual if call.through.is_some() => Sent::Nothing,
+        ClientTls::IstioMutual if call.through.is_some() && call.server.capture == Capture::NoSidecar => Sent::Nothing,
         ClientTls::Disable => Sent::Plaintext,
         ClientTls::Simple | ClientTls::Mutual => Sent::Tls,
         ClientTls::IstioMutual => Sent::MutualTls,
@@ -129,7 +130,9 @@ fn automatic(call: &Call<'_>) -> Option<(Sent, Vec<String>)> {
     let known = policies.effective(namespace, labels, *port, ports)?;
     let whole = policies.of_namespace(&call.service.namespace)?;
     let takes_tls = *capture != Capture::NoSidecar && known.mode != Mode::Disable;
-    let (sent, why) = match (whole, takes_tls, call.service.headless, call.crosses_networks) {
+    let by_gateway = matches!(call.caller, Caller::Proxied(client) if client.is_gateway);
+    let headless = call.service.headless && !by_gateway;
+    let (sent, why) = match (whole, takes_tls, headless, call.through.is_some()) {
         (_, false, false, true) => (Sent::Nothing, "only endpoints that take mutual TLS are known on other networks"),
         (_, _, true, true) => (Sent::Nothing, "a headless service leads to the pods of the caller's own network"),
         (Mode::Disable, ..) => (Sent::Plaintext, "the mode of the service's whole namespace turns automatic TLS off"),
@@ -143,11 +146,13 @@ fn automatic(call: &Call<'_>) -> Option<(Sent, Vec<String>)> {
 /// What becomes at the server's end of what was sent.
 fn taken(call: &Call<'_>, sent: Sent, mode: Mode) -> Taken {
     let Server { capture, .. } = call.server;
-    if call.crosses_networks && sent != Sent::MutualTls {
-        return Taken::NoChain;
-    }
-    if call.crosses_networks && (*capture == Capture::NoSidecar || mode == Mode::Disable) {
-        return Taken::NotRouted;
+    if let Some(gateway) = call.through {
+        if sent != Sent::MutualTls {
+            return Taken::NoChain;
+        }
+        if *capture == Capture::NoSidecar || mode == Mode::Disable || !routes(call, gateway) {
+            return Taken::NotRouted;
+        }
     }
     if *capture != Capture::Sidecar {
         return Taken::PassedOn;
@@ -163,6 +168,14 @@ fn taken(call: &Call<'_>, sent: Sent, mode: Mode) -> Taken {
         (Mode::Permissive, Sent::Tls) if call.speech == Speech::Http => Taken::NoChain,
         (Mode::Permissive, _) => Taken::PassedOn,
     }
+}
+
+/// Whether the rule that counts for the east-west gateway lets it know of endpoints that take mutual TLS.
+fn routes(call: &Call<'_>, gateway: &Client) -> bool {
+    let Configuration { policies, rules, domain } = call.at_server;
+    let Policies::Known { root, .. } = policies else { return false };
+    let rule = rule::choose(rules, gateway, call.service, root, domain);
+    rule.and_then(|rule| rule.mode_of(call.service.port)).is_none_or(|mode| mode == ClientTls::IstioMutual)
 }
 
 /// How a call ends, by what was sent and what became of it.

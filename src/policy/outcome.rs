@@ -38,12 +38,17 @@ pub enum Flag {
 }
 
 impl Flag {
-    /// Envoy's name.
+    /// Envoy's name, for HTTP.
     pub const fn name(self) -> &'static str {
+        self.names()[0]
+    }
+
+    /// Envoy's names. A reset by the endpoint has another name for TCP than for HTTP.
+    pub const fn names(self) -> &'static [&'static str] {
         match self {
-            Self::NoEndpoint => "UH",
-            Self::ConnectionFailed => "UF",
-            Self::ConnectionEnded => "UC",
+            Self::NoEndpoint => &["UH"],
+            Self::ConnectionFailed => &["UF"],
+            Self::ConnectionEnded => &["UC", "UR"],
         }
     }
 }

@@ -18,6 +18,9 @@ pub struct Client {
     pub namespace: String,
     /// Labels of the proxy's pod.
     pub labels: BTreeMap<String, String>,
+    /// Whether the proxy is a gateway. A gateway knows the endpoints of headless services, where a sidecar connects to
+    /// whatever address the application has chosen.
+    pub is_gateway: bool,
 }
 
 /// The service that is called, by name.

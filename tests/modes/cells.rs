@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshproof::Error;
 use meshproof::identity::ClientCertificate;
-use meshproof::policy::{Call, Caller, Ending, Foretold, Server, Service, Speech, foretell};
+use meshproof::policy::{Call, Caller, Client, Ending, Foretold, Server, Service, Speech, foretell};
 use meshproof::probe::{self, Dial, dial, handshake};
 use meshproof::record::HostPort;
 
@@ -15,6 +15,9 @@ use crate::stage::Stage;
 
 /// Time limit for a dial that must hear nothing, in milliseconds.
 const SILENT_MS: u64 = 2_500;
+
+/// Time limit for all other dials: a slow answer is no refusal.
+const ANSWERED_MS: u64 = 20_000;
 
 /// Time limit for a dial whose TLS reaches the application: longer than the 10 s that the probe, and a proxy's
 /// handshake, wait before they end the connection.
@@ -194,12 +197,15 @@ impl Place<'_> {
             ports: stage.ports.iter().map(|port| port.number).collect(),
             capture: row.capture.of(number),
         };
+        let home = stage.clusters[stage.home(group)].record();
+        let gateway = home.gateways.eastwest.as_ref().map(|gateway| gateway.namespace.clone()).unwrap_or_default();
+        let gateway = Client { namespace: gateway, is_gateway: true, ..Client::default() };
         let call = Call {
             speech: spoken.speech,
             caller: &stage.diallers[cluster].get(&from.kind)?.caller,
             service: &service,
             server: &server,
-            crosses_networks: from.elsewhere,
+            through: from.elsewhere.then_some(&gateway),
             at_caller: &stage.configurations[cluster],
             at_server: &stage.configurations[stage.home(group)],
         };
@@ -213,12 +219,13 @@ impl Place<'_> {
 
     fn dial(&self, what: &str, cluster: usize, port: u16) -> Result<Dial, Error> {
         let (Self { stage, group, row, spoken, .. }, id) = (self, self.id(what));
+        let timeout_ms = ANSWERED_MS;
         if self.from.kind != Kind::Gateway {
-            return Ok(dial(id, spoken.protocol, stage.host(group, row), port));
+            return Ok(Dial { timeout_ms, ..dial(id, spoken.protocol, stage.host(group, row), port) });
         }
         let HostPort { host, port } = stage.clusters[cluster].record().ingress_address()?;
         let authority = Some(routed_host(row, group, spoken.protocol));
-        Ok(Dial { authority, ..dial(id, spoken.protocol, host, *port) })
+        Ok(Dial { authority, timeout_ms, ..dial(id, spoken.protocol, host, *port) })
     }
 
     /// A dial from the same client to the same pod that must be answered: for a client with a proxy, by the port that no
@@ -231,7 +238,8 @@ impl Place<'_> {
             }
             let address = HostPort::new(self.stage.host(self.group, self.row), service_port(number));
             let certificate = certificates.get(cluster);
-            return Ok(Some(handshake(self.id("control"), &address, None, certificate, self.spoken.protocol)));
+            let control = handshake(self.id("control"), &address, None, certificate, self.spoken.protocol);
+            return Ok(Some(Dial { timeout_ms: ANSWERED_MS, ..control }));
         }
         let answers = |port| self.foretold(cluster, port).is_some_and(|foretold| foretold.ending.is_answer());
         let open = open_port(number);

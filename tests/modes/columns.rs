@@ -128,7 +128,7 @@ pub(crate) type Diallers = BTreeMap<Kind, Dialler>;
 
 /// A client behind a sidecar. `labels` are its pod's.
 pub(crate) fn meshed(workload: Workload, labels: BTreeMap<String, String>) -> Dialler {
-    let client = Client { namespace: workload.namespace.clone(), labels };
+    let client = Client { namespace: workload.namespace.clone(), labels, is_gateway: false };
     Dialler { caller: Caller::Proxied(client), vantage: Vantage::Meshed(workload.clone()), proxy: Some(workload) }
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn gateway(cluster: &Arc<Cluster>) -> Result<Option<Dialler>, E
         return Ok(None);
     }
     let workload = ingress_gateway(cluster).await?;
-    let client = Client { namespace: workload.namespace.clone(), labels: BTreeMap::new() };
+    let client = Client { namespace: workload.namespace.clone(), labels: BTreeMap::new(), is_gateway: true };
     Ok(Some(Dialler { caller: Caller::Proxied(client), vantage: Vantage::Host, proxy: Some(workload) }))
 }
 

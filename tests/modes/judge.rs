@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{join_all, try_join_all};
+use futures::{StreamExt, TryStreamExt, stream};
 use meshproof::istio::{AccessEntry, inbound, issue, outbound};
 use meshproof::policy::{Capture, Ending};
 use meshproof::probe::{self, Dial, Exchange};
@@ -16,6 +17,9 @@ use crate::stage::Stage;
 
 /// Most cells that a claim tells of. The table has all.
 const TOLD: usize = 6;
+
+/// Clients that dial at once, each of them up to 32 connections.
+const AT_ONCE: usize = 4;
 
 /// A dial that was made.
 struct Dialled {
@@ -32,6 +36,8 @@ pub(crate) async fn judge(scope: &Scope, stage: &Stage) -> Result<TruthTable, Er
     });
     let certificates = try_join_all(issuing).await?;
     let cells = cells::all(stage, &certificates)?;
+    // The table has the evidence of each cell.
+    scope.without_diagnostics();
     stage.await_known(&cells::wanted(stage)).await?;
     let dialled = dial(stage, &cells).await?;
     let at_server = at_servers(stage, &cells, &dialled).await?;
@@ -61,8 +67,9 @@ async fn dial(stage: &Stage, cells: &[Cell]) -> Result<BTreeMap<String, Dialled>
         let dialled = exchanges.into_iter().zip(logged);
         Ok::<Vec<_>, Error>(dialled.map(|(exchange, at_caller)| Dialled { exchange, at_caller }).collect())
     });
-    let dialled = try_join_all(dialling).await?.into_iter().flatten();
-    Ok(dialled.map(|one| (one.exchange.dial.id.clone(), one)).collect())
+    // All clients at once would measure how two processors cope with thousands of handshakes.
+    let dialled: Vec<Vec<Dialled>> = stream::iter(dialling).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(dialled.into_iter().flatten().map(|one| (one.exchange.dial.id.clone(), one)).collect())
 }
 
 /// What the servers' proxies logged of the answers, by the dials' ids.
@@ -128,9 +135,16 @@ struct Answers<'a> {
 }
 
 impl<'a> Answers<'a> {
-    fn of(cells: &'a [Cell], seen: &[Option<Observed>]) -> Self {
+    fn of(cells: &'a [Cell], seen: &[Option<Observed>], dialled: &BTreeMap<String, Dialled>) -> Self {
         let mut answers = Self { places: BTreeMap::new(), callers: BTreeMap::new() };
         for (cell, observed) in cells.iter().zip(seen) {
+            let control = cell.made().and_then(|made| dialled.get(&made.control.as_ref()?.id));
+            if let (Some(made), Some(control)) =
+                (cell.made(), control.filter(|one| one.exchange.outcome().is_answered()))
+            {
+                let id = format!("{} from {}, {}", cell.row_id(), cell.from, control.exchange.destination());
+                answers.callers.entry((made.cluster, cell.from, &cell.protocol)).or_insert(id);
+            }
             let answered = observed.as_ref().and_then(|one| one.ending).is_some_and(Ending::is_answer);
             let Some(made) = cell.made().filter(|_| answered) else { continue };
             let id = || format!("{} from {}", cell.row_id(), cell.from);
@@ -162,7 +176,7 @@ impl<'a> Answers<'a> {
 }
 
 fn table(stage: &Stage, cells: &[Cell], seen: &[Option<Observed>], dialled: &BTreeMap<String, Dialled>) -> TruthTable {
-    let answers = Answers::of(cells, seen);
+    let answers = Answers::of(cells, seen, dialled);
     let rows = stage.groups.iter().flat_map(|group| {
         let cluster = stage.clusters[stage.home(group)].name();
         let about = move |about: &str| match group.mode {

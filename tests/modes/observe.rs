@@ -101,11 +101,10 @@ impl Evidence<'_> {
         let Some(entry) = self.at_caller else { return Err("the caller's proxy logged no such call".into()) };
         let flags: Vec<&str> = entry.get("response_flags").unwrap_or_default().split(',').collect();
         let all = [Flag::NoEndpoint, Flag::ConnectionFailed, Flag::ConnectionEnded];
-        if let Some(flag) = all.into_iter().find(|flag| flags.contains(&flag.name())) {
+        if let Some(flag) = all.into_iter().find(|flag| flag.names().iter().any(|name| flags.contains(name))) {
             return Ok(Some(Ending::Unavailable(flag)));
         }
-        // For TCP, Envoy has no flag for an endpoint that ends the connection. A line with an endpoint, and no flag of
-        // its own, is the same.
+        // For an endpoint that closes a TCP connection in an orderly way, Envoy has no flag.
         let no_flag = flags.iter().all(|flag| flag.is_empty());
         let ended = no_flag
             && entry.get("response_code").is_none_or(|code| code == "0")

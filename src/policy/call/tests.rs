@@ -64,7 +64,9 @@ impl Case {
 
     fn foretell(&self, speech: Speech) -> Foretold {
         let Self { caller, service, server, crosses, at_caller, at_server } = self;
-        let call = Call { speech, caller, service, server, crosses_networks: *crosses, at_caller, at_server };
+        let gateway = Client { namespace: "istio-system".into(), is_gateway: true, ..Client::default() };
+        let through = crosses.then_some(&gateway);
+        let call = Call { speech, caller, service, server, through, at_caller, at_server };
         foretell(&call).unwrap()
     }
 
@@ -126,21 +128,43 @@ fn an_excluded_port_is_open_to_all_but_the_mesh() {
     }
 }
 
-/// A4. Red if rules of the server's cluster count for clients of another.
+/// A4. Red if rules for clients of the server's cluster count for clients of another.
 #[test]
 fn a_rule_counts_in_its_own_cluster_only() {
-    let (with, without) = (
-        configuration(vec![of_shop("STRICT")], vec![rule("shop", "DISABLE")]),
-        configuration(vec![of_shop("STRICT")], vec![]),
-    );
+    let ruled = |namespace| configuration(vec![of_shop("STRICT")], vec![rule(namespace, "DISABLE")]);
+    let without = configuration(vec![of_shop("STRICT")], vec![]);
     let mut case = Case::of(proxied(), without.clone());
     case.crosses = true;
-    case.at_server = with.clone();
+    case.at_server = ruled("web");
     assert_eq!(case.foretell(Speech::Http).ending, Ending::MutualTls);
-    (case.at_caller, case.at_server) = (with, without);
+    (case.at_caller, case.at_server) = (ruled("shop"), without);
     let foretold = case.foretell(Speech::Http);
     assert_eq!(foretold.ending, Ending::Unavailable(Flag::NoEndpoint), "an endpoint that no name leads to is left out");
     assert!(foretold.why[0].contains("shop/tls of the caller's cluster"), "{:?}", foretold.why);
+}
+
+/// Red if the east-west gateway is not a client itself: a rule of the service in the server's cluster counts for it.
+#[test]
+fn a_rule_of_the_service_takes_its_endpoints_from_the_east_west_gateway() {
+    let mut case = Case::of(proxied(), configuration(vec![of_shop("STRICT")], vec![]));
+    case.crosses = true;
+    for (mode, owed) in [("DISABLE", Ending::Unavailable(Flag::ConnectionFailed)), ("ISTIO_MUTUAL", Ending::MutualTls)]
+    {
+        case.at_server = configuration(vec![of_shop("STRICT")], vec![rule("shop", mode)]);
+        assert_eq!(case.foretell(Speech::Http).ending, owed, "{mode}");
+    }
+}
+
+/// Red if a gateway is taken for a sidecar, which knows no endpoints of a headless service.
+#[test]
+fn a_gateway_knows_whether_a_pod_of_a_headless_service_takes_tls() {
+    let client = |is_gateway| Caller::Proxied(Client { namespace: "web".into(), is_gateway, ..Client::default() });
+    for (is_gateway, owed) in [(true, Sent::Plaintext), (false, Sent::MutualTls)] {
+        let policies = vec![of_shop("STRICT"), of_cart("DISABLE")];
+        let mut case = Case::of(client(is_gateway), configuration(policies, vec![]));
+        case.service.headless = true;
+        assert_eq!(case.foretell(Speech::Http).sent, owed, "{is_gateway}");
+    }
 }
 
 /// Red if the narrower mode decides how clients speak, although Istio asks the whole namespace first.
@@ -204,6 +228,6 @@ fn what_cannot_be_read_is_not_foretold() {
     let mut case = Case::of(Caller::Naked, configuration(vec![], vec![]));
     case.at_server.policies = Policies::Unknown { reason: "403".into() };
     let Case { caller, service, server, at_caller, at_server, .. } = &case;
-    let call = Call { speech: Speech::Http, caller, service, server, crosses_networks: false, at_caller, at_server };
+    let call = Call { speech: Speech::Http, caller, service, server, through: None, at_caller, at_server };
     assert_eq!(foretell(&call), None);
 }

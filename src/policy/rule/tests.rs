@@ -126,7 +126,7 @@ fn a_rule_for_chosen_clients_counts_for_them_in_its_own_namespace_only() {
     let service = Service { host: CART.into(), namespace: "shop".into(), port: 8080, headless: false, renamed: false };
     let of = |namespace: &str, app: &str| {
         let labels = [("app".to_owned(), app.to_owned())].into();
-        let client = Client { namespace: namespace.into(), labels };
+        let client = Client { namespace: namespace.into(), labels, ..Client::default() };
         choose(&rules, &client, &service, "istio-system", "cluster.local").is_some()
     };
     assert!(of("web", "web") && !of("web", "batch") && !of("other", "web"));
