@@ -51,11 +51,16 @@ async fn a_policy_that_is_made_anew_is_the_youngest() -> Verdict {
 async fn made_anew(scope: &Scope, cluster: &Arc<Cluster>) -> Result<(), Error> {
     let namespace = scope.injected_namespace(cluster, &format!("anew-{}", cluster.name())).await?;
     let plan = ProbePlan { name: "cart".into(), ..ProbePlan::default() };
-    scope.apply(cluster, &mut policy(&namespace, "cart-z", "cart", "PERMISSIVE")).await?;
+    let port = probe::port(cluster, Protocol::Http1)?;
+    // A proxy has filter chains for the ports of services.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "cart", "namespace": namespace },
+        "spec": { "selector": { "app": "cart" }, "ports": [{ "name": "http", "port": port }] },
+    });
+    scope.apply_all(cluster, vec![service, policy(&namespace, "cart-z", "cart", "PERMISSIVE")]).await?;
     let server = deploy_probes(scope, cluster, &namespace, &[plan]).await?.remove(0);
     // Some seconds later: a pod has started meanwhile.
     scope.apply(cluster, &mut policy(&namespace, "cart-a", "cart", "STRICT")).await?;
-    let port = probe::port(cluster, Protocol::Http1)?;
     let naked = Vantage::Naked(probe::naked(cluster).await?);
     let id = |what: &str| format!("{what}/{}", cluster.name());
     let plaintext = async |what: &str| naked.dial(vec![dial(id(what), Protocol::Http1, &server.address, port)]).await;
@@ -107,7 +112,6 @@ async fn silence_is_no_refusal() -> Verdict {
         let cluster = &scope.testbed.clusters[0];
         let namespace = scope.injected_namespace(cluster, "greeting").await?;
         let mut permissive = policy(&namespace, "permissive", "probe", "PERMISSIVE");
-        permissive["spec"]["selector"] = Value::Null;
         scope.apply(cluster, &mut permissive).await?;
         let (open, strict) = (deploy_probe(scope, cluster, &namespace).await?, probe::meshed(cluster).await?);
         let port = probe::port(cluster, Protocol::ServerFirst)?;
@@ -162,12 +166,12 @@ async fn a_policy_about_http_holds_at_a_port_whose_protocol_is_detected() -> Ver
         };
         let mut dials = Vec::new();
         for (name, _) in &servers {
-            dials.extend([ask(name, "/whoami"), ask(name, "/status/204")]);
+            dials.extend([ask(name, "/whoami"), ask(name, "/status/202")]);
         }
         let seen = Vantage::Meshed(caller).dial(dials).await?;
         for ((name, server), pair) in servers.iter().zip(seen.chunks(2)) {
             let (allowed, forbidden) = (&pair[0], &pair[1]);
-            let said = format!("GET /whoami: {}; GET /status/204: {}", allowed.outcome(), forbidden.outcome());
+            let said = format!("GET /whoami: {}; GET /status/202: {}", allowed.outcome(), forbidden.outcome());
             let logged = inbound(&pair[..1], server).await?;
             let as_http = logged[0].as_ref().is_some_and(|entry| entry.get("path").is_some());
             let evidence = format!(
@@ -185,7 +189,7 @@ async fn a_policy_about_http_holds_at_a_port_whose_protocol_is_detected() -> Ver
             } else {
                 let refused = matches!(forbidden.outcome(), Outcome::Http { status: 403 | 503, .. });
                 let owed = "a policy about HTTP never lets through what it forbids, whatever the port is taken for";
-                Claim::about(id, owed).expects("GET /status/204 is refused").observes(
+                Claim::about(id, owed).expects("GET /status/202 is refused").observes(
                     &refused,
                     |_| said,
                     |refused| *refused,
@@ -215,7 +219,7 @@ async fn detected_servers(
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
             "spec": { "selector": { "app": name }, "ports": [{ "name": port, "port": number }] },
         }));
-        let (action, path) = if name.ends_with("allow") { ("ALLOW", "/whoami") } else { ("DENY", "/status/204") };
+        let (action, path) = if name.ends_with("allow") { ("ALLOW", "/whoami") } else { ("DENY", "/status/202") };
         if !name.ends_with("free") {
             objects.push(json!({
                 "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata,

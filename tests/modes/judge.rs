@@ -1,6 +1,7 @@
 //! Dials all cells, tells what each shows, and writes table and claims.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures::future::{join_all, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,7 +20,7 @@ use crate::stage::Stage;
 const TOLD: usize = 6;
 
 /// Clients that dial at once, each of them up to 32 connections.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// A dial that was made.
 struct Dialled {
@@ -39,7 +40,9 @@ pub(crate) async fn judge(scope: &Scope, stage: &Stage) -> Result<TruthTable, Er
     // The table has the evidence of each cell.
     scope.without_diagnostics();
     stage.await_known(&cells::wanted(stage)).await?;
+    let began = Instant::now();
     let dialled = dial(stage, &cells).await?;
+    println!("{} dials took {:.0?}", dialled.len(), began.elapsed());
     let at_server = at_servers(stage, &cells, &dialled).await?;
     let seen: Vec<Option<Observed>> = cells.iter().map(|cell| observed(stage, cell, &dialled, &at_server)).collect();
     let table = table(stage, &cells, &seen, &dialled);
