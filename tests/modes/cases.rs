@@ -6,7 +6,7 @@ use meshproof::istio::{await_mode, await_services, configuration, inbound, issue
 use meshproof::kube::api::{Api, ApiResource, DeleteParams, DynamicObject};
 use meshproof::kube::core::GroupVersionKind;
 use meshproof::policy::Mode;
-use meshproof::probe::{self, Dial, Expected, Outcome, Phase, Protocol, Vantage, dial, handshake};
+use meshproof::probe::{self, Dial, Exchange, Expected, Outcome, Phase, Protocol, Request, Vantage, dial, handshake};
 use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::report::{Claim, Judgement};
 use meshproof::scope::{ProbePlan, claims, deploy_probe, deploy_probes};
@@ -118,9 +118,11 @@ async fn silence_is_no_refusal() -> Verdict {
         let certificate = issue(&scope.testbed, &strict).await?;
         let short = |dial: Dial| Dial { timeout_ms: 2_500, ..dial };
         let address = HostPort::new(&strict.address, port);
+        let request = Request::Bytes { bytes: b"hello\n".to_vec(), quiet_ms: 100, listen_ms: 5_000 };
+        let speaking = Dial { request: Some(request), ..dial("speaking", Protocol::Bytes, &open.address, port) };
         let dials = vec![
             short(dial("listening", Protocol::ServerFirst, &open.address, port)),
-            dial("speaking", Protocol::Tcp, &open.address, port),
+            speaking,
             dial("speaking-to-strict", Protocol::Tcp, &strict.address, port),
             handshake("control", &address, None, Some(&certificate), Protocol::ServerFirst),
         ];
@@ -130,7 +132,9 @@ async fn silence_is_no_refusal() -> Verdict {
         let claim = Claim::about("greeting/listening", owed).to(&open).expects("nothing came in time");
         scope.claim(claim.observes(seen[0].outcome(), ToString::to_string, silent));
         let owed = "the same port answers a client that speaks first, so the silence was no refusal";
-        scope.claim(claims::answered("greeting", owed, &seen[1], &open));
+        let told = |seen: &Exchange| seen.report.received.as_ref().is_some_and(|received| !received.unasked);
+        let claim = Claim::about("greeting/speaking", owed).to(&open).expects("a greeting, once something was sent");
+        scope.claim(claim.observes(&seen[1], |seen| seen.outcome().to_string(), told));
         let owed = "a STRICT port resets a client that speaks first";
         scope.claim(claims::denied("greeting", owed, &seen[2], Expected::Reset, &seen[3], Some(&strict)));
         let mutant = claims::denied("mutant", owed, &seen[0], Expected::Reset, &seen[1], Some(&open));

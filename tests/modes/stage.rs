@@ -44,9 +44,10 @@ impl Stage {
         making.namespaces().await?;
         let ports = ports_of(&clusters[0])?;
         making.objects(&ports).await?;
-        let (servers, diallers) = try_join(making.servers(), making.clients()).await?;
+        // Before the pods are there: whoever changes a policy later makes cells red.
         let read = clusters.iter().map(async |cluster| configuration(cluster).await);
         let configurations = futures::future::join_all(read).await;
+        let (servers, diallers) = try_join(making.servers(), making.clients()).await?;
         let names = groups.iter().map(|group| (group.name, making.spaces[&rows_of(group)].clone())).collect();
         Ok(Self {
             groups,
