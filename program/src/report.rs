@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use meshproof::judge::{Recording, recorded};
-use meshproof::report::{self, html::Picture};
+use meshproof::report;
+use meshproof::report::html::{self, Beside, Picture};
 
 /// Write report.html, junit.xml and summary.md beside each suite's report.json
 #[derive(Debug, clap::Args)]
@@ -41,10 +42,11 @@ impl Report {
 
 /// Writes the three files of one suite, and prints their paths.
 pub(crate) fn files(directory: &Path, record: &report::Report) -> Result<()> {
-    let recording = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
+    let runs = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
     let screenshots = pictures(&directory.join("screenshots"), "png", "image/png")?;
     let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
-    write(&directory.join("report.html"), &report::html::page(record, &recording, &screenshots, &profiles))?;
+    let truth = report::read_truth(directory)?;
+    write(&directory.join("report.html"), &html::page(record, &Beside { runs, truth, screenshots, profiles }))?;
     write(&directory.join("junit.xml"), &report::junit(record)?)?;
     write(&directory.join("summary.md"), &report::markdown(record, report::OPEN_LINES))
 }

@@ -8,16 +8,16 @@ use k8s_openapi::api::core::v1::{Namespace, Pod as PodObject, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::{GroupVersionKind, NamespaceResourceScope};
+use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::Result;
 use super::pod::{Pod, Port, PortKey, Transport};
-use super::rule::Rule;
-use super::{Error, Result};
 use crate::cluster::{Cluster, code, pages};
-use crate::policy::{PeerAuthentication, Policies};
+use crate::istio;
+use crate::policy::{Configuration, DestinationRule, Policies};
 
 /// Namespaces of Kubernetes itself.
 const KUBERNETES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -35,8 +35,8 @@ pub struct Inventory {
     pub services: Vec<ServiceFacts>,
     /// `PeerAuthentication`s.
     pub policies: Policies,
-    /// `DestinationRule`s that set a TLS mode, as far as they can be read.
-    pub rules: Vec<Rule>,
+    /// `DestinationRule`s, as far as they can be read.
+    pub rules: Vec<DestinationRule>,
     /// Policies of the network that restrict who may reach a pod.
     pub network_policies: Vec<Restriction>,
 }
@@ -105,15 +105,15 @@ impl Inventory {
         let istio = &cluster.record().istio;
         let labels = |namespace: &str| namespaces.get(namespace).and_then(|facts| facts.labels.as_ref());
         let pod = |pod: PodObject| Some(Pod::of(&pod, labels(&pod.namespace().unwrap_or_default()), istio));
-        let (mut pods, mut services, slices, policies, rules, network_policies) = futures::try_join!(
+        let (mut pods, mut services, slices, configuration, network_policies) = futures::try_join!(
             list(cluster, "pods", &only, pod),
             list(cluster, "services", &only, |service| Some(service_facts(&service))),
             list(cluster, "endpoint slices", &only, Some),
-            async { Ok(policies(cluster).await) },
-            async { Ok(rules(cluster).await) },
+            async { Ok(istio::configuration(cluster).await) },
             restrictions(cluster, &only),
         )?;
         target(&mut pods, &mut services, &slices);
+        let Configuration { policies, rules, .. } = configuration;
         let cluster = Arc::clone(cluster);
         Ok(Self { cluster, namespaces, pods, services, policies, rules, network_policies })
     }
@@ -236,33 +236,6 @@ fn target(pods: &mut [Pod], services: &mut [ServiceFacts], slices: &[EndpointSli
     for service in services {
         service.has_endpoints = served.contains(&(service.namespace.clone(), service.name.clone()));
     }
-}
-
-/// The `PeerAuthentication`s of a cluster. All of them, because the mesh's and a namespace's are chosen together.
-async fn policies(cluster: &Arc<Cluster>) -> Policies {
-    let root = cluster.record().istio.namespace.clone();
-    match dynamic(cluster, "security.istio.io", "PeerAuthentication").await {
-        Ok(objects) => {
-            let values = objects.iter().filter_map(|object| serde_json::to_value(object).ok());
-            Policies::Known { root, policies: values.filter_map(|value| PeerAuthentication::of(&value)).collect() }
-        }
-        Err(error) => Policies::Unknown { reason: error.to_string() },
-    }
-}
-
-/// The `DestinationRule`s that set a TLS mode. They only explain.
-async fn rules(cluster: &Arc<Cluster>) -> Vec<Rule> {
-    let objects = dynamic(cluster, "networking.istio.io", "DestinationRule").await.unwrap_or_default();
-    objects.iter().filter_map(Rule::of).collect()
-}
-
-/// All objects of one of Istio's kinds.
-async fn dynamic(cluster: &Arc<Cluster>, group: &str, kind: &str) -> Result<Vec<DynamicObject>> {
-    let failed = |error| Error::from(cluster.failed(format!("list all {kind} objects"))(error));
-    let kind = GroupVersionKind::gvk(group, "v1", kind);
-    let (resource, _) = kube::discovery::pinned_kind(&cluster.client(), &kind).await.map_err(failed)?;
-    let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-    Ok(api.list(&ListParams::default()).await.map_err(failed)?.items)
 }
 
 /// The policies that restrict ingress. They only explain, so a cluster that does not show them has none to show.

@@ -172,7 +172,7 @@ impl Reader {
         let listeners = async {
             match questions.is_gateway {
                 true => self.ask(istio::listeners(workload)).await,
-                false => self.ask(istio::inbound(workload)).await,
+                false => self.ask(istio::inbound_listeners(workload)).await,
             }
         };
         let endpoints = async {

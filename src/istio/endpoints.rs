@@ -1,5 +1,6 @@
 //! The endpoints that a proxy knows, as reported by the proxy.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -103,6 +104,23 @@ pub async fn await_service_of(source: &Workload, destination: &Workload, service
         known = await_service(source, service_host, port) => known,
         () = unread => Ok(()),
     }
+}
+
+/// Waits until the proxy of `source` knows a healthy endpoint in each of these upstream clusters, by Envoy's names such
+/// as `outbound|8080||probe.shop.svc.cluster.local`.
+///
+/// # Errors
+/// [`NotInTime`](crate::cluster::Error::NotInTime), with the first that are missing.
+pub async fn await_services(source: &Workload, names: &BTreeSet<String>) -> Result<()> {
+    eventually(format!("the proxy of {source} to know {} services", names.len()), KNOWN, async || {
+        let known = endpoints(source).await?.into_iter().filter(|endpoint| endpoint.healthy);
+        let known: BTreeSet<String> = known.map(|endpoint| endpoint.upstream_cluster).collect();
+        let missing: Vec<&str> = names.difference(&known).map(String::as_str).collect();
+        let some = || missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let seen = || Seen::NotYet(format!("{} are missing, such as {}", missing.len(), some()));
+        Ok::<_, crate::cluster::Error>(if missing.is_empty() { Seen::Yes(()) } else { seen() })
+    })
+    .await
 }
 
 fn parse(answer: &str) -> serde_json::Result<Vec<Endpoint>> {

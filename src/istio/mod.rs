@@ -1,27 +1,32 @@
 //! All knowledge of Istio: gateways, proxy logs, and the certificate authority.
 
+mod configuration;
 mod endpoints;
 mod error;
 mod evidence;
 mod evidence_log;
 mod failure;
 mod gateways;
+mod inbound;
 mod issue;
 mod membership;
 mod proxy_config;
 mod registry;
 mod tls;
 
-pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, endpoints};
+pub use configuration::configuration;
+pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, await_services, endpoints};
 pub use error::{Error, Result};
 pub(crate) use evidence::Side;
-pub use evidence::{AccessEntry, Ends, both_ends, logged, outbound, read_until, turned_away};
+pub use evidence::{AccessEntry, Ends, both_ends, inbound, logged, outbound, read_until, turned_away};
 pub use evidence_log::evidence_log;
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
+pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
 pub use membership::{exposed, injection, strict};
 pub use proxy_config::{
-    Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound, listeners, outbound_name, secrets, upstream,
+    Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound_listeners, listeners, outbound_name, secrets,
+    upstream,
 };
 pub(crate) use registry::worst;
 pub use registry::{Registered, registered, seen_by_istiod};

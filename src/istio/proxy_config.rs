@@ -92,7 +92,7 @@ pub async fn listeners(workload: &Workload) -> Result<Vec<Listening>> {
 ///
 /// # Errors
 /// The errors of [`Workload::proxy_admin`]. The answer cannot be parsed.
-pub async fn inbound(workload: &Workload) -> Result<Vec<Listening>> {
+pub async fn inbound_listeners(workload: &Workload) -> Result<Vec<Listening>> {
     let dump: Dump = dumped(workload, "config_dump?resource=dynamic_listeners&name_regex=virtualInbound").await?;
     Ok(listening(&dump))
 }

@@ -41,7 +41,7 @@ pub fn handshake(
     protocol: Protocol,
 ) -> Dial {
     let inside = match protocol {
-        Protocol::Grpc => Inside::Grpc,
+        Protocol::Grpc | Protocol::GrpcStream => Inside::Grpc,
         Protocol::Tcp => Inside::Tcp,
         Protocol::ServerFirst => Inside::ServerFirst,
         _ => Inside::Http,

@@ -30,6 +30,8 @@ pub enum Expected {
 pub mod grpc {
     /// `PERMISSION_DENIED`.
     pub const PERMISSION_DENIED: u16 = 7;
+    /// `UNAVAILABLE`: by a proxy whose endpoint fails.
+    pub const UNAVAILABLE: u16 = 14;
 }
 
 /// TLS alerts that may refuse a client certificate, by the certificate's fault.

@@ -73,9 +73,11 @@ pub fn port(cluster: &Cluster, protocol: Protocol) -> Result<u16> {
 
 fn port_of(ports: &ProbePorts, protocol: Protocol) -> u16 {
     match protocol {
-        Protocol::Http1 | Protocol::TlsRaw | Protocol::ClientHello | Protocol::Bytes => ports.http,
+        Protocol::Http1 | Protocol::WebSocket | Protocol::TlsRaw | Protocol::ClientHello | Protocol::Bytes => {
+            ports.http
+        }
         Protocol::Http2 => ports.http2,
-        Protocol::Grpc => ports.grpc,
+        Protocol::Grpc | Protocol::GrpcStream => ports.grpc,
         Protocol::Tcp => ports.tcp,
         Protocol::ServerFirst => ports.server_first,
         Protocol::Tls => ports.tls,

@@ -8,6 +8,7 @@ mod junit;
 mod markdown;
 mod subject;
 pub mod table;
+mod truth;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
@@ -24,6 +26,10 @@ pub use junit::junit;
 pub use markdown::{OPEN_LINES, markdown};
 pub use subject::{Call, Ended, Must, Place, Speaks, Subject};
 pub use table::Table;
+pub use truth::{
+    Cell, Change, Column, Difference, Look, Row, State, TRUTH_TABLE, TRUTH_TABLE_SCHEMA, TruthTable, difference,
+    read_truth, record_truth,
+};
 
 use crate::host::{self, Host};
 use crate::judge::Comparison;
@@ -146,14 +152,31 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
 }
 
 /// Merges `report` into the report in `directory`. Other threads and processes may merge at the same time.
-fn merge(directory: &Path, mut report: Report) -> Result<()> {
-    let path = directory.join("report.json");
+fn merge(directory: &Path, report: Report) -> Result<()> {
+    merging(directory, "report.json", |older| merged(report, older))
+}
+
+/// Replaces the JSON file `name` in `directory` by what `merge` makes of it, under a lock. A file that is missing or
+/// unreadable is none.
+fn merging<T: Serialize + DeserializeOwned>(
+    directory: &Path,
+    name: &str,
+    merge: impl FnOnce(Option<T>) -> T,
+) -> Result<()> {
+    let path = directory.join(name);
     let failed = |error: std::io::Error| Error { path: path.clone(), reason: error.to_string() };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let lock = File::create(directory.join("report.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    // Replace a report that is missing, unreadable, or from another run.
-    let older = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok());
+    let older = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let json = serde_json::to_vec_pretty(&merge(older)).map_err(|error| failed(error.into()))?;
+    let partial = directory.join(format!("{name}.partial"));
+    std::fs::write(&partial, json).map_err(failed)?;
+    std::fs::rename(&partial, &path).map_err(failed)
+}
+
+/// A report with what an older report of the same run has besides.
+fn merged(mut report: Report, older: Option<Report>) -> Report {
     if let Some(older) = older.filter(|older| older.run == report.run) {
         let again: Vec<String> = report.claims.iter().map(|claim| claim.id().to_owned()).collect();
         report.claims.extend(older.claims.into_iter().filter(|claim| !again.iter().any(|id| id == claim.id())));
@@ -167,10 +190,7 @@ fn merge(directory: &Path, mut report: Report) -> Result<()> {
     report.claims.sort_by(|one, other| one.id().cmp(other.id()));
     // A stable sort keeps the metrics of a comparison in the order of the bounds file.
     report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
-    let partial = directory.join("report.json.partial");
-    let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.into()))?;
-    std::fs::write(&partial, json).map_err(failed)?;
-    std::fs::rename(&partial, &path).map_err(failed)
+    report
 }
 
 /// Sort key that puts `bypass_p99/16` before `bypass_p99/128`.

@@ -309,8 +309,8 @@ pub fn must_be_answered(exchange: &Exchange, destination: &Workload) -> Subject 
 fn subject(exchange: &Exchange, through: Option<&Workload>, destination: Option<&Workload>, must: Must) -> Subject {
     let Dial { host, port, protocol, tls, .. } = &exchange.dial;
     let speaks = match protocol {
-        Protocol::Http1 => Speaks::Http1,
-        Protocol::Http2 | Protocol::Grpc => Speaks::Http2,
+        Protocol::Http1 | Protocol::WebSocket => Speaks::Http1,
+        Protocol::Http2 | Protocol::Grpc | Protocol::GrpcStream => Speaks::Http2,
         Protocol::Tcp | Protocol::ServerFirst => Speaks::Tcp,
         Protocol::Tls => Speaks::Tls,
         Protocol::TlsRaw | Protocol::ClientHello | Protocol::Bytes => Speaks::Anything,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
@@ -54,6 +55,16 @@ impl Scope {
         label::sign(object, self.suite, &self.test);
         cluster.apply(object).await?;
         Ok(())
+    }
+
+    /// Applies objects like [`Self::apply`], all at once.
+    ///
+    /// # Errors
+    /// The errors of [`Self::apply`].
+    pub async fn apply_all(&self, cluster: &Arc<Cluster>, objects: Vec<Value>) -> Result<()> {
+        let applying = objects.into_iter().map(async |mut object| self.apply(cluster, &mut object).await);
+        // More at once would only wait for the API server, and for istiod, which validates.
+        futures::stream::iter(applying).buffer_unordered(16).try_collect().await
     }
 
     /// An object, labelled as this test's, for a namespace that the test does not own. Apply the object with

@@ -1,12 +1,16 @@
 //! Probes deployed by a test.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{Error, Result, Scope};
-use crate::cluster::{self, Cluster, Workload};
+use crate::cluster::{self, Cluster, Seen, Workload, is_ready};
 use crate::probe::{self, rollout};
 use crate::record::{self, ProbePorts};
 
@@ -101,5 +105,92 @@ impl<'a> Copy<'a> {
                 "spec": { "replicas": 1, "selector": self.selector, "template": self.template },
             }),
         ]
+    }
+}
+
+/// A probe of a test's own.
+#[derive(Debug, Clone, Default)]
+pub struct ProbePlan {
+    /// Name of the workload, and value of its pods' label `app`.
+    pub name: String,
+    /// Further labels of the pod, for example one that keeps it out of the mesh.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the pod.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether the pod shares its node's network.
+    pub host_network: bool,
+    /// Whether the workload is a StatefulSet. Otherwise it is a Deployment.
+    pub stateful: bool,
+}
+
+/// Label of the pods of [`deploy_probes`].
+const PLANNED: &str = "meshproof.dev/planned";
+
+/// Longest wait for the pods of [`deploy_probes`]: 120 pods on two processors were ready after 160 s.
+const PLANNED_BOUND: Duration = Duration::from_secs(240);
+
+/// Deploys several probes into `namespace`, as copies of the cluster's own meshed probe and without services, and waits
+/// until all are ready. The pods are in the order of their plans.
+///
+/// # Errors
+/// The errors of [`deploy_probe`].
+pub async fn deploy_probes(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    plans: &[ProbePlan],
+) -> Result<Vec<Workload>> {
+    let model = &probe::declared(cluster)?.meshed;
+    let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
+    let found = found.map_err(cluster.failed(format!("read deployment {}/{}", model.namespace, model.deployment)))?;
+    let template = serde_json::to_value(found.spec.map(|spec| spec.template)).map_err(Error::suite)?;
+    let mut objects = vec![json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": template["spec"]["serviceAccountName"], "namespace": namespace },
+    })];
+    if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
+        objects.push(serde_json::to_value(secret).map_err(Error::suite)?);
+    }
+    objects.extend(plans.iter().map(|plan| plan.workload(namespace, template.clone())));
+    scope.apply_all(cluster, objects).await?;
+    let want = format!("{} probes in {namespace} of {} to be ready", plans.len(), cluster.name());
+    let judge = |pods: &[&Pod]| {
+        let of = |plan: &ProbePlan| {
+            let mut pods = pods.iter().filter(|pod| pod.labels().get("app") == Some(&plan.name) && is_ready(pod));
+            pods.find_map(|pod| Workload::of(cluster, pod))
+        };
+        let ready: Vec<Workload> = plans.iter().filter_map(of).collect();
+        let seen = format!("{} of {} are ready", ready.len(), plans.len());
+        if ready.len() == plans.len() { Seen::Yes(ready) } else { Seen::NotYet(seen) }
+    };
+    Ok(cluster.await_pods(namespace, PLANNED, want, PLANNED_BOUND, judge).await?)
+}
+
+impl ProbePlan {
+    /// The workload, with the pod `template` of another probe.
+    fn workload(&self, namespace: &str, mut template: Value) -> Value {
+        let Self { name, labels, annotations, host_network, stateful } = self;
+        template["metadata"]["labels"]["app"] = name.as_str().into();
+        template["metadata"]["labels"][PLANNED] = "true".into();
+        for (key, value) in labels {
+            template["metadata"]["labels"][key] = value.as_str().into();
+        }
+        for (key, value) in annotations {
+            template["metadata"]["annotations"][key] = value.as_str().into();
+        }
+        if *host_network {
+            template["spec"]["hostNetwork"] = true.into();
+            // Otherwise the pod asks the node's resolver, which does not know the cluster's services.
+            template["spec"]["dnsPolicy"] = "ClusterFirstWithHostNet".into();
+        }
+        let mut workload = json!({
+            "apiVersion": "apps/v1", "kind": if *stateful { "StatefulSet" } else { "Deployment" },
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": { "replicas": 1, "selector": { "matchLabels": { "app": name } }, "template": template },
+        });
+        if *stateful {
+            workload["spec"]["serviceName"] = name.as_str().into();
+        }
+        workload
     }
 }

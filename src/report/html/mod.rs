@@ -7,13 +7,14 @@ mod diagnoses;
 mod parts;
 mod percentiles;
 mod ratios;
+mod truth;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{Tone, table};
-use super::{Judgement, Report};
+use super::{Judgement, Report, TruthTable};
 use crate::judge::{Recording, Verdict};
 
 /// A picture embedded in the page.
@@ -43,8 +44,22 @@ impl Picture {
     }
 }
 
+/// What stands beside a report, and is shown with it.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Recorded runs of the comparisons.
+    pub runs: Recording,
+    /// The truth table.
+    pub truth: Option<TruthTable>,
+    /// Screenshots.
+    pub screenshots: Vec<Picture>,
+    /// Flame graphs.
+    pub profiles: Vec<Picture>,
+}
+
 /// The page.
-pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles: &[Picture]) -> String {
+pub fn page(report: &Report, beside: &Beside) -> String {
+    let Beside { runs, truth, screenshots, profiles } = beside;
     let host = &report.host;
     let page = html! {
         (DOCTYPE)
@@ -72,6 +87,7 @@ pub fn page(report: &Report, runs: &Recording, screenshots: &[Picture], profiles
                     }
                     @if !report.diagnoses.is_empty() { (diagnoses::section(report)) }
                     @if !report.claims.is_empty() { (claims::section(&report.claims, &report.diagnoses)) }
+                    @if let Some(truth) = truth { (truth::section(truth)) }
                     (pictures("Screenshots", "shots", screenshots, |shot| html! { img src=(shot.data()) alt=(shot.caption); }))
                     (pictures("Where processor time went", "profiles", profiles, |profile| {
                         html! { iframe src=(profile.data()) style=[profile.shape()] title=(profile.caption) sandbox="allow-scripts" {} }

@@ -8,11 +8,12 @@ use crate::judge::tests::{runs, trial};
 use crate::judge::{Comparison, Reference};
 use crate::judge::{Judge, Limit, recorded};
 use crate::report::diagnosis::tests::cause;
+use crate::report::truth::tests::{cell, table};
 use crate::report::{
-    Claim, Diagnosis, Edge, Judgement, Layer, OPEN_LINES, Report, SCHEMA, Table, html, junit, markdown,
+    Claim, Diagnosis, Edge, Judgement, Layer, OPEN_LINES, Report, SCHEMA, State, Table, html, junit, markdown,
 };
 
-use super::Picture;
+use super::{Beside, Picture};
 
 const HOSTILE: &str = "<script>alert('x')</script> & \"quoted\" | *bold*";
 
@@ -70,11 +71,37 @@ fn report() -> Report {
     }
 }
 
+fn with_truth() -> Beside {
+    let cells = vec![
+        cell("strict/plain", "naked/http1", State::Holds, "reset"),
+        cell("strict/plain", "meshed/http1", State::Holds, "mutual TLS"),
+        cell("open/plain", "naked/tcp", State::Red, HOSTILE),
+        cell("open/plain", "naked/udp", State::NotMade, ""),
+    ];
+    Beside { truth: Some(table("one", cells)), ..Beside::default() }
+}
+
+/// Red if a cell that is not as it must be looks like one that is, or cannot be found by its filters.
+#[test]
+fn a_truth_table_is_one_picture_with_filters_and_evidence() {
+    let page = html::page(&report(), &with_truth());
+    assert!(page.contains(">M</a>") && page.contains("wrong\"><a"), "{page}");
+    assert_eq!(page.matches(">✗</a>").count(), 1);
+    assert_eq!(page.matches("class=\"proof\"").count(), 4, "each cell has its evidence");
+    for filter in ["cluster", "namespace", "protocol", "client"] {
+        let has = page.contains(&format!("<legend>{filter}</legend>"));
+        assert_eq!(has, filter != "cluster", "{filter}: a choice of one is none");
+    }
+    assert!(page.contains(":has(#f-tp0:checked) .col:not(.tp0) { display: none; }"));
+    assert!(!page.contains("<script>alert") && !page.contains("because <b>"));
+}
+
 #[test]
 fn a_claims_text_is_never_markup() {
     let report = report();
     let shots = [Picture { caption: HOSTILE.into(), media_type: "image/png", bytes: vec![1, 2, 3] }];
-    let page = html::page(&report, &BTreeMap::new(), &shots, &shots);
+    let page =
+        html::page(&report, &Beside { screenshots: shots.to_vec(), profiles: shots.to_vec(), ..Beside::default() });
     assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"), "{page}");
     assert!(page.contains("src=\"data:image/png;base64,AQID\""));
     let (xml, text) = (junit(&report).unwrap(), markdown(&report, OPEN_LINES));
@@ -84,7 +111,7 @@ fn a_claims_text_is_never_markup() {
 
 #[test]
 fn the_page_needs_nothing_but_itself() {
-    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report(), &with_truth());
     for outside in ["http://", "https://", "<script", "<link", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -92,7 +119,7 @@ fn the_page_needs_nothing_but_itself() {
 
 #[test]
 fn a_cell_of_the_matrix_says_who_answered_without_colour() {
-    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report(), &Beside::default());
     for cell in [">✓ cluster2<", ">✗ no answer<", ">? no answer<", ">·<"] {
         assert!(page.contains(cell), "{cell}: {page}");
     }
@@ -100,7 +127,7 @@ fn a_cell_of_the_matrix_says_who_answered_without_colour() {
 
 #[test]
 fn what_does_not_hold_comes_first_and_is_open() {
-    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report(), &Beside::default());
     let place = |text: &str| page.find(text).unwrap();
     assert!(place("<code>edge/frontend/ads</code>") < place("<code>edge/frontend/cart</code>"));
     assert_eq!(page.matches("<details open>").count(), 1, "a claim that a cause explains is folded");
@@ -114,7 +141,7 @@ fn what_has_a_bound_comes_first_and_what_has_none_is_folded_away() {
     (other.metric, other.bound.gate, other.bound.goal) = ("unbounded".into(), None, None);
     other.reference = None;
     report.comparisons.insert(0, other);
-    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report, &Beside::default());
     let (before, folded) = page.split_once(" metrics have no bound").unwrap();
     assert!(!before.contains("unbounded") && folded.contains("unbounded"), "{page}");
     assert!(before.contains("<details class=\"many\">") && before.contains(">bypass/16<"), "{page}");
@@ -133,7 +160,7 @@ fn an_interval_says_how_sure_it_is_where_that_is_not_what_the_column_says() {
 #[test]
 fn a_table_that_was_measured_is_in_the_page_and_in_the_summary() {
     let report = report();
-    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report, &Beside::default());
     for text in [page, markdown(&report, OPEN_LINES)] {
         assert!(text.contains("New connections") && text.contains("fortio"), "{text}");
     }
@@ -162,7 +189,7 @@ fn a_cause_is_in_full_once_and_each_of_its_claims_names_it() {
     assert_eq!(xml.matches("cluster1 has no remote secret of cluster2").count(), 1, "{xml}");
     let failure = xml.lines().find(|line| line.contains("<failure ") && line.contains("not answered")).unwrap();
     assert!(failure.contains("remote secret: "), "{failure}");
-    let page = html::page(&report(), &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report(), &Beside::default());
     assert_eq!(page.matches("cluster1 has no remote secret of cluster2").count(), 1);
 }
 
@@ -183,7 +210,7 @@ fn every_verdict_can_be_drawn() {
     all[0].ratios = vec![1.0];
     all[1].bound.goal = Some(Limit::AtLeast(5.0));
     let report = Report { comparisons: all, ..report() };
-    let page = html::page(&report, &BTreeMap::new(), &[], &[]);
+    let page = html::page(&report, &Beside::default());
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }
 

@@ -1,0 +1,120 @@
+use std::time::Instant;
+
+use meshproof_probe::{DialReport, Outcome, Protocol, WhoAmI};
+use serde_json::json;
+
+use super::*;
+
+fn exchange(protocol: Protocol) -> Exchange {
+    let (peer_address, local_address) = ("127.0.0.6:41000".into(), "10.0.0.2:8083".into());
+    let who = WhoAmI { peer_address, local_address, ..WhoAmI::default() };
+    let report = DialReport {
+        id: "id".into(),
+        outcome: Outcome::Answered { status: None },
+        local_address: Some("192.168.0.9:55000".into()),
+        remote_address: None,
+        who: Some(who),
+        served_by: None,
+        tls: None,
+        received: None,
+        elapsed_us: 1,
+    };
+    let mut dial = crate::probe::dial("id", protocol, "probe", 80);
+    dial.nonce = "0123456789ab".into();
+    let cluster = crate::cluster::tests::workload();
+    Exchange { vantage: Vantage::Meshed(cluster), dial, report, started: Instant::now() }
+}
+
+fn entry(mut fields: Value) -> AccessEntry {
+    fields["downstream_peer_cert"] = Value::Null;
+    AccessEntry::parse(&fields.to_string()).unwrap()
+}
+
+#[tokio::test]
+async fn tcp_is_found_by_addresses_at_both_ends() {
+    let tcp = exchange(Protocol::Tcp);
+    let source = entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "-" }));
+    let destination = |host: &str| {
+        entry(json!({
+            "downstream_remote_address": "10.0.0.1:1", "upstream_local_address": "127.0.0.6:41000",
+            "upstream_host": host,
+        }))
+    };
+    let another = destination("10.0.0.2:8084");
+    assert!(!another.is_destination_of(&tcp), "the same port, in a connection to another port of the probe");
+    let destination = destination("10.0.0.2:8083");
+    assert!(source.is_source_of(&tcp) && destination.is_destination_of(&tcp));
+    assert!(!destination.is_source_of(&tcp) && !source.is_destination_of(&tcp));
+}
+
+#[tokio::test]
+async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
+    let http = exchange(Protocol::Http2);
+    let line = |path: &str, id: &str| {
+        entry(json!({
+            "downstream_remote_address": "192.168.0.9:55000", "upstream_local_address": "127.0.0.6:41000",
+            "upstream_host": "10.0.0.2:8083", "path": path, "request_id": id,
+        }))
+    };
+    assert!(line("/whoami?nonce=0123456789ab", "-").is_destination_of(&http));
+    assert!(line("/meshproof.probe.v1.Probe/WhoAmI", "0123456789ab").is_source_of(&http));
+    let mut inbound = line("/whoami?nonce=0123456789ab", "-");
+    inbound.0.insert("upstream_cluster".into(), "inbound|8081||".into());
+    assert!(inbound.is_destination_of(&http) && !inbound.is_source_of(&http), "both ends may share a log");
+    assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+}
+
+#[test]
+fn a_request_is_the_same_whether_it_is_traced_or_not() {
+    let logged = |id: &str| entry(json!({ "downstream_remote_address": "192.168.0.9:55000", "request_id": id }));
+    // Sent with a 4. The proxy replaced the 4 by a 9, because it sampled the request for tracing.
+    let sent = "be14475b-a5cc-48ba-8019-5cf9c822949e";
+    assert!(logged(sent).is_of_request(sent));
+    assert!(logged("be14475b-a5cc-98ba-8019-5cf9c822949e").is_of_request(sent));
+    for another in ["be14475b-a5cc-48ba-8019-5cf9c822949f", "be14475b-a5cc-49ba-8019-5cf9c822949e"] {
+        assert!(!logged(another).is_of_request(sent), "{another}");
+    }
+    assert!(logged("r").is_of_request("r") && !logged("s").is_of_request("r"), "any text may be an id");
+    assert!(!logged("-").is_of_request(sent), "none");
+}
+
+#[tokio::test]
+async fn a_refusal_is_known_by_its_connection_and_its_flag() {
+    let refused = exchange(Protocol::Http1);
+    let line =
+        |caller: &str, flags: &str| entry(json!({ "downstream_remote_address": caller, "response_flags": flags }));
+    assert!(line("192.168.0.9:55000", "NR").turns_away(&refused));
+    assert!(!line("192.168.0.9:55000", "-").turns_away(&refused), "served");
+    assert!(!line("192.168.0.9:55001", "NR").turns_away(&refused), "another's");
+}
+
+#[test]
+fn a_denial_by_a_policy_is_told_from_every_other_end() {
+    let logged = |field: &str, details: &str| entry(json!({ "downstream_remote_address": "a", field: details }));
+    assert!(logged("response_code_details", "rbac_access_denied_matched_policy[none]").is_denied_by_policy());
+    assert!(logged("connection_termination_details", "rbac_access_denied_matched_policy[none]").is_denied_by_policy());
+    for other in ["via_upstream", "no_healthy_upstream", "-"] {
+        assert!(!logged("response_code_details", other).is_denied_by_policy(), "{other}");
+    }
+    assert!(!logged("path", "rbac_access_denied").is_denied_by_policy(), "what the caller says");
+}
+
+#[test]
+fn an_unanswered_exchange_matches_no_line_however_empty() {
+    let empty = entry(json!({ "downstream_remote_address": null, "upstream_local_address": "" }));
+    assert!(!empty.is("upstream_local_address", None) && empty.get("downstream_remote_address").is_none());
+}
+
+#[test]
+fn lines_that_are_not_of_the_evidence_log_are_left_out() {
+    assert_eq!(AccessEntry::parse(r#"{"downstream_remote_address":"10.0.0.1:1","path":"/"}"#), None, "the mesh's");
+    assert_eq!(AccessEntry::parse("2026-01-01 info Envoy proxy is ready"), None);
+    assert_eq!(AccessEntry::parse(r#"{"level":"info","msg":"ready"}"#), None);
+    assert_eq!(AccessEntry::parse("[1, 2]"), None);
+}
+
+#[test]
+fn percent_encoding_is_undone_and_what_only_looks_like_it_is_kept() {
+    assert_eq!(percent_decoded("a%0Ab%2Bc%"), "a\nb+c%");
+    assert_eq!(percent_decoded("100%zz"), "100%zz");
+}
