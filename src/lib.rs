@@ -49,6 +49,8 @@ pub mod istio;
 #[cfg(feature = "judge")]
 pub mod judge;
 #[cfg(feature = "suites")]
+pub mod policy;
+#[cfg(feature = "suites")]
 pub mod probe;
 #[cfg(feature = "judge")]
 pub mod record;

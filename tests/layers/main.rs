@@ -12,7 +12,7 @@ use source::{Arrow, Sources};
 
 /// Modules of the library. Each module uses only earlier modules.
 const LIBRARY: &[&str] = &[
-    "record", "host", "judge", "report", "identity", "cluster", "probe", "istio", "scope", "attach", "audit",
+    "record", "host", "judge", "report", "identity", "policy", "cluster", "probe", "istio", "scope", "attach", "audit",
     "compare", "suites",
 ];
 
