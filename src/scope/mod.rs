@@ -40,7 +40,7 @@ pub use failure::Failure;
 pub use label::{RUN_LABEL, TEST_ANNOTATION};
 use lease::Leases;
 pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
-pub use probes::deploy_probe;
+pub use probes::{deploy_probe, deploy_probe_serving};
 pub use standing::{gone, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;

@@ -1,5 +1,6 @@
 //! Probes deployed by a test.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,6 +18,19 @@ use crate::record::{self, ProbePorts};
 /// [`Error::Cluster`]. [`NotDeclared`](crate::record::Error::NotDeclared): the record
 /// names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
+    deploy_probe_serving(scope, cluster, namespace, None).await
+}
+
+/// Like [`deploy_probe`]. The probe also serves raw TCP on each port of `lines`, and so does its service.
+///
+/// # Errors
+/// The errors of [`deploy_probe`].
+pub async fn deploy_probe_serving(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    lines: Option<RangeInclusive<u16>>,
+) -> Result<Workload> {
     let probes = probe::declared(cluster)?;
     let model = &probes.meshed;
     let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
@@ -31,7 +45,11 @@ pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str
         let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
         scope.apply(cluster, &mut secret).await?;
     }
-    for mut object in copy.objects(&probes.ports) {
+    let copy = match &lines {
+        Some(lines) => copy.serving(&probes.container, lines),
+        None => copy,
+    };
+    for mut object in copy.objects(&probes.ports, lines) {
         scope.apply(cluster, &mut object).await?;
     }
     rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
@@ -63,10 +81,23 @@ impl<'a> Copy<'a> {
         })
     }
 
+    /// The copy, with these ports of raw TCP in the command of its container.
+    fn serving(mut self, container: &str, lines: &RangeInclusive<u16>) -> Self {
+        let containers = self.template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+        let probe = containers.into_iter().flatten().find(|one| one["name"] == container);
+        if let Some(probe) = probe {
+            probe["args"] = json!(["serve", "--lines", format!("{}-{}", lines.start(), lines.end())]);
+        }
+        self
+    }
+
     /// The copy's service account, service (with the probe's name) and deployment.
-    fn objects(self, ports: &ProbePorts) -> [Value; 3] {
+    fn objects(self, ports: &ProbePorts, lines: Option<RangeInclusive<u16>>) -> [Value; 3] {
         let metadata = |name: &str| json!({ "name": name, "namespace": self.namespace });
-        let ports = ports.named().map(|(name, port)| json!({ "name": name, "port": port }));
+        let mut ports: Vec<Value> =
+            ports.named().map(|(name, port)| json!({ "name": name, "port": port })).into_iter().collect();
+        let lines = lines.into_iter().flatten();
+        ports.extend(lines.map(|port| json!({ "name": format!("tcp-{port}"), "port": port })));
         [
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(&self.account) }),
             json!({
