@@ -122,6 +122,7 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
 #[case::with_a_forged_issuer(Flaw::ForgedIssuer, Expected::Alert(alert::FORGED))]
 #[case::that_has_expired(Flaw::Expired, Expected::Alert(alert::EXPIRED))]
 #[case::of_another_trust_domain(Flaw::OtherTrustDomain, Expected::Alert(alert::UNWELCOME_IDENTITY))]
+#[case::for_email_only(Flaw::EmailOnly, Expected::Alert(alert::WRONG_USAGE))]
 #[tokio::test]
 #[file_parallel(mesh)]
 async fn a_client_certificate_is_refused(#[case] flaw: Flaw, #[case] refusal: Expected) -> Verdict {

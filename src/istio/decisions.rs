@@ -45,13 +45,14 @@ impl AccessEntry {
         Some(format!("{namespace}/{name}"))
     }
 
-    /// Whether the line is about this call, at the called workload's proxy. A request is known by its id. A connection is
+    /// Whether the line is about this call, at the called workload's proxy. A request is known by its id, or by the
+    /// nonce in its query. A connection is
     /// known by the caller's address, or behind a gateway by the server name and the caller's identity.
     fn is_decision_of(&self, Decided { exchange, peer }: Decided<'_>) -> bool {
         if self.is_outbound() {
             return false;
         }
-        if self.is_of_request(&exchange.dial.nonce) {
+        if self.carries(&exchange.dial.nonce) {
             return true;
         }
         let name = exchange.dial.tls.as_ref().and_then(|tls| tls.server_name.as_deref());

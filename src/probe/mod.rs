@@ -14,6 +14,7 @@ pub use deploy::{PROBES_LABEL, evidence_label};
 pub use dials::{client_hello, dial, handshake, nonce};
 pub use expected::{Expected, alert, grpc};
 pub use meshproof_probe::authorize;
+pub use meshproof_probe::wire::WHOAMI_METHOD;
 pub use meshproof_probe::{
     Attempt, Dial, DialReport, Inside, Outcome, Phase, Protocol, Received, Request, Status, TlsOptions, TlsSeen,
     TlsVersion, WhoAmI,

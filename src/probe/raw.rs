@@ -17,6 +17,7 @@ pub struct RawRequest {
     path: String,
     host: String,
     headers: Vec<Header>,
+    has_nonce_in_query: bool,
 }
 
 /// A header of a request.
@@ -31,7 +32,13 @@ pub struct Header {
 impl RawRequest {
     /// A request of `path`, with this `Host` header.
     pub fn new(method: &str, host: &str, path: &str) -> Self {
-        Self { method: method.into(), path: path.into(), host: host.into(), headers: Vec::new() }
+        Self {
+            method: method.into(),
+            path: path.into(),
+            host: host.into(),
+            headers: Vec::new(),
+            has_nonce_in_query: false,
+        }
     }
 
     /// Adds a header. A header may be repeated.
@@ -39,6 +46,12 @@ impl RawRequest {
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push(Header { name: name.into(), value: value.into() });
         self
+    }
+
+    /// Adds the nonce to the query: gateways replace request ids. The path must have no query.
+    #[must_use]
+    pub fn with_nonce_in_query(self) -> Self {
+        Self { has_nonce_in_query: true, ..self }
     }
 
     /// A dial that sends the request in plaintext, for a sidecar to secure. [`Exchange::with_status`] reads its answer.
@@ -64,8 +77,9 @@ impl RawRequest {
 
     /// The request, with the nonce as the request id: proxies log it.
     fn bytes(&self, nonce: &str) -> Request {
-        let Self { method, path, host, headers } = self;
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-request-id: {nonce}\r\n");
+        let Self { method, path, host, headers, has_nonce_in_query } = self;
+        let query = if *has_nonce_in_query { format!("?nonce={nonce}") } else { String::new() };
+        let mut text = format!("{method} {path}{query} HTTP/1.1\r\nhost: {host}\r\nx-request-id: {nonce}\r\n");
         for Header { name, value } in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -117,6 +131,9 @@ mod tests {
             dial.nonce
         );
         assert_eq!(text, owed);
+        let dial = request.with_nonce_in_query().dial("id", &HostPort::new("shop", 80));
+        let Some(Request::Bytes { bytes, .. }) = &dial.request else { panic!("{dial:?}") };
+        assert!(String::from_utf8_lossy(bytes).contains(&format!("#c?nonce={} HTTP/1.1", dial.nonce)));
     }
 
     #[test]

@@ -3,5 +3,5 @@
 mod flaw;
 mod paths;
 
-pub use flaw::Flaw;
+pub use flaw::{Flaw, intermediate_of};
 pub use paths::{Controlled, Path};

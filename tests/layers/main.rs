@@ -51,8 +51,18 @@ struct Exception {
 const EXCEPTIONS: &[Exception] = &[];
 
 /// Test targets that judge the live mesh.
-const LIVE: &[&str] =
-    &["analyze.rs", "audit", "mtls.rs", "ownership.rs", "sidecars.rs", "tutorial.rs", "boutique", "bench.rs", "perf"];
+const LIVE: &[&str] = &[
+    "analyze.rs",
+    "audit",
+    "authorization",
+    "mtls.rs",
+    "ownership.rs",
+    "sidecars.rs",
+    "tutorial.rs",
+    "boutique",
+    "bench.rs",
+    "perf",
+];
 
 #[test]
 fn every_test_of_the_live_mesh_holds_its_lock() {

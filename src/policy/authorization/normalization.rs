@@ -53,15 +53,15 @@ impl Normalization {
     /// The path that policies are compared with, without the query.
     ///
     /// # Errors
-    /// [`Rejected`]: a path with a fragment, or one that leaves the root.
+    /// [`Rejected`]: a path without its first slash, or one with an escaped NUL that would be normalised.
     pub fn path(self, sent: &str) -> Result<String, Rejected> {
-        // Since CVE-2021-32779, Envoy rejects fragments.
-        if sent.contains('#') {
-            return Err(Rejected);
-        }
-        let path = sent.split('?').next().unwrap_or_default();
+        // Istio's proxies cut fragments off since CVE-2021-39156. Envoy by itself answers 400.
+        let path = sent.split(['?', '#']).next().unwrap_or_default();
         if self == Self::None {
             return Ok(path.into());
+        }
+        if path.contains("%00") {
+            return Err(Rejected);
         }
         let mut path = path.to_owned();
         if self == Self::DecodeAndMergeSlashes {
@@ -157,9 +157,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_rejected_whatever_the_normalization() {
+    fn a_fragment_is_cut_off_whatever_the_normalization() {
         for how in [Normalization::None, Normalization::Base, Normalization::DecodeAndMergeSlashes] {
-            assert_eq!(how.path("/a#b"), Err(Rejected));
+            assert_eq!(how.path("/a#b"), Ok("/a".into()));
+        }
+    }
+
+    #[test]
+    fn an_escaped_nul_is_rejected_by_normalization() {
+        assert_eq!(Normalization::None.path("/a%00"), Ok("/a%00".into()));
+        for how in [Normalization::Base, Normalization::MergeSlashes, Normalization::DecodeAndMergeSlashes] {
+            assert_eq!(how.path("/a%00"), Err(Rejected));
         }
     }
 }

@@ -237,7 +237,9 @@ fn a_host_is_compared_in_any_case_and_a_path_in_its_normal_form() {
     let double = request(|http| http.path = "//orders".into());
     assert_ne!(decide(&merging, [&deny], &double), Decision::Allowed);
     let fragment = request(|http| http.path = "/orders#x".into());
-    assert_eq!(decide(&mesh(), [&deny], &fragment), Decision::Malformed);
+    assert_ne!(decide(&mesh(), [&deny], &fragment), Decision::Allowed, "CVE-2021-39156");
+    let nul = request(|http| http.path = "/orders%00".into());
+    assert_eq!(decide(&mesh(), [&deny], &nul), Decision::Malformed);
 }
 
 #[test]
