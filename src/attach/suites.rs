@@ -62,6 +62,41 @@ const PARTS: &[Part] = &[
         requires: &[Requirement::Bench, Requirement::Fault(fault::PAUSE_CLUSTER), Requirement::Write(Write::Replicas)],
     },
     Part {
+        suite: "authorization",
+        what: "policies, paths, tokens and ports of unnamed protocol decide about requests",
+        requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "authorization",
+        what: "policies decide about connections, directly and through east-west gateways",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::EastWest,
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
+        suite: "authorization",
+        what: "a client cannot forge its address through an ingress gateway",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Ingress,
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
+        suite: "authorization",
+        what: "advisories about names in certificates",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::SigningKeys,
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
         suite: "tutorial",
         what: "the suite of the tutorial",
         requires: &[
@@ -112,8 +147,12 @@ pub fn judgeable(record: &Record) -> Vec<Judgeable> {
             crate::record::Error::NotDeclared { what } => what,
             other => other.to_string(),
         });
-        // The suite dials the gateway of a route that nobody made.
-        if missing.is_none() && part.requires.contains(&Requirement::Ingress) && !has_route(record) {
+        // `mtls` dials the gateway of a route that nobody made. `authorization` makes a route of its own.
+        if missing.is_none()
+            && part.suite == "mtls"
+            && part.requires.contains(&Requirement::Ingress)
+            && !has_route(record)
+        {
             missing = Some("a route of ingress gateways to the probes".into());
         }
         Judgeable { suite: part.suite, what: part.what, missing }

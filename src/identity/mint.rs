@@ -45,6 +45,15 @@ pub enum Validity {
     Expired,
 }
 
+/// A respect in which a minted certificate is odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// Its name goes on behind a NUL byte: a reader that stops there takes it for the name before.
+    NulInName,
+    /// It may protect email only, and neither clients nor servers.
+    EmailOnly,
+}
+
 impl Validity {
     fn window(self) -> Window {
         let now = SystemTime::now();
@@ -131,6 +140,19 @@ impl Minter {
     /// [`Error`].
     pub fn mint(&self, id: &SpiffeId, validity: Validity) -> Result<ClientCertificate> {
         self.mint_with(id, validity, |_| ())
+    }
+
+    /// Like [`Self::mint`], and odd.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn mint_odd(&self, id: &SpiffeId, oddity: Oddity) -> Result<ClientCertificate> {
+        let longer = format!("{id}\0.meshproof.test").try_into();
+        let longer = SanType::URI(longer.map_err(cannot(&format!("a certificate for {id} with a NUL byte")))?);
+        self.mint_with(id, Validity::Now, |params| match oddity {
+            Oddity::NulInName => params.subject_alt_names = vec![longer],
+            Oddity::EmailOnly => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection],
+        })
     }
 
     /// Like [`Self::mint`], with `change` applied before signing.

@@ -10,7 +10,7 @@ mod window;
 
 pub use certificate::Certificate;
 pub use error::{Error, Result};
-pub use mint::{ClientCertificate, Minter, ServerCertificate, Validity, self_signed_rsa};
+pub use mint::{ClientCertificate, Minter, Oddity, ServerCertificate, Validity, self_signed_rsa};
 pub(crate) use mint::{SigningRequest, request};
 pub use spiffe::SpiffeId;
 pub use trust::{ClusterIssuers, Distrust, Trust, Verified};

@@ -24,6 +24,16 @@ impl SpiffeId {
         &self.trust_domain
     }
 
+    /// The workload's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The workload's service account.
+    pub fn service_account(&self) -> &str {
+        &self.service_account
+    }
+
     /// The same workload in another trust domain.
     pub fn in_trust_domain(&self, trust_domain: &str) -> Self {
         Self { trust_domain: trust_domain.into(), ..self.clone() }

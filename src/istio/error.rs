@@ -28,4 +28,14 @@ pub enum Error {
         /// The failed step, and the reason.
         reason: String,
     },
+    /// The mesh configuration is unreadable.
+    #[error("{cluster}: the mesh configuration in ConfigMap {name} is unreadable: {reason}")]
+    MeshConfig {
+        /// The cluster.
+        cluster: String,
+        /// Name of the ConfigMap.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -72,7 +72,7 @@ impl AccessEntry {
         value.is_some() && self.get(field) == value
     }
 
-    fn carries(&self, nonce: &str) -> bool {
+    pub(super) fn carries(&self, nonce: &str) -> bool {
         let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
         in_path || self.is_of_request(nonce)
     }

@@ -1,6 +1,7 @@
 //! All knowledge of Istio: gateways, proxy logs, and the certificate authority.
 
 mod configuration;
+mod decisions;
 mod endpoints;
 mod error;
 mod evidence;
@@ -10,11 +11,13 @@ mod gateways;
 mod inbound;
 mod issue;
 mod membership;
+mod mesh_config;
 mod proxy_config;
 mod registry;
 mod tls;
 
 pub use configuration::configuration;
+pub use decisions::{Decided, decisions};
 pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, await_services, endpoints};
 pub use error::{Error, Result};
 pub(crate) use evidence::Side;
@@ -24,6 +27,7 @@ pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
 pub use membership::{exposed, injection, strict};
+pub use mesh_config::{AuthorizationConfig, Authorizer, AuthorizerAddress, authorization_config};
 pub use proxy_config::{
     Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound_listeners, listeners, outbound_name, secrets,
     upstream,

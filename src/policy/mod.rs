@@ -3,6 +3,7 @@
 //! [`foretell`] answers what a dial must give: answered over mutual TLS, answered in plaintext, reset, and so on. The
 //! model is written from Istio's reference. It never makes a verdict alone: suites compare it with what is on the wire.
 
+pub mod authorization;
 mod call;
 mod object;
 mod outcome;

@@ -47,6 +47,8 @@ pub mod alert {
     pub const EXPIRED: &[u8] = &[45];
     /// `certificate_unknown`: the certificate verifies, but its identity is not allowed.
     pub const UNWELCOME_IDENTITY: &[u8] = &[46];
+    /// `unsupported_certificate`: the certificate is for another purpose.
+    pub const WRONG_USAGE: &[u8] = &[43];
     /// `protocol_version`.
     pub const PROTOCOL_VERSION: &[u8] = &[70];
 }

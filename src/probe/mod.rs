@@ -4,6 +4,7 @@ pub(crate) mod deploy;
 mod dials;
 mod expected;
 mod probes;
+mod raw;
 pub(crate) mod rollout;
 
 use std::fmt;
@@ -12,11 +13,14 @@ use std::time::Instant;
 pub use deploy::{PROBES_LABEL, evidence_label};
 pub use dials::{client_hello, dial, handshake, nonce};
 pub use expected::{Expected, alert, grpc};
+pub use meshproof_probe::authorize;
+pub use meshproof_probe::wire::WHOAMI_METHOD;
 pub use meshproof_probe::{
     Attempt, Dial, DialReport, Inside, Outcome, Phase, Protocol, Received, Request, Status, TlsOptions, TlsSeen,
     TlsVersion, WhoAmI,
 };
 pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
+pub use raw::{Header, RawRequest};
 
 use crate::cluster::{Error, Result, Workload};
 use crate::record::HostPort;

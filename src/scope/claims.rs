@@ -90,6 +90,32 @@ pub fn denied_by_proxy(
     }
 }
 
+/// Claims that `exchange` came through to `destination`: the outcome is of the kind `how`, and the destination's own proxy
+/// says that the workload behind it answered. `account` is its log entry. [`Expected::Http`] is for a workload that has
+/// no such page: the request came through all the same.
+pub fn let_through(
+    id: &str,
+    requirement: &str,
+    exchange: &Exchange,
+    how: Expected,
+    destination: &Workload,
+    account: Option<&AccessEntry>,
+) -> Claim {
+    let is_named = exchange.report.who.is_some() || exchange.report.served_by.is_some();
+    let mut faults = if is_named { faults_of_answer(exchange, destination) } else { Vec::new() };
+    match account {
+        None => faults.push(format!("the proxy of {destination} does not say what became of it")),
+        Some(account) if !account.is_from_workload() => {
+            let details = account.get("response_code_details").unwrap_or("nothing");
+            faults.push(format!("the proxy of {destination} says {details}, not that the workload answered"));
+        }
+        Some(_) => {}
+    }
+    let words = format!("{how} by {destination}");
+    claim(id, requirement, exchange, Expectation { kind: how, words: &words }, &faults)
+        .with_commands(commands(exchange, Some(destination)))
+}
+
 /// Claims that `exchange` was answered by `destination` over mutual TLS: each end authenticated the other by the right
 /// SPIFFE ID, in a certificate that the right cluster issued.
 pub fn mutual_tls(id: &str, exchange: &Exchange, ends: Option<&Ends>, peers: Peers<'_>, trust: &Trust) -> Claim {

@@ -45,7 +45,7 @@ use lease::Leases;
 pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
 pub use lock::MeshLock;
 use lock::Sharing;
-pub use probes::{CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probes};
+pub use probes::{CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probe_serving, deploy_probes};
 pub use standing::{gone, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;

@@ -1,6 +1,7 @@
 //! Probes deployed by a test.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,21 @@ use crate::record::{self, ProbePorts};
 /// [`Error::Cluster`]. [`NotDeclared`](crate::record::Error::NotDeclared): the record
 /// names no probes.
 pub async fn deploy_probe(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str) -> Result<Workload> {
+    deploy_probe_serving(scope, cluster, namespace, None).await
+}
+
+/// Like [`deploy_probe`]. The probe also serves raw TCP on each port of `lines`, and so does its service.
+///
+/// # Errors
+/// The errors of [`deploy_probe`].
+pub async fn deploy_probe_serving(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    lines: Option<RangeInclusive<u16>>,
+) -> Result<Workload> {
     let model = &probe::declared(cluster)?.meshed;
-    let CopiedProbe { mut account, mut service, mut deployment } = copied_probe(cluster, namespace).await?;
+    let CopiedProbe { mut account, mut service, mut deployment } = copied(cluster, namespace, lines).await?;
     if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
         let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
         scope.apply(cluster, &mut secret).await?;
@@ -51,6 +65,10 @@ pub struct CopiedProbe {
 /// # Errors
 /// The errors of [`deploy_probe`].
 pub async fn copied_probe(cluster: &Arc<Cluster>, namespace: &str) -> Result<CopiedProbe> {
+    copied(cluster, namespace, None).await
+}
+
+async fn copied(cluster: &Arc<Cluster>, namespace: &str, lines: Option<RangeInclusive<u16>>) -> Result<CopiedProbe> {
     let probes = probe::declared(cluster)?;
     let model = &probes.meshed;
     let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
@@ -61,7 +79,11 @@ pub async fn copied_probe(cluster: &Arc<Cluster>, namespace: &str) -> Result<Cop
         selector: model.selector.clone(),
         seen: "and its deployment has no pod template".into(),
     })?;
-    let [account, service, deployment] = copy.objects(&probes.ports);
+    let copy = match &lines {
+        Some(lines) => copy.serving(&probes.container, lines),
+        None => copy,
+    };
+    let [account, service, deployment] = copy.objects(&probes.ports, lines);
     Ok(CopiedProbe { account, service, deployment })
 }
 
@@ -90,10 +112,23 @@ impl<'a> Copy<'a> {
         })
     }
 
+    /// The copy, with these ports of raw TCP in the command of its container.
+    fn serving(mut self, container: &str, lines: &RangeInclusive<u16>) -> Self {
+        let containers = self.template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+        let probe = containers.into_iter().flatten().find(|one| one["name"] == container);
+        if let Some(probe) = probe {
+            probe["args"] = json!(["serve", "--lines", format!("{}-{}", lines.start(), lines.end())]);
+        }
+        self
+    }
+
     /// The copy's service account, service (with the probe's name) and deployment.
-    fn objects(self, ports: &ProbePorts) -> [Value; 3] {
+    fn objects(self, ports: &ProbePorts, lines: Option<RangeInclusive<u16>>) -> [Value; 3] {
         let metadata = |name: &str| json!({ "name": name, "namespace": self.namespace });
-        let ports = ports.named().map(|(name, port)| json!({ "name": name, "port": port }));
+        let mut ports: Vec<Value> =
+            ports.named().map(|(name, port)| json!({ "name": name, "port": port })).into_iter().collect();
+        let lines = lines.into_iter().flatten();
+        ports.extend(lines.map(|port| json!({ "name": format!("tcp-{port}"), "port": port })));
         [
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(&self.account) }),
             json!({

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cluster::Testbed;
-use crate::identity::{self, ClientCertificate, Minter, SpiffeId, Validity};
+use crate::identity::{self, ClientCertificate, Minter, Oddity, SpiffeId, Validity};
 use crate::record::Signer;
 use crate::scope::Result;
 
@@ -20,6 +20,8 @@ pub enum Flaw {
     Expired,
     /// The cluster's intermediate signed the certificate, for an identity in another trust domain.
     OtherTrustDomain,
+    /// The cluster's intermediate signed the certificate, to protect email only: CVE-2022-21657.
+    EmailOnly,
 }
 
 impl fmt::Display for Flaw {
@@ -30,6 +32,7 @@ impl fmt::Display for Flaw {
             Self::ForgedIssuer => "forged-issuer",
             Self::Expired => "expired",
             Self::OtherTrustDomain => "other-trust-domain",
+            Self::EmailOnly => "email-only",
         })
     }
 }
@@ -37,7 +40,7 @@ impl fmt::Display for Flaw {
 impl Flaw {
     /// Whether making the certificate requires the issuer's private key.
     pub fn needs_signing_key(self) -> bool {
-        matches!(self, Self::ForgedIssuer | Self::Expired | Self::OtherTrustDomain)
+        !matches!(self, Self::Missing | Self::ForeignRoot)
     }
 
     /// The flawed certificate for `id` in `cluster`. `None` for [`Flaw::Missing`].
@@ -53,6 +56,7 @@ impl Flaw {
             Self::ForgedIssuer => intermediate()?.forged()?.mint(id, Validity::Now),
             Self::Expired => intermediate()?.mint(id, Validity::Expired),
             Self::OtherTrustDomain => intermediate()?.mint(&id.in_trust_domain("other.example"), Validity::Now),
+            Self::EmailOnly => intermediate()?.mint_odd(id, Oddity::EmailOnly),
         };
         Ok(Some(certificate?))
     }
@@ -71,7 +75,10 @@ impl Flaw {
 }
 
 /// The issuer of a cluster's workload certificates, if the record names its private key.
-fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
+///
+/// # Errors
+/// [`NotDeclared`](crate::record::Error::NotDeclared): the record names none. The key cannot be read.
+pub fn intermediate_of(testbed: &Testbed, cluster: &str) -> Result<Minter> {
     let Signer { issuer, key } = testbed.cluster(cluster)?.record().signer()?;
     let path = testbed.directory.join(key);
     let key = std::fs::read_to_string(&path)

@@ -4,6 +4,6 @@ mod flaw;
 mod newcomer;
 mod paths;
 
-pub use flaw::Flaw;
+pub use flaw::{Flaw, intermediate_of};
 pub use newcomer::Newcomer;
 pub use paths::{Controlled, Path};

@@ -339,6 +339,7 @@ crate::trials! {
         with_a_forged_issuer(Flaw::ForgedIssuer, Expected::Alert(alert::FORGED)),
         that_has_expired(Flaw::Expired, Expected::Alert(alert::EXPIRED)),
         of_another_trust_domain(Flaw::OtherTrustDomain, Expected::Alert(alert::UNWELCOME_IDENTITY)),
+        for_email_only(Flaw::EmailOnly, Expected::Alert(alert::WRONG_USAGE)),
     },
     tls_below_1_2_is_refused {
         at_1_0(TlsVersion::V1_0),

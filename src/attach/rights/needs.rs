@@ -179,6 +179,9 @@ fn writing(places: &Places) -> Vec<Rule> {
         Rule::everywhere(CORE, "services", OWNED, &format!("the probes' services, {own}")),
         Rule::everywhere(CORE, "serviceaccounts", OWNED, &format!("the probes' identities, {own}")),
         Rule::everywhere(SECURITY, "peerauthentications", OWNED, &format!("STRICT and PERMISSIVE, {own}")),
+        Rule::everywhere(SECURITY, "authorizationpolicies", OWNED, &format!("policies and what they decide, {own}")),
+        Rule::everywhere(SECURITY, "requestauthentications", OWNED, &format!("issuers of tokens, {own}")),
+        Rule::everywhere(NETWORKING, "virtualservices", OWNED, &format!("routes through a gateway, {own}")),
     ];
     match &places.evidence {
         Some(AccessLog::Provider(_)) => {

@@ -103,6 +103,31 @@ async fn a_service_that_is_no_probe_is_known_by_what_it_says_of_itself() {
 }
 
 #[tokio::test]
+async fn a_request_came_through_only_by_the_word_of_the_destinations_proxy() {
+    let destination = crate::cluster::tests::workload();
+    let account = |details: &str| {
+        let line = serde_json::json!({ "downstream_peer_cert": null, "response_code_details": details });
+        AccessEntry::parse(&line.to_string()).unwrap()
+    };
+    // Bytes do not say who sent them.
+    let mut answer = answer();
+    answer.report.who = None;
+    let verdict = |exchange: &Exchange, how: Expected, account: Option<&AccessEntry>| {
+        let_through("a", "r", exchange, how, &destination, account).verdict()
+    };
+    let (by_workload, by_proxy) = (account("via_upstream"), account("direct_response"));
+    assert_eq!(verdict(&answer, Expected::Answered, Some(&by_workload)), Judgement::Pass);
+    assert_eq!(verdict(&answer, Expected::Answered, Some(&by_proxy)), Judgement::Fail, "the proxy answered");
+    assert_eq!(verdict(&answer, Expected::Answered, None), Judgement::Fail, "not logged");
+    let missing = exchange(Outcome::Http { status: 404, body: String::new(), server: None });
+    assert_eq!(verdict(&missing, Expected::Http(404), Some(&by_workload)), Judgement::Pass, "no such page");
+    assert_eq!(verdict(&missing, Expected::Http(403), Some(&by_workload)), Judgement::Fail);
+    let mut of_another = answer.clone();
+    of_another.report.served_by = Some("cluster2/other".into());
+    assert_eq!(verdict(&of_another, Expected::Answered, Some(&by_workload)), Judgement::Fail);
+}
+
+#[tokio::test]
 async fn the_server_of_a_control_must_be_the_destination() {
     let (trust, minters) = crate::identity::trust::tests::mesh();
     let destination = workload_of("cluster1");

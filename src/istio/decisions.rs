@@ -1,0 +1,110 @@
+//! What a proxy's log says of the decisions that it made about calls to its workload.
+
+use std::time::Duration;
+
+use super::evidence::{AccessEntry, logged, read_until};
+use crate::cluster::{Result, Workload};
+use crate::identity::SpiffeId;
+use crate::probe::Exchange;
+
+/// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
+const FLUSH_BOUND: Duration = Duration::from_secs(15);
+
+/// A call whose decision is looked up in the log of the called workload's proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided<'a> {
+    /// The call.
+    pub exchange: &'a Exchange,
+    /// The identity that the caller proved, to find a connection without requests that came through a gateway.
+    pub peer: Option<&'a SpiffeId>,
+}
+
+impl AccessEntry {
+    /// Whether the workload behind the proxy answered the request.
+    pub fn is_from_workload(&self) -> bool {
+        self.get("response_code_details").is_some_and(|details| details == "via_upstream")
+    }
+
+    /// Whether the proxy refused the request for its token.
+    pub fn is_denied_for_token(&self) -> bool {
+        self.get("response_code_details").is_some_and(|details| details.starts_with("jwt_authn_access_denied"))
+    }
+
+    /// Whether the external authorizer of a CUSTOM policy refused the request.
+    pub fn is_denied_by_authorizer(&self) -> bool {
+        self.get("response_code_details").is_some_and(|details| details == "ext_authz_denied")
+    }
+
+    /// The DENY policy that matched, as `NAMESPACE/NAME`. `None` if no policy denied, or none allowed.
+    pub fn matched_policy(&self) -> Option<String> {
+        let fields = ["response_code_details", "connection_termination_details"];
+        let details = fields.into_iter().filter_map(|field| self.get(field)).find(|text| text.starts_with("rbac_"))?;
+        let matched = details.split_once("matched_policy[ns[")?.1;
+        let (namespace, rest) = matched.split_once("]-policy[")?;
+        let (name, _) = rest.split_once("]-rule[")?;
+        Some(format!("{namespace}/{name}"))
+    }
+
+    /// Whether the line is about this call, at the called workload's proxy. A request is known by its id, or by the
+    /// nonce in its query. A connection is
+    /// known by the caller's address, or behind a gateway by the server name and the caller's identity.
+    fn is_decision_of(&self, Decided { exchange, peer }: Decided<'_>) -> bool {
+        if self.is_outbound() {
+            return false;
+        }
+        if self.carries(&exchange.dial.nonce) {
+            return true;
+        }
+        let name = exchange.dial.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        match (name, peer) {
+            // Behind a gateway, the caller's address is the gateway's.
+            (Some(name), Some(peer)) => {
+                self.get("requested_server_name") == Some(name)
+                    && self.get("downstream_peer_uri_san") == Some(&peer.to_string())
+            }
+            _ => {
+                let address = self.get("downstream_remote_address");
+                address.is_some() && address == exchange.report.local_address.as_deref()
+            }
+        }
+    }
+}
+
+/// Finds the log line of the proxy of `destination` about each call. The result is `None` for a call that the proxy did
+/// not log in time. The call's claim judges the gap.
+///
+/// # Errors
+/// The log cannot be read.
+pub async fn decisions(calls: &[Decided<'_>], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
+    let of = |call: Decided<'_>, log: &[AccessEntry]| log.iter().find(|entry| entry.is_decision_of(call)).cloned();
+    let missing = |log: &Vec<AccessEntry>| {
+        let missing = calls.iter().filter(|call| of(**call, log).is_none());
+        missing.map(|call| call.exchange.dial.id.clone()).collect()
+    };
+    let oldest = calls.iter().map(|call| call.exchange.started);
+    let oldest = oldest.min();
+    let read = async || logged(destination, oldest.map(|oldest| oldest.elapsed()).unwrap_or_default()).await;
+    let log = read_until("the proxy to log every decision", FLUSH_BOUND, read, missing).await?;
+    Ok(calls.iter().map(|call| of(*call, &log)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(field: &str, details: &str) -> AccessEntry {
+        let line = serde_json::json!({ "downstream_peer_cert": null, field: details });
+        AccessEntry::parse(&line.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_policy_that_denied_is_named() {
+        let named = "rbac_access_denied_matched_policy[ns[shop]-policy[no-get]-rule[0]]";
+        for field in ["response_code_details", "connection_termination_details"] {
+            assert_eq!(entry(field, named).matched_policy().as_deref(), Some("shop/no-get"));
+        }
+        let none = entry("response_code_details", "rbac_access_denied_matched_policy[none]");
+        assert!(none.matched_policy().is_none() && none.is_denied_by_policy());
+        assert!(entry("response_code_details", "via_upstream").is_from_workload());
+    }
+}

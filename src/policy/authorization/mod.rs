@@ -1,0 +1,21 @@
+//! What authorization policies decide about a call to a workload.
+//!
+//! Sources: Istio's reference pages *Authorization Policy*, *Authorization Policy Conditions* and *Authorization Policy
+//! Normalization*, the task *Authorization for TCP traffic*, and the concept page *Security* (order of the actions).
+
+mod call;
+mod decide;
+mod fields;
+mod mesh;
+mod normalization;
+mod pattern;
+mod spec;
+
+pub use call::{Call, HttpRequest, Token};
+pub use decide::{Decision, Denier, decide};
+pub use mesh::Mesh;
+pub use normalization::{Normalization, Rejected};
+pub use spec::{Action, Condition, From, OperationField, Policy, Provider, Rule, Selector, SourceField, Spec, To};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! Authorization over clusters: every action and field of an authorization policy, and tokens, decide about calls as
+//! Istio's reference says, from callers in the same and in the other clusters.
+//!
+//! Needs a live testbed (`cargo xtask testbed up`), and changes nothing outside of namespaces of its own
+//! (`file_parallel`). What is expected is computed by the model in `meshproof::policy::authorization`. Every denial has a
+//! control: the same caller gets an answer from the same place. Verdicts are in
+//! `target/meshproof/authorization/report.json`. What each test covers: docs/reference/authorization.md.
+
+mod advisories;
+mod arena;
+mod auto;
+mod fields;
+mod gateway;
+mod issuer;
+mod judge;
+mod paths;
+mod peers;
+mod rows;
+mod tcp;
+mod tokens;
+
+/// Name of the suite.
+const SUITE: &str = "authorization";
