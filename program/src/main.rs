@@ -73,7 +73,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   meshproof report meshproof/mtls meshproof/audit
-  meshproof report meshproof/mtls --summary summary.md")]
+  meshproof report meshproof/mtls --summary summary.md
+  meshproof report meshproof/mtls meshproof/audit --against earlier/meshproof --summary changes.md")]
     Report(Report),
     /// Remove what suites have created in the mesh, and its record
     #[command(after_help = "\

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use meshproof::judge::{Recording, recorded};
-use meshproof::report;
 use meshproof::report::html::{self, Beside, Picture};
+use meshproof::report::{self, Against, TruthTable, against};
+
+/// The page with all that changed in a suite.
+const PAGE: &str = "changes.html";
 
 /// Write report.html, junit.xml and summary.md beside each suite's report.json
 #[derive(Debug, clap::Args)]
@@ -16,6 +19,10 @@ pub struct Report {
     /// Append the Markdown to this file as well; the suites share the lines that are not folded
     #[arg(long, env = "GITHUB_STEP_SUMMARY")]
     summary: Option<PathBuf>,
+    /// An earlier run: where its report.json is, or a directory with one for each suite. Writes changes.md and
+    /// changes.html as well, and the summary has only what changed
+    #[arg(long, value_name = "BASE")]
+    against: Option<PathBuf>,
 }
 
 impl Report {
@@ -24,20 +31,80 @@ impl Report {
     /// # Errors
     /// Fails if a report cannot be read, or a file cannot be written.
     pub fn run(self) -> Result<()> {
+        if let Some(base) = &self.against {
+            ensure!(base.is_dir(), "{} is no directory: give the one with the earlier run's reports", base.display());
+        }
         let share = report::OPEN_LINES / self.directories.len().max(1);
-        let reports = self.directories.iter().map(|directory| self.one(directory, share));
-        let errors: Vec<_> = reports.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        let (mut records, mut errors) = (Vec::new(), Vec::new());
+        for directory in &self.directories {
+            match self.one(directory, share) {
+                Ok(record) => records.push(record),
+                Err(error) => errors.push(format!("{error:#}")),
+            }
+        }
+        if self.against.is_some() {
+            let all: Vec<Against> = records.iter().map(|(base, head)| changed(base.as_ref(), head)).collect();
+            self.summarize(&against::summary(&all, report::OPEN_LINES, against::MOST_BYTES, PAGE))?;
+        }
         ensure!(errors.is_empty(), "{}", errors.join("\n"));
         Ok(())
     }
 
-    fn one(&self, directory: &Path, share: usize) -> Result<()> {
-        let record = report::read(directory)?;
-        files(directory, &record)?;
-        let Some(summary) = &self.summary else { return Ok(()) };
-        append(summary, &report::markdown(&record, share))
-            .with_context(|| format!("cannot write {}", summary.display()))
+    /// Writes the files of one suite, and returns its records of the earlier run, if there are any, and of this one.
+    fn one(&self, directory: &Path, share: usize) -> Result<(Option<Recorded>, Recorded)> {
+        let head = Recorded::read(directory)?;
+        files(directory, &head.report)?;
+        let Some(base) = &self.against else {
+            self.summarize(&report::markdown(&head.report, share))?;
+            return Ok((None, head));
+        };
+        let base = earlier(base, &head.report.suite)?;
+        let against = changed(base.as_ref(), &head);
+        write(&directory.join(PAGE), &html::changes(&against))?;
+        let text = against::summary(&[against], report::OPEN_LINES, against::MOST_BYTES, PAGE);
+        write(&directory.join("changes.md"), &text)?;
+        Ok((base, head))
     }
+
+    /// Appends to the summary of the run, if one is asked for.
+    fn summarize(&self, text: &str) -> Result<()> {
+        let Some(summary) = &self.summary else { return Ok(()) };
+        append(summary, text).with_context(|| format!("cannot write {}", summary.display()))
+    }
+}
+
+/// What one run of a suite has recorded.
+struct Recorded {
+    report: report::Report,
+    truth: Option<TruthTable>,
+}
+
+impl Recorded {
+    fn read(directory: &Path) -> Result<Self> {
+        Ok(Self { report: report::read(directory)?, truth: report::read_truth(directory)? })
+    }
+}
+
+fn changed<'a>(base: Option<&'a Recorded>, head: &'a Recorded) -> Against<'a> {
+    let against = Against::of(base.map(|base| &base.report), &head.report);
+    match (base.and_then(|base| base.truth.as_ref()), &head.truth) {
+        (Some(was), Some(is)) => against.with_truth(was, is),
+        _ => against,
+    }
+}
+
+/// The record of `suite` in `base`: of its own, or in the directory with the suite's name. `None` if the earlier run does
+/// not have the suite.
+fn earlier(base: &Path, suite: &str) -> Result<Option<Recorded>> {
+    let place = [base.join(suite), base.to_owned()].into_iter().find(|place| place.join("report.json").is_file());
+    let Some(found) = place.map(|place| Recorded::read(&place)).transpose()? else { return Ok(None) };
+    ensure!(
+        found.report.suite == suite,
+        "the earlier report in {} is of the suite {}, not of {suite}: give the directory that has one for each suite",
+        base.display(),
+        found.report.suite
+    );
+    Ok(Some(found))
 }
 
 /// Writes the three files of one suite, and prints their paths.
@@ -103,7 +170,7 @@ mod tests {
             record_tables(directory, suite, BTreeMap::new(), claims, Vec::new()).unwrap();
         }
         let summary = place.path().join("summary");
-        let report = Report { directories: directories.to_vec(), summary: Some(summary.clone()) };
+        let report = Report { directories: directories.to_vec(), summary: Some(summary.clone()), against: None };
         report.run().unwrap();
         let text = std::fs::read_to_string(summary).unwrap();
         let folded: usize = text
@@ -129,9 +196,51 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (none, good) = (place.path().join("none"), place.path().join("good"));
         record_tables(&good, "good", BTreeMap::new(), vec![Claim::error("claim", "no answer")], Vec::new()).unwrap();
-        let report = Report { directories: vec![none.clone(), good.clone()], summary: None };
+        let report = Report { directories: vec![none.clone(), good.clone()], summary: None, against: None };
         let error = format!("{:#}", report.run().unwrap_err());
         assert!(error.contains(none.to_str().unwrap()), "{error}");
         assert!(good.join("junit.xml").is_file());
+    }
+
+    #[test]
+    fn against_an_earlier_run_the_summary_has_only_what_changed() {
+        let place = tempfile::tempdir().unwrap();
+        let (base, head) = (place.path().join("base/mtls"), place.path().join("head/mtls"));
+        let claims = |broken: bool| {
+            let one = |n: usize| Claim::about(format!("claim-{n}"), "").equals(&true, &(n != 3 || !broken));
+            (0..200).map(one).collect::<Vec<_>>()
+        };
+        record_tables(&base, "mtls", BTreeMap::new(), claims(false), Vec::new()).unwrap();
+        record_tables(&head, "mtls", BTreeMap::new(), claims(true), Vec::new()).unwrap();
+        for against in [base.clone(), base.parent().unwrap().to_owned()] {
+            let summary = place.path().join("summary");
+            let report =
+                Report { directories: vec![head.clone()], summary: Some(summary.clone()), against: Some(against) };
+            report.run().unwrap();
+            let text = std::fs::read_to_string(&summary).unwrap();
+            assert!(text.contains("claim-3 |") && !text.contains("claim-4"), "{text}");
+            assert!(text.contains("| mtls | 1 | – | – | – | 199 |"), "{text}");
+            assert!(head.join("changes.html").is_file() && head.join("changes.md").is_file());
+            std::fs::remove_file(summary).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_earlier_report_of_another_suite_or_no_directory_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let (base, head) = (place.path().join("base"), place.path().join("head"));
+        record_tables(&base, "audit", BTreeMap::new(), vec![Claim::error("claim", "no answer")], Vec::new()).unwrap();
+        record_tables(&head, "mtls", BTreeMap::new(), vec![Claim::error("claim", "no answer")], Vec::new()).unwrap();
+        let run = |base: &Path| {
+            let report = Report { directories: vec![head.clone()], summary: None, against: Some(base.to_owned()) };
+            report.run().map_err(|error| format!("{error:#}"))
+        };
+        assert!(run(&base).unwrap_err().contains("is of the suite audit, not of mtls"));
+        assert!(run(&place.path().join("nothing")).unwrap_err().contains("is no directory"));
+        // A run without this suite.
+        std::fs::remove_file(base.join("report.json")).unwrap();
+        run(&base).unwrap();
+        let text = std::fs::read_to_string(head.join("changes.md")).unwrap();
+        assert!(text.contains("the earlier run does not have this suite"), "{text}");
     }
 }

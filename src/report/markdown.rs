@@ -158,12 +158,12 @@ fn measured(report: &Report) -> String {
 }
 
 /// Folds `body` below one visible line. Markdown in a fold must follow a blank line.
-fn fold(text: &mut String, title: &str, body: &str) {
+pub(super) fn fold(text: &mut String, title: &str, body: &str) {
     let _ = writeln!(text, "<details><summary>{title}</summary>\n\n{}\n\n</details>", body.trim_end());
 }
 
 /// Escapes markup.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('*', "\\*")

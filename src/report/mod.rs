@@ -1,5 +1,6 @@
 //! The JSON report of a suite: `target/meshproof/<suite>/report.json`, schema `meshproof.report/v1`.
 
+pub mod against;
 mod claim;
 mod diagnosis;
 mod error;
@@ -19,6 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use against::Against;
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
 pub use diagnosis::{Cause, Diagnosis, Layer, grouped};
 pub use error::{Error, Result};

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{Tone, table};
-use super::{Judgement, Report, TruthTable};
+use super::{Against, Judgement, Report, TruthTable};
 use crate::judge::{Recording, Verdict};
 
 /// A picture embedded in the page.
@@ -64,13 +64,7 @@ pub fn page(report: &Report, beside: &Beside) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "meshproof: " (report.suite) }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
+            (head(&report.suite))
             body {
                 header {
                     p.brand { "meshproof" }
@@ -112,6 +106,42 @@ pub fn page(report: &Report, beside: &Beside) -> String {
         }
     };
     page.into_string()
+}
+
+/// The change of a suite as one page: all that changed, what is worse first.
+pub fn changes(against: &Against) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head(&against.head.suite))
+            body {
+                header {
+                    p.brand { "meshproof" }
+                    h1 { (against.head.suite) ", what changed" }
+                    p { (against.counts()) }
+                    @if let Some(base) = against.base { p { "From revision " (base.revision) " to " (against.head.revision) "." } }
+                    @else { p { "The earlier run does not have this suite." } }
+                    @if let Some(reason) = &against.not_compared { p { (reason) } }
+                }
+                main {
+                    section { @for changed in &against.tables() { (table(changed)) } }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn head(suite: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { "meshproof: " (suite) }
+            style { (PreEscaped(include_str!("style.css"))) }
+        }
+    }
 }
 
 fn fact(name: &str, value: &str) -> Markup {
