@@ -206,7 +206,9 @@ fn namespaces(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> BTreeMap<St
                 named.extend(
                     [&call.source, &call.destination].into_iter().flatten().map(|place| place.namespace.clone()),
                 );
-                named.extend(call.host.split('.').nth(1).filter(|_| call.host.contains(".svc.")).map(str::to_owned));
+                let in_server_name = call.server_name.as_deref().and_then(|name| Some(name.split_once("_._.")?.1));
+                let hosts = [Some(call.host.as_str()), in_server_name].into_iter().flatten();
+                named.extend(hosts.filter_map(|host| Some(host.split_once(".svc")?.0.split_once('.')?.1.to_owned())));
             }
             Subject::Pods { namespace, .. } => drop(named.insert(namespace.clone())),
             Subject::Proxy(place) => drop(named.insert(place.namespace.clone())),
