@@ -206,7 +206,10 @@ fn namespaces(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> BTreeMap<St
                 named.extend(
                     [&call.source, &call.destination].into_iter().flatten().map(|place| place.namespace.clone()),
                 );
-                named.extend(call.host.split('.').nth(1).filter(|_| call.host.contains(".svc.")).map(str::to_owned));
+                let in_server_name = call.server_name.as_deref().and_then(|name| Some(name.split_once("_._.")?.1));
+                let by_name = Some(call.host.as_str()).filter(|host| host.parse::<std::net::IpAddr>().is_err());
+                let hosts = [by_name, in_server_name].into_iter().flatten();
+                named.extend(hosts.filter_map(namespace_of));
             }
             Subject::Pods { namespace, .. } => drop(named.insert(namespace.clone())),
             Subject::Proxy(place) => drop(named.insert(place.namespace.clone())),
@@ -218,6 +221,12 @@ fn namespaces(testbed: &Testbed, subjects: &[(&Claim, &Subject)]) -> BTreeMap<St
         named.iter().cloned().chain(own).collect()
     };
     testbed.clusters.iter().map(|cluster| (cluster.name().to_owned(), of(cluster.record()))).collect()
+}
+
+/// The namespace in a name such as `probe.shop`, `probe.shop.svc` or `probe.shop.svc.cluster.local`.
+fn namespace_of(host: &str) -> Option<String> {
+    let service = host.split_once(".svc").map_or(host, |(service, _)| service);
+    Some(service.split_once('.')?.1.to_owned()).filter(|namespace| !namespace.contains('.'))
 }
 
 /// What each proxy must be asked.

@@ -294,6 +294,16 @@ async fn a_name_may_be_relative_to_the_callers_namespace(#[case] host: &str) {
     assert_eq!(mesh.cause().unwrap().layer, L::Visibility);
 }
 
+#[rstest]
+#[case("probe.shop", Some("shop"))]
+#[case("probe.shop.svc", Some("shop"))]
+#[case(HOST, Some("shop"))]
+#[case("probe", None)]
+#[case("probe.shop.acme.demo", None)]
+fn the_namespace_of_a_name_is_read(#[case] host: &str, #[case] namespace: Option<&str>) {
+    assert_eq!(namespace_of(host).as_deref(), namespace);
+}
+
 #[tokio::test]
 async fn what_is_unknown_is_not_blamed() {
     let mut mesh = healthy();

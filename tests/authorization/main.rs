@@ -2,7 +2,7 @@
 //! Istio's reference says, from callers in the same and in the other clusters.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`), and changes nothing outside of namespaces of its own
-//! (`file_parallel`). What is expected is computed by the model in `meshproof::policy::authorization`. Every denial has a
+//! (`Scope::run`). What is expected is computed by the model in `meshproof::policy::authorization`. Every denial has a
 //! control: the same caller gets an answer from the same place. Verdicts are in
 //! `target/meshproof/authorization/report.json`. What each test covers: docs/reference/authorization.md.
 

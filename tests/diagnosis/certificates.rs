@@ -62,6 +62,9 @@ async fn deploy(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str, flaw: Fl
     let template = &mut deployment["spec"]["template"];
     // A native sidecar starts before all other init containers, and looks for certificates once.
     template["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"] = "false".into();
+    // With certificates of its own, the agent must be told by what root it knows istiod.
+    let metadata = json!({ "proxyMetadata": { "XDS_ROOT_CA": "/var/run/secrets/istio/root-cert.pem" } });
+    template["metadata"]["annotations"]["proxy.istio.io/config"] = metadata.to_string().into();
     let template = &mut template["spec"];
     template["initContainers"] = json!([copier(cluster).await?]);
     template["volumes"] = json!([
