@@ -210,7 +210,7 @@ fn own_objects(owner: &Cluster, namespace: &str) -> Result<Vec<Value>> {
 }
 
 /// Waits until the proxy of a meshed caller leads to a server: until anything but that proxy answers.
-async fn await_known(caller: &Caller, place: &HostPort) -> Result<()> {
+pub(crate) async fn await_known(caller: &Caller, place: &HostPort) -> Result<()> {
     Ok(eventually(format!("the proxy of {} to lead to {place}", caller.workload()), CONFIGURED, async || {
         let dial = RawRequest::new("GET", &place.to_string(), CONTROL).dial("known", place);
         let exchanges = caller.vantage.dial(vec![dial]).await?;

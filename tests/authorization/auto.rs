@@ -2,9 +2,9 @@
 
 use futures::future::try_join_all;
 use meshproof::identity::{ClientCertificate, SpiffeId};
-use meshproof::istio::{Decided, decisions, issue};
+use meshproof::istio::{AccessEntry, Decided, decisions, issue};
 use meshproof::policy::authorization::{Call, Decision, HttpRequest, Policy, decide};
-use meshproof::probe::{self, Dial, Exchange, Expected, RawRequest, TlsOptions, Vantage};
+use meshproof::probe::{self, Dial, Exchange, Expected, Protocol, RawRequest, TlsOptions, Vantage, dial};
 use meshproof::record::HostPort;
 use meshproof::report::Claim;
 use meshproof::scope::claims;
@@ -12,7 +12,7 @@ use meshproof::{Error, Result, Scope, Verdict, Workload};
 use serde_json::json;
 
 use super::SUITE;
-use super::arena::{AUTO_PORT, Caller, REQUIRED, Server, Setup, servers};
+use super::arena::{AUTO_PORT, Caller, REQUIRED, Server, Setup, await_known, servers};
 use super::judge::by_the_right_policy;
 
 const REQUIREMENT: &str = "a policy with fields of HTTP holds on a port of unnamed protocol, as HTTP or as TCP";
@@ -73,9 +73,9 @@ async fn policies_hold_on_a_port_of_unnamed_protocol() -> Verdict {
         let made =
             servers(scope, "auto", &[], |_, namespace| Ok(Setup::new(policies(namespace, &callers, domain)?))).await?;
         let judging = made.iter().map(async |server| {
-            for claim in at_server(scope, server).await? {
-                scope.claim(claim);
-            }
+            let others: Vec<&Caller> = callers.iter().skip(1).step_by(2).collect();
+            let (by_hand, by_mesh) = futures::try_join!(at_server(scope, server), from_mesh(server, &others))?;
+            by_hand.into_iter().chain(by_mesh).for_each(|claim| scope.claim(claim));
             Ok::<_, Error>(())
         });
         try_join_all(judging).await.map(drop)
@@ -133,7 +133,7 @@ async fn judge(server: &Server, cases: &[Case], exchanges: &[Exchange]) -> Resul
             (Decision::Allowed, _) if is_http => {
                 claims::let_through(&id, REQUIREMENT, exchange, Expected::Answered, workload, account)
             }
-            (Decision::Allowed, _) => read_as_tcp(&id, exchange, account.is_some()),
+            (Decision::Allowed, _) => read_as_tcp(&id, exchange, account),
             (_, Some(control)) => {
                 let how = if is_http { Expected::Http(403) } else { Expected::EndedBeforeAnswer };
                 let control = &exchanges[control];
@@ -147,8 +147,35 @@ async fn judge(server: &Server, cases: &[Case], exchanges: &[Exchange]) -> Resul
     Ok(claims.collect())
 }
 
+/// The calls of meshed callers that the policy does not name, through their own proxies: directly, and through an east-west
+/// gateway. The evidence says how the server's proxy read them.
+async fn from_mesh(server: &Server, others: &[&Caller]) -> Result<Vec<Claim>> {
+    let workload = &server.workload;
+    let host = format!("auto.{}.svc.{}", workload.namespace, workload.cluster.record().domain);
+    let place = HostPort::new(&host, AUTO_PORT);
+    let asking = others.iter().map(async |caller| {
+        await_known(caller, &place).await?;
+        let id = format!("meshed/{}-to-{}", caller.name, workload.cluster.name());
+        let mut dial = dial(id, Protocol::Http1, &host, AUTO_PORT);
+        dial.path = Some("/status/251".into());
+        Ok::<_, Error>(caller.vantage.dial(vec![dial]).await?)
+    });
+    let exchanges = try_join_all(asking).await?;
+    let claims = exchanges.iter().flatten().map(|exchange| {
+        let who = exchange.report.who.as_ref();
+        // Only a proxy that reads HTTP adds the header.
+        let told = who.and_then(|who| who.forwarded_client_cert.as_deref());
+        let reading = if told.is_some() { "HTTP" } else { "TCP" };
+        claims::answered(&format!("{SUITE}/auto"), REQUIREMENT, exchange, workload)
+            .with_evidence(format!("the server's proxy read it as {reading}: x-forwarded-client-cert is {told:?}"))
+    });
+    Ok(claims.collect())
+}
+
 /// Claims that a request was answered on a connection that the server's proxy read as TCP.
-fn read_as_tcp(id: &str, exchange: &Exchange, is_logged: bool) -> Claim {
+fn read_as_tcp(id: &str, exchange: &Exchange, account: Option<&AccessEntry>) -> Claim {
+    // A connection has no protocol in the log, a request has.
+    let is_tcp = account.is_some_and(|account| account.get("protocol").is_none());
     Claim::about(format!("{id}/{}", exchange.dial.id), REQUIREMENT)
         .from(&exchange.vantage)
         .to(exchange.destination())
@@ -156,7 +183,7 @@ fn read_as_tcp(id: &str, exchange: &Exchange, is_logged: bool) -> Claim {
         .observes(
             exchange,
             |exchange| exchange.outcome().to_string(),
-            |exchange| is_logged && exchange.outcome().is_answered(),
+            |exchange| is_tcp && exchange.outcome().is_answered(),
         )
 }
 
