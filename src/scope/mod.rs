@@ -46,7 +46,7 @@ pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
 pub use lock::MeshLock;
 use lock::Sharing;
 pub use probes::{CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probe_serving, deploy_probes};
-pub use standing::{gone, remove_probes};
+pub use standing::{gone, removals_done, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;

@@ -22,6 +22,9 @@ use crate::probe::{self, PROBES_LABEL, deploy, rollout};
 /// Longest wait for a namespace to be gone, with its pods.
 const GONE: Duration = Duration::from_secs(90);
 
+/// Longest wait for what earlier tests removed: some hundred pods, on a busy machine.
+const EMPTIED: Duration = Duration::from_secs(180);
+
 /// How the deployment ended. A failure is not tried again in this process: each test reports it at once.
 type Deployed = Result<(), Arc<Error>>;
 
@@ -75,6 +78,27 @@ pub async fn remove_probes(client: &Client, cluster: &str) -> Result<Vec<String>
 pub async fn gone(client: &Client, cluster: &str) -> Result<()> {
     futures::try_join!(namespaces_gone(client, cluster, PROBES_LABEL), namespaces_gone(client, cluster, RUN_LABEL),)
         .map(drop)
+}
+
+/// Waits until the namespaces that earlier tests have removed are gone, with their pods and policies: for a test that
+/// judges all that is in the mesh. Kubernetes takes up to a minute to empty a namespace.
+///
+/// # Errors
+/// [`Error::Cluster`]: a namespace is not gone in time.
+pub async fn removals_done(testbed: &Testbed) -> Result<()> {
+    let waiting = testbed.clusters.iter().map(async |cluster| {
+        let which = kube::runtime::watcher::Config::default().labels(RUN_LABEL);
+        let want = format!("what earlier tests removed in {} to be gone", cluster.name());
+        watch_all(Api::<Namespace>::all(cluster.client()), which, want, EMPTIED, |found| {
+            let removed = found.iter().filter(|one| one.metadata.deletion_timestamp.is_some());
+            match removed.map(|one| one.name_any()).collect::<Vec<_>>() {
+                left if left.is_empty() => Seen::Yes(()),
+                left => Seen::NotYet(left.join(", ")),
+            }
+        })
+        .await
+    });
+    Ok(try_join_all(waiting).await.map(drop)?)
 }
 
 async fn namespaces_gone(client: &Client, cluster: &str, label: &str) -> Result<()> {

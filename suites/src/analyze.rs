@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use meshproof::record;
 use meshproof::report::Claim;
+use meshproof::scope::removals_done;
 use meshproof::{Cluster, Error, Scope, Testbed, Verdict};
 use serde::Deserialize;
 use tokio::process::Command;
@@ -71,6 +72,8 @@ async fn istioctl_analyze_reports_nothing_unexpected() -> Verdict {
             return Err(record::Error::not_declared(format!("istioctl, at {}", istioctl.display())).into());
         }
         let exceptions = if scope.testbed.record.provider == "local" { exceptions() } else { Vec::new() };
+        removals_done(&scope.testbed).await?;
+        removals_done(&scope.testbed).await?;
         let clusters = &scope.testbed.clusters;
         let analyses = clusters.iter().map(|cluster| analyze(&istioctl, &scope.testbed, cluster));
         let reports = try_join_all(analyses).await.map_err(Error::suite)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use meshproof::audit::{Options, Standing, audit, table};
 use meshproof::record::Requirement;
 use meshproof::report::Claim;
+use meshproof::scope::removals_done;
 use meshproof::{Scope, Verdict};
 
 /// Name of the report's directory.
@@ -25,6 +26,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 async fn every_port_in_the_mesh_takes_mutual_tls_only() -> Verdict {
     Scope::alone(SUITE, "every_port_in_the_mesh_takes_mutual_tls_only", async |scope| {
         scope.requires([Requirement::Probes])?;
+        removals_done(&scope.testbed).await?;
         let mut announced = 0;
         // Boxed, because a test's thread has a small stack.
         let found = Box::pin(audit(&scope.testbed, &Options::default(), |_| announced += 1)).await?;
