@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::proxy_config::{Dump, INBOUND, dumped};
 use crate::cluster::{Result, Seen, Workload, eventually};
 use crate::policy::Mode;
 
@@ -16,10 +17,7 @@ const TAKEN_UP: Duration = Duration::from_secs(30);
 /// # Errors
 /// The errors of [`Workload::proxy_admin`]. The answer cannot be parsed.
 pub async fn inbound_modes(workload: &Workload) -> Result<BTreeMap<u16, Mode>> {
-    let path = "config_dump?resource=dynamic_listeners&name_regex=virtualInbound";
-    let answer = workload.proxy_admin(path).await?;
-    let dump: Value = serde_json::from_str(&answer).map_err(|error| workload.unusable(path, error.to_string()))?;
-    Ok(modes(&dump))
+    Ok(modes(&dumped(workload, INBOUND).await?))
 }
 
 /// Waits until the workload's proxy takes connections to `port` in this mode.
@@ -39,11 +37,11 @@ pub async fn await_mode(workload: &Workload, port: u16, mode: Mode) -> Result<()
 }
 
 /// The modes in a dump of listeners.
-fn modes(dump: &Value) -> BTreeMap<u16, Mode> {
+fn modes(dump: &Dump) -> BTreeMap<u16, Mode> {
     // For each port: whether a chain takes plaintext, and whether a chain takes TLS of the mesh.
     let mut ports: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
-    let listeners = dump["configs"].as_array().into_iter().flatten();
-    let chains = listeners.filter_map(|one| one.pointer("/active_state/listener/filter_chains")?.as_array()).flatten();
+    let chains =
+        dump.configs.iter().filter_map(|one| one.pointer("/active_state/listener/filter_chains")?.as_array()).flatten();
     for chain in chains {
         let port = chain.pointer("/filter_chain_match/destination_port").and_then(Value::as_u64);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
@@ -86,7 +84,7 @@ mod tests {
             chain(8083, "tls", false),
             chain(8083, "raw_buffer", false),
         ];
-        let dump = json!({ "configs": [{ "active_state": { "listener": { "filter_chains": chains } } }] });
+        let dump = Dump { configs: vec![json!({ "active_state": { "listener": { "filter_chains": chains } } })] };
         let owed = [(8080, Mode::Strict), (8081, Mode::Permissive), (8082, Mode::Disable), (8083, Mode::Permissive)];
         assert_eq!(modes(&dump), owed.into());
     }

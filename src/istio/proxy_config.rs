@@ -63,6 +63,9 @@ pub struct ProxySecrets {
     pub roots: Vec<Certificate>,
 }
 
+/// The listener for what comes in to a workload: only it, because a large mesh has thousands of listeners.
+pub(super) const INBOUND: &str = "config_dump?resource=dynamic_listeners&name_regex=virtualInbound";
+
 /// Envoy's name of a service's port: `outbound|8080||probe.shop.svc.cluster.local`.
 pub fn outbound_name(port: u16, service_host: &str) -> String {
     format!("outbound|{port}||{service_host}")
@@ -88,12 +91,12 @@ pub async fn listeners(workload: &Workload) -> Result<Vec<Listening>> {
     Ok(listening(&dump))
 }
 
-/// The listener for what comes in to a workload: only it, because a large mesh has thousands of listeners.
+/// The listener for what comes in to a workload.
 ///
 /// # Errors
 /// The errors of [`Workload::proxy_admin`]. The answer cannot be parsed.
 pub async fn inbound_listeners(workload: &Workload) -> Result<Vec<Listening>> {
-    let dump: Dump = dumped(workload, "config_dump?resource=dynamic_listeners&name_regex=virtualInbound").await?;
+    let dump: Dump = dumped(workload, INBOUND).await?;
     Ok(listening(&dump))
 }
 
@@ -110,11 +113,11 @@ pub async fn secrets(workload: &Workload) -> Result<ProxySecrets> {
 /// A part of Envoy's `/config_dump`. Only what is asked of it is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Dump {
-    configs: Vec<Value>,
+pub(super) struct Dump {
+    pub(super) configs: Vec<Value>,
 }
 
-async fn dumped(workload: &Workload, path: &str) -> Result<Dump> {
+pub(super) async fn dumped(workload: &Workload, path: &str) -> Result<Dump> {
     let answer = workload.proxy_admin(path).await?;
     serde_json::from_str(&answer).map_err(|error| workload.unusable(path, error.to_string()))
 }
