@@ -91,16 +91,18 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
     let output = loop {
         let input = serde_json::to_vec(&dials).map_err(|error| unusable(error.to_string()))?;
         match workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await {
-            Ok(output) => break output,
+            Ok(output) if !output.is_empty() => break output,
             // Retry only a command that reported nothing: there is nothing to judge yet. A reported outcome is never
-            // asked for again.
+            // asked for again. On a machine that is overloaded, a command can succeed and its output be lost.
+            Ok(_) if attempts < RUN_ATTEMPTS => tracing::warn!(attempts, "the probe's reports were lost; asking again"),
             Err(error @ Error::Exec { .. }) if attempts < RUN_ATTEMPTS => {
                 tracing::warn!(%error, attempts, "the probe did not dial and is asked again");
-                attempts += 1;
-                dials.iter_mut().for_each(dials::renew_source_port);
             }
+            Ok(_) => return Err(unusable(format!("{attempts} times it succeeded and its reports were lost"))),
             Err(error) => return Err(error),
         }
+        attempts += 1;
+        dials.iter_mut().for_each(dials::renew_source_port);
     };
     let reports: Vec<DialReport> =
         serde_json::from_str(&output).map_err(|error| unusable(format!("its reports cannot be read: {error}")))?;
