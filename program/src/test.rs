@@ -137,7 +137,7 @@ impl Selected {
 fn listed(place: &Place) -> String {
     let mut text = String::from("suites:\n");
     for Suite { name, about, .. } in SUITES {
-        text.push_str(&format!("  {name:<10} {about}\n"));
+        text.push_str(&format!("  {name:<13} {about}\n"));
     }
     match Record::read(&place.testbed) {
         Ok(record) => {

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
+use meshproof_suites::SUITES;
 
 /// Runs the program in `directory`, without what cargo sets.
 fn meshproof(directory: &Path, arguments: &[&str]) -> Output {
@@ -75,7 +76,10 @@ fn exit_code_2_the_command_line() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, said) in [
         (&["tset"][..], "unrecognized subcommand"),
-        (&["test", "mtsl"], "there is no suite `mtsl`: name one of analyze, audit, bench, boutique, mtls, perf"),
+        (
+            &["test", "mtsl"],
+            "there is no suite `mtsl`: name one of analyze, audit, authorization, bench, boutique, diagnosis, modes, mtls, perf",
+        ),
         (&["test", "mtls", "no_such_test"], "no test of mtls is named no_such_test"),
         (&["test", "mtls", "--no-such-flag"], "--no-such-flag"),
         (&["attach", "--context", "east"], "--probe-image"),
@@ -111,7 +115,7 @@ fn suites_and_their_tests_are_listed_without_a_mesh() {
     let directory = tempfile::tempdir().unwrap();
     let suites = meshproof(directory.path(), &["test"]);
     assert_eq!(code(&suites), Some(0), "{}", text(&suites));
-    for suite in ["analyze", "audit", "bench", "boutique", "mtls", "perf", "attach a mesh with"] {
+    for suite in SUITES.iter().map(|suite| suite.name).chain(["attach a mesh with"]) {
         assert!(text(&suites).contains(suite), "{suite}: {}", text(&suites));
     }
     let tests = meshproof(directory.path(), &["test", "mtls", "tls_below_1_2", "permissive", "--list"]);

@@ -97,6 +97,56 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        suite: "diagnosis",
+        what: "each fault of a workload, a policy or a service is attributed (breaks what it made)",
+        requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a proxy's certificate of a foreign root is attributed",
+        requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a proxy's expired certificate is attributed",
+        requires: &[Requirement::Probes, Requirement::SigningKeys, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a name that one cluster does not know is attributed",
+        requires: &[Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a gateway that does not expose a service is attributed",
+        requires: &[Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a gateway that is down is attributed (breaks the mesh)",
+        requires: &[Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Replicas)],
+    },
+    Part {
+        suite: "diagnosis",
+        what: "a missing remote secret is attributed (breaks the mesh)",
+        requires: &[Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Objects)],
+    },
+    Part {
+        suite: "modes",
+        what: "every mode of namespaces, workloads and ports, against every kind of client",
+        requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "modes",
+        what: "modes of the whole mesh (changes the root namespace)",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Write(Write::Namespaces),
+            Requirement::Write(Write::Objects),
+        ],
+    },
+    Part {
         suite: "tutorial",
         what: "the suite of the tutorial",
         requires: &[
@@ -179,13 +229,26 @@ mod tests {
         after.map(|rest| rest.chars().take_while(char::is_ascii_alphanumeric).collect()).collect()
     }
 
+    /// The text of a file, or of all files in a directory.
+    fn text(path: &Path) -> String {
+        match std::fs::read_dir(path) {
+            Ok(entries) => entries.map(|entry| text(&entry.unwrap().path())).collect(),
+            Err(_) => std::fs::read_to_string(path).unwrap(),
+        }
+    }
+
     #[test]
     fn the_parts_require_what_the_suites_require() {
-        for (suite, source) in
-            [("mtls", "suites/src/mtls.rs"), ("tutorial", "tests/tutorial.rs"), ("ownership", "tests/ownership.rs")]
-        {
+        for (suite, source) in [
+            ("authorization", "suites/src/authorization"),
+            ("diagnosis", "suites/src/diagnosis"),
+            ("modes", "suites/src/modes"),
+            ("mtls", "suites/src/mtls.rs"),
+            ("ownership", "tests/ownership.rs"),
+            ("tutorial", "tests/tutorial.rs"),
+        ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
-            let source = std::fs::read_to_string(&path).unwrap();
+            let source = text(&path);
             let parts = PARTS.iter().filter(|part| part.suite == suite).flat_map(|part| part.requires);
             let told: BTreeSet<String> = parts.flat_map(|one| kinds(&format!("Requirement::{one:?}"))).collect();
             assert_eq!(told, kinds(&source), "{}", path.display());

@@ -5,8 +5,11 @@
 
 mod analyze;
 mod audit;
+mod authorization;
 mod bench;
 mod boutique;
+mod diagnosis;
+mod modes;
 mod mtls;
 mod perf;
 mod trial;
@@ -35,11 +38,18 @@ impl Suite {
 }
 
 /// All suites, by name.
-pub const SUITES: [Suite; 6] = [
+pub const SUITES: [Suite; 9] = [
     Suite { name: "analyze", about: "`istioctl analyze` reports nothing unexpected", trials: analyze::trials },
     Suite { name: "audit", about: "every port of every workload takes mutual TLS only", trials: audit::trials },
+    Suite {
+        name: "authorization",
+        about: "policies and tokens decide about calls as the reference says",
+        trials: authorization::trials,
+    },
     Suite { name: "bench", about: "measurements are isolated from all else that runs", trials: bench::trials },
     Suite { name: "boutique", about: "an online shop across the clusters", trials: boutique::trials },
+    Suite { name: "diagnosis", about: "a red claim names what is broken: breaks the mesh", trials: diagnosis::trials },
+    Suite { name: "modes", about: "how each call ends under each mode of mutual TLS", trials: modes::trials },
     Suite { name: "mtls", about: "who is authenticated, and who is refused, and how", trials: mtls::trials },
     Suite { name: "perf", about: "whether p99 latency moved", trials: perf::trials },
 ];

@@ -1,7 +1,7 @@
 //! The truth table of mutual TLS: every mode of servers, at every level, against every kind of client and protocol.
 //!
 //! Each cell is foretold by the model in `meshproof::policy` from the policies in effect, dialled, and told from what both
-//! ends saw. `target/meshproof/modes/truth-table.json` has all cells ([reference](../../docs/reference/truth-table.md)).
+//! ends saw. `target/meshproof/modes/truth-table.json` has all cells ([reference](../../../docs/reference/truth-table.md)).
 //! Needs a live testbed (`cargo xtask testbed up`).
 
 mod cases;
@@ -18,7 +18,6 @@ use meshproof::policy::Mode;
 use meshproof::record::{Requirement, Write};
 use meshproof::report::{Claim, State};
 use meshproof::{Scope, Verdict};
-use rstest::rstest;
 use serde_json::json;
 
 use columns::Rule;
@@ -30,7 +29,6 @@ const SUITE: &str = "modes";
 ///
 /// Red if a policy of one row is changed behind the suite's back, for example
 /// `kubectl -n NAMESPACE-OF-strict patch peerauthentication workload-disable-z --type merge -p '{"spec":{"mtls":{"mode":"STRICT"}}}'`.
-#[tokio::test]
 async fn every_cell_is_as_the_model_foretells() -> Verdict {
     Scope::run(SUITE, "every_cell_is_as_the_model_foretells", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)])?;
@@ -49,12 +47,7 @@ async fn every_cell_is_as_the_model_foretells() -> Verdict {
 ///
 /// Red if the policy in the root namespace is removed behind the suite's back:
 /// `kubectl -n istio-system delete peerauthentication meshproof-modes`.
-#[rstest]
-#[case::strict("STRICT")]
-#[case::permissive("PERMISSIVE")]
-#[case::disable("DISABLE")]
-#[tokio::test]
-async fn a_mode_of_the_mesh_is_inherited_and_overridden(#[case] mode: &'static str) -> Verdict {
+async fn a_mode_of_the_mesh_is_inherited_and_overridden(mode: &'static str) -> Verdict {
     Scope::alone(SUITE, format!("a_mode_of_the_mesh_{mode}"), async |scope| {
         let writes = [Write::Namespaces, Write::Objects].map(Requirement::Write);
         scope.requires([Requirement::Probes, Requirement::AccessLog].into_iter().chain(writes))?;
@@ -78,4 +71,14 @@ async fn a_mode_of_the_mesh_is_inherited_and_overridden(#[case] mode: &'static s
         judge::judge(scope, &stage).await.map(drop)
     })
     .await
+}
+
+crate::trials! {
+    every_cell_is_as_the_model_foretells,
+    a_mode_of_the_mesh_is_inherited_and_overridden {
+        strict("STRICT"),
+        permissive("PERMISSIVE"),
+        disable("DISABLE"),
+    },
+    mod cases,
 }

@@ -65,7 +65,6 @@ fn policies(namespace: &str, callers: &[Caller], trust_domain: &str) -> Result<V
 /// – the testbed's – every meshed client is read as TCP there, so HTTP-level authorization denies too much.
 ///
 /// Seen red by: the policy missing in the mesh.
-#[tokio::test]
 async fn policies_hold_on_a_port_of_unnamed_protocol() -> Verdict {
     Scope::run(SUITE, "policies_hold_on_a_port_of_unnamed_protocol", async |scope| {
         scope.requires(REQUIRED)?;
@@ -200,4 +199,8 @@ fn expected(server: &Server, case: &Case) -> Decision {
         authorizer_allows: true,
     };
     decide(&server.mesh, &server.policies, &call)
+}
+
+crate::trials! {
+    policies_hold_on_a_port_of_unnamed_protocol,
 }

@@ -78,7 +78,6 @@ fn cells() -> Vec<Cell> {
 ///
 /// Seen red by: an EnvoyFilter that sets `merge_slashes` in the servers, while the mesh configuration does not (both
 /// spellings with double slashes); the policy `prefix` missing in the mesh.
-#[tokio::test]
 async fn a_denied_path_is_denied_in_every_spelling() -> Verdict {
     Scope::run(SUITE, "a_denied_path_is_denied_in_every_spelling", async |scope| {
         scope.requires(REQUIRED)?;
@@ -95,4 +94,8 @@ async fn at_server(scope: &Scope, server: &Server, meshed: &[Caller]) -> Result<
     let verdicts = judge(scope, server, &callers, &cells(), Spoken::Http1).await?;
     claim_all(scope, &[], verdicts);
     Ok(())
+}
+
+crate::trials! {
+    a_denied_path_is_denied_in_every_spelling,
 }

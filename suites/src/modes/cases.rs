@@ -13,7 +13,7 @@ use meshproof::scope::{ProbePlan, claims, deploy_probe, deploy_probes};
 use meshproof::{Cluster, Error, Scope, Verdict, Workload};
 use serde_json::{Value, json};
 
-use crate::SUITE;
+use super::SUITE;
 
 fn policy(namespace: &str, name: &str, app: &str, mode: &str) -> Value {
     json!({
@@ -35,7 +35,6 @@ async fn delete_policy(cluster: &Cluster, namespace: &str, name: &str) -> Result
 /// verdict follows.
 ///
 /// Red if the policy is changed in place of being made anew (its age stays), or if the model goes by names.
-#[tokio::test]
 async fn a_policy_that_is_made_anew_is_the_youngest() -> Verdict {
     Scope::run(SUITE, "a_policy_that_is_made_anew_is_the_youngest", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -102,7 +101,6 @@ async fn foretells(scope: &Scope, cluster: &Arc<Cluster>, server: &Workload, mod
 /// port answers a client that speaks first. Only a reset shows STRICT.
 ///
 /// Red if a timeout is taken for a refusal (`Expected::Reset` would be met by it), or if the namespaces are exchanged.
-#[tokio::test]
 async fn silence_is_no_refusal() -> Verdict {
     Scope::run(SUITE, "silence_is_no_refusal", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -148,7 +146,6 @@ const AT: [&str; 2] = ["named", "detected"];
 /// proxy takes the connection for TCP, the policy refuses everything.
 ///
 /// Red if the forbidden requests are sent to the pods without a policy (`AT` with the suffix `-free`).
-#[tokio::test]
 async fn a_policy_about_http_holds_at_a_port_whose_protocol_is_detected() -> Verdict {
     Scope::run(SUITE, "a_policy_about_http_at_a_detected_port", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)])?;
@@ -238,4 +235,10 @@ async fn detected_servers(
         names.iter().map(|name| ProbePlan { name: name.clone(), ..ProbePlan::default() }).collect();
     let ready = deploy_probes(scope, cluster, namespace, &plans).await?;
     Ok(names.into_iter().zip(ready).collect())
+}
+
+crate::trials! {
+    a_policy_that_is_made_anew_is_the_youngest,
+    silence_is_no_refusal,
+    a_policy_about_http_holds_at_a_port_whose_protocol_is_detected,
 }

@@ -21,3 +21,13 @@ mod tokens;
 
 /// Name of the suite.
 const SUITE: &str = "authorization";
+
+crate::trials! {
+    mod advisories,
+    mod auto,
+    mod fields,
+    mod gateway,
+    mod paths,
+    mod tcp,
+    mod tokens,
+}

@@ -14,10 +14,9 @@ use meshproof::scope::claims;
 use meshproof::scope::{CopiedProbe, copied_probe};
 use meshproof::suites::Flaw;
 use meshproof::{Cluster, Error, Scope, Verdict, Workload};
-use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{Blame, Broken, SUITE, judge};
+use super::{Blame, Broken, SUITE, judge};
 
 /// Longest wait for the pod.
 const STARTED: Duration = Duration::from_secs(40);
@@ -27,11 +26,7 @@ const CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
 const VOLUME: &str = "workload-certs";
 
 /// Red if the chain of the destination's proxy is not looked at, or is not judged by its root and its end.
-#[rstest]
-#[case::of_a_foreign_root(Flaw::ForeignRoot)]
-#[case::of_an_expired_certificate(Flaw::Expired)]
-#[tokio::test]
-async fn a_fault(#[case] flaw: Flaw) -> Verdict {
+async fn a_fault(flaw: Flaw) -> Verdict {
     Scope::run(SUITE, format!("a_fault_of_certificates_{flaw}"), async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
         scope.requires(flaw.needs_signing_key().then_some(Requirement::SigningKeys))?;
@@ -108,4 +103,11 @@ async fn copier(cluster: &Arc<Cluster>) -> Result<Value, Error> {
             { "name": VOLUME, "mountPath": CREDENTIALS },
         ],
     }))
+}
+
+crate::trials! {
+    a_fault {
+        of_a_foreign_root(Flaw::ForeignRoot),
+        of_an_expired_certificate(Flaw::Expired),
+    },
 }

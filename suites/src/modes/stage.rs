@@ -12,9 +12,9 @@ use meshproof::scope::{ProbePlan, deploy_probes};
 use meshproof::{Cluster, Error, Scope, Workload};
 use serde_json::Value;
 
-use crate::columns::{self, Diallers, From, Kind, Rule, SPOKEN, clients};
-use crate::objects::{self, Port};
-use crate::rows::{Captured, Group, Row};
+use super::columns::{self, Diallers, From, Kind, Rule, SPOKEN, clients};
+use super::objects::{self, Port};
+use super::rows::{Captured, Group, Row};
 
 /// Namespace of the clients without a rule.
 const AUTOMATIC: &str = "from-meshed";

@@ -11,10 +11,10 @@ use meshproof::probe::{self, Dial, Exchange};
 use meshproof::report::{self, Claim, Look, State, TruthTable};
 use meshproof::{Error, Scope};
 
-use crate::cells::{self, Cell, Fate};
-use crate::columns::{From, Kind, SPOKEN};
-use crate::observe::{Evidence, Observed};
-use crate::stage::Stage;
+use super::cells::{self, Cell, Fate};
+use super::columns::{From, Kind, SPOKEN};
+use super::observe::{Evidence, Observed};
+use super::stage::Stage;
 
 /// Most cells that a claim tells of. The table has all.
 const TOLD: usize = 6;
@@ -202,7 +202,7 @@ fn table(stage: &Stage, cells: &[Cell], seen: &[Option<Observed>], dialled: &BTr
         }
     }
     let cells = cells.iter().zip(seen).map(|(cell, seen)| entry(cell, seen.as_ref(), &answers, dialled)).collect();
-    TruthTable { rows: rows.collect(), columns, cells, ..TruthTable::of(crate::SUITE) }
+    TruthTable { rows: rows.collect(), columns, cells, ..TruthTable::of(super::SUITE) }
 }
 
 /// The entry of a cell in the table.

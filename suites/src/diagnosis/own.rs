@@ -13,10 +13,9 @@ use meshproof::report::{Claim, Layer};
 use meshproof::scope::claims::{self, Peers};
 use meshproof::scope::{CopiedProbe, copied_probe, deploy_probe};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, Workload};
-use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{Blame, Broken, SUITE, judge};
+use super::{Blame, Broken, SUITE, judge};
 
 /// Longest wait for a pod that cannot run to have said so.
 const CRASHED: Duration = Duration::from_secs(40);
@@ -40,19 +39,7 @@ enum Fault {
 }
 
 /// Each fault is made in a namespace of its own. Red if the walk leaves out the layer, or comes to a later one first.
-#[rstest]
-#[case::of_the_policys_mode(Fault::PolicyMode)]
-#[case::of_a_ports_policy(Fault::PortOverride)]
-#[case::of_an_excluded_port(Fault::ExcludedPort)]
-#[case::of_a_missing_sidecar(Fault::MissingSidecar)]
-#[case::of_a_destination_rule(Fault::DestinationRule)]
-#[case::of_an_authorization_policy(Fault::AuthorizationPolicy)]
-#[case::of_the_name_of_a_services_port(Fault::ServicePortName)]
-#[case::of_a_service_without_endpoints(Fault::EndpointsEmpty)]
-#[case::of_an_application_that_does_not_run(Fault::ApplicationDown)]
-#[case::of_an_application_that_does_not_listen(Fault::NobodyListens)]
-#[tokio::test]
-async fn a_fault(#[case] fault: Fault) -> Verdict {
+async fn a_fault(fault: Fault) -> Verdict {
     Scope::run(SUITE, format!("a_fault_{fault:?}"), async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)])?;
         let cluster = &scope.testbed.clusters[0];
@@ -250,7 +237,6 @@ fn retarget(service: &mut Value, port: u16) {
 }
 
 /// Red if a `Sidecar` that keeps a service from its callers is taken for another fault.
-#[tokio::test]
 async fn a_fault_of_a_sidecars_scope() -> Verdict {
     Scope::run(SUITE, "a_fault_of_a_sidecars_scope", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -276,7 +262,6 @@ async fn a_fault_of_a_sidecars_scope() -> Verdict {
 }
 
 /// Red if a name that does not resolve in the caller's cluster is taken for another fault.
-#[tokio::test]
 async fn a_fault_of_dns() -> Verdict {
     Scope::run(SUITE, "a_fault_of_dns", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)])?;
@@ -296,7 +281,6 @@ async fn a_fault_of_dns() -> Verdict {
 }
 
 /// Red if the diagnosis blames something where nothing is broken: the claim asks for the wrong pod.
-#[tokio::test]
 async fn nothing_is_blamed_where_nothing_is_broken() -> Verdict {
     Scope::run(SUITE, "nothing_is_blamed", async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -316,4 +300,22 @@ async fn nothing_is_blamed_where_nothing_is_broken() -> Verdict {
         Ok(())
     })
     .await
+}
+
+crate::trials! {
+    a_fault {
+        of_the_policys_mode(Fault::PolicyMode),
+        of_a_ports_policy(Fault::PortOverride),
+        of_an_excluded_port(Fault::ExcludedPort),
+        of_a_missing_sidecar(Fault::MissingSidecar),
+        of_a_destination_rule(Fault::DestinationRule),
+        of_an_authorization_policy(Fault::AuthorizationPolicy),
+        of_the_name_of_a_services_port(Fault::ServicePortName),
+        of_a_service_without_endpoints(Fault::EndpointsEmpty),
+        of_an_application_that_does_not_run(Fault::ApplicationDown),
+        of_an_application_that_does_not_listen(Fault::NobodyListens),
+    },
+    a_fault_of_a_sidecars_scope,
+    a_fault_of_dns,
+    nothing_is_blamed_where_nothing_is_broken,
 }

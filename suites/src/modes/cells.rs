@@ -8,10 +8,10 @@ use meshproof::policy::{Call, Caller, Client, Ending, Foretold, Server, Service,
 use meshproof::probe::{self, Dial, dial, handshake};
 use meshproof::record::HostPort;
 
-use crate::columns::{From, Kind, SPOKEN, Spoken};
-use crate::objects::{open_port, routed_host, service_port};
-use crate::rows::{Group, Row};
-use crate::stage::Stage;
+use super::columns::{From, Kind, SPOKEN, Spoken};
+use super::objects::{open_port, routed_host, service_port};
+use super::rows::{Group, Row};
+use super::stage::Stage;
 
 /// Time limit for a dial that must hear nothing, in milliseconds.
 const SILENT_MS: u64 = 2_500;

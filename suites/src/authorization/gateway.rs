@@ -83,7 +83,6 @@ fn front(namespace: &str) -> String {
 /// for nothing (CVE-2023-27487, CVE-2024-45806).
 ///
 /// Seen red by: the policy `remote-address-denied` missing in the mesh.
-#[tokio::test]
 async fn a_client_cannot_forge_its_address_through_a_gateway() -> Verdict {
     Scope::run(SUITE, "a_client_cannot_forge_its_address_through_a_gateway", async |scope| {
         scope.requires(REQUIRED)?;
@@ -169,4 +168,8 @@ async fn await_route(vantage: &Vantage, place: &HostPort, name: &str) -> Result<
         })
     })
     .await?)
+}
+
+crate::trials! {
+    a_client_cannot_forge_its_address_through_a_gateway,
 }

@@ -31,7 +31,6 @@ const ACCOUNTS: [&str; 2] = ["a.b", "axb"];
 /// CVE-2026-39350: a dot in the name of a service account is a dot.
 ///
 /// Seen red by: a policy in the mesh that names `axb` as well, as the flawed pattern does.
-#[tokio::test]
 async fn a_dot_in_the_name_of_an_account_is_a_dot() -> Verdict {
     Scope::run(SUITE, "a_dot_in_the_name_of_an_account_is_a_dot", async |scope| {
         scope.requires(REQUIRED)?;
@@ -87,7 +86,6 @@ async fn dots(scope: &Scope, server: &Server) -> Result<Vec<Claim>> {
 /// CVE-2025-66220 and CVE-2026-47778: a name that goes on behind a NUL byte is not the name before that byte.
 ///
 /// Seen red by: a certificate with the name before the byte only, which is what a reader sees that stops there.
-#[tokio::test]
 async fn a_name_that_goes_on_behind_a_nul_byte_is_another_name() -> Verdict {
     Scope::run(SUITE, "a_name_that_goes_on_behind_a_nul_byte_is_another_name", async |scope| {
         scope.requires(REQUIRED)?;
@@ -120,7 +118,6 @@ async fn a_name_that_goes_on_behind_a_nul_byte_is_another_name() -> Verdict {
 /// CVE-2026-31837: where istiod cannot fetch the keys of an issuer, no token of that issuer counts.
 ///
 /// Seen red by: the keys of the forger in place of `jwksUri`, which is what the flaw amounts to: a signing key that is known.
-#[tokio::test]
 async fn without_the_keys_of_an_issuer_its_tokens_are_refused() -> Verdict {
     Scope::run(SUITE, "without_the_keys_of_an_issuer_its_tokens_are_refused", async |scope| {
         scope.requires(REQUIRED)?;
@@ -160,7 +157,6 @@ async fn without_the_keys_of_an_issuer_its_tokens_are_refused() -> Verdict {
 /// CVE-2026-31838: a pod without the right identity does not get the configuration of other workloads from istiod.
 ///
 /// Seen red by: a path that istiod answers to everybody, in place of a debug endpoint.
-#[tokio::test]
 async fn debug_endpoints_of_the_control_plane_refuse_strangers() -> Verdict {
     Scope::run(SUITE, "debug_endpoints_of_the_control_plane_refuse_strangers", async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -190,7 +186,6 @@ async fn debug_endpoints_of_the_control_plane_refuse_strangers() -> Verdict {
 /// CVE-2022-23635: istiod survives what is no request, sent to its TLS port by a client without a certificate.
 ///
 /// Seen red by: a restart counted between the two looks.
-#[tokio::test]
 async fn the_control_plane_survives_malformed_input() -> Verdict {
     Scope::run(SUITE, "the_control_plane_survives_malformed_input", async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -238,4 +233,12 @@ async fn restarts(pod: &Workload) -> Result<i32> {
     let found = found.map_err(pod.cluster.failed(format!("read pod {pod}")))?;
     let statuses = found.status.and_then(|status| status.container_statuses).unwrap_or_default();
     Ok(statuses.iter().map(|status| status.restart_count).sum())
+}
+
+crate::trials! {
+    a_dot_in_the_name_of_an_account_is_a_dot,
+    a_name_that_goes_on_behind_a_nul_byte_is_another_name,
+    without_the_keys_of_an_issuer_its_tokens_are_refused,
+    debug_endpoints_of_the_control_plane_refuse_strangers,
+    the_control_plane_survives_malformed_input,
 }

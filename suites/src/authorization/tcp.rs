@@ -242,7 +242,6 @@ impl<'a> Route<'a> {
 /// (`namespace-not-denied` in plaintext). A field of HTTP allows no connection, and spares none.
 ///
 /// Seen red by: the policies `principal-denied`, `principal-suffix-denied` and `namespace-not-denied` missing in the mesh.
-#[tokio::test]
 async fn policies_decide_about_connections() -> Verdict {
     Scope::run(SUITE, "policies_decide_about_connections", async |scope| {
         scope.requires(REQUIRED)?;
@@ -264,4 +263,8 @@ async fn policies_decide_about_connections() -> Verdict {
         try_join_all(judging).await.map(drop)
     })
     .await
+}
+
+crate::trials! {
+    policies_decide_about_connections,
 }

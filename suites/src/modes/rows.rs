@@ -204,7 +204,7 @@ fn special(ports: &[u16]) -> Vec<Row> {
     vec![
         // The service's port is the container's and 1,000 (A1).
         Row::new("port-of-service", "PERMISSIVE, and STRICT by the number of the service's port, not the container's")
-            .with_ports("PERMISSIVE", [(crate::objects::service_port(http), "STRICT")]),
+            .with_ports("PERMISSIVE", [(super::objects::service_port(http), "STRICT")]),
         captured("excluded", "the port of HTTP/1.1 is excluded from capture", Captured::Except(vec![http])),
         captured("uncaptured", "a sidecar that captures no inbound port", Captured::Nothing),
         captured("no-sidecar", "a pod without a sidecar", Captured::NoSidecar),

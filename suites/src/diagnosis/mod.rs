@@ -62,6 +62,12 @@ async fn judge(scope: &Scope, fault: &str, broken: &Broken) {
     scope.claim(attributed(&scope.testbed, fault, broken).await);
 }
 
+crate::trials! {
+    mod certificates,
+    mod own,
+    mod peers,
+}
+
 #[cfg(test)]
 mod tests {
     use meshproof::report::Cause;

@@ -138,7 +138,6 @@ fn of_another(namespace: &str) -> Result<Policy> {
 ///
 /// Seen red by: the policies `principal-denied`, `principal-suffix-denied`, `namespace-not-denied`, `host-denied` and
 /// `header-denied` missing in the mesh, each in its own cells.
-#[tokio::test]
 async fn actions_and_fields_decide_over_http() -> Verdict {
     Scope::run(SUITE, "actions_and_fields_decide_over_http", async |scope| {
         scope.requires(REQUIRED)?;
@@ -169,4 +168,8 @@ async fn at_server(scope: &Scope, server: &Server, meshed: &[Caller], trust_doma
     claim_all(scope, &[], by_http2);
     claim_all(scope, &[], by_grpc);
     Ok(())
+}
+
+crate::trials! {
+    actions_and_fields_decide_over_http,
 }

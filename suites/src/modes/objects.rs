@@ -5,7 +5,7 @@ use meshproof::policy::ClientTls;
 use meshproof::probe::Protocol;
 use serde_json::{Value, json};
 
-use crate::rows::{Group, Row};
+use super::rows::{Group, Row};
 
 /// What a service adds to the container's port: so a policy that is keyed by the wrong one shows.
 const SERVICE: u16 = 1_000;

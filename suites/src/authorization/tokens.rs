@@ -124,7 +124,6 @@ fn behind_the_path(cells: &[Cell]) -> Vec<Cell> {
 ///
 /// Seen red by: a `RequestAuthentication` without audiences (`wrong-audience`); the policy `token-none-denied` missing in the
 /// mesh.
-#[tokio::test]
 async fn tokens_are_refused_or_decide_by_their_claims() -> Verdict {
     Scope::run(SUITE, "tokens_are_refused_or_decide_by_their_claims", async |scope| {
         scope.requires(REQUIRED)?;
@@ -180,4 +179,8 @@ async fn await_keys(server: &Server, new: &str, old: &str) -> Result<()> {
         Ok::<_, cluster::Error>(if drained { Seen::Yes(()) } else { Seen::NotYet(format!("{draining:?}")) })
     })
     .await?)
+}
+
+crate::trials! {
+    tokens_are_refused_or_decide_by_their_claims,
 }
