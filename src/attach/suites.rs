@@ -132,6 +132,16 @@ const PARTS: &[Part] = &[
         requires: &[Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Objects)],
     },
     Part {
+        suite: "growth",
+        what: "what one more service or policy costs a new sidecar, and istiod",
+        requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "growth",
+        what: "what one more connection costs a sidecar",
+        requires: &[Requirement::Bench, Requirement::Write(Write::Replicas)],
+    },
+    Part {
         suite: "modes",
         what: "every mode of namespaces, workloads and ports, against every kind of client",
         requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],
@@ -242,6 +252,7 @@ mod tests {
         for (suite, source) in [
             ("authorization", "suites/src/authorization"),
             ("diagnosis", "suites/src/diagnosis"),
+            ("growth", "suites/src/growth"),
             ("modes", "suites/src/modes"),
             ("mtls", "suites/src/mtls.rs"),
             ("ownership", "tests/ownership.rs"),

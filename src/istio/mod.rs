@@ -13,6 +13,7 @@ mod issue;
 mod membership;
 mod mesh_config;
 mod proxy_config;
+mod pushes;
 mod registry;
 mod tls;
 
@@ -32,6 +33,7 @@ pub use proxy_config::{
     Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound_listeners, listeners, outbound_name, secrets,
     upstream,
 };
+pub use pushes::Pushes;
 pub(crate) use registry::worst;
 pub use registry::{Registered, registered, seen_by_istiod};
 pub(crate) use tls::secured;

@@ -45,20 +45,20 @@ pub async fn seen_by_istiod(cluster: &Arc<Cluster>) -> Result<BTreeMap<String, S
     let pods = pods.map_err(|error| error.to_string())?;
     let istiods: Vec<Workload> = pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect();
     let mut seen = BTreeMap::new();
-    for answer in join_all(istiods.iter().map(|istiod| debug(istiod, "/debug/clusterz"))).await {
+    for answer in join_all(istiods.iter().map(|istiod| asked(istiod, DEBUG, "/debug/clusterz"))).await {
         let registered = registered(&answer?).map_err(|error| format!("istiod's answer is unreadable: {error}"))?;
         worst(&mut seen, registered);
     }
     Ok(seen)
 }
 
-/// The answer of one of istiod's debug pages, through the API server.
-async fn debug(istiod: &Workload, path: &str) -> Result<String, String> {
+/// The answer of an istiod to a GET of `path` at `port`, through the API server.
+pub(super) async fn asked(istiod: &Workload, port: u16, path: &str) -> Result<String, String> {
     let asking = async {
         let pods = istiod.cluster.api::<Pod>(&istiod.namespace);
-        let forwarded = pods.portforward(&istiod.pod, &[DEBUG]).await;
+        let forwarded = pods.portforward(&istiod.pod, &[port]).await;
         let mut forwarded = forwarded.map_err(|error| format!("no port-forward to {istiod}: {}", brief(&error)))?;
-        let stream = forwarded.take_stream(DEBUG).ok_or("the port-forward has no stream")?;
+        let stream = forwarded.take_stream(port).ok_or("the port-forward has no stream")?;
         http::get(stream, path).await
     };
     http::bounded(asking).await

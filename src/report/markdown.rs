@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Claim, Diagnosis, Judgement, Report};
 use crate::judge::{Comparison, Verdict};
+use crate::report::growth;
 use crate::report::table::{self, Table};
 
 /// Unfolded lines in a run's summary. The rest is folded.
@@ -143,7 +144,7 @@ fn measured(report: &Report) -> String {
         section(&table::comparisons(&report.comparisons));
         table::attempts(&report.comparisons).iter().for_each(&mut section);
     }
-    report.tables.iter().for_each(&mut section);
+    report.tables.iter().chain(&growth::table(&report.growths)).for_each(&mut section);
     let host = &report.host;
     let _ = writeln!(
         text,
@@ -230,6 +231,7 @@ mod tests {
                 .collect(),
             comparisons: lost.collect(),
             tables: vec![Table::new("measured", &["a", "b"]); 40],
+            growths: Vec::new(),
             diagnoses: Vec::new(),
         }
     }

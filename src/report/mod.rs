@@ -4,6 +4,7 @@ pub mod against;
 mod claim;
 mod diagnosis;
 mod error;
+pub mod growth;
 pub mod html;
 mod junit;
 mod markdown;
@@ -34,7 +35,7 @@ pub use truth::{
 };
 
 use crate::host::{self, Host};
-use crate::judge::Comparison;
+use crate::judge::{Comparison, Growth};
 
 /// Schema identifier in every report.
 pub const SCHEMA: &str = "meshproof.report/v1";
@@ -63,6 +64,9 @@ pub struct Report {
     /// Further measurements, by title.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Table>,
+    /// How figures grow, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growths: Vec<Growth>,
     /// Why claims do not hold, by cause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnoses: Vec<Diagnosis>,
@@ -137,6 +141,20 @@ pub fn record_diagnoses(
     merge(directory, Report { diagnoses, ..of(suite, versions) })
 }
 
+/// Adds growths to this run's report in `directory`. `versions` are the versions of the tested system.
+///
+/// # Errors
+/// [`Error`].
+pub fn record_growths(
+    directory: &Path,
+    suite: &str,
+    mut versions: BTreeMap<String, String>,
+    growths: Vec<Growth>,
+) -> Result<()> {
+    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    merge(directory, Report { growths, ..of(suite, versions) })
+}
+
 /// An empty report of this run.
 fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
     Report {
@@ -149,6 +167,7 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
         claims: Vec::new(),
         comparisons: Vec::new(),
         tables: Vec::new(),
+        growths: Vec::new(),
         diagnoses: Vec::new(),
     }
 }
@@ -187,11 +206,14 @@ fn merged(mut report: Report, older: Option<Report>) -> Report {
         report.comparisons.extend(kept);
         let again: Vec<String> = report.tables.iter().map(|table| table.title.clone()).collect();
         report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
+        let again: Vec<String> = report.growths.iter().map(|growth| growth.id.clone()).collect();
+        report.growths.extend(older.growths.into_iter().filter(|growth| !again.contains(&growth.id)));
         diagnosis::merge(&mut report.diagnoses, older.diagnoses);
     }
     report.claims.sort_by(|one, other| one.id().cmp(other.id()));
     // A stable sort keeps the metrics of a comparison in the order of the bounds file.
     report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
+    report.growths.sort_by(|one, other| one.id.cmp(&other.id));
     report
 }
 
@@ -245,6 +267,7 @@ mod tests {
             claims: ids.iter().map(|id| claim(id, verdict)).collect(),
             comparisons: Vec::new(),
             tables: Vec::new(),
+            growths: Vec::new(),
             diagnoses: Vec::new(),
         }
     }

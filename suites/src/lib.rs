@@ -9,6 +9,7 @@ mod authorization;
 mod bench;
 mod boutique;
 mod diagnosis;
+mod growth;
 mod modes;
 mod mtls;
 mod perf;
@@ -38,7 +39,7 @@ impl Suite {
 }
 
 /// All suites, by name.
-pub const SUITES: [Suite; 9] = [
+pub const SUITES: [Suite; 10] = [
     Suite { name: "analyze", about: "`istioctl analyze` reports nothing unexpected", trials: analyze::trials },
     Suite { name: "audit", about: "every port of every workload takes mutual TLS only", trials: audit::trials },
     Suite {
@@ -49,6 +50,7 @@ pub const SUITES: [Suite; 9] = [
     Suite { name: "bench", about: "measurements are isolated from all else that runs", trials: bench::trials },
     Suite { name: "boutique", about: "an online shop across the clusters", trials: boutique::trials },
     Suite { name: "diagnosis", about: "a red claim names what is broken: breaks the mesh", trials: diagnosis::trials },
+    Suite { name: "growth", about: "what one more service, policy or connection costs", trials: growth::trials },
     Suite { name: "modes", about: "how each call ends under each mode of mutual TLS", trials: modes::trials },
     Suite { name: "mtls", about: "who is authenticated, and who is refused, and how", trials: mtls::trials },
     Suite { name: "perf", about: "whether p99 latency moved", trials: perf::trials },

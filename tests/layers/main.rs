@@ -54,8 +54,19 @@ const PROGRAM: &[&str] =
     &["files", "progress", "ended", "place", "report", "audit", "attach", "detach", "judge", "load", "test"];
 
 /// Modules of the suites. Each module uses only earlier modules, and no suite uses another.
-const SUITES: &[&str] =
-    &["trial", "analyze", "audit", "authorization", "bench", "boutique", "diagnosis", "modes", "mtls", "perf"];
+const SUITES: &[&str] = &[
+    "trial",
+    "analyze",
+    "audit",
+    "authorization",
+    "bench",
+    "boutique",
+    "diagnosis",
+    "growth",
+    "modes",
+    "mtls",
+    "perf",
+];
 
 /// A permitted arrow to a later module.
 struct Exception {

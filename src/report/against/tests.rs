@@ -18,6 +18,7 @@ fn report(claims: Vec<Claim>, comparisons: Vec<Comparison>) -> Report {
         claims,
         comparisons,
         tables: Vec::new(),
+        growths: Vec::new(),
         diagnoses: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 mod claims;
 mod comparisons;
 mod diagnoses;
+mod growths;
 mod parts;
 mod percentiles;
 mod ratios;
@@ -79,6 +80,7 @@ pub fn page(report: &Report, beside: &Beside) -> String {
                             @for measured in &report.tables { (table(measured)) }
                         }
                     }
+                    (growths::section(&report.growths))
                     @if !report.diagnoses.is_empty() { (diagnoses::section(report)) }
                     @if !report.claims.is_empty() { (claims::section(&report.claims, &report.diagnoses)) }
                     @if let Some(truth) = truth { (truth::section(truth)) }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
+use crate::judge::growth::Point;
 use crate::judge::simulate::NOISES;
 use crate::judge::tests::{runs, trial};
-use crate::judge::{Comparison, Reference};
+use crate::judge::{Comparison, Growth, Reference};
 use crate::judge::{Judge, Limit, recorded};
 use crate::report::diagnosis::tests::cause;
 use crate::report::truth::tests::{cell, table};
@@ -63,6 +64,15 @@ fn report() -> Report {
             title: format!("New connections {HOSTILE}"),
             header: vec!["generator".into(), "requests/s".into()],
             rows: vec![vec!["fortio".into(), HOSTILE.into()]],
+        }],
+        growths: vec![Growth {
+            id: "services/memory".into(),
+            figure: HOSTILE.into(),
+            unit: "bytes".into(),
+            per: HOSTILE.into(),
+            points: [(10, 2e6), (100, 3e6), (1000, 12e6)].map(|(size, value)| Point { size, value }).to_vec(),
+            at_most: 2e4,
+            source: HOSTILE.into(),
         }],
         diagnoses: vec![Diagnosis {
             cause: cause(Layer::RemoteSecret, HOSTILE),

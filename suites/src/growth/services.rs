@@ -1,0 +1,69 @@
+//! Growth with the number of services that a sidecar knows.
+
+use std::ops::Range;
+
+use meshproof::istio::upstream;
+use meshproof::record::{Requirement, Write};
+use meshproof::scope::removals_done;
+use meshproof::{Error, Scope, Verdict, Workload};
+use serde_json::{Value, json};
+
+use super::new_sidecar::{Costs, Place};
+use super::{SUITE, judge};
+
+/// Numbers of services.
+const SIZES: [u32; 3] = [10, 100, 1_000];
+
+const PORT: u16 = 8080;
+
+async fn one_more_service_costs_little() -> Verdict {
+    Scope::alone(SUITE, "services", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
+        removals_done(&scope.testbed).await?;
+        let cluster = &scope.testbed.clusters[0];
+        let namespace = scope.injected_namespace(cluster, "services").await?;
+        let place = Place { cluster, namespace: &namespace };
+        let (mut costs, mut made) = (Costs::default(), 0);
+        for size in SIZES {
+            let objects = services(&namespace, made..size);
+            made = size;
+            costs.measure(scope, place, size, objects, async |workload| lacks(workload, size).await).await?;
+        }
+        judge(scope, costs.growths("services")?)
+    })
+    .await
+}
+
+/// The first or the last of `size` services, if the sidecar does not know it.
+async fn lacks(workload: &Workload, size: u32) -> Result<Option<String>, Error> {
+    for host in [host(0), host(size - 1)] {
+        if upstream(workload, PORT, &host).await?.is_none() {
+            return Ok(Some(host));
+        }
+    }
+    Ok(None)
+}
+
+fn host(index: u32) -> String {
+    format!("s{index}.growth.example")
+}
+
+/// Services outside of the mesh, which nobody calls. 192.0.2.0/24 is for documentation (RFC 5737).
+fn services(namespace: &str, indices: Range<u32>) -> Vec<Value> {
+    let service = |index: u32| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": { "name": format!("s{index}"), "namespace": namespace },
+            "spec": {
+                "hosts": [host(index)], "exportTo": ["."], "location": "MESH_EXTERNAL", "resolution": "STATIC",
+                "ports": [{ "number": PORT, "name": "http", "protocol": "HTTP" }],
+                "endpoints": [{ "address": "192.0.2.1" }],
+            },
+        })
+    };
+    indices.map(service).collect()
+}
+
+crate::trials! {
+    one_more_service_costs_little,
+}
