@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
@@ -12,12 +12,12 @@ use super::control_planes::{ControlPlane, ControlPlanes};
 use super::error::{Error, Result};
 use super::found::{Asked, FoundCluster, FoundControlPlane};
 use super::injector::{self, Injected};
-use super::mesh_config::MeshConfig;
 use super::probes::Names;
 use super::reader::Reader;
-use super::{gateways, peers, surroundings, trust};
+use super::{gateways, mesh_config, peers, surroundings, trust};
 use crate::cluster::{self, http};
 use crate::identity::Certificate;
+use crate::istio::MeshConfig;
 use crate::record::{self, AccessLog, AddressFamily, HostPort, Issuer, Istio, Label, Proxy, TrustDomain};
 
 /// Label of Istio's namespace with the cluster's network.
@@ -69,6 +69,7 @@ struct Objects {
     network: Option<String>,
     istiods: Vec<Pod>,
     deployments: Vec<Deployment>,
+    daemon_sets: Vec<DaemonSet>,
     services: Vec<Service>,
     listeners: Vec<DynamicObject>,
     config: MeshConfig,
@@ -78,7 +79,7 @@ impl Objects {
     async fn read(reader: &Reader, plane: &ControlPlane) -> Result<Self> {
         let home = plane.namespace();
         let listener = gateways::listener_kind();
-        let (version, system, home, istiods, deployments, services, listeners, config) = futures::try_join!(
+        let (version, system, home, istiods, deployments, daemon_sets, services, listeners, config) = futures::try_join!(
             async {
                 let failed = |source| cluster::Error::Api {
                     cluster: reader.context.clone(),
@@ -91,9 +92,10 @@ impl Objects {
             reader.get_global::<Namespace>(&home, "the network is known from the injector only"),
             plane.pods(reader),
             reader.list::<Deployment>(None, "", "gateways are unknown"),
+            reader.list::<DaemonSet>(None, "", "gateways that run on every node are unknown"),
             reader.list::<Service>(None, "", "addresses of gateways and names of istiod are unknown"),
             reader.list_dynamic(&listener, "which gateways lead to services of other networks, is unknown"),
-            MeshConfig::read(reader, plane),
+            mesh_config::read(reader, plane),
         )?;
         if istiods.is_empty() {
             let (context, namespace) = (reader.context.clone(), plane.namespace());
@@ -106,6 +108,7 @@ impl Objects {
             network,
             istiods,
             deployments: deployments.unwrap_or_default(),
+            daemon_sets: daemon_sets.unwrap_or_default(),
             services: services.unwrap_or_default(),
             listeners: listeners.unwrap_or_default(),
             config,
@@ -319,8 +322,8 @@ impl Discovery<'_> {
     }
 
     fn gateways(&self, network: &str, cluster: &str) -> gateways::Found {
-        let Objects { deployments, services, listeners, config, .. } = self.objects;
-        let mut found = gateways::Sources { deployments, services, listeners, config, network }.find();
+        let Objects { deployments, daemon_sets, services, listeners, config, .. } = self.objects;
+        let mut found = gateways::Sources { deployments, daemon_sets, services, listeners, config, network }.find();
         if let (Some(gateway), Some(named)) = (&mut found.gateways.eastwest, self.options.eastwest.get(cluster)) {
             gateway.address = Some(named.clone());
         }

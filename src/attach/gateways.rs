@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::discovery::ApiResource;
 use serde_json::Value;
 
-use super::mesh_config::MeshConfig;
-use crate::record::{Gateway, Gateways, HostPort};
+use crate::istio::MeshConfig;
+use crate::record::{Gateway, GatewayKind, Gateways, HostPort};
 
 /// Port of east-west gateways for mutual TLS to services.
 const EASTWEST: u16 = 15443;
@@ -22,6 +23,7 @@ const NETWORK: &str = "topology.istio.io/network";
 /// The objects from which gateways are found.
 pub(super) struct Sources<'a> {
     pub(super) deployments: &'a [Deployment],
+    pub(super) daemon_sets: &'a [DaemonSet],
     pub(super) services: &'a [Service],
     /// Istio's Gateway objects.
     pub(super) listeners: &'a [DynamicObject],
@@ -50,10 +52,18 @@ pub(super) fn listener_kind() -> ApiResource {
 /// How sure it is that a gateway has a role. The more, the surer.
 type Likelihood = u8;
 
+/// An object that runs pods.
+struct Runner<'a> {
+    kind: GatewayKind,
+    namespace: String,
+    name: String,
+    selector: &'a LabelSelector,
+    template: &'a PodTemplateSpec,
+}
+
 /// A proxy that is a gateway.
 struct Candidate<'a> {
-    deployment: &'a Deployment,
-    template: &'a PodTemplateSpec,
+    runner: Runner<'a>,
     labels: BTreeMap<String, String>,
     services: Vec<&'a Service>,
     /// The servers of the Gateway objects that select it.
@@ -72,11 +82,10 @@ fn likeliest<'c, 'a>(
 impl Sources<'_> {
     /// Finds the gateways.
     pub(super) fn find(&self) -> Found {
-        let candidates: Vec<Candidate<'_>> =
-            self.deployments.iter().filter_map(|deployment| self.candidate(deployment)).collect();
+        let candidates: Vec<Candidate<'_>> = self.runners().filter_map(|runner| self.candidate(runner)).collect();
         let eastwest = likeliest(&candidates, Candidate::eastwest);
         let ingress = likeliest(&candidates, |candidate| match eastwest {
-            Some(eastwest) if std::ptr::eq(eastwest.deployment, candidate.deployment) => 0,
+            Some(eastwest) if std::ptr::eq(eastwest, candidate) => 0,
             _ => candidate.ingress(),
         });
         let names = |one: Option<&Candidate<'_>>| one.map(Candidate::name);
@@ -89,10 +98,21 @@ impl Sources<'_> {
         Found { gateways, others: others.collect() }
     }
 
-    /// The deployment as a gateway, if its proxies are gateways.
-    fn candidate<'a>(&'a self, deployment: &'a Deployment) -> Option<Candidate<'a>> {
-        let spec = deployment.spec.as_ref()?;
-        let template = &spec.template;
+    fn runners(&self) -> impl Iterator<Item = Runner<'_>> {
+        let deployments = self.deployments.iter().filter_map(|one| {
+            let spec = one.spec.as_ref()?;
+            Some(Runner::of(GatewayKind::Deployment, one, &spec.selector, &spec.template))
+        });
+        let daemon_sets = self.daemon_sets.iter().filter_map(|one| {
+            let spec = one.spec.as_ref()?;
+            Some(Runner::of(GatewayKind::DaemonSet, one, &spec.selector, &spec.template))
+        });
+        deployments.chain(daemon_sets)
+    }
+
+    /// The object as a gateway, if its proxies are gateways.
+    fn candidate<'a>(&'a self, runner: Runner<'a>) -> Option<Candidate<'a>> {
+        let template = runner.template;
         let metadata = template.metadata.as_ref();
         let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
         let injected = annotations.and_then(|annotations| annotations.get("inject.istio.io/templates"));
@@ -103,10 +123,10 @@ impl Sources<'_> {
             return None;
         }
         let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
-        let namespace = deployment.namespace();
         let selects = |service: &&Service| {
             let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            service.namespace() == namespace && selector.is_some_and(|selector| is_within(selector, &labels))
+            service.namespace().as_ref() == Some(&runner.namespace)
+                && selector.is_some_and(|selector| is_within(selector, &labels))
         };
         let services = self.services.iter().filter(selects).collect();
         let leads = |listener: &&DynamicObject| {
@@ -119,7 +139,7 @@ impl Sources<'_> {
             listener.data.pointer("/spec/servers").and_then(Value::as_array).cloned().unwrap_or_default()
         });
         let servers = servers.collect();
-        Some(Candidate { deployment, template, labels, services, servers })
+        Some(Candidate { runner, labels, services, servers })
     }
 
     /// The east-west gateway, with the address at which other networks reach it.
@@ -131,9 +151,21 @@ impl Sources<'_> {
     }
 }
 
+impl<'a> Runner<'a> {
+    fn of(
+        kind: GatewayKind,
+        object: &impl ResourceExt,
+        selector: &'a LabelSelector,
+        template: &'a PodTemplateSpec,
+    ) -> Self {
+        let namespace = object.namespace().unwrap_or_default();
+        Self { kind, namespace, name: object.name_any(), selector, template }
+    }
+}
+
 impl Candidate<'_> {
     fn name(&self) -> String {
-        format!("{}/{}", self.deployment.namespace().unwrap_or_default(), self.deployment.name_any())
+        format!("{}/{}", self.runner.namespace, self.runner.name)
     }
 
     /// The port at which a Gateway object lets mutual TLS through by its server name.
@@ -144,7 +176,7 @@ impl Candidate<'_> {
     }
 
     fn eastwest(&self) -> Likelihood {
-        let environment = self.template.spec.iter().flat_map(|pod| &pod.containers);
+        let environment = self.runner.template.spec.iter().flat_map(|pod| &pod.containers);
         let mut environment = environment.flat_map(|container| container.env.iter().flatten());
         let by_mode = environment
             .any(|variable| variable.name == "ISTIO_META_ROUTER_MODE" && variable.value.as_deref() == Some("sni-dnat"));
@@ -186,18 +218,18 @@ impl Candidate<'_> {
     }
 
     fn named(&self, name: &str) -> Option<u16> {
-        let containers = self.template.spec.iter().flat_map(|pod| &pod.containers);
+        let containers = self.runner.template.spec.iter().flat_map(|pod| &pod.containers);
         let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
         u16::try_from(ports.find(|port| port.name.as_deref() == Some(name))?.container_port).ok()
     }
 
     fn gateway(&self, port: u16, address: Option<HostPort>) -> Gateway {
-        let selector = self.deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
-        let selector = selector.unwrap_or_else(|| self.labels.clone());
+        let selector = self.runner.selector.match_labels.as_ref().unwrap_or(&self.labels);
         let selector: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Gateway {
-            namespace: self.deployment.namespace().unwrap_or_default(),
-            deployment: self.deployment.name_any(),
+            namespace: self.runner.namespace.clone(),
+            deployment: self.runner.name.clone(),
+            kind: self.runner.kind,
             selector: selector.join(","),
             port,
             address,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::found::{FoundCluster, FoundControlPlane, FoundMesh, Surroundings};
-use crate::record::{AddressFamily, Gateway, Label};
+use crate::record::{AddressFamily, Gateway, GatewayKind, Label};
 
 impl fmt::Display for FoundMesh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +103,11 @@ fn injection(found: &FoundCluster) -> String {
 fn gateway(gateway: Option<&Gateway>) -> String {
     let Some(gateway) = gateway else { return "none".into() };
     let address = gateway.address.as_ref().map_or("no address".to_owned(), |address| format!("at {address}"));
-    format!("{}/{}, {address}", gateway.namespace, gateway.deployment)
+    let kind = match gateway.kind {
+        GatewayKind::Deployment => String::new(),
+        other => format!("{other} "),
+    };
+    format!("{kind}{}/{}, {address}", gateway.namespace, gateway.deployment)
 }
 
 fn peers(found: &FoundCluster) -> String {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, LogParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource};
 use serde_json::Value;
@@ -102,6 +102,19 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client(), namespace)
+    }
+
+    /// All objects of one of Istio's kinds, in version `v1`, of all namespaces. None if the kind is not installed.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub async fn list(&self, group: &str, kind: &str) -> Result<Vec<DynamicObject>> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        match Api::<DynamicObject>::all_with(self.client(), &resource).list(&ListParams::default()).await {
+            Ok(listed) => Ok(listed.items),
+            Err(error) if code(&error) == Some(404) => Ok(Vec::new()),
+            Err(error) => Err(self.failed(format!("list all {kind} objects"))(error)),
+        }
     }
 
     /// The error for a failed request to the API server.

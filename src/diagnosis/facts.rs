@@ -9,14 +9,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::cluster::{Cluster, Workload, brief, code};
+use crate::cluster::{Cluster, Workload, brief};
 use crate::istio::{self, Endpoint, Listening, ProxySecrets, Upstream};
-use crate::policy::{PeerAuthentication, Policies};
+use crate::policy::Policies;
 use crate::report::Place;
 
 /// Most requests at once.
@@ -93,21 +93,6 @@ impl Reader {
         Ok(listed?.into_iter().flatten().collect())
     }
 
-    /// All objects of one of Istio's kinds. None if the kind is not installed.
-    async fn objects(&self, cluster: &Cluster, kind: (&str, &str, &str)) -> Answer<Vec<DynamicObject>> {
-        let (group, kind, plural) = kind;
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
-        let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-        self.ask(async {
-            match api.list(&ListParams::default()).await {
-                Ok(objects) => Ok(objects.items),
-                Err(error) if code(&error) == Some(404) => Ok(Vec::new()),
-                Err(error) => Err(brief(&error)),
-            }
-        })
-        .await
-    }
-
     /// Reads a cluster, as far as these namespaces need it.
     ///
     /// # Errors
@@ -119,7 +104,6 @@ impl Reader {
             Some((name.clone(), found.ok().flatten()?))
         }));
         let networking = "networking.istio.io";
-        let peer = ("security.istio.io", "PeerAuthentication", "peerauthentications");
         let (found, services, slices, pods, deployments) = futures::join!(
             labels,
             self.list(cluster, namespaces),
@@ -130,11 +114,10 @@ impl Reader {
         let (remote_secrets, seen, policies, sidecars, gateways) = futures::join!(
             self.remote_secrets(cluster),
             self.ask(istio::seen_by_istiod(cluster)),
-            self.objects(cluster, peer),
-            self.objects(cluster, (networking, "Sidecar", "sidecars")),
-            self.objects(cluster, (networking, "Gateway", "gateways")),
+            self.ask(async { Ok::<_, String>(istio::peer_authentications(cluster).await) }),
+            self.ask(cluster.list(networking, "Sidecar")),
+            self.ask(cluster.list(networking, "Gateway")),
         );
-        let root = cluster.record().istio.namespace.clone();
         Ok(ClusterFacts {
             cluster: Arc::clone(cluster),
             namespaces: found.into_iter().flatten().collect(),
@@ -144,7 +127,7 @@ impl Reader {
             deployments: deployments.unwrap_or_default(),
             remote_secrets,
             seen,
-            policies: policies.map_or_else(|reason| Policies::Unknown { reason }, |found| known(root, &found)),
+            policies: policies.unwrap_or_else(|reason| Policies::Unknown { reason }),
             sidecars: sidecars.unwrap_or_default(),
             gateways,
         })
@@ -182,11 +165,6 @@ impl Reader {
             futures::join!(join_all(asking), listeners, endpoints, self.ask(istio::secrets(workload)));
         ProxyFacts { endpoints, upstreams: upstreams.into_iter().collect(), listeners, secrets }
     }
-}
-
-fn known(root: String, objects: &[DynamicObject]) -> Policies {
-    let values = objects.iter().filter_map(|object| serde_json::to_value(object).ok());
-    Policies::Known { root, policies: values.filter_map(|value| PeerAuthentication::of(&value)).collect() }
 }
 
 impl ClusterFacts {

@@ -8,7 +8,7 @@ use super::facts::ClusterFacts;
 use super::way::{gateways_to, texts, unready};
 use crate::cluster::is_ready;
 use crate::istio::Listening;
-use crate::record::Gateway;
+use crate::record::{Gateway, GatewayKind};
 use crate::report::{Cause, Layer, Place};
 
 /// The gateway that the call goes through: its cluster, and its entry in the record.
@@ -36,18 +36,19 @@ pub(super) fn down(case: Case<'_>) -> Option<Cause> {
     if !pods_of(of, gateway).is_empty() {
         return None;
     }
-    let Gateway { namespace, deployment, selector, .. } = gateway;
-    let object = format!("Deployment {namespace}/{deployment}");
+    let Gateway { namespace, deployment, kind, selector, .. } = gateway;
     let found =
         of.deployments.iter().find(|one| one.name_any() == *deployment && one.namespace().as_ref() == Some(namespace));
     let replicas = found.and_then(|one| one.spec.as_ref()?.replicas);
     let finding = match (found, unready(of, namespace, selector)) {
-        (None, _) => "the east-west gateway is not there".into(),
+        (None, _) if *kind == GatewayKind::Deployment => "the east-west gateway is not there".into(),
         (_, Some(why)) if why.layer == Layer::Application => format!("the east-west gateway is down: {}", why.finding),
+        _ if *kind == GatewayKind::DaemonSet => "the east-west gateway is down: it has no pod on any node".into(),
         _ => format!("the east-west gateway is down: it has {} replicas and no pod", replicas.unwrap_or(1)),
     };
-    let command = of.kubectl(format_args!("-n {namespace} get deployment {deployment}"));
-    Some(blame(Layer::Gateway, of, object, finding, command))
+    let kind = kind.to_string().to_lowercase();
+    let command = of.kubectl(format_args!("-n {namespace} get {kind} {deployment}"));
+    Some(blame(Layer::Gateway, of, gateway.object(), finding, command))
 }
 
 /// The listener of the gateway for other networks. The outer `None`: it is not known.
@@ -65,7 +66,6 @@ pub(super) fn not_listening(case: Case<'_>) -> Option<Cause> {
         return None;
     }
     let port = gateway.port;
-    let object = format!("Deployment {}/{}", gateway.namespace, gateway.deployment);
     let finding = format!("no Gateway object makes it listen on port {port} with AUTO_PASSTHROUGH");
     let command = of.istioctl(format_args!("proxy-config listeners {}.{} --port {port}", place.pod, place.namespace));
     Some(match exposing(of, gateway).first() {
@@ -73,7 +73,7 @@ pub(super) fn not_listening(case: Case<'_>) -> Option<Cause> {
             let finding = format!("it should make the gateway listen on port {port}, and the gateway does not");
             blame(Layer::GatewayListener, of, named(one), finding, command)
         }
-        None => blame(Layer::GatewayListener, of, object, finding, command),
+        None => blame(Layer::GatewayListener, of, gateway.object(), finding, command),
     })
 }
 
@@ -90,8 +90,7 @@ pub(super) fn not_routed(case: Case<'_>) -> Option<Cause> {
     let host = case.target.map_or(name.clone(), |target| target.host.clone());
     let hosts: Vec<String> = objects.iter().flat_map(|one| hosts(one)).collect();
     let exposed = hosts.iter().any(|pattern| is_for(pattern.rsplit('/').next().unwrap_or(pattern), &host));
-    let object =
-        objects.first().map_or(format!("Deployment {}/{}", gateway.namespace, gateway.deployment), |one| named(one));
+    let object = objects.first().map_or(gateway.object(), |one| named(one));
     let finding = match exposed {
         false => format!("no Gateway object exposes {host} on the east-west gateway, only {}", hosts.join(", ")),
         true => {

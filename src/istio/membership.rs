@@ -48,6 +48,7 @@ mod tests {
         let gateway = |selector: &str| Gateway {
             namespace: "edge".into(),
             deployment: "crossing".into(),
+            kind: Default::default(),
             selector: selector.into(),
             port: 15443,
             address: None,

@@ -17,7 +17,7 @@ mod pushes;
 mod registry;
 mod tls;
 
-pub use configuration::configuration;
+pub use configuration::{configuration, peer_authentications};
 pub use decisions::{Decided, decisions};
 pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, await_services, endpoints};
 pub use error::{Error, Result};
@@ -28,6 +28,7 @@ pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
 pub use membership::{exposed, injection, strict};
+pub(crate) use mesh_config::MeshConfig;
 pub use mesh_config::{AuthorizationConfig, Authorizer, AuthorizerAddress, authorization_config};
 pub use proxy_config::{
     Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound_listeners, listeners, outbound_name, secrets,

@@ -1,5 +1,6 @@
 //! A cluster in the record.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -139,8 +140,11 @@ pub struct Gateways {
 pub struct Gateway {
     /// Namespace.
     pub namespace: String,
-    /// Deployment.
+    /// Name of the object that runs it: a Deployment, unless `kind` says otherwise.
     pub deployment: String,
+    /// Kind of that object.
+    #[serde(default, skip_serializing_if = "GatewayKind::is_deployment")]
+    pub kind: GatewayKind,
     /// Label selector of the gateway's pods, for example `istio=eastwestgateway`.
     pub selector: String,
     /// Port that the gateway's pods listen on.
@@ -149,6 +153,38 @@ pub struct Gateway {
     /// east-west gateway. `None` if the clients cannot reach the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<HostPort>,
+}
+
+impl Gateway {
+    /// The object that runs the gateway, as `KIND NAMESPACE/NAME`.
+    pub fn object(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.deployment)
+    }
+}
+
+/// Kind of the object that runs a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GatewayKind {
+    /// Some pods, wherever there is room.
+    #[default]
+    Deployment,
+    /// A pod on each node.
+    DaemonSet,
+}
+
+impl GatewayKind {
+    fn is_deployment(&self) -> bool {
+        *self == Self::Deployment
+    }
+}
+
+impl fmt::Display for GatewayKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deployment => "Deployment",
+            Self::DaemonSet => "DaemonSet",
+        })
+    }
 }
 
 /// A certificate authority that signs workload certificates.

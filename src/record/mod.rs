@@ -18,8 +18,8 @@ mod requirement;
 
 pub use capabilities::{Capabilities, Command, Write, fault, treatment};
 pub use cluster::{
-    AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, Gateways, Issuer, Istio, Label, Probe,
-    ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
+    AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, GatewayKind, Gateways, Issuer, Istio, Label,
+    Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
 };
 pub use error::{Error, Result};
 pub use host_port::HostPort;

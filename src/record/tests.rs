@@ -7,6 +7,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
     let gateway = |name: &str, port: u16, address: HostPort| Gateway {
         namespace: "istio-system".into(),
         deployment: format!("istio-{name}"),
+        kind: GatewayKind::Deployment,
         selector: format!("istio={name}"),
         port,
         address: Some(address),

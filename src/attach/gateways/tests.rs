@@ -51,7 +51,7 @@ fn passthrough(selected: &str) -> DynamicObject {
 
 fn find(deployments: &[Deployment], services: &[Service], listeners: &[DynamicObject]) -> Found {
     let config = MeshConfig::default();
-    Sources { deployments, services, listeners, config: &config, network: "vpc" }.find()
+    Sources { deployments, daemon_sets: &[], services, listeners, config: &config, network: "vpc" }.find()
 }
 
 #[test]
@@ -88,15 +88,44 @@ fn a_router_by_its_arguments_and_mode_is_an_east_west_gateway_also_without_a_lis
 }
 
 #[test]
+fn a_gateway_on_every_node_is_found_with_its_kind() {
+    let Deployment { metadata, spec, .. } = injected("edge");
+    let spec = spec.unwrap();
+    let status =
+        json!({ "currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 1 });
+    let daemon_set: DaemonSet = serde_json::from_value(json!({
+        "metadata": metadata, "status": status,
+        "spec": { "selector": spec.selector, "template": spec.template, "updateStrategy": { "type": "RollingUpdate" } },
+    }))
+    .unwrap();
+    let services =
+        [service("edge", json!([{ "port": 80, "targetPort": "web" }]), balanced(json!({ "ip": "192.0.2.1" })))];
+    let config = MeshConfig::default();
+    let sources = Sources {
+        deployments: &[injected("crossing")],
+        daemon_sets: &[daemon_set],
+        services: &services,
+        listeners: &[passthrough("crossing")],
+        config: &config,
+        network: "vpc",
+    };
+    let Gateways { ingress, eastwest } = sources.find().gateways;
+    let ingress = ingress.unwrap();
+    assert_eq!((ingress.object().as_str(), ingress.selector.as_str()), ("DaemonSet edge/edge", "gateway=edge"));
+    assert_eq!(ingress.port, 8080, "the named port of the container");
+    assert_eq!(eastwest.unwrap().object(), "Deployment edge/crossing");
+}
+
+#[test]
 fn the_address_is_the_meshs_own_where_no_load_balancer_has_one() {
     let deployments = [injected("crossing")];
     let services = [service("crossing", json!([{ "port": 15443, "nodePort": 31443 }]), json!({}))];
     let listeners = [passthrough("crossing")];
     let networks = "networks:\n  vpc:\n    gateways:\n    - address: 192.0.2.7\n      port: 31443\n";
-    let networks = serde_saphyr::from_str::<Value>(networks).map(of).unwrap();
-    let config = MeshConfig { networks, ..MeshConfig::default() };
+    let config = MeshConfig::parse(&[("meshNetworks".to_owned(), networks.to_owned())].into()).unwrap();
     let sources = Sources {
         deployments: &deployments,
+        daemon_sets: &[],
         services: &services,
         listeners: &listeners,
         config: &config,
@@ -105,10 +134,6 @@ fn the_address_is_the_meshs_own_where_no_load_balancer_has_one() {
     assert_eq!(sources.find().gateways.eastwest.unwrap().address, Some(HostPort::new("192.0.2.7", 31443)));
     let elsewhere = Sources { network: "other", ..sources };
     assert_eq!(elsewhere.find().gateways.eastwest.unwrap().address, None, "a node port is nobody's promise");
-}
-
-fn of(networks: Value) -> BTreeMap<String, super::super::mesh_config::Network> {
-    serde_json::from_value(networks["networks"].clone()).unwrap()
 }
 
 #[test]

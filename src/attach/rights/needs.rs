@@ -118,7 +118,7 @@ fn reading(places: &Places) -> Vec<Rule> {
         Rule::everywhere(CORE, "services", &["list"], "addresses of gateways, names of istiod"),
         Rule::everywhere(CORE, "resourcequotas", &["list"], "quotas that could stop the probes"),
         Rule::everywhere(APPS, "deployments", &["list"], "control planes and gateways"),
-        Rule::everywhere(APPS, "daemonsets", &["list"], "Istio's CNI agent"),
+        Rule::everywhere(APPS, "daemonsets", &["list"], "Istio's CNI agent, and gateways on every node"),
         Rule::everywhere(NETWORKING, "gateways", &["list"], "which gateways lead to other networks"),
         Rule::everywhere(
             "admissionregistration.k8s.io",

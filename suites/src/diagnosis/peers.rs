@@ -2,11 +2,12 @@
 
 mod secret;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use meshproof::cluster::Pair;
 use meshproof::istio::endpoints;
+use meshproof::kube::ResourceExt;
+use meshproof::kube::api::DynamicObject;
 use meshproof::probe::{self, Protocol, Vantage, dial};
 use meshproof::record::{Requirement, Write};
 use meshproof::report::{Claim, Layer};
@@ -59,20 +60,10 @@ async fn a_fault_of_a_gateway_that_does_not_expose() -> Verdict {
 }
 
 /// The first `Gateway` object, by name, that exposes Services of a cluster to other networks. It would have to expose more.
-async fn first_gateway(cluster: &Arc<Cluster>) -> Result<String, Error> {
-    use meshproof::kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
-    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "Gateway");
-    let api: Api<DynamicObject> =
-        Api::all_with(cluster.client(), &ApiResource::from_gvk_with_plural(&kind, "gateways"));
-    let listed = api.list(&ListParams::default()).await.map_err(cluster.failed("list all Gateway objects"))?;
-    let passing = listed.items.iter().find(|one| one.data.to_string().contains("AUTO_PASSTHROUGH"));
-    let name = |one: &DynamicObject| {
-        format!(
-            "Gateway {}/{}",
-            one.metadata.namespace.as_deref().unwrap_or_default(),
-            one.metadata.name.as_deref().unwrap_or_default()
-        )
-    };
+async fn first_gateway(cluster: &Cluster) -> Result<String, Error> {
+    let listed = cluster.list("networking.istio.io", "Gateway").await?;
+    let passing = listed.iter().find(|one| one.data.to_string().contains("AUTO_PASSTHROUGH"));
+    let name = |one: &DynamicObject| format!("Gateway {}/{}", one.namespace().unwrap_or_default(), one.name_any());
     Ok(passing.map(name).unwrap_or_default())
 }
 
@@ -84,8 +75,7 @@ async fn a_fault_of_a_gateway_that_is_down() -> Verdict {
         let down = Replicas::new(&pair.to, &gateway.namespace, &gateway.deployment, 0).await?;
         let down = scope.inject(down).await?;
         let claim = across(&pair).await?;
-        let object = format!("Deployment {}/{}", gateway.namespace, gateway.deployment);
-        let blame = Blame { layer: Layer::Gateway, cluster: pair.to.name().into(), object };
+        let blame = Blame { layer: Layer::Gateway, cluster: pair.to.name().into(), object: gateway.object() };
         judge(scope, "gateway-down", &Broken { claim, blame }).await;
         scope.revert(down).await
     })

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use meshproof::attach::Names;
 use meshproof::record::{
-    self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, Gateways, HostPort, Issuer,
-    Istio, Mesh, Probe, ProbeDeployment, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
+    self, AccessLog, AddressFamily, Bench, Capabilities, Command, ControlPlane, Gateway, GatewayKind, Gateways,
+    HostPort, Issuer, Istio, Mesh, Probe, ProbeDeployment, Probes, Proxy, Record, TrustDomain, Write, fault, treatment,
 };
 
 use super::installed::Installed;
@@ -164,6 +164,7 @@ fn gateway(declared: &declaration::Gateway, port: u16) -> Gateway {
     Gateway {
         namespace: declared.namespace.clone(),
         deployment: declared.name.clone(),
+        kind: GatewayKind::Deployment,
         selector: labels.join(","),
         port,
         address: None,
