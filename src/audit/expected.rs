@@ -1,10 +1,11 @@
 //! What is expected of each port: mutual TLS, unless policy or the reader's own list says otherwise.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
+use toml::Spanned;
 use toml::value::Date;
 
 use super::kind::Kind;
@@ -23,12 +24,20 @@ pub enum Basis {
 }
 
 /// Exceptions from what is expected: the file `expected.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expectations {
+    /// The file. `None` if the text is from elsewhere.
+    pub path: Option<PathBuf>,
     /// The exceptions. The first that matches a port counts.
-    #[serde(default, rename = "allow")]
     pub allowed: Vec<Allowed>,
+}
+
+/// The text of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exceptions {
+    #[serde(default, rename = "allow")]
+    allowed: Vec<Spanned<Allowed>>,
 }
 
 /// An exception.
@@ -52,6 +61,29 @@ pub struct Allowed {
     pub until: Date,
     /// Why, for readers of the report.
     pub reason: String,
+    /// The line of the file on which the exception begins.
+    #[serde(skip)]
+    pub line: usize,
+}
+
+/// An exception that matches nothing that was found: it is needed no more, or a name in it is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unused {
+    /// The file of the exception.
+    pub path: Option<PathBuf>,
+    /// The exception.
+    pub allowed: Allowed,
+}
+
+impl fmt::Display for Unused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, allowed } = self;
+        match path {
+            Some(path) => write!(f, "{}:{}: ", path.display(), allowed.line)?,
+            None => write!(f, "line {}: ", allowed.line)?,
+        }
+        write!(f, "the exception for {allowed} matches nothing: remove it, or correct a name in it")
+    }
 }
 
 /// What an exception allows.
@@ -112,7 +144,8 @@ impl Expectations {
     pub fn read(path: &Path) -> Result<Self> {
         let unusable = |reason: String| Error::Expected { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-        Self::parse(&text).map_err(unusable)
+        let read = Self::parse(&text).map_err(unusable)?;
+        Ok(Self { path: Some(path.to_owned()), ..read })
     }
 
     /// Reads the text of a file.
@@ -120,11 +153,25 @@ impl Expectations {
     /// # Errors
     /// The fault, with its line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let read: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        match read.allowed.iter().find(|allowed| allowed.reason.trim().is_empty()) {
+        let read: Exceptions = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let placed = read.allowed.into_iter().map(|one| {
+            let before = text.get(..one.span().start).unwrap_or_default();
+            Allowed { line: before.matches('\n').count() + 1, ..one.into_inner() }
+        });
+        let allowed: Vec<Allowed> = placed.collect();
+        match allowed.iter().find(|allowed| allowed.reason.trim().is_empty()) {
             Some(allowed) => Err(format!("the exception for {allowed} has an empty `reason`")),
-            None => Ok(read),
+            None => Ok(Self { path: None, allowed }),
         }
+    }
+
+    /// The exceptions that match no port, of those that have not ended and are about `namespaces`. No namespace stands for
+    /// all. `ports` has all ports that were found.
+    pub(super) fn unused(&self, namespaces: &[String], ports: &[Found<'_>], now: SystemTime) -> Vec<Unused> {
+        let is_asked = |one: &&Allowed| namespaces.is_empty() || namespaces.contains(&one.namespace);
+        let matches = |one: &Allowed| ports.iter().any(|found| one.covers(found.cluster, found.pod, found.port));
+        let unused = self.allowed.iter().filter(is_asked).filter(|one| !one.is_expired(now) && !matches(one));
+        unused.map(|allowed| Unused { path: self.path.clone(), allowed: allowed.clone() }).collect()
     }
 }
 
@@ -201,6 +248,14 @@ impl fmt::Display for Expected {
             Self::Nothing { why } => write!(f, "nothing: {why}"),
         }
     }
+}
+
+/// A port that was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) pod: &'a Pod,
+    pub(super) port: u16,
 }
 
 /// A port, for its expectation.

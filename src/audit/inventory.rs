@@ -131,6 +131,11 @@ impl Inventory {
         }
     }
 
+    /// Whether a namespace is being removed here.
+    pub(super) fn is_ending(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|namespace| namespace.terminating)
+    }
+
     /// Whether a namespace is Kubernetes' own, or Istio's.
     pub fn is_system(&self, namespace: &str) -> bool {
         KUBERNETES.contains(&namespace) || namespace == self.cluster.record().istio.namespace

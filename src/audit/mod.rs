@@ -21,7 +21,7 @@ mod targets;
 
 pub use cell::{Cell, Standing};
 pub use error::{Error, Result};
-pub use expected::{Allowed, AllowedMode, Basis, Expectations, Expected};
+pub use expected::{Allowed, AllowedMode, Basis, Expectations, Expected, Unused};
 pub use inventory::{Inventory, NamespaceFacts, Restriction, ServiceFacts, ServicePort};
 pub use kind::{Kind, Wire};
 pub use outcome::{Audit, LeftOut};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cell::{Cell, Standing};
-use super::expected::Allowed;
+use super::expected::{Allowed, Unused};
 use super::pace::Rates;
 use super::services::ServiceCell;
 use crate::report::Claim;
@@ -20,6 +20,8 @@ pub struct Audit {
     pub left_out: Vec<LeftOut>,
     /// Exceptions whose last day has passed.
     pub expired: Vec<Allowed>,
+    /// Exceptions that match nothing that was found.
+    pub unused: Vec<Unused>,
     /// Number of pods that declare no port and that no Service targets.
     pub without_ports: usize,
     /// The limits that were kept.

@@ -12,13 +12,13 @@ use meshproof_probe::{Dial, DialReport, Outcome};
 
 use super::cell::{Cell, Standing};
 use super::dials::{self, Credentials, PER_PORT, Reports};
-use super::expected::{Basis, Expectations, Expected, Place};
+use super::expected::{Basis, Expectations, Expected, Found, Place, Unused};
 use super::explain::explain;
 use super::inventory::Inventory;
 use super::kind::{self, Kind, Wire};
 use super::outcome::{Audit, LeftOut};
 use super::pace::{Pace, Rates, Sharing};
-use super::pod::Pod;
+use super::pod::{Pod, PortKey};
 use super::services::services;
 use super::targets::{self, Target};
 use super::{Error, Result};
@@ -96,10 +96,22 @@ pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell
         services,
         left_out,
         expired: expired.cloned().collect(),
+        unused: unused(options, &inventories),
         without_ports,
         rates: options.rates,
         took: shared.started.elapsed(),
     })
+}
+
+/// The exceptions that match no port of these clusters.
+fn unused(options: &Options, inventories: &[Inventory]) -> Vec<Unused> {
+    let ports = inventories.iter().flat_map(|inventory| {
+        inventory.pods.iter().flat_map(move |pod| {
+            let port = move |key: &PortKey| Found { cluster: inventory.cluster.name(), pod, port: key.number };
+            pod.ports.keys().map(port)
+        })
+    });
+    options.expectations.unused(&options.namespaces, &ports.collect::<Vec<_>>(), SystemTime::now())
 }
 
 /// The ports that can be dialled from a cluster, in all clusters of its network.

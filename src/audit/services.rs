@@ -11,6 +11,7 @@ use meshproof_probe::{Dial, Outcome, Phase, Protocol, Request};
 use super::inventory::{Inventory, ServiceFacts, ServicePort};
 use super::pace::{Pace, Rates, Sharing};
 use super::pod::{Pod, PortKey, Transport};
+use super::targets::ENDING;
 use super::{Error, Result};
 use crate::cluster::{Cluster, Testbed};
 use crate::identity::{SpiffeId, Trust, Verified};
@@ -161,7 +162,9 @@ fn calls<'a>(trust: &Trust, caller: &Inventory, inventories: &'a [Inventory]) ->
                 pods.iter().map(|pod| SpiffeId::workload(trust.domain(), &pod.namespace, &pod.service_account));
             for port in service.ports.iter().filter(|port| port.key.transport == Transport::Tcp) {
                 let key = (service.namespace.as_str(), service.name.as_str(), port.key);
-                let (unasked, to, none) = (unasked(caller, other, service), Vec::new(), BTreeSet::new());
+                let ends = inventories.iter().any(|inventory| inventory.is_ending(&service.namespace));
+                let unasked = if ends { Some(ENDING.to_owned()) } else { unasked(caller, other, service) };
+                let (to, none) = (Vec::new(), BTreeSet::new());
                 let call = found.entry(key).or_insert(Call { service, port, to, identities: none, unasked });
                 call.to.push(other.cluster.name().into());
                 call.identities.extend(identities.clone());

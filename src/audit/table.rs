@@ -229,6 +229,9 @@ fn summary(audit: &Audit) -> String {
     for allowed in &audit.expired {
         let _ = writeln!(text, "✗ the exception for {allowed} has ended: {}", allowed.reason);
     }
+    for unused in &audit.unused {
+        let _ = writeln!(text, "note: {unused}");
+    }
     for LeftOut { cluster, namespace, pods } in &audit.left_out {
         let _ =
             writeln!(text, "left out: {pods} pods of {namespace} in {cluster}, part of Kubernetes or Istio (--system)");

@@ -21,6 +21,9 @@ const PER_FIRST_PORT: usize = PER_PORT + 3;
 /// Why a port that a proxy declares is not asked.
 pub(super) const PROXYS_OWN: &str = "the proxy's own port";
 
+/// Why nothing is asked in a namespace that is being removed.
+pub(super) const ENDING: &str = "its namespace is being removed";
+
 /// A port to ask.
 #[derive(Debug, Clone)]
 pub(super) struct Target<'a> {
@@ -48,9 +51,8 @@ impl Target<'_> {
 
 /// Why a pod, or one of its ports, is not asked. `None` if it is.
 pub(super) fn not_asked(inventory: &Inventory, pod: &Pod, key: PortKey, port: &Port, system: bool) -> Option<Kind> {
-    let terminating = inventory.namespaces.get(&pod.namespace).is_some_and(|namespace| namespace.terminating);
     let why = match (&pod.proxy, key.transport) {
-        _ if terminating => "its namespace is being removed".to_owned(),
+        _ if inventory.is_ending(&pod.namespace) => ENDING.to_owned(),
         _ if pod.absent.is_some() => pod.absent.clone().unwrap_or_default(),
         (Proxy::Ambient, _) => "ambient mode is not judged".to_owned(),
         (_, Transport::Udp) => "UDP carries no mutual TLS".to_owned(),

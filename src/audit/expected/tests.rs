@@ -70,6 +70,25 @@ fn an_exception_for_a_port_is_for_that_port_of_that_workload() {
     assert_eq!(expected(FILE, &other, 3306, on), Expected::Strict);
 }
 
+#[test]
+fn an_exception_that_matches_no_port_is_named_with_its_file_and_its_line() {
+    let pod = pod(Proxy::Container);
+    let read = Expectations::parse(FILE).unwrap();
+    let expectations = Expectations { path: Some("expected.toml".into()), ..read };
+    let found = |port| [Found { cluster: "east", pod: &pod, port }];
+    let unused = |namespaces: &[String], port, on: &str| -> Vec<String> {
+        expectations.unused(namespaces, &found(port), at(on)).iter().map(ToString::to_string).collect()
+    };
+    let on = "2026-01-01";
+    assert_eq!(unused(&[], 3306, on), Vec::<String>::new());
+    let named = "expected.toml:8: the exception for legacy/db/3306 until 2999-12-31 matches nothing";
+    assert!(unused(&[], 80, on).concat().starts_with(named), "{:?}", unused(&[], 80, on));
+    assert_eq!(unused(&["legacy".into()], 80, on).len(), 1);
+    assert_eq!(unused(&["shop".into()], 80, on), Vec::<String>::new(), "what was not asked is not known");
+    let nobody = expectations.unused(&[], &[], at("2026-07-01"));
+    assert_eq!(nobody.len(), 1, "an exception that has ended is named as such: {nobody:?}");
+}
+
 #[rstest]
 #[case::unknown_key("[[allow]]\nnamespace = \"a\"\nmode = \"permissive\"\nuntill = 2026-01-01\nreason = \"r\"", &["line 4", "untill"])]
 #[case::unknown_table("[[allowed]]\nnamespace = \"a\"", &["line 1", "allowed"])]

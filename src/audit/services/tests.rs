@@ -4,6 +4,7 @@ use meshproof_probe::DialReport;
 use rstest::rstest;
 use serde_json::json;
 
+use super::super::inventory::NamespaceFacts;
 use super::super::pod::{Owner, Port, Proxy};
 use super::*;
 use crate::identity::{Minter, Validity};
@@ -64,6 +65,21 @@ async fn services_of_other_clusters_whose_pods_are_in_the_mesh_are_called() {
     assert!(unnamed[0].1.as_ref().is_some_and(|why| why.contains("no Service of this name")), "{unnamed:?}");
     let own = called(vec![service("cart", "grpc")], Vec::new(), Vec::new());
     assert!(own.is_empty(), "it runs in no other cluster: {own:?}");
+}
+
+#[tokio::test]
+async fn a_service_whose_namespace_is_being_removed_is_not_called() {
+    let (trust, _) = crate::identity::trust::tests::mesh();
+    let cart = || vec![service("cart", "grpc")];
+    for ending in [0, 1] {
+        let pods = vec![pod("cart", Proxy::Native)];
+        let mut inventories = [inventory("cluster1", cart(), Vec::new()), inventory("cluster2", cart(), pods)];
+        let facts = NamespaceFacts { terminating: true, ..NamespaceFacts::default() };
+        inventories[ending].namespaces.insert("shop".into(), facts);
+        let calls = calls(&trust, &inventories[0], &inventories);
+        assert_eq!(calls.len(), 1);
+        assert_eq!(calls[0].unasked.as_deref(), Some(ENDING));
+    }
 }
 
 #[rstest]

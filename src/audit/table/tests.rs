@@ -35,7 +35,16 @@ fn audit(cells: Vec<Cell>) -> Audit {
     let left_out = vec![LeftOut { cluster: "cluster1".into(), namespace: "kube-system".into(), pods: 7 }];
     let took = Duration::from_millis(2_500);
     let services = Vec::new();
-    Audit { cells, services, left_out, expired: Vec::new(), without_ports: 1, rates: Rates::default(), took }
+    Audit {
+        cells,
+        services,
+        left_out,
+        expired: Vec::new(),
+        unused: Vec::new(),
+        without_ports: 1,
+        rates: Rates::default(),
+        took,
+    }
 }
 
 fn plain(cells: Vec<Cell>) -> String {

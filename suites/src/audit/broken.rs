@@ -128,10 +128,17 @@ async fn odd_ones(place: &Place<'_>) -> Result<(), Error> {
     bare["metadata"]["labels"]["sidecar.istio.io/inject"] = "false".into();
     bare["spec"]["containers"][0]["ports"][1] = json!({ "name": "dns", "containerPort": 5353, "protocol": "UDP" });
     place.deployment("bare", bare).await?;
+    // As in a namespace of the ambient mesh: only ztunnel would tell, and the audit does not ask it.
+    let mut ambient = place.template("ambient").await?;
+    ambient["metadata"]["labels"]["sidecar.istio.io/inject"] = "false".into();
+    ambient["metadata"]["labels"]["istio.io/dataplane-mode"] = "ambient".into();
+    place.deployment("ambient", ambient).await?;
     place.borrower("borrower", "lender").await?;
     place.stateful_set("stateful", place.template("stateful").await?).await?;
     place.job("ended", place.template("ended").await?).await?;
-    place.ready(&["open-port", "service-port", "two-policies", "excluded", "bare", "borrower", "stateful"]).await?;
+    place
+        .ready(&["open-port", "service-port", "two-policies", "excluded", "bare", "ambient", "borrower", "stateful"])
+        .await?;
     ended(cluster, namespace).await
 }
 
@@ -162,6 +169,7 @@ fn owed(cluster: &Cluster) -> Result<Vec<Owed>, Error> {
         Owed::red("borrower", http, "STRICT", "/sa/lender"),
         Owed::strict("stateful", tcp),
         Owed::not_judged("ended", http, ""),
+        Owed::not_judged("ambient", http, "ambient mode is not judged"),
     ];
     owed.extend(ports.named().map(|(_, port)| Owed::strict("probe", port)));
     Ok(owed)
