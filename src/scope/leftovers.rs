@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use super::error::Result;
 use super::sweep::sweep_after;
 use crate::cluster::Testbed;
+use crate::record::Capabilities;
 
 /// Lock file in the testbed's directory. Every process with a running test holds a shared lock on the file.
 const FILE: &str = "tests.lock";
@@ -34,10 +35,10 @@ pub(super) async fn put_right(testbed: &Testbed) -> Result<()> {
         return Ok(());
     };
     if is_alone(&file) {
-        let writes = &testbed.record.capabilities.writes;
+        let Capabilities { writes, namespace_prefix, .. } = &testbed.record.capabilities;
         let sweeping = testbed.clusters.iter().map(|cluster| {
             let client = cluster.client();
-            async move { sweep_after(&client, cluster.name(), writes).await }
+            async move { sweep_after(&client, cluster.name(), writes, namespace_prefix.as_deref()).await }
         });
         for what in try_join_all(sweeping).await?.into_iter().flatten() {
             tracing::warn!(what, "put right what a killed test had left");

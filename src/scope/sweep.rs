@@ -62,7 +62,7 @@ pub async fn sweep(client: &Client, cluster: &str) -> Result<Vec<String>> {
 }
 
 async fn all(client: &Client, cluster: &str) -> Result<Swept> {
-    let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
+    let sweeper = Sweeper { client, cluster, label: RUN_LABEL, prefix: None };
     let mut swept = Swept::default();
     swept.gather(sweeper.remove_all().await?);
     swept.gather(sweeper.labels().await);
@@ -72,17 +72,23 @@ async fn all(client: &Client, cluster: &str) -> Result<Swept> {
     Ok(swept)
 }
 
-/// Like [`sweep`], after tests that were permitted these changes only. Asks for no rights that the tests did not need.
+/// Like [`sweep`], after tests that were permitted these changes only, in namespaces whose names begin with `prefix`.
+/// Asks for no rights that the tests did not need, and leaves the namespaces of others alone, who may be testing.
 ///
 /// # Errors
 /// The errors of [`sweep`].
-pub(super) async fn sweep_after(client: &Client, cluster: &str, writes: &[Write]) -> Result<Vec<String>> {
+pub(super) async fn sweep_after(
+    client: &Client,
+    cluster: &str,
+    writes: &[Write],
+    prefix: Option<&str>,
+) -> Result<Vec<String>> {
     match writes {
         [] => Ok(Vec::new()),
         // All that such tests leave is in their namespaces.
         [Write::Namespaces] => {
             let mut swept = Swept::default();
-            let sweeper = Sweeper { client, cluster, label: RUN_LABEL };
+            let sweeper = Sweeper { client, cluster, label: RUN_LABEL, prefix };
             swept.gather(sweeper.remove(ApiResource::erase::<Namespace>(&()), &BTreeSet::new()).await);
             swept.complete()
         }
@@ -97,7 +103,7 @@ pub(super) async fn sweep_after(client: &Client, cluster: &str, writes: &[Write]
 /// [`Error::Cluster`]: API discovery fails.
 pub async fn remove_everything(client: &Client, cluster: &str) -> Result<Swept> {
     let mut swept = all(client, cluster).await?;
-    swept.gather(Sweeper { client, cluster, label: PROBES_LABEL }.remove_all().await?);
+    swept.gather(Sweeper { client, cluster, label: PROBES_LABEL, prefix: None }.remove_all().await?);
     Ok(swept)
 }
 
@@ -107,7 +113,7 @@ pub async fn remove_everything(client: &Client, cluster: &str) -> Result<Swept> 
 /// The errors of [`sweep`].
 pub(super) async fn remove_labelled(client: &Client, cluster: &str, label: &str) -> Result<Vec<String>> {
     let mut swept = Swept::default();
-    swept.gather(Sweeper { client, cluster, label }.remove_all().await?);
+    swept.gather(Sweeper { client, cluster, label, prefix: None }.remove_all().await?);
     swept.complete()
 }
 
@@ -122,6 +128,8 @@ struct Sweeper<'a> {
     cluster: &'a str,
     /// Label of the objects to remove.
     label: &'a str,
+    /// Beginning of the names of the objects to remove, up to a hyphen. All of them if it is absent.
+    prefix: Option<&'a str>,
 }
 
 impl Sweeper<'_> {
@@ -167,12 +175,16 @@ impl Sweeper<'_> {
             Err(error) if is_forbidden(&error) && self.none_is_ours(&kind).await => return Vec::new(),
             Err(error) => return vec![Err(self.failed(format!("list the objects of kind {}", named(&kind)))(error))],
         };
+        let is_named = |object: &PartialObjectMeta<DynamicObject>| {
+            let (name, begins) = (object.name_any(), |rest: &str| rest.starts_with('-'));
+            self.prefix.is_none_or(|prefix| name.strip_prefix(prefix).is_some_and(begins))
+        };
         let leaving = |object: &PartialObjectMeta<DynamicObject>| {
             let ends = object.namespace().is_some_and(|namespace| ending.contains(&namespace));
             ends || object.metadata.deletion_timestamp.is_some()
         };
         let mut results = Vec::new();
-        for object in listed.iter().filter(|object| !leaving(object)) {
+        for object in listed.iter().filter(|object| is_named(object) && !leaving(object)) {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             let api: Api<DynamicObject> = match namespace.as_str() {
                 "" => Api::all_with(self.client.clone(), &kind),

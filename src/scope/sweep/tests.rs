@@ -155,10 +155,22 @@ async fn a_kind_that_may_not_be_listed_is_told_apart_from_one_that_cannot_be() {
 #[tokio::test]
 async fn after_tests_that_could_only_create_namespaces_nothing_else_is_asked_for() {
     let (client, asked) = server();
-    let done = sweep_after(&client, "cluster1", &[Write::Namespaces]).await.unwrap();
+    let done = sweep_after(&client, "cluster1", &[Write::Namespaces], None).await.unwrap();
     assert_eq!(done, ["Namespace ended"]);
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|line| line.contains("/api/v1/namespaces")), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn the_namespaces_of_somebody_elses_tests_are_left_alone() {
+    let (client, asked) = server();
+    // A name that only begins with the same letters is another's too.
+    for prefix in ["theirs", "end"] {
+        let done = sweep_after(&client, "cluster1", &[Write::Namespaces], Some(prefix)).await.unwrap();
+        assert_eq!(done, Vec::<String>::new(), "{prefix}");
+    }
+    let asked = asked.lock().unwrap();
+    assert!(!asked.iter().any(|line| line.starts_with("DELETE")), "{asked:#?}");
 }
 
 #[tokio::test]
