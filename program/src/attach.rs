@@ -1,24 +1,16 @@
 //! `attach` and `plan`: read a mesh that somebody else made. `attach` writes its record.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use futures::future::try_join_all;
-use kube::Client;
 use meshproof::attach::rights::{self, Mode, Places, Subject};
-use meshproof::attach::{self, Access, FoundMesh, Judgeable, Names, Options};
-use meshproof::cluster::access::Kubeconfigs;
-use meshproof::record::{self, HostPort, Label, ProbeDeployment, Record};
+use meshproof::attach::{self, Judgeable, Names};
+use meshproof::record::{self, Record};
 
 use crate::Place;
-use crate::files::{self, write_secret};
-use crate::progress::Progress;
-
-/// File name of the kubeconfig inside the testbed directory.
-const KUBECONFIG: &str = "kubeconfig";
+use crate::reading::{How, Read, Source};
 
 /// What `attach` and `plan` are told.
 #[derive(Debug, Args)]
@@ -26,10 +18,6 @@ pub struct Wanted {
     /// Context of a cluster with Istio; once for each cluster
     #[arg(long = "context", required = true, value_name = "CONTEXT")]
     contexts: Vec<String>,
-    /// Kubeconfig with the contexts; may be given several times [default: those of $KUBECONFIG, otherwise
-    /// ~/.kube/config]
-    #[arg(long = "kubeconfig", value_name = "FILE")]
-    kubeconfigs: Vec<PathBuf>,
     /// Permit suites no write: they judge only what can be read
     #[arg(long)]
     read_only: bool,
@@ -40,17 +28,11 @@ pub struct Wanted {
     /// `up`, which have it already: use it with `--probe-pull-policy Never`
     #[arg(long, value_name = "IMAGE", required_unless_present = "read_only")]
     probe_image: Option<String>,
-    /// Kubernetes' imagePullPolicy of the probe's image
-    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
-    probe_pull_policy: Option<String>,
-    /// Secret with the credentials for the registry of the probe's image
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    image_pull_secret: Option<String>,
     /// Service account that the printed rights are for
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "default/meshproof", value_parser = account)]
     grant_to: Account,
     #[command(flatten)]
-    told: Told,
+    how: How,
 }
 
 /// Arguments of `attach`.
@@ -85,82 +67,31 @@ fn account(text: &str) -> Result<Account, String> {
     Ok(Account { namespace: namespace.into(), name: name.into() })
 }
 
-/// What a reader tells in place of what cannot be found out.
-#[derive(Debug, Args)]
-struct Told {
-    /// Revision or tag of the control plane to judge [default: the one with the tag `default`, or the only one]
-    #[arg(long)]
-    revision: Option<String>,
-    /// Istio's mesh id, if it cannot be read
-    #[arg(long, value_name = "ID")]
-    mesh_id: Option<String>,
-    /// Trust domain, if it cannot be read
-    #[arg(long, value_name = "DOMAIN")]
-    trust_domain: Option<String>,
-    /// Label that enables injection for a namespace, if the webhooks cannot be read
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    injection: Option<Label>,
-    /// File with root certificates of the mesh, if they cannot be read; may be given several times
-    #[arg(long = "root", value_name = "FILE")]
-    roots: Vec<PathBuf>,
-    /// Address of a cluster's east-west gateway for the other networks, if its Service has none
-    #[arg(long, value_name = "CLUSTER=HOST:PORT", value_parser = address)]
-    eastwest: Vec<Address>,
-}
-
-/// The address of a cluster's gateway.
-#[derive(Debug, Clone)]
-struct Address {
-    cluster: String,
-    address: HostPort,
-}
-
-fn label(text: &str) -> Result<Label, String> {
-    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
-    Ok(Label { key: key.into(), value: value.into() })
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    let (cluster, address) = text.rsplit_once('=').ok_or("it is not CLUSTER=HOST:PORT")?;
-    Ok(Address { cluster: cluster.into(), address: address.parse()? })
-}
-
-/// A mesh that was read.
-struct Read {
-    progress: Progress,
-    contexts: Kubeconfigs,
-    clients: Vec<Client>,
-    record: Record,
-    /// What was found, in words.
-    found: String,
-}
-
 impl Wanted {
     /// Prints every object that would be created, every call and the rights that are needed. Touches nothing.
     ///
     /// # Errors
     /// Fails if a cluster cannot be read.
     pub async fn plan(self, place: &Place) -> Result<()> {
-        let Read { clients, record, found, .. } = self.read(place).await?;
+        let read = self.read().await?;
         // Standard output is the plan alone, to be saved or piped.
-        eprint!("{found}");
-        print!("{}{}", attach::plan(&record), self.rights(&record));
-        eprintln!("\nrights of these credentials: {}", preflight(self.mode(), &record, &clients).await);
+        eprint!("{}", found(&read, place));
+        print!("{}{}", attach::plan(&read.record), self.rights(&read.record));
+        eprintln!("\nrights of these credentials: {}", read.preflight(self.mode()).await);
         Ok(())
     }
 
     async fn attach(self, place: &Place) -> Result<()> {
         let directory = &place.testbed;
         may_write(place, &self.contexts)?;
-        let Read { progress, contexts, clients, record, found } = self.read(place).await?;
-        print!("{found}");
+        let read = self.read().await?;
+        print!("{}", found(&read, place));
         if !self.read_only {
-            preflight(self.mode(), &record, &clients).await.check()?;
+            read.preflight(self.mode()).await.check()?;
         }
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        write_secret(&directory.join(KUBECONFIG), &contexts.minified(&self.contexts)?)?;
-        record.write(directory)?;
-        progress.say(format!(
+        read.write(directory)?;
+        read.progress.say(format!(
             "\nThe record is {}. Nothing was created in the clusters.\nJudge the mesh: {}\nRemove what tests leave: {}",
             directory.join(record::FILE_NAME).display(),
             place.words.test,
@@ -169,28 +100,10 @@ impl Wanted {
         Ok(())
     }
 
-    async fn read(&self, place: &Place) -> Result<Read> {
-        let (progress, names) = (Progress::new(), Names::with_prefix(&self.namespace_prefix));
-        let contexts = Kubeconfigs::load(&self.kubeconfigs)?;
-        contexts.shadowed().iter().for_each(|shadowed| progress.say(shadowed.to_string()));
-        // A fault in one kubeconfig leaves all clusters alone.
-        self.contexts.iter().try_for_each(|context| contexts.check(context))?;
-        let clients = try_join_all(self.contexts.iter().map(|context| contexts.connect(context))).await?;
-        let mesh = self.discover(&progress, &clients, &names).await?;
-        let record = mesh.record(Path::new(KUBECONFIG), &names, &self.access());
-        let mut parts = attach::judgeable(&record);
-        parts.push(analyze(&place.testbed));
-        let found = format!("{mesh}{}", suites(&parts));
-        Ok(Read { progress, contexts, clients, record, found })
-    }
-
-    async fn discover(&self, progress: &Progress, clients: &[Client], names: &Names) -> Result<FoundMesh> {
-        let options = &self.told.options(names)?;
-        let discovering = self.contexts.iter().zip(clients).map(async |(context, client)| {
-            let reading = async { anyhow::Ok(attach::discover(client, context, options).await?) };
-            progress.step(Some(context), "what is there", reading).await
-        });
-        Ok(FoundMesh::new(try_join_all(discovering).await?)?)
+    async fn read(&self) -> Result<Read> {
+        let image = self.probe_image.as_deref().filter(|_| !self.read_only);
+        let names = Names::with_prefix(&self.namespace_prefix);
+        Source { contexts: &self.contexts, how: &self.how, image, names }.read().await
     }
 
     /// The rights that are needed, as objects to apply.
@@ -209,35 +122,13 @@ impl Wanted {
     fn mode(&self) -> Mode {
         if self.read_only { Mode::ReadOnly } else { Mode::Suites }
     }
-
-    fn access(&self) -> Access {
-        let deployment = |image: &String| ProbeDeployment {
-            image: image.clone(),
-            pull_policy: self.probe_pull_policy.clone(),
-            pull_secret: self.image_pull_secret.clone(),
-        };
-        match &self.probe_image {
-            Some(image) if !self.read_only => Access::Probes(deployment(image)),
-            _ => Access::ReadOnly,
-        }
-    }
 }
 
-impl Told {
-    fn options(&self, names: &Names) -> Result<Options> {
-        let roots = self.roots.iter().map(|path| files::read(path)).collect::<Result<_>>()?;
-        let eastwest: BTreeMap<String, HostPort> =
-            self.eastwest.iter().map(|one| (one.cluster.clone(), one.address.clone())).collect();
-        Ok(Options {
-            revision: self.revision.clone(),
-            mesh_id: self.mesh_id.clone(),
-            trust_domain: self.trust_domain.clone(),
-            injection: self.injection.clone(),
-            roots,
-            eastwest,
-            names: names.clone(),
-        })
-    }
+/// What was found, and what the suites could judge, in words.
+fn found(read: &Read, place: &Place) -> String {
+    let mut parts = attach::judgeable(&read.record);
+    parts.push(analyze(&place.testbed));
+    format!("{}{}", read.mesh, suites(&parts))
 }
 
 /// Fails if the directory holds the testbed of `up`, or the record of other clusters.
@@ -272,16 +163,6 @@ fn may_write(place: &Place, contexts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Asks all clusters which of the needed rights there are.
-async fn preflight(mode: Mode, record: &Record, clients: &[Client]) -> rights::Preflight {
-    let asked = record.clusters.iter().zip(clients).map(|(cluster, client)| rights::Asked {
-        cluster: cluster.name.clone(),
-        client: client.clone(),
-        rules: rights::needed(mode.tasks(), &Places::of(cluster, &record.capabilities.writes)),
-    });
-    rights::preflight(&asked.collect::<Vec<_>>()).await
-}
-
 /// The suite that needs a program of Istio's.
 pub(crate) fn analyze(directory: &Path) -> Judgeable {
     let istioctl = directory.join("bin/istioctl");
@@ -294,8 +175,8 @@ pub(crate) fn suites(parts: &[Judgeable]) -> String {
     let mut text = String::from("\nwhat the suites can judge:\n");
     for Judgeable { suite, what, missing } in parts {
         let _ = match missing {
-            None => writeln!(text, "  {suite:<10} yes  {what}"),
-            Some(missing) => writeln!(text, "  {suite:<10} no   {what}: lacks {missing}"),
+            None => writeln!(text, "  {suite:<13} yes  {what}"),
+            Some(missing) => writeln!(text, "  {suite:<13} no   {what}: lacks {missing}"),
         };
     }
     text
@@ -319,16 +200,6 @@ mod tests {
             "gateways": {},
         });
         serde_json::from_value(cluster).unwrap()
-    }
-
-    #[test]
-    fn labels_and_addresses_are_read_and_nothing_else() {
-        assert_eq!(label("istio.io/rev=1-31").unwrap(), Label { key: "istio.io/rev".into(), value: "1-31".into() });
-        assert!(label("istio.io/rev").is_err());
-        let named = address("arn:aws:eks:eu=1:cluster/mesh=192.0.2.1:15443").unwrap();
-        assert_eq!(named.cluster, "arn:aws:eks:eu=1:cluster/mesh");
-        assert_eq!(named.address, HostPort::new("192.0.2.1", 15443));
-        assert!(address("east=192.0.2.1").unwrap_err().contains("192.0.2.1"));
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! `audit`: judges every port of every workload of the mesh, from outside the mesh.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use meshproof::Scope;
+use meshproof::attach::Names;
 use meshproof::audit::{self, Basis, Cell, Expectations, Options, Rates, Standing, Style};
+use meshproof::cluster::testbed_directory;
 
+use crate::ended::told;
+use crate::reading::{How, Source};
+use crate::visit::Visit;
 use crate::{Ended, Place};
 
 /// Name of the report's directory.
@@ -19,6 +25,18 @@ const SUITE: &str = "audit";
 /// does not hold or could not be told, 2 the command line, 3 nothing was judged.
 #[derive(Debug, Args)]
 pub struct Audit {
+    /// Context of a cluster with Istio; once for each cluster. The mesh is read for this run only: no record is written
+    /// or used, and what this run creates is removed at its end
+    #[arg(long = "context", value_name = "CONTEXT", requires = "probe_image")]
+    contexts: Vec<String>,
+    /// Image of the probe, for a mesh without a record
+    #[arg(long, value_name = "IMAGE", requires = "contexts")]
+    probe_image: Option<String>,
+    /// Beginning of the names of the namespaces that this run creates
+    #[arg(long, value_name = "PREFIX", default_value = "meshproof")]
+    namespace_prefix: String,
+    #[command(flatten)]
+    how: How,
     /// Audit only this namespace; may be given several times
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
@@ -56,38 +74,38 @@ impl Audit {
                 return Ended::Usage;
             }
         };
-        eprintln!("{}", options.rates);
-        let mut found = None;
-        let verdict = Scope::run_in(place.reports.join(SUITE), SUITE, SUITE, async |scope| {
-            scope.without_diagnostics();
-            let mut progress = Progress::default();
-            let audited = Box::pin(audit::audit(&scope.testbed, &options, |cell| progress.note(cell))).await;
-            progress.end();
-            let audited = found.insert(audited?);
-            audited.claims().into_iter().for_each(|claim| scope.claim(claim));
-            Ok(())
-        })
-        .await;
-        let Some(found) = found else {
-            eprintln!("error: {}", verdict.err().map(|failure| failure.to_string()).unwrap_or_default().trim_end());
-            return Ended::NothingJudged;
+        let visit = match self.visit().await {
+            Ok(Some(visit)) => visit,
+            Ok(None) => return judge(&options, &testbed_directory(), place).await,
+            Err(error) => {
+                eprintln!("error: {}", told(&error));
+                return Ended::NothingJudged;
+            }
         };
-        let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
-        print!("{}", audit::table(&found, style));
-        match verdict {
-            _ if !found.is_judged() => {
-                eprintln!("error: there is no port in the mesh among these: nothing was judged");
+        let judging = judge(&options, visit.testbed(), place);
+        let ended = tokio::select! {
+            ended = judging => ended,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("interrupted: nothing was judged");
                 Ended::NothingJudged
             }
-            Ok(()) => Ended::Holds,
-            // The table has said it already, unless it is about this run itself.
-            Err(failure) => {
-                if found.holds() {
-                    eprintln!("error: {failure}");
-                }
-                Ended::DoesNotHold
+        };
+        match visit.end().await {
+            Ok(()) => ended,
+            Err(error) => {
+                eprintln!("error: {}", told(&error));
+                // The mesh is not as it was.
+                if ended == Ended::Holds { Ended::DoesNotHold } else { ended }
             }
         }
+    }
+
+    /// The mesh of the named contexts. `None` if there are none: that of the record is judged.
+    async fn visit(&self) -> Result<Option<Visit>> {
+        let Some(image) = self.probe_image.as_deref() else { return Ok(None) };
+        let names = Names::with_prefix(&self.namespace_prefix);
+        let source = Source { contexts: &self.contexts, how: &self.how, image: Some(image), names };
+        Visit::begin(source).await.map(Some)
     }
 
     fn options(&self) -> audit::Result<Options> {
@@ -105,6 +123,41 @@ impl Audit {
     }
 }
 
+/// Audits the mesh whose record is in `testbed`.
+async fn judge(options: &Options, testbed: &Path, place: &Place) -> Ended {
+    eprintln!("{}", options.rates);
+    let mut found = None;
+    let verdict = Scope::run_at(testbed, place.reports.join(SUITE), SUITE, SUITE, async |scope| {
+        scope.without_diagnostics();
+        let mut progress = Progress::default();
+        let audited = Box::pin(audit::audit(&scope.testbed, options, |cell| progress.note(cell))).await;
+        progress.end();
+        let audited = found.insert(audited?);
+        audited.claims().into_iter().for_each(|claim| scope.claim(claim));
+        Ok(())
+    })
+    .await;
+    let Some(found) = found else {
+        eprintln!("error: {}", verdict.err().map(|failure| failure.to_string()).unwrap_or_default().trim_end());
+        return Ended::NothingJudged;
+    };
+    let style = Style { color: std::io::stdout().is_terminal(), width: terminal_width() };
+    print!("{}", audit::table(&found, style));
+    match verdict {
+        _ if !found.is_judged() => {
+            eprintln!("error: there is no port in the mesh among these: nothing was judged");
+            Ended::NothingJudged
+        }
+        Ok(()) => Ended::Holds,
+        // The table has said it already, unless it is about this run itself.
+        Err(failure) => {
+            if found.holds() {
+                eprintln!("error: {failure}");
+            }
+            Ended::DoesNotHold
+        }
+    }
+}
 /// Width of the terminal, as the shell exports it. `None` if the output is not a terminal.
 fn terminal_width() -> Option<usize> {
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

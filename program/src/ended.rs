@@ -47,7 +47,7 @@ pub fn exit_code(error: &anyhow::Error, otherwise: ExitCode) -> ExitCode {
 }
 
 /// The error and its causes. An error of the library tells what the API server said, so that is not told again.
-fn told(error: &anyhow::Error) -> String {
+pub(crate) fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         // `cluster::Error` boxes it.

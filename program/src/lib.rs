@@ -9,9 +9,11 @@ mod judge;
 mod load;
 mod place;
 pub mod progress;
+mod reading;
 mod report;
 #[cfg(feature = "suites")]
 mod test;
+mod visit;
 
 pub use attach::{Attach, Wanted};
 pub use audit::Audit;

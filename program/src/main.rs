@@ -44,9 +44,10 @@ Examples:
     #[command(after_help = "\
 Examples:
   meshproof audit
+  meshproof audit --context east --context west --probe-image REGISTRY/PROBE@DIGEST
   meshproof audit --namespace shop --namespace payments
   meshproof audit --expected expected.toml --rate-per-pod 5")]
-    Audit(Audit),
+    Audit(Box<Audit>),
     /// Judge the mesh by a suite, and write JSON, HTML, JUnit and Markdown
     #[command(after_help = "\
 Examples:

@@ -84,6 +84,9 @@ fn exit_code_2_the_command_line() {
         (&["test", "mtls", "--no-such-flag"], "--no-such-flag"),
         (&["attach", "--context", "east"], "--probe-image"),
         (&["audit", "--expected", "none.toml"], "none.toml"),
+        (&["audit", "--context", "east"], "--probe-image"),
+        (&["audit", "--probe-image", "probe"], "--context"),
+        (&["audit", "--kubeconfig", "east.yaml"], "--context"),
     ] {
         let output = meshproof(directory.path(), arguments);
         assert_eq!(code(&output), Some(2), "{arguments:?}: {}", text(&output));
@@ -101,6 +104,7 @@ fn exit_code_3_nothing_was_judged() {
         (&["report", "nowhere"], "nowhere"),
         (&["plan", "--context", "east", "--read-only", "--kubeconfig", "none"], "none"),
         (&["detach"], "no record at"),
+        (&["audit", "--context", "east", "--probe-image", "probe", "--kubeconfig", "none"], "none"),
     ] {
         let output = meshproof(directory.path(), arguments);
         assert_eq!(code(&output), Some(3), "{arguments:?}: {}", text(&output));

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource};
 use serde_json::Value;
@@ -176,6 +176,18 @@ impl Cluster {
         let ObjectApi { api, name, what } = self.api_of(object).await?;
         let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
         applied.map_err(self.failed(format!("apply {what}")))
+    }
+
+    /// Removes an object of any kind, given as JSON. Does nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub(crate) async fn delete(&self, object: &Value) -> Result<()> {
+        let ObjectApi { api, name, what } = self.api_of(object).await?;
+        match api.delete(&name, &DeleteParams::background()).await {
+            Err(error) if code(&error) != Some(404) => Err(self.failed(format!("remove {what}"))(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The API for a JSON object.

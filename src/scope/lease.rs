@@ -197,25 +197,45 @@ fn holder(directory: &Path) -> String {
 /// # Errors
 /// [`Error::Held`]. [`Error::Cluster`]: the Leases cannot be read.
 pub async fn idle(client: &Client, cluster: &str, directory: &Path) -> Result<()> {
-    let failed = |doing: &str, source| {
-        let doing = doing.to_owned();
-        Error::Cluster(cluster::Error::Api { cluster: cluster.into(), doing, source: Box::new(source) })
-    };
     let ours = ListParams::default().labels(PROBES_LABEL);
     let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&ours).await;
-    for namespace in namespaces.map_err(|error| failed("list namespaces", error))?.items {
+    for namespace in namespaces.map_err(failed(cluster, "list namespaces".into()))?.items {
         let name = namespace.name_any();
-        let found = Api::<Lease>::namespaced(client.clone(), &name).get_opt(NAME).await;
-        let Some(lease) = found.map_err(|error| failed(&format!("read Lease {name}/{NAME}"), error))? else { continue };
-        let own = holder(directory);
-        let is_own = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&own);
-        if is_own && nobody_tests(directory) {
-            continue;
+        let Some(lease) = found(client, cluster, &name).await? else { continue };
+        // While a test of this run goes on, the Lease counts as well.
+        if !(is_of(&lease, directory) && nobody_tests(directory)) {
+            is_free(lease, cluster, &name)?;
         }
-        // A run of another name, or this one while a test runs, finds the Lease taken.
-        next(Some(lease), "nobody", Timestamp::now()).map_err(|other| other.holds(cluster, &name))?;
     }
     Ok(())
+}
+
+/// Checks that no other run than that on the testbed in `directory` holds the Lease in a namespace.
+///
+/// # Errors
+/// The errors of [`idle()`].
+pub(super) async fn no_other(client: &Client, cluster: &str, namespace: &str, directory: &Path) -> Result<()> {
+    let lease = found(client, cluster, namespace).await?.filter(|lease| !is_of(lease, directory));
+    lease.map_or(Ok(()), |lease| is_free(lease, cluster, namespace))
+}
+
+async fn found(client: &Client, cluster: &str, namespace: &str) -> Result<Option<Lease>> {
+    let found = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(NAME).await;
+    found.map_err(failed(cluster, format!("read Lease {namespace}/{NAME}")))
+}
+
+/// Whether the run on the testbed in `directory` has the Lease.
+fn is_of(lease: &Lease, directory: &Path) -> bool {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&holder(directory))
+}
+
+/// Checks that nobody holds the Lease, by whatever name.
+fn is_free(lease: Lease, cluster: &str, namespace: &str) -> Result<()> {
+    next(Some(lease), "nobody", Timestamp::now()).map_err(|other| other.holds(cluster, namespace)).map(drop)
+}
+
+fn failed(cluster: &str, doing: String) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Cluster(cluster::Error::Api { cluster: cluster.into(), doing, source: Box::new(source) })
 }
 
 /// Another holder of a Lease.

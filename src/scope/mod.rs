@@ -46,7 +46,7 @@ pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
 pub use lock::MeshLock;
 use lock::Sharing;
 pub use probes::{CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probe_serving, deploy_probes};
-pub use standing::{gone, removals_done, remove_probes};
+pub use standing::{Before, before, gone, removals_done, remove_deployed, remove_namespaces, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;
@@ -90,7 +90,7 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        Self::run_in(report::directory(suite), suite, test, body).await
+        Self::run_at(&testbed_directory(), report::directory(suite), suite, test, body).await
     }
 
     /// Like [`Self::run`], while no other test of this machine uses the mesh: for a test that changes what others rely
@@ -102,21 +102,36 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        Self::locked(report::directory(suite), suite, test.into(), Sharing::Alone, body).await
+        let place = testbed_directory();
+        Self::locked(&place, report::directory(suite), suite, test.into(), Sharing::Alone, body).await
     }
 
-    /// Like [`Self::run`], with the report in `directory`: for a program that is no test.
+    /// Like [`Self::run`], on the testbed whose record is in `place`, with the report in `directory`: for a program that
+    /// is no test.
     ///
     /// # Errors
     /// The errors of [`Self::run`].
-    pub async fn run_in<F>(directory: PathBuf, suite: &'static str, test: impl Into<String>, body: F) -> Verdict
+    pub async fn run_at<F>(
+        place: &Path,
+        directory: PathBuf,
+        suite: &'static str,
+        test: impl Into<String>,
+        body: F,
+    ) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        Self::locked(directory, suite, test.into(), Sharing::Shared, body).await
+        Self::locked(place, directory, suite, test.into(), Sharing::Shared, body).await
     }
 
-    async fn locked<F>(directory: PathBuf, suite: &'static str, test: String, sharing: Sharing, body: F) -> Verdict
+    async fn locked<F>(
+        place: &Path,
+        directory: PathBuf,
+        suite: &'static str,
+        test: String,
+        sharing: Sharing,
+        body: F,
+    ) -> Verdict
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
@@ -124,12 +139,11 @@ impl Scope {
         let span = tracing::info_span!("test", suite, test);
         let running = async {
             let undeclared = Undeclared::selected().map_err(Failure::of)?;
-            let place = testbed_directory();
             // Without a record there is nothing to wait for.
-            Record::read(&place).map_err(Failure::of)?;
+            Record::read(place).map_err(Failure::of)?;
             // Before the first connection: whoever has the mesh alone may have paused its clusters.
-            let lock = MeshLock::take(&place, sharing, &format!("{suite}/{test}")).await.map_err(Failure::of)?;
-            let testbed = Testbed::connect_in(&place).await.map_err(Failure::of)?;
+            let lock = MeshLock::take(place, sharing, &format!("{suite}/{test}")).await.map_err(Failure::of)?;
+            let testbed = Testbed::connect_in(place).await.map_err(Failure::of)?;
             // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
             Box::pin(Self::run_on(testbed, lock, directory, suite, test, undeclared, body)).await
         };

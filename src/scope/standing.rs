@@ -1,21 +1,22 @@
 //! The probes that the record leaves to the first suite. They stand between runs, until [`remove_probes`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::Api;
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt};
 use tokio::sync::Mutex;
 
 use super::error::{Error, Result};
 use super::label::RUN_LABEL;
-use super::sweep;
 use super::wanted::Wanted;
-use crate::cluster::{Cluster, Permission, Seen, Testbed, permission, request, watch_all, watch_one};
+use super::{lease, sweep};
+use crate::cluster::{self, Cluster, Permission, Seen, Testbed, code, permission, request, watch_all, watch_one};
 use crate::istio;
 use crate::probe::{self, PROBES_LABEL, deploy, rollout};
 
@@ -78,6 +79,83 @@ pub async fn remove_probes(client: &Client, cluster: &str) -> Result<Vec<String>
 pub async fn gone(client: &Client, cluster: &str) -> Result<()> {
     futures::try_join!(namespaces_gone(client, cluster, PROBES_LABEL), namespaces_gone(client, cluster, RUN_LABEL),)
         .map(drop)
+}
+
+/// What of meshproof's was in a cluster before a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// The namespaces that the run makes.
+    pub missing: Vec<String>,
+    /// Whether probes stood there.
+    pub probes: bool,
+}
+
+/// What is in a cluster of the namespaces `names` and the probes in them.
+///
+/// # Errors
+/// [`Error::Cluster`]: namespaces or deployments cannot be listed.
+pub async fn before(client: &Client, cluster: &str, names: &[String]) -> Result<Before> {
+    let ours = ListParams::default().labels(PROBES_LABEL);
+    let failed = |doing: &str| {
+        let (cluster, doing) = (cluster.to_owned(), doing.to_owned());
+        move |source| cluster::Error::Api { cluster, doing, source: Box::new(source) }
+    };
+    let there = Api::<Namespace>::all(client.clone()).list_metadata(&ours).await.map_err(failed("list namespaces"))?;
+    let there: Vec<String> = there.items.iter().map(ResourceExt::name_any).collect();
+    let probes = Api::<Deployment>::all(client.clone()).list_metadata(&ours).await;
+    let probes = probes.map_err(failed("list deployments"))?.items;
+    Ok(Before {
+        missing: names.iter().filter(|name| !there.contains(name)).cloned().collect(),
+        probes: probes.iter().any(|probe| probe.namespace().is_some_and(|namespace| names.contains(&namespace))),
+    })
+}
+
+/// Removes the probes of a cluster from namespaces that stay, such as those that hold the roles of a service account. The
+/// Lease and the copy of a pull secret stay there too: nobody needs the right to remove one.
+///
+/// # Errors
+/// [`Error::Cluster`]: an object cannot be removed.
+pub async fn remove_deployed(testbed: &Testbed, cluster: &str) -> Result<()> {
+    for Standing { cluster, wanted } in Standing::of(testbed).iter().filter(|one| one.cluster.name() == cluster) {
+        let planned = wanted.planned().objects.into_iter().filter(|object| object["kind"] != "Namespace");
+        for object in planned {
+            cluster.delete(&object).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes those of the namespaces `names` that are meshproof's, with all that is in them, and waits until they are gone:
+/// what one run by the record in `directory` has made.
+///
+/// # Errors
+/// [`Error::Held`]: another run uses them. [`Error::Cluster`]: a namespace cannot be removed, or is not gone in time.
+pub async fn remove_namespaces(client: &Client, cluster: &str, names: &[String], directory: &Path) -> Result<()> {
+    try_join_all(names.iter().map(|name| lease::no_other(client, cluster, name, directory))).await?;
+    let api = Api::<Namespace>::all(client.clone());
+    let failed = |doing: String| {
+        let cluster = cluster.to_owned();
+        move |source| cluster::Error::Api { cluster, doing, source: Box::new(source) }
+    };
+    let removing = names.iter().map(async |name| {
+        let found = api.get_opt(name).await.map_err(failed(format!("look for namespace {name}")))?;
+        if !found.is_some_and(|found| found.labels().contains_key(PROBES_LABEL)) {
+            return Ok(());
+        }
+        match api.delete(name, &DeleteParams::background()).await {
+            Err(error) if code(&error) == Some(404) => return Ok(()),
+            Err(error) => return Err(failed(format!("remove namespace {name}"))(error).into()),
+            Ok(_) => {}
+        }
+        let want = format!("namespace {name} of {cluster} to be gone");
+        watch_one(api.clone(), name, want, GONE, |found| match found {
+            None => Seen::Yes(()),
+            Some(_) => Seen::NotYet("it ends".into()),
+        })
+        .await?;
+        Ok::<_, Error>(())
+    });
+    try_join_all(removing).await.map(drop)
 }
 
 /// Waits until the namespaces that earlier tests have removed are gone, with their pods and policies: for a test that

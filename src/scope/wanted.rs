@@ -90,7 +90,7 @@ impl<'a> Wanted<'a> {
         policies.into_iter().map(signed).collect()
     }
 
-    fn planned(&self) -> Planned {
+    pub(super) fn planned(&self) -> Planned {
         let mut objects: Vec<Value> = self.namespaces().iter().map(as_value).collect();
         objects.extend(self.plan.accounts().iter().map(as_value));
         objects.extend(self.services().iter().map(as_value));

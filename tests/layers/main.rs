@@ -50,8 +50,10 @@ const XTASK: &[&str] = &[
 ];
 
 /// Modules of the program. Each module uses only earlier modules.
-const PROGRAM: &[&str] =
-    &["files", "progress", "ended", "place", "report", "audit", "attach", "detach", "judge", "load", "test"];
+const PROGRAM: &[&str] = &[
+    "files", "progress", "ended", "place", "report", "reading", "visit", "audit", "attach", "detach", "judge", "load",
+    "test",
+];
 
 /// Modules of the suites. Each module uses only earlier modules, and no suite uses another.
 const SUITES: &[&str] = &[

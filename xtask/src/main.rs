@@ -35,7 +35,7 @@ enum Command {
     /// Bring up, inspect or remove the clusters and the mesh that `cargo test` judges
     #[command(subcommand)]
     Testbed(testbed::Command),
-    Audit(meshproof_cli::Audit),
+    Audit(Box<meshproof_cli::Audit>),
     Check(check::Check),
     Judge(meshproof_cli::Judge),
     Report(meshproof_cli::Report),

@@ -194,3 +194,64 @@ async fn the_namespace_of_the_lease_is_created_if_it_is_missing_and_left_alone_i
     lease_namespaces(&there).await.unwrap();
     assert!(paths(&written).is_empty());
 }
+
+/// An API server with a namespace of meshproof's, whose Lease `holder` has, and one of somebody else's. Records its
+/// requests.
+fn shared(holder: Option<&'static str>) -> (Client, Arc<StdMutex<Vec<String>>>) {
+    let asked = Arc::<StdMutex<Vec<String>>>::default();
+    let log = Arc::clone(&asked);
+    let status = |code: u16, status: &str| json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "code": code, "status": status, "reason": "NotFound" });
+    let namespace = |name: &str, labels: Value| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } });
+    let answer = move |request: http::Request<Body>| {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let watches = request.uri().query().unwrap_or_default().contains("watch=true");
+        log.lock().unwrap().push(format!("{method} {path}"));
+        let (code, body) = match (method.as_str(), path.as_str(), holder) {
+            ("DELETE", ..) => (200, status(200, "Success")),
+            (_, "/api/v1/namespaces/ours", _) => (200, namespace("ours", json!({ PROBES_LABEL: "deployed" }))),
+            (_, "/api/v1/namespaces/theirs", _) => (200, namespace("theirs", json!({}))),
+            (_, "/api/v1/namespaces", _) => (
+                200,
+                json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [] }),
+            ),
+            (_, "/apis/coordination.k8s.io/v1/namespaces/ours/leases/meshproof", Some(holder)) => {
+                let spec = json!({ "holderIdentity": holder, "leaseDurationSeconds": 60, "renewTime": "2999-01-01T00:00:00.000000Z" });
+                (
+                    200,
+                    json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "meshproof" }, "spec": spec }),
+                )
+            }
+            _ => (404, status(404, "Failure")),
+        };
+        let response = http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap();
+        async move {
+            if watches {
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+        .boxed()
+    };
+    (Client::new(tower::service_fn(answer), "default"), asked)
+}
+
+fn deletions(asked: &StdMutex<Vec<String>>) -> Vec<String> {
+    asked.lock().unwrap().iter().filter(|line| line.starts_with("DELETE")).cloned().collect()
+}
+
+#[tokio::test]
+async fn a_run_removes_its_own_namespaces_and_no_others() {
+    let (client, asked) = shared(None);
+    let names = ["ours", "theirs", "gone"].map(str::to_owned);
+    remove_namespaces(&client, "east", &names, Path::new("/standing/visit")).await.unwrap();
+    assert_eq!(deletions(&asked), ["DELETE /api/v1/namespaces/ours"]);
+}
+
+#[tokio::test]
+async fn a_namespace_that_another_run_uses_by_now_is_left_to_that_run() {
+    let (client, asked) = shared(Some("alice@laptop"));
+    let removed = remove_namespaces(&client, "east", &["ours".to_owned()], Path::new("/standing/visit")).await;
+    let message = removed.unwrap_err().to_string();
+    assert!(message.contains("alice@laptop"), "{message}");
+    assert_eq!(deletions(&asked), Vec::<String>::new());
+}

@@ -1,0 +1,186 @@
+//! Reading a mesh that somebody else made, from the contexts of kubeconfigs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use futures::future::try_join_all;
+use kube::Client;
+use meshproof::attach::rights::{self, Mode, Places};
+use meshproof::attach::{self, Access, FoundMesh, Names, Options};
+use meshproof::cluster::access::Kubeconfigs;
+use meshproof::record::{HostPort, Label, ProbeDeployment, Record};
+
+use crate::files;
+use crate::progress::Progress;
+
+/// File name of the kubeconfig beside the record.
+pub(crate) const KUBECONFIG: &str = "kubeconfig";
+
+// How the clusters of the contexts are read, and what suites deploy there. No doc comment: clap would take it for that of
+// the command.
+#[derive(Debug, Args)]
+pub(crate) struct How {
+    /// Kubeconfig with the contexts; may be given several times [default: those of $KUBECONFIG, otherwise
+    /// ~/.kube/config]
+    #[arg(long = "kubeconfig", value_name = "FILE", requires = "contexts")]
+    pub(crate) kubeconfigs: Vec<PathBuf>,
+    /// Kubernetes' imagePullPolicy of the probe's image
+    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"], requires = "contexts")]
+    probe_pull_policy: Option<String>,
+    /// Secret with the credentials for the registry of the probe's image
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "contexts")]
+    image_pull_secret: Option<String>,
+    #[command(flatten)]
+    told: Told,
+}
+
+// What a reader tells in place of what cannot be found out.
+#[derive(Debug, Args)]
+struct Told {
+    /// Revision or tag of the control plane to judge [default: the one with the tag `default`, or the only one]
+    #[arg(long, requires = "contexts")]
+    revision: Option<String>,
+    /// Istio's mesh id, if it cannot be read
+    #[arg(long, value_name = "ID", requires = "contexts")]
+    mesh_id: Option<String>,
+    /// Trust domain, if it cannot be read
+    #[arg(long, value_name = "DOMAIN", requires = "contexts")]
+    trust_domain: Option<String>,
+    /// Label that enables injection for a namespace, if the webhooks cannot be read
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label, requires = "contexts")]
+    injection: Option<Label>,
+    /// File with root certificates of the mesh, if they cannot be read; may be given several times
+    #[arg(long = "root", value_name = "FILE", requires = "contexts")]
+    roots: Vec<PathBuf>,
+    /// Address of a cluster's east-west gateway for the other networks, if its Service has none
+    #[arg(long, value_name = "CLUSTER=HOST:PORT", value_parser = address, requires = "contexts")]
+    eastwest: Vec<Address>,
+}
+
+/// The address of a cluster's gateway.
+#[derive(Debug, Clone)]
+struct Address {
+    cluster: String,
+    address: HostPort,
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    Ok(Label { key: key.into(), value: value.into() })
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    let (cluster, address) = text.rsplit_once('=').ok_or("it is not CLUSTER=HOST:PORT")?;
+    Ok(Address { cluster: cluster.into(), address: address.parse()? })
+}
+
+/// The clusters to read.
+pub(crate) struct Source<'a> {
+    pub(crate) contexts: &'a [String],
+    pub(crate) how: &'a How,
+    /// The probe's image. Without one, nothing may be written.
+    pub(crate) image: Option<&'a str>,
+    pub(crate) names: Names,
+}
+
+/// A mesh that was read.
+pub(crate) struct Read {
+    pub(crate) progress: Progress,
+    pub(crate) contexts: Kubeconfigs,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) mesh: FoundMesh,
+    pub(crate) record: Record,
+}
+
+impl Source<'_> {
+    /// Reads the mesh. Creates nothing.
+    ///
+    /// # Errors
+    /// Fails if a kubeconfig is unusable, or a cluster cannot be read.
+    pub(crate) async fn read(&self) -> Result<Read> {
+        let progress = Progress::new();
+        let contexts = Kubeconfigs::load(&self.how.kubeconfigs)?;
+        contexts.shadowed().iter().for_each(|shadowed| progress.say(shadowed.to_string()));
+        // A fault in one kubeconfig leaves all clusters alone.
+        self.contexts.iter().try_for_each(|context| contexts.check(context))?;
+        let clients = try_join_all(self.contexts.iter().map(|context| contexts.connect(context))).await?;
+        let mesh = self.discover(&progress, &clients).await?;
+        let record = mesh.record(Path::new(KUBECONFIG), &self.names, &self.access());
+        Ok(Read { progress, contexts, clients, mesh, record })
+    }
+
+    async fn discover(&self, progress: &Progress, clients: &[Client]) -> Result<FoundMesh> {
+        let options = &self.how.told.options(&self.names)?;
+        let discovering = self.contexts.iter().zip(clients).map(async |(context, client)| {
+            let reading = async { anyhow::Ok(attach::discover(client, context, options).await?) };
+            progress.step(Some(context), "what is there", reading).await
+        });
+        Ok(FoundMesh::new(try_join_all(discovering).await?)?)
+    }
+
+    fn access(&self) -> Access {
+        let deployment = |image: &str| ProbeDeployment {
+            image: image.into(),
+            pull_policy: self.how.probe_pull_policy.clone(),
+            pull_secret: self.how.image_pull_secret.clone(),
+        };
+        self.image.map_or(Access::ReadOnly, |image| Access::Probes(deployment(image)))
+    }
+}
+
+impl Read {
+    /// Asks all clusters which of the rights that a mode needs there are.
+    pub(crate) async fn preflight(&self, mode: Mode) -> rights::Preflight {
+        let Self { record, clients, .. } = self;
+        let asked = record.clusters.iter().zip(clients).map(|(cluster, client)| rights::Asked {
+            cluster: cluster.name.clone(),
+            client: client.clone(),
+            rules: rights::needed(mode.tasks(), &Places::of(cluster, &record.capabilities.writes)),
+        });
+        rights::preflight(&asked.collect::<Vec<_>>()).await
+    }
+
+    /// Writes the record into `directory`, with a kubeconfig that has these contexts only.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be written.
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        let contexts: Vec<String> = self.record.clusters.iter().map(|cluster| cluster.context.clone()).collect();
+        files::write_secret(&directory.join(KUBECONFIG), &self.contexts.minified(&contexts)?)?;
+        Ok(self.record.write(directory)?)
+    }
+}
+
+impl Told {
+    fn options(&self, names: &Names) -> Result<Options> {
+        let roots = self.roots.iter().map(|path| files::read(path)).collect::<Result<_>>()?;
+        let eastwest: BTreeMap<String, HostPort> =
+            self.eastwest.iter().map(|one| (one.cluster.clone(), one.address.clone())).collect();
+        Ok(Options {
+            revision: self.revision.clone(),
+            mesh_id: self.mesh_id.clone(),
+            trust_domain: self.trust_domain.clone(),
+            injection: self.injection.clone(),
+            roots,
+            eastwest,
+            names: names.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_addresses_are_read_and_nothing_else() {
+        assert_eq!(label("istio.io/rev=1-31").unwrap(), Label { key: "istio.io/rev".into(), value: "1-31".into() });
+        assert!(label("istio.io/rev").is_err());
+        let named = address("arn:aws:eks:eu=1:cluster/mesh=192.0.2.1:15443").unwrap();
+        assert_eq!(named.cluster, "arn:aws:eks:eu=1:cluster/mesh");
+        assert_eq!(named.address, HostPort::new("192.0.2.1", 15443));
+        assert!(address("east=192.0.2.1").unwrap_err().contains("192.0.2.1"));
+    }
+}
