@@ -97,6 +97,31 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        suite: "traffic",
+        what: "weights, matches, mirrors, faults, retries, time limits, and what proxies know",
+        requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "traffic",
+        what: "near servers are preferred, failed ones ejected, and limits refuse, over clusters",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Clusters(2),
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
+        suite: "traffic",
+        what: "gateways choose by name, and keep connections when a certificate changes",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Write(Write::Namespaces),
+            Requirement::Write(Write::Objects),
+        ],
+    },
+    Part {
         suite: "diagnosis",
         what: "each fault of a workload, a policy or a service is attributed (breaks what it made)",
         requires: &[Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)],

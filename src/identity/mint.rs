@@ -142,6 +142,24 @@ impl Minter {
         self.mint_with(id, validity, |_| ())
     }
 
+    /// A certificate of a server with these DNS names, valid [now](Validity::Now).
+    ///
+    /// # Errors
+    /// [`Error`]: a name is invalid.
+    pub fn server(&self, names: &[&str]) -> Result<ServerCertificate> {
+        let what = format!("a certificate for {}", names.join(", "));
+        let key = KeyPair::generate().map_err(cannot(&what))?;
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).map_err(cannot(&what))?;
+        params.distinguished_name = DistinguishedName::new();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let Window { from, until } = Validity::Now.window();
+        (params.not_before, params.not_after) = (from.into(), until.into());
+        let leaf = params.signed_by(&key, &self.issuer).map_err(cannot(&what))?;
+        Ok(ServerCertificate { certificate_pem: leaf.pem(), key_pem: key.serialize_pem() })
+    }
+
     /// Like [`Self::mint`], and odd.
     ///
     /// # Errors

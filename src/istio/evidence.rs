@@ -72,7 +72,8 @@ impl AccessEntry {
         value.is_some() && self.get(field) == value
     }
 
-    pub(super) fn carries(&self, nonce: &str) -> bool {
+    /// Whether the line describes the request with this nonce, in its query or as its `x-request-id`.
+    pub fn carries(&self, nonce: &str) -> bool {
         let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
         in_path || self.is_of_request(nonce)
     }

@@ -45,6 +45,7 @@ pub mod recorded;
 mod refusal;
 mod run;
 pub mod sequential;
+mod share;
 pub mod simulate;
 mod trial;
 
@@ -61,6 +62,7 @@ pub use growth::Growth;
 pub use interim::Schedule;
 pub use limit::{Attainment, Limit, Verdict};
 pub use run::{Distribution, Metric, Recording, Run, SCHEMA};
+pub use share::{Share, ShareInterval};
 pub use trial::{Budget, MODE_VARIABLE, MetricBound, Mode, Receipt, RunPlan, Trial};
 
 use interim::{BLOCK, InterimAnalysis};

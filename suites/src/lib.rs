@@ -13,6 +13,7 @@ mod growth;
 mod modes;
 mod mtls;
 mod perf;
+mod traffic;
 mod trial;
 
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ impl Suite {
 }
 
 /// All suites, by name.
-pub const SUITES: [Suite; 10] = [
+pub const SUITES: [Suite; 11] = [
     Suite { name: "analyze", about: "`istioctl analyze` reports nothing unexpected", trials: analyze::trials },
     Suite { name: "audit", about: "every port of every workload takes mutual TLS only", trials: audit::trials },
     Suite {
@@ -54,6 +55,7 @@ pub const SUITES: [Suite; 10] = [
     Suite { name: "modes", about: "how each call ends under each mode of mutual TLS", trials: modes::trials },
     Suite { name: "mtls", about: "who is authenticated, and who is refused, and how", trials: mtls::trials },
     Suite { name: "perf", about: "whether p99 latency moved", trials: perf::trials },
+    Suite { name: "traffic", about: "routing does what its configuration says", trials: traffic::trials },
 ];
 
 /// The suite with this name.

@@ -181,18 +181,15 @@ fn writing(places: &Places) -> Vec<Rule> {
         Rule::everywhere(SECURITY, "peerauthentications", OWNED, &format!("STRICT and PERMISSIVE, {own}")),
         Rule::everywhere(SECURITY, "authorizationpolicies", OWNED, &format!("policies and what they decide, {own}")),
         Rule::everywhere(SECURITY, "requestauthentications", OWNED, &format!("issuers of tokens, {own}")),
-        Rule::everywhere(NETWORKING, "virtualservices", OWNED, &format!("routes through a gateway, {own}")),
+        Rule::everywhere(NETWORKING, "virtualservices", OWNED, &format!("routes, {own}")),
+        Rule::everywhere(NETWORKING, "destinationrules", OWNED, &format!("subsets and limits, {own}")),
+        Rule::everywhere(NETWORKING, "serviceentries", OWNED, &format!("names of servers, {own}")),
+        Rule::everywhere(NETWORKING, "sidecars", OWNED, &format!("what proxies know, {own}")),
+        Rule::everywhere(NETWORKING, "envoyfilters", OWNED, &format!("broken servers, and evidence logs, {own}")),
     ];
-    match &places.evidence {
-        Some(AccessLog::Provider(_)) => {
-            let why = format!("the evidence log of the probes, {own}");
-            rules.push(Rule::everywhere("telemetry.istio.io", "telemetries", OWNED, &why));
-        }
-        Some(AccessLog::Filter) => {
-            let why = format!("the evidence log of the probes, {own}");
-            rules.push(Rule::everywhere(NETWORKING, "envoyfilters", OWNED, &why));
-        }
-        None => {}
+    if let Some(AccessLog::Provider(_)) = &places.evidence {
+        let why = format!("the evidence log of the probes, {own}");
+        rules.push(Rule::everywhere("telemetry.istio.io", "telemetries", OWNED, &why));
     }
     if places.exposes {
         rules.push(Rule::everywhere(

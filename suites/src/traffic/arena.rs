@@ -1,0 +1,262 @@
+//! Two servers of a test's own in one cluster, services with rules about them, and the callers in all clusters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use meshproof::istio::{await_services, eastwest_gateway, evidence_log, exposed, outbound_name};
+use meshproof::probe::{self, Protocol, evidence_label};
+use meshproof::record::{Requirement, Write};
+use meshproof::scope::{ProbePlan, deploy_probes};
+use meshproof::{Cluster, Error, Result, Scope, Seen, Workload, cluster, eventually};
+use serde_json::{Value, json};
+
+/// Name of the suite.
+pub(crate) const SUITE: &str = "traffic";
+
+/// What every test of the suite requires.
+pub(crate) const REQUIRED: [Requirement; 3] =
+    [Requirement::Probes, Requirement::AccessLog, Requirement::Write(Write::Namespaces)];
+
+/// Names of the servers, and of the subsets that are one server each. A service of the same name leads to each.
+pub(crate) const SERVERS: [&str; 2] = ["one", "two"];
+
+/// A service without rules: the control of every rule.
+pub(crate) const PLAIN: &str = "plain";
+
+/// Label of a server with its name.
+const VERSION: &str = "version";
+
+/// Label of all servers.
+const GROUP: &str = "group";
+
+/// Longest wait for a proxy to receive the rules.
+const CONFIGURED: Duration = Duration::from_secs(30);
+
+/// Where the services are.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) namespace: String,
+    pub(crate) domain: String,
+}
+
+impl Place {
+    /// The full name of a service.
+    pub(crate) fn host(&self, service: &str) -> String {
+        format!("{service}.{}.svc.{}", self.namespace, self.domain)
+    }
+
+    /// An object of Istio's networking API.
+    pub(crate) fn object(&self, kind: &str, name: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": kind,
+            "metadata": { "name": name, "namespace": self.namespace }, "spec": spec,
+        })
+    }
+
+    /// Routes for requests to a service.
+    pub(crate) fn routes(&self, service: &str, http: Value) -> Value {
+        self.object("VirtualService", service, json!({ "hosts": [self.host(service)], "http": http }))
+    }
+
+    /// A policy for connections to a service, and the servers as subsets.
+    pub(crate) fn policy(&self, service: &str, policy: Value) -> Value {
+        let subsets = SERVERS.map(|name| json!({ "name": name, "labels": { VERSION: name } }));
+        let spec = json!({ "host": self.host(service), "trafficPolicy": policy, "subsets": subsets });
+        self.object("DestinationRule", service, spec)
+    }
+
+    /// A destination of a route: one server of a service.
+    pub(crate) fn subset(&self, service: &str, subset: &str) -> Value {
+        json!({ "host": self.host(service), "subset": subset })
+    }
+}
+
+/// A service of both servers, with its rules.
+pub(crate) struct Service {
+    pub(crate) name: &'static str,
+    /// `VirtualService` and `DestinationRule`, each of the service's name.
+    pub(crate) rules: Vec<Value>,
+}
+
+impl Service {
+    /// A service whose requests take these routes.
+    pub(crate) fn routed(place: &Place, name: &'static str, http: Value) -> Self {
+        Self { name, rules: vec![place.policy(name, json!({})), place.routes(name, http)] }
+    }
+
+    /// The service without rules. Each request has a connection of its own: behind an east-west gateway, a connection
+    /// stays with one server.
+    pub(crate) fn plain(place: &Place) -> Self {
+        let policy = json!({ "connectionPool": { "http": { "maxRequestsPerConnection": 1 } } });
+        Self { name: PLAIN, rules: vec![place.policy(PLAIN, policy)] }
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.rules.iter().any(|rule| rule["kind"] == kind)
+    }
+}
+
+/// The servers in one cluster, and their callers.
+pub(crate) struct Arena {
+    pub(crate) owner: Arc<Cluster>,
+    pub(crate) place: Place,
+    pub(crate) servers: [Workload; 2],
+    /// A caller in each cluster, in a namespace of its own.
+    pub(crate) callers: Vec<Workload>,
+}
+
+impl Arena {
+    /// Makes an arena in each cluster, and waits until each caller knows its services and rules.
+    pub(crate) async fn all(
+        scope: &Scope,
+        purpose: &str,
+        services: impl Fn(&Place) -> Vec<Service>,
+    ) -> Result<Vec<Self>> {
+        let making = scope.testbed.clusters.iter().map(|owner| Self::make(scope, purpose, owner, &services));
+        try_join_all(making).await
+    }
+
+    async fn make(
+        scope: &Scope,
+        purpose: &str,
+        owner: &Arc<Cluster>,
+        services: &impl Fn(&Place) -> Vec<Service>,
+    ) -> Result<Self> {
+        // A namespace of each cluster's own, so that calls go to one cluster.
+        let purpose = format!("{purpose}-{}", owner.name());
+        let naming = scope.testbed.clusters.iter().map(|cluster| scope.injected_namespace(cluster, &purpose));
+        let namespaces = try_join_all(naming).await?;
+        let namespace = namespaces.first().cloned().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
+        let place = Place { namespace, domain: owner.record().domain.clone() };
+        let services = services(&place);
+        // Gateways know a subset by the rule in their own cluster.
+        let naming = scope.testbed.clusters.iter().map(async |cluster| {
+            let rules = services.iter().flat_map(|service| service.rules.clone());
+            let objects = kubernetes(owner, &place, &services)?.into_iter().chain(rules);
+            scope.apply_all(cluster, objects.collect()).await
+        });
+        scope.apply_all(owner, own_objects(owner, &place)?).await?;
+        let plans = SERVERS.map(plan);
+        let deploying = deploy_probes(scope, owner, &place.namespace, &plans);
+        let calling = try_join_all(scope.testbed.clusters.iter().map(probe::caller));
+        let calling = async { Ok::<_, Error>(calling.await?) };
+        let (servers, callers, _) = futures::try_join!(deploying, calling, try_join_all(naming))?;
+        let servers = <[Workload; 2]>::try_from(servers).map_err(|_| Error::suite("there are not two servers"))?;
+        let arena = Self { owner: Arc::clone(owner), place, servers, callers };
+        arena.await_known(&services).await?;
+        Ok(arena)
+    }
+
+    /// The caller in the cluster of the servers.
+    pub(crate) fn own_caller(&self) -> Result<&Workload> {
+        let own = |caller: &&Workload| caller.cluster.name() == self.owner.name();
+        self.callers.iter().find(own).ok_or_else(|| Error::suite("the servers' cluster has no caller"))
+    }
+
+    /// A name for what `caller` asks here.
+    pub(crate) fn way(&self, caller: &Workload) -> String {
+        format!("{}-to-{}", caller.cluster.name(), self.owner.name())
+    }
+
+    /// The port for a protocol, the same at services and servers.
+    pub(crate) fn port(&self, protocol: Protocol) -> Result<u16> {
+        Ok(probe::port(&self.owner, protocol)?)
+    }
+
+    /// Commands that show the rules, and what the caller's proxy makes of them.
+    pub(crate) fn commands(&self, caller: &Workload) -> Vec<String> {
+        let Workload { cluster, namespace, pod, .. } = caller;
+        let (kubectl, istioctl) = (cluster.command("kubectl"), cluster.command("istioctl"));
+        vec![
+            format!("{kubectl} -n {} get virtualservices,destinationrules -o yaml", self.place.namespace),
+            format!("{istioctl} proxy-config routes {pod}.{namespace} -o yaml"),
+        ]
+    }
+
+    async fn await_known(&self, services: &[Service]) -> Result<()> {
+        let port = self.port(Protocol::Http1)?;
+        let with_subsets = |service: &&Service| service.has("DestinationRule");
+        let names = |of: &dyn Fn(&str, &str) -> String| -> BTreeSet<String> {
+            let own = SERVERS.iter().map(|name| of("", &self.place.host(name)));
+            let plain = services.iter().map(|service| of("", &self.place.host(service.name)));
+            let subsets = services
+                .iter()
+                .filter(with_subsets)
+                .flat_map(|service| SERVERS.map(|subset| of(subset, &self.place.host(service.name))));
+            own.chain(plain).chain(subsets).collect()
+        };
+        let at_gateway = async {
+            if self.owner.record().gateways.eastwest.is_some() {
+                let gateway = eastwest_gateway(&self.owner).await?;
+                let of = |subset: &str, host: &str| format!("outbound_.{port}_.{subset}_.{host}");
+                await_services(&gateway, &names(&of)).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let of = |subset: &str, host: &str| match subset {
+            "" => outbound_name(port, host),
+            subset => format!("outbound|{port}|{subset}|{host}"),
+        };
+        let known = names(&of);
+        let at_callers = self.callers.iter().map(async |caller| {
+            await_services(caller, &known).await?;
+            let routed = services.iter().filter(|service| service.has("VirtualService"));
+            let marks = routed.map(|service| mark(&self.place.namespace, "virtual-service", service.name));
+            await_marks(caller, "dynamic_route_configs", marks.collect()).await
+        });
+        futures::try_join!(at_gateway, try_join_all(at_callers))?;
+        Ok(())
+    }
+}
+
+/// How a proxy's configuration names the object that a part of it comes from.
+pub(crate) fn mark(namespace: &str, kind: &str, name: &str) -> String {
+    format!("/namespaces/{namespace}/{kind}/{name}\"")
+}
+
+/// Waits until a part of a proxy's configuration has all of these texts.
+pub(crate) async fn await_marks(workload: &Workload, resource: &str, marks: Vec<String>) -> Result<()> {
+    let path = format!("config_dump?resource={resource}");
+    Ok(eventually(format!("{resource} of the proxy of {workload}"), CONFIGURED, async || {
+        let dump = workload.proxy_admin(&path).await?;
+        let missing: Vec<&str> = marks.iter().map(String::as_str).filter(|mark| !dump.contains(mark)).collect();
+        let seen = if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(format!("without {missing:?}")) };
+        Ok::<_, cluster::Error>(seen)
+    })
+    .await?)
+}
+
+fn plan(name: &str) -> ProbePlan {
+    let labels = [(VERSION, name), (GROUP, "servers")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    ProbePlan { name: name.into(), labels: BTreeMap::from(labels), ..ProbePlan::default() }
+}
+
+/// The services: of both servers, and of each.
+fn kubernetes(owner: &Cluster, place: &Place, services: &[Service]) -> Result<Vec<Value>> {
+    let of_both = services.iter().map(|one| service(owner, place, one.name, json!({ GROUP: "servers" })));
+    let of_one = SERVERS.iter().map(|name| service(owner, place, name, json!({ VERSION: name })));
+    of_both.chain(of_one).collect()
+}
+
+/// A service with the probes' ports.
+pub(crate) fn service(owner: &Cluster, place: &Place, name: &str, selector: Value) -> Result<Value> {
+    let ports = &probe::declared(owner)?.ports;
+    let ports: Vec<Value> =
+        ports.named().map(|(name, port)| json!({ "name": name, "port": port })).into_iter().collect();
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": place.namespace },
+        "spec": { "selector": selector, "ports": ports },
+    }))
+}
+
+/// What makes arrivals visible, and lets other networks in.
+pub(crate) fn own_objects(owner: &Cluster, place: &Place) -> Result<Vec<Value>> {
+    let record = owner.record();
+    let log = record.declared("the proxies' access log", record.istio.access_log.as_ref())?;
+    let mut objects = vec![evidence_log(log, "meshproof-evidence", &place.namespace, &evidence_label())];
+    let gateway = record.gateways.eastwest.as_ref();
+    objects.extend(gateway.and_then(|gateway| exposed(gateway, &place.namespace, &record.domain)));
+    Ok(objects)
+}
