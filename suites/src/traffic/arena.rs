@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof::istio::{await_services, eastwest_gateway, evidence_log, exposed, outbound_name};
-use meshproof::probe::{self, Protocol, evidence_label};
-use meshproof::record::{Requirement, Write};
+use meshproof::probe::{self, Dial, Protocol, Vantage, dial, evidence_label};
+use meshproof::record::{HostPort, Requirement, Write};
 use meshproof::scope::{ProbePlan, deploy_probes};
 use meshproof::{Cluster, Error, Result, Scope, Seen, Workload, cluster, eventually};
 use serde_json::{Value, json};
@@ -30,6 +30,9 @@ const VERSION: &str = "version";
 
 /// Label of all servers.
 const GROUP: &str = "group";
+
+/// Calls to each place that must be answered before the test begins.
+const FIRST: usize = 8;
 
 /// Longest wait for a proxy to receive the rules.
 const CONFIGURED: Duration = Duration::from_secs(30);
@@ -60,10 +63,14 @@ impl Place {
         self.object("VirtualService", service, json!({ "hosts": [self.host(service)], "http": http }))
     }
 
-    /// A policy for connections to a service, and the servers as subsets.
-    pub(crate) fn policy(&self, service: &str, policy: Value) -> Value {
+    /// The servers of a service as subsets, and a policy for connections.
+    pub(crate) fn policy(&self, service: &str, policy: Option<Value>) -> Value {
         let subsets = SERVERS.map(|name| json!({ "name": name, "labels": { VERSION: name } }));
-        let spec = json!({ "host": self.host(service), "trafficPolicy": policy, "subsets": subsets });
+        let mut spec = json!({ "host": self.host(service), "subsets": subsets });
+        // Istio refuses an empty policy.
+        if let Some(policy) = policy {
+            spec["trafficPolicy"] = policy;
+        }
         self.object("DestinationRule", service, spec)
     }
 
@@ -83,14 +90,14 @@ pub(crate) struct Service {
 impl Service {
     /// A service whose requests take these routes.
     pub(crate) fn routed(place: &Place, name: &'static str, http: Value) -> Self {
-        Self { name, rules: vec![place.policy(name, json!({})), place.routes(name, http)] }
+        Self { name, rules: vec![place.policy(name, None), place.routes(name, http)] }
     }
 
     /// The service without rules. Each request has a connection of its own: behind an east-west gateway, a connection
     /// stays with one server.
     pub(crate) fn plain(place: &Place) -> Self {
         let policy = json!({ "connectionPool": { "http": { "maxRequestsPerConnection": 1 } } });
-        Self { name: PLAIN, rules: vec![place.policy(PLAIN, policy)] }
+        Self { name: PLAIN, rules: vec![place.policy(PLAIN, Some(policy))] }
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -204,7 +211,9 @@ impl Arena {
             await_services(caller, &known).await?;
             let routed = services.iter().filter(|service| service.has("VirtualService"));
             let marks = routed.map(|service| mark(&self.place.namespace, "virtual-service", service.name));
-            await_marks(caller, "dynamic_route_configs", marks.collect()).await
+            await_marks(caller, "dynamic_route_configs", marks.collect()).await?;
+            let last = SERVERS.map(|name| HostPort::new(self.place.host(name), port));
+            await_answers(caller, &last).await
         });
         futures::try_join!(at_gateway, try_join_all(at_callers))?;
         Ok(())
@@ -224,6 +233,24 @@ pub(crate) async fn await_marks(workload: &Workload, resource: &str, marks: Vec<
         let missing: Vec<&str> = marks.iter().map(String::as_str).filter(|mark| !dump.contains(mark)).collect();
         let seen = if missing.is_empty() { Seen::Yes(()) } else { Seen::NotYet(format!("without {missing:?}")) };
         Ok::<_, cluster::Error>(seen)
+    })
+    .await?)
+}
+
+/// Waits until all of these places answer, over HTTP/1.1, and several times: on the way, a gateway may know less than the
+/// caller's proxy.
+pub(crate) async fn await_answers(caller: &Workload, places: &[HostPort]) -> Result<()> {
+    let vantage = Vantage::Meshed(caller.clone());
+    Ok(eventually(format!("{caller} to be answered"), CONFIGURED, async || {
+        let of =
+            |place: &HostPort| Dial { source_port: None, ..dial("first", Protocol::Http1, &place.host, place.port) };
+        let dials = places.iter().flat_map(|place| (0..FIRST).map(move |_| of(place)));
+        let seen = vantage.dial(dials.collect()).await?;
+        let lost = seen.iter().find(|exchange| !exchange.outcome().is_answered());
+        Ok::<_, cluster::Error>(match lost {
+            None => Seen::Yes(()),
+            Some(lost) => Seen::NotYet(format!("{}: {}", lost.destination(), lost.outcome())),
+        })
     })
     .await?)
 }

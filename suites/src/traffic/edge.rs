@@ -188,9 +188,11 @@ fn target(owner: usize) -> String {
 fn gateway_workload(namespace: &str) -> Vec<Value> {
     let metadata = json!({ "name": EDGE, "namespace": namespace });
     let labels = json!({ "app": EDGE, "sidecar.istio.io/inject": "true" });
+    // Without a policy, Kubernetes would pull `auto` each time.
+    let container = json!({ "name": "istio-proxy", "image": "auto", "imagePullPolicy": "IfNotPresent" });
     let template = json!({
         "metadata": { "labels": labels, "annotations": { "inject.istio.io/templates": "gateway" } },
-        "spec": { "serviceAccountName": EDGE, "containers": [{ "name": "istio-proxy", "image": "auto" }] },
+        "spec": { "serviceAccountName": EDGE, "containers": [container] },
     });
     let rbac = "rbac.authorization.k8s.io";
     vec![

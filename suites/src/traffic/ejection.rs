@@ -247,6 +247,8 @@ async fn overflow(span: &Span, from: &Side, about: &Side) -> Result<Vec<Claim>> 
         (after - before != refused as u64).then(|| format!("the caller's proxy counts {}", after - before)),
     ];
     let claim = faults.into_iter().flatten().fold(claim, Claim::with_fault);
+    let others = said.iter().flatten().filter(|entry| !is_overflow(entry)).filter_map(AccessEntry::failure);
+    let claim = others.fold(claim, |claim, failure| claim.with_evidence(failure));
     let share = Share::of(&free, |exchange| is_by(exchange, &about.server));
     let control = Claim::about(format!("{SUITE}/overflow-no-rule/{way}"), "without limits, no request is refused")
         .from(format!("meshed {}", from.caller))

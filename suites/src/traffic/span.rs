@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
-use meshproof::istio::{await_services, endpoints, outbound_name};
+use meshproof::istio::{await_services, eastwest_gateway, endpoints, outbound_name, sni_of};
 use meshproof::probe::{self, Protocol};
+use meshproof::record::HostPort;
 use meshproof::scope::{ProbePlan, deploy_probes};
 use meshproof::{Cluster, Error, Result, Scope, Seen, Workload, cluster, eventually};
 use serde_json::{Value, json};
 
-use super::arena::{Place, await_marks, mark, own_objects, service};
+use super::arena::{Place, await_answers, await_marks, mark, own_objects, service};
 
 /// Label of the servers, with the number of their side.
 const SIDE: &str = "side";
@@ -37,6 +38,12 @@ pub(crate) enum Servers {
     All,
     /// That of one side, by its index.
     Of(usize),
+}
+
+impl Servers {
+    fn include(self, index: usize) -> bool {
+        self == Self::All || self == Self::Of(index)
+    }
 }
 
 /// A service, and the policy for connections to it, if there is one.
@@ -112,7 +119,21 @@ impl Span {
             }
             Ok::<_, Error>(())
         });
-        try_join_all(waiting).await.map(drop)
+        try_join_all(waiting).await?;
+        // Gateways, too, must know what callers know.
+        let at_gateways = self.sides.iter().map(async |side| {
+            if side.cluster.record().gateways.eastwest.is_some() {
+                let gateway = eastwest_gateway(&side.cluster).await?;
+                let here = services.iter().filter(|one| one.servers.include(side.index));
+                let names = here.map(|one| sni_of(self.port, &self.place.host(&one.name))).collect();
+                await_services(&gateway, &names).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        try_join_all(at_gateways).await?;
+        let free = services.iter().filter(|one| one.policy.is_none());
+        let free: Vec<HostPort> = free.map(|one| HostPort::new(self.place.host(&one.name), self.port)).collect();
+        try_join_all(self.sides.iter().map(|side| await_answers(&side.caller, &free))).await.map(drop)
     }
 
     /// Waits until the caller's proxy knows this number of healthy endpoints of a service.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use meshproof::istio::{await_services, outbound_name, strict};
 use meshproof::probe::{self, Protocol};
-use meshproof::record::{Gateway, Label};
+use meshproof::record::{Gateway, HostPort, Label};
 use meshproof::scope::{ProbePlan, deploy_probes};
 use meshproof::{Cluster, Error, Result, Scope, Workload};
 use serde_json::{Map, Value, json};
 
-use super::arena::{Place, await_marks, mark, own_objects, service};
+use super::arena::{Place, await_answers, await_marks, mark, own_objects, service};
 
 /// Label of a server with the index of its cluster.
 const OWNER: &str = "owner";
@@ -161,28 +161,41 @@ impl Town {
     }
 
     async fn await_known(&self, side: &Side) -> Result<()> {
-        let name = |kind: Kind, owner: &Side| outbound_name(self.port, &self.place.host(&kind.of(owner.index)));
-        let names = |kinds: &[Kind]| -> BTreeSet<String> {
-            kinds.iter().flat_map(|kind| self.sides.iter().map(|owner| name(*kind, owner))).collect()
+        let hosts = |kinds: &[Kind]| -> Vec<String> {
+            let of = |kind: Kind, owner: &Side| self.place.host(&kind.of(owner.index));
+            kinds.iter().flat_map(|kind| self.sides.iter().map(move |owner| of(*kind, owner))).collect()
         };
-        let shared = self.sides.iter().map(|owner| outbound_name(self.port, &self.shared(owner)));
-        let ledger = outbound_name(self.port, LEDGER);
-        let own = names(&Kind::ALL).into_iter().chain(shared.clone()).chain([ledger]).collect();
-        let exported: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Private).collect();
-        let routes = |kinds: &[Kind]| -> Vec<String> {
-            let of = |kind: &Kind, owner: &Side| mark(&self.place.namespace, "virtual-service", &kind.of(owner.index));
-            kinds.iter().flat_map(|kind| self.sides.iter().map(move |owner| of(kind, owner))).collect()
+        let marks = |object: &str, kinds: &[Kind]| -> Vec<String> {
+            let of = |kind: Kind, owner: &Side| mark(&self.place.namespace, object, &kind.of(owner.index));
+            kinds.iter().flat_map(|kind| self.sides.iter().map(move |owner| of(*kind, owner))).collect()
         };
-        let (inner, outer) = ([Kind::InnerRoute, Kind::OuterRoute], [Kind::OuterRoute]);
-        let (in_scope, exported) = (names(&[Kind::Known]), names(&exported));
+        let names = |hosts: Vec<String>| -> BTreeSet<String> {
+            hosts.iter().map(|host| outbound_name(self.port, host)).collect()
+        };
+        // In plaintext no gateway leads on, so a rule takes the endpoints of other networks away.
+        let (own, others) = ([Kind::InnerRule, Kind::OuterRule], [Kind::OuterRule]);
+        let entries = self.sides.iter().map(|owner| self.shared(owner)).chain([LEDGER.to_owned()]);
+        let routed = [Kind::Known, Kind::Unknown, Kind::Private, Kind::InnerRoute, Kind::OuterRoute];
+        let all = names(hosts(&routed).into_iter().chain(entries).collect());
+        let (in_scope, exported) = (names(hosts(&routed[..1])), names(hosts(&[Kind::Known, Kind::InnerRule])));
         futures::try_join!(
-            await_services(&side.open, &own),
-            await_services(&side.closed, &own),
+            await_services(&side.open, &all),
+            await_services(&side.closed, &all),
             await_services(&side.scoped, &in_scope),
             await_services(&side.stranger, &exported),
         )?;
-        await_marks(&side.open, "dynamic_route_configs", routes(&inner)).await?;
-        await_marks(&side.stranger, "dynamic_route_configs", routes(&outer)).await
+        let (routes, clusters) = ("dynamic_route_configs", "dynamic_active_clusters");
+        let (route, rule) = ("virtual-service", "destination-rule");
+        futures::try_join!(
+            await_marks(&side.open, routes, marks(route, &[Kind::InnerRoute, Kind::OuterRoute])),
+            await_marks(&side.open, clusters, marks(rule, &own)),
+            await_marks(&side.stranger, routes, marks(route, &[Kind::OuterRoute])),
+            await_marks(&side.stranger, clusters, marks(rule, &others)),
+        )?;
+        let known: Vec<HostPort> =
+            hosts(&[Kind::Known]).into_iter().map(|host| HostPort::new(host, self.port)).collect();
+        let callers = [&side.open, &side.closed, &side.scoped, &side.stranger];
+        try_join_all(callers.into_iter().map(|caller| await_answers(caller, &known))).await.map(drop)
     }
 }
 
