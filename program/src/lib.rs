@@ -2,6 +2,7 @@
 
 mod attach;
 mod audit;
+mod compare;
 mod detach;
 mod ended;
 pub mod files;
@@ -17,6 +18,7 @@ mod visit;
 
 pub use attach::{Attach, Wanted};
 pub use audit::Audit;
+pub use compare::Compare;
 pub use detach::Detach;
 pub use ended::{Ended, exit_code, log};
 pub use judge::Judge;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use meshproof_cli::{Attach, Audit, Detach, Ended, Judge, Load, Place, Report, Test, Wanted, exit_code, log};
+use meshproof_cli::{Attach, Audit, Compare, Detach, Ended, Judge, Load, Place, Report, Test, Wanted, exit_code, log};
 
 /// Judges a service mesh that you have: who is authenticated, who reaches what, and what answers without mutual TLS
 ///
@@ -23,8 +23,7 @@ Examples:
   meshproof test mtls
   meshproof detach
 
-The record of the mesh is in ./meshproof/testbed, or in $MESHPROOF_TESTBED.
-Not there yet: `compare`, which judges two configurations of a mesh side by side.";
+The record of the mesh is in ./meshproof/testbed, or in $MESHPROOF_TESTBED.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -48,6 +47,13 @@ Examples:
   meshproof audit --namespace shop --namespace payments
   meshproof audit --expected expected.toml --rate-per-pod 5")]
     Audit(Box<Audit>),
+    #[command(after_help = "\
+Examples:
+  meshproof compare --control control --treatment treatment
+  meshproof compare --control git:main:mesh --treatment mesh --minutes 6 --bounds bounds.toml
+  meshproof compare --control mesh/base --treatment mesh/next --service cart --port 7070 --path /healthz
+  meshproof compare --control control --treatment treatment --cluster east --load-image REGISTRY/LOAD")]
+    Compare(Box<Compare>),
     /// Judge the mesh by a suite, and write JSON, HTML, JUnit and Markdown
     #[command(after_help = "\
 Examples:
@@ -116,6 +122,7 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Attach(attach) => attach.run(&Place::to_attach()).await?,
         Command::Plan(wanted) => wanted.plan(&Place::to_attach()).await?,
         Command::Audit(audit) => return Ok(audit.run(&Place::here()).await),
+        Command::Compare(compare) => return Ok(compare.run(&Place::here()).await),
         Command::Test(test) => return Ok(test.run(&Place::here())),
         Command::Load(load) => load.run().await?,
         Command::Judge(judge) => return judge.run(None),

@@ -87,6 +87,8 @@ fn exit_code_2_the_command_line() {
         (&["audit", "--context", "east"], "--probe-image"),
         (&["audit", "--probe-image", "probe"], "--context"),
         (&["audit", "--kubeconfig", "east.yaml"], "--context"),
+        (&["compare", "--control", "none", "--treatment", "none"], "none is no directory"),
+        (&["compare", "--control", "none", "--treatment", "none", "--service", "cart"], "--port"),
     ] {
         let output = meshproof(directory.path(), arguments);
         assert_eq!(code(&output), Some(2), "{arguments:?}: {}", text(&output));
@@ -109,6 +111,15 @@ fn exit_code_3_nothing_was_judged() {
         let output = meshproof(directory.path(), arguments);
         assert_eq!(code(&output), Some(3), "{arguments:?}: {}", text(&output));
         assert!(text(&output).contains(said), "{arguments:?}: {}", text(&output));
+    }
+    for side in ["one", "other"] {
+        std::fs::create_dir(directory.path().join(side)).unwrap();
+    }
+    let equal = meshproof(directory.path(), &["compare", "--control", "one", "--treatment", "other"]);
+    assert_eq!(code(&equal), Some(3), "{}", text(&equal));
+    assert!(text(&equal).contains("both directories declare the same 0 objects"), "{}", text(&equal));
+    for side in ["one", "other"] {
+        std::fs::remove_dir(directory.path().join(side)).unwrap();
     }
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
     assert!(left.is_empty(), "nothing was judged, and yet something was written: {left:?}");
@@ -134,7 +145,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = meshproof(directory.path(), &["completions", shell]);
         assert_eq!(code(&output), Some(0), "{}", text(&output));
-        for command in ["attach", "plan", "audit", "test", "load", "judge", "report", "detach"] {
+        for command in ["attach", "plan", "audit", "compare", "test", "load", "judge", "report", "detach"] {
             assert!(text(&output).contains(command), "{shell}: {command}");
         }
     }

@@ -28,7 +28,7 @@ const READY: Duration = Duration::from_secs(120);
 /// A client or a server.
 #[derive(Debug, Clone)]
 struct End {
-    side: Side,
+    is_meshed: bool,
     pod: Workload,
 }
 
@@ -41,6 +41,8 @@ pub struct Bench {
     server: End,
     gateway: Option<Workload>,
     pub(super) k6: Option<Workload>,
+    /// What the client calls, if it is not the server of [`Side`].
+    service: Option<String>,
 }
 
 /// One run of the load driver.
@@ -107,11 +109,27 @@ impl Bench {
         Ok(Self {
             cluster: Arc::clone(cluster),
             places: places.clone(),
-            client: End { side: client, pod: client_pod },
-            server: End { side: server, pod: server_pod },
+            client: End { is_meshed: client.is_meshed(), pod: client_pod },
+            server: End { is_meshed: server.is_meshed(), pod: server_pod },
             gateway: None,
             k6: None,
+            service: None,
         })
+    }
+
+    /// A bench of pods that run already, both with proxies: `client`, whose container `client` has the load driver, and
+    /// `server`, which the client calls as `service` (HOST:PORT). The server's own costs are not read: its container
+    /// may have no shell.
+    pub(super) fn of(client: Workload, server: Workload, service: String) -> Self {
+        Self {
+            cluster: Arc::clone(&client.cluster),
+            places: Places::any(),
+            client: End { is_meshed: true, pod: client },
+            server: End { is_meshed: true, pod: server },
+            gateway: None,
+            k6: None,
+            service: Some(service),
+        }
     }
 
     /// Starts a client and a server without proxies, and a gateway between them that terminates TLS, until the test
@@ -155,9 +173,10 @@ impl Bench {
 
     /// Service name that the client calls: the server's, or the gateway's if there is one.
     pub fn target(&self) -> String {
-        match &self.gateway {
-            Some(gateway) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", gateway.namespace),
-            None => format!("server.{}:8080", self.server.pod.namespace),
+        match (&self.gateway, &self.service) {
+            (Some(gateway), _) => format!("{GATEWAY}.{}:{GATEWAY_PORT}", gateway.namespace),
+            (None, Some(service)) => service.clone(),
+            (None, None) => format!("server.{}:8080", self.server.pod.namespace),
         }
     }
 
@@ -251,7 +270,7 @@ impl Bench {
     pub async fn tls_handshakes(&self) -> Result<Option<u64>> {
         let pod = match &self.gateway {
             Some(gateway) => gateway,
-            None if self.server.side.is_meshed() => &self.server.pod,
+            None if self.server.is_meshed => &self.server.pod,
             None => return Ok(None),
         };
         let counts = pod.proxy_counts("ssl.handshake").await?;
@@ -263,10 +282,11 @@ impl Bench {
     /// Resources that server and proxies have used so far. The driver reports its own.
     pub(super) async fn cost(&self) -> Result<Costs> {
         let proxy = self.cluster.record().istio.proxy.container.as_str();
-        let mut of = vec![("server", &self.server.pod, "server")];
+        let mut of = Vec::new();
+        of.extend(self.service.is_none().then_some(("server", &self.server.pod, "server")));
         of.extend(self.gateway.iter().map(|pod| ("gateway", pod, proxy)));
         for (name, end) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
-            if end.side.is_meshed() {
+            if end.is_meshed {
                 of.push((name, &end.pod, proxy));
             }
         }
@@ -287,6 +307,9 @@ pub(super) fn costs(run: &mut Run, requests: f64, mut cpu: f64, of: Counted<&Cos
         run.measure(format!("cpu_us_per_request/{name}"), used.max(f64::MIN_POSITIVE), "us");
         cpu += used;
         memory += after.memory_bytes;
+        if after.memory_bytes > 0.0 {
+            run.measure(format!("memory_bytes/{name}"), after.memory_bytes, "bytes");
+        }
     }
     run.measure("cpu_us_per_request", cpu.max(f64::MIN_POSITIVE), "us");
     if memory > 0.0 {

@@ -7,6 +7,7 @@
 
 mod arms;
 mod bench;
+pub mod configurations;
 mod cost;
 mod counted;
 mod error;

@@ -25,6 +25,11 @@ struct Hosts {
 }
 
 impl Places {
+    /// Wherever the scheduler puts the pods.
+    pub(super) fn any() -> Self {
+        Self { hosts: None }
+    }
+
     /// All pods on one node of `cluster`, as in the seed's test of the TCP bypass. A cluster with one node needs no
     /// placement, and gets none.
     ///

@@ -155,6 +155,24 @@ pub fn mutual_tls(id: &str, exchange: &Exchange, ends: Option<&Ends>, peers: Pee
     claim
 }
 
+/// Claims that `exchange` was answered by `destination`, whose proxy told it who the caller is: `source`, by its SPIFFE ID
+/// in `trust_domain`. Needs no log of the proxies.
+pub fn told_of_caller(
+    id: &str,
+    requirement: &str,
+    exchange: &Exchange,
+    Peers { source, destination }: Peers<'_>,
+    trust_domain: &str,
+) -> Claim {
+    let (source_id, destination_id) = (source.spiffe_id(trust_domain), destination.spiffe_id(trust_domain));
+    let mut faults = faults_of_answer(exchange, destination);
+    faults.extend(fault_of_forwarded(exchange, &source_id, &destination_id));
+    let words = format!("answered by {destination}, which is told that its caller is {source_id}");
+    claim(id, requirement, exchange, Expectation { kind: Expected::Answered, words: &words }, &faults)
+        .with_subject(subject(exchange, Some(source), Some(destination), Must::Answer))
+        .with_commands(commands(exchange, Some(destination)))
+}
+
 /// Faults and evidence of a mutual authentication.
 #[derive(Debug, Default)]
 pub struct Authenticated {

@@ -50,6 +50,7 @@ pub use standing::{Before, before, gone, removals_done, remove_deployed, remove_
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;
+pub(crate) use wanted::labels_of;
 pub use wanted::{Planned, planned};
 
 /// Environment variable that keeps the objects that tests create.
@@ -102,8 +103,7 @@ impl Scope {
     where
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
-        let place = testbed_directory();
-        Self::locked(&place, report::directory(suite), suite, test.into(), Sharing::Alone, body).await
+        Self::alone_in(report::directory(suite), suite, test, body).await
     }
 
     /// Like [`Self::run`], on the testbed whose record is in `place`, with the report in `directory`: for a program that
@@ -122,6 +122,17 @@ impl Scope {
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         Self::locked(place, directory, suite, test.into(), Sharing::Shared, body).await
+    }
+
+    /// Like [`Self::alone`], with the report in `directory`: for a program that is no test.
+    ///
+    /// # Errors
+    /// The errors of [`Self::run`].
+    pub async fn alone_in<F>(directory: PathBuf, suite: &'static str, test: impl Into<String>, body: F) -> Verdict
+    where
+        F: AsyncFnOnce(&Self) -> Result<()>,
+    {
+        Self::locked(&testbed_directory(), directory, suite, test.into(), Sharing::Alone, body).await
     }
 
     async fn locked<F>(

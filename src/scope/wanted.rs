@@ -101,7 +101,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// The labels of a namespace whose pods are in the mesh, or are not. The pods comply with the level of Pod Security.
-pub(super) fn labels_of(istio: &Istio, meshed: bool) -> [Label; 2] {
+pub(crate) fn labels_of(istio: &Istio, meshed: bool) -> [Label; 2] {
     // The init container that Istio adds without its CNI may do what `restricted` forbids.
     let level = if meshed && istio.proxy.init_container { "privileged" } else { "restricted" };
     [istio::injection(istio, meshed), Label { key: POD_SECURITY.into(), value: level.into() }]

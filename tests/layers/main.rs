@@ -51,8 +51,8 @@ const XTASK: &[&str] = &[
 
 /// Modules of the program. Each module uses only earlier modules.
 const PROGRAM: &[&str] = &[
-    "files", "progress", "ended", "place", "report", "reading", "visit", "audit", "attach", "detach", "judge", "load",
-    "test",
+    "files", "progress", "ended", "place", "report", "reading", "visit", "audit", "compare", "attach", "detach",
+    "judge", "load", "test",
 ];
 
 /// Modules of the suites. Each module uses only earlier modules, and no suite uses another.
@@ -68,6 +68,7 @@ const SUITES: &[&str] = &[
     "modes",
     "mtls",
     "perf",
+    "traffic",
 ];
 
 /// A permitted arrow to a later module.

@@ -36,6 +36,7 @@ enum Command {
     #[command(subcommand)]
     Testbed(testbed::Command),
     Audit(Box<meshproof_cli::Audit>),
+    Compare(Box<meshproof_cli::Compare>),
     Check(check::Check),
     Judge(meshproof_cli::Judge),
     Report(meshproof_cli::Report),
@@ -58,6 +59,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Testbed(command) => command.run().await.map(success),
         Command::Audit(command) => Ok(command.run(&paths::place()).await.into()),
+        Command::Compare(command) => Ok(command.run(&paths::place()).await.into()),
         Command::Check(command) => command.run().await,
         Command::Judge(command) => command.run(Some(paths::fixture("perf/bounds.toml"))).map(ExitCode::from),
         Command::Report(command) => command.run().map(success),

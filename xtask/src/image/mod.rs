@@ -44,6 +44,8 @@ enum Of {
     Probe,
     /// `meshproof`, which judges a mesh
     Program,
+    /// The load driver, for `meshproof compare` and `meshproof load job`
+    Load,
 }
 
 impl Of {
@@ -52,6 +54,7 @@ impl Of {
         match self {
             Self::Probe => "probe",
             Self::Program => "meshproof",
+            Self::Load => "load",
         }
     }
 
@@ -60,6 +63,7 @@ impl Of {
         match self {
             Self::Probe => workload::build(store, "probe", "meshproof-probe", "probe", architecture).await,
             Self::Program => workload::program(store, architecture).await,
+            Self::Load => workload::build(store, "load", "meshproof-load", "load", architecture).await,
         }
     }
 }

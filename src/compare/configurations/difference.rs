@@ -1,0 +1,255 @@
+//! The receipt: how what the proxies were given differs between the arms, and which declared object explains it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::manifests::{Declared, ObjectName, WORKLOADS};
+use super::normal::{Given, Part, Resource};
+use crate::report::Table;
+
+/// Most rows of the receipt in a report. The file `receipt.json` has all.
+const ROWS: usize = 60;
+
+/// Most characters of a value in a report.
+const WIDTH: usize = 80;
+
+/// The proxies of an arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// The client's.
+    Client,
+    /// The server's.
+    Server,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(WORKLOADS[*self as usize])
+    }
+}
+
+/// A field of a proxy's configuration that differs between the arms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The proxy.
+    pub proxy: End,
+    /// The part of the configuration, such as `listener virtualInbound`.
+    pub resource: String,
+    /// The field. Empty if one arm lacks the resource.
+    pub field: String,
+    /// The control's value. `None` if there is none.
+    pub control: Option<String>,
+    /// The treatment's value. `None` if there is none.
+    pub treatment: Option<String>,
+    /// The declared objects that explain it. Empty: no object does.
+    pub explained_by: Vec<String>,
+}
+
+/// What the proxies were given, as far as it differs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Receipt {
+    /// The differences.
+    pub differences: Vec<Difference>,
+    /// Declared objects that explain no difference.
+    pub without_effect: Vec<String>,
+}
+
+/// What the two proxies of an arm were given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct GivenTo {
+    pub(super) client: Given,
+    pub(super) server: Given,
+}
+
+impl Receipt {
+    /// The receipt of two arms whose declared differences are `declared`.
+    pub(super) fn of(control: &GivenTo, treatment: &GivenTo, declared: &[Declared]) -> Self {
+        let mut differences = between(End::Client, &control.client, &treatment.client, declared);
+        differences.extend(between(End::Server, &control.server, &treatment.server, declared));
+        let effective: BTreeSet<&String> = differences.iter().flat_map(|one| &one.explained_by).collect();
+        let names = declared.iter().map(|one| one.object.to_string());
+        let without_effect = names.filter(|name| !effective.contains(name)).collect();
+        Self { differences, without_effect }
+    }
+
+    /// The number of differences that no declared object explains.
+    pub fn unexplained(&self) -> usize {
+        self.differences.iter().filter(|one| one.explained_by.is_empty()).count()
+    }
+
+    /// The receipt as a table. What nobody declared comes first.
+    pub fn table(&self) -> Table {
+        let title = format!(
+            "Receipt: what the proxies were given differs in {} fields; nobody declared {} of them",
+            self.differences.len(),
+            self.unexplained()
+        );
+        let mut table = Table::new(title, &["proxy, resource and field", "control", "treatment", "declared by"]);
+        let (explained, others): (Vec<_>, Vec<_>) =
+            self.differences.iter().partition(|one| !one.explained_by.is_empty());
+        let all: Vec<&Difference> = others.into_iter().chain(explained).collect();
+        for one in all.iter().take(ROWS) {
+            let value = |value: &Option<String>| value.as_deref().map_or_else(|| "–".into(), shortened);
+            let declared = if one.explained_by.is_empty() { "NOBODY".into() } else { one.explained_by.join(", ") };
+            let place = [one.proxy.to_string(), one.resource.clone(), one.field.clone()].join(" ");
+            table.rows.push(vec![place.trim_end().into(), value(&one.control), value(&one.treatment), declared]);
+        }
+        let more = all.len().saturating_sub(ROWS);
+        if more > 0 {
+            table.rows.push(vec![format!("{more} more, in receipt.json"), String::new(), String::new(), String::new()]);
+        }
+        for object in &self.without_effect {
+            table.rows.push(vec![
+                format!("{object}: no effect on either proxy"),
+                "–".into(),
+                "–".into(),
+                object.clone(),
+            ]);
+        }
+        table
+    }
+
+    /// The first difference between two receipts, as text.
+    pub(super) fn changed(&self, now: &Self) -> Option<String> {
+        let told = |one: &Difference| format!("{} {} {}", one.proxy, one.resource, one.field).trim_end().to_owned();
+        let gone = self.differences.iter().find(|one| !now.differences.contains(one));
+        let new = now.differences.iter().find(|one| !self.differences.contains(one));
+        gone.map(|one| format!("gone or changed: {}", told(one)))
+            .or_else(|| new.map(|one| format!("new: {}", told(one))))
+    }
+}
+
+fn between(proxy: End, control: &Given, treatment: &Given, declared: &[Declared]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let resources: BTreeSet<&Resource> = control.keys().chain(treatment.keys()).collect();
+    for resource in resources {
+        let difference = |field: &str, control: Option<&String>, treatment: Option<&String>| Difference {
+            proxy,
+            resource: told(resource),
+            field: field.into(),
+            control: control.cloned(),
+            treatment: treatment.cloned(),
+            explained_by: declared
+                .iter()
+                .filter(|one| explains(&one.object, proxy, resource.part))
+                .map(|one| one.object.to_string())
+                .collect(),
+        };
+        match (control.get(resource), treatment.get(resource)) {
+            (Some(one), Some(other)) => {
+                let fields: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+                let changed = fields.into_iter().filter(|field| one.get(*field) != other.get(*field));
+                differences.extend(changed.map(|field| difference(field, one.get(field), other.get(field))));
+            }
+            (one, other) => {
+                let present = |there: bool| there.then(|| "present".to_owned());
+                let (one, other) = (present(one.is_some()), present(other.is_some()));
+                differences.push(difference("", one.as_ref(), other.as_ref()));
+            }
+        }
+    }
+    differences
+}
+
+fn told(resource: &Resource) -> String {
+    let part = match resource.part {
+        Part::Pod => "pod",
+        Part::Bootstrap => "bootstrap",
+        Part::Listener => "listener",
+        Part::Route => "route",
+        Part::Cluster => "cluster",
+        Part::Other => "other",
+    };
+    format!("{part} {}", resource.name).trim_end().to_owned()
+}
+
+/// Whether an object of this kind can change that part of a proxy's configuration.
+fn explains(object: &ObjectName, proxy: End, part: Part) -> bool {
+    use Part::{Bootstrap, Cluster, Listener, Other, Pod, Route};
+    match object.kind.as_str() {
+        // A patch of one of our workloads changes its own proxy. The user's own workload is the server.
+        "Deployment" if object.name == "client" => proxy == End::Client,
+        "Deployment" => proxy == End::Server,
+        "EnvoyFilter" | "Namespace" => true,
+        "ProxyConfig" => matches!(part, Pod | Bootstrap),
+        "ConfigMap" | "Secret" | "ServiceAccount" => matches!(part, Pod | Bootstrap),
+        "AuthorizationPolicy" => part == Listener,
+        "PeerAuthentication" | "RequestAuthentication" => matches!(part, Listener | Cluster),
+        "WasmPlugin" => matches!(part, Listener | Other),
+        // Also the filters of routes and clusters that a provider needs.
+        "Telemetry" => matches!(part, Listener | Cluster),
+        "DestinationRule" => matches!(part, Cluster | Route),
+        "VirtualService" | "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" => {
+            matches!(part, Route | Listener | Cluster)
+        }
+        "ServiceEntry" | "WorkloadEntry" | "Service" | "Sidecar" => matches!(part, Cluster | Route | Listener),
+        _ => false,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= WIDTH { line } else { line.chars().take(WIDTH - 1).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::configurations::manifests::Declaration;
+
+    fn given(part: Part, name: &str, field: &str, value: &str) -> Given {
+        let fields = [(field.to_owned(), value.to_owned())].into();
+        [(Resource { part, name: name.into() }, fields)].into()
+    }
+
+    fn declared(kind: &str, name: &str) -> Declared {
+        let object = ObjectName { kind: kind.into(), name: name.into() };
+        Declared { object, how: Declaration::Added, selector: None }
+    }
+
+    #[test]
+    fn a_difference_is_explained_by_the_kinds_that_can_make_it() {
+        let control = GivenTo { server: given(Part::Listener, "virtualInbound", "rbac", "off"), ..GivenTo::default() };
+        let treatment = GivenTo { server: given(Part::Listener, "virtualInbound", "rbac", "on"), ..GivenTo::default() };
+        let objects = [declared("AuthorizationPolicy", "allow"), declared("ProxyConfig", "two")];
+        let receipt = Receipt::of(&control, &treatment, &objects);
+        let [one] = receipt.differences.as_slice() else { panic!("{receipt:?}") };
+        assert_eq!(one.explained_by, ["AuthorizationPolicy/allow"]);
+        assert_eq!((one.control.as_deref(), one.treatment.as_deref()), (Some("off"), Some("on")));
+        assert_eq!(
+            (receipt.unexplained(), receipt.without_effect.as_slice()),
+            (0, &["ProxyConfig/two".to_owned()][..])
+        );
+        let nobody = Receipt::of(&control, &treatment, &[declared("Sidecar", "s"), declared("Deployment", "client")]);
+        assert_eq!(nobody.unexplained(), 0, "a Sidecar has listeners");
+        let nobody = Receipt::of(&control, &treatment, &[declared("Deployment", "client")]);
+        assert_eq!(nobody.unexplained(), 1, "the client's patch does not change the server's proxy");
+        assert!(nobody.table().rows[0].contains(&"NOBODY".to_owned()));
+    }
+
+    #[test]
+    fn a_resource_of_one_arm_is_one_difference() {
+        let treatment = GivenTo { client: given(Part::Cluster, "far", "type", "DNS"), ..GivenTo::default() };
+        let receipt = Receipt::of(&GivenTo::default(), &treatment, &[]);
+        let [one] = receipt.differences.as_slice() else { panic!("{receipt:?}") };
+        assert_eq!((one.field.as_str(), one.control.as_deref(), one.treatment.as_deref()), ("", None, Some("present")));
+        assert_eq!(one.resource, "cluster far");
+        assert!(receipt.changed(&Receipt::default()).unwrap().contains("cluster far"));
+        assert_eq!(receipt.changed(&receipt), None);
+    }
+
+    #[test]
+    fn a_long_receipt_is_cut_and_says_so() {
+        let fields = (0..100).map(|n| (format!("f{n}"), n.to_string())).collect();
+        let all: Given = [(Resource { part: Part::Bootstrap, name: String::new() }, fields)].into();
+        let none: Given = [(Resource { part: Part::Bootstrap, name: String::new() }, [].into())].into();
+        let one = GivenTo { client: none, ..GivenTo::default() };
+        let other = GivenTo { client: all, ..GivenTo::default() };
+        let table = Receipt::of(&one, &other, &[]).table();
+        assert_eq!(table.rows.len(), ROWS + 1);
+        assert!(table.rows.last().unwrap()[0].starts_with("40 more"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Measures both arms in turn, until the judge has decided.
+//!
+//! The pods of both arms are renewed after every pair of runs, at the same time. What is luck of a pod (the processor that
+//! its workers got, the connections that a worker got) is drawn anew for each pair, so it widens the interval and is in no
+//! arm. Exchanging the configuration of two lasting pods would be cheaper by the start of a pod, and would not be honest: a
+//! proxy keeps its connections on the old filter chains while they drain, and its heap does not shrink. Two pairs of one
+//! generation of pods would not be independent, and the judge counts pairs.
+
+use std::path::Path;
+
+use super::conformance::{self, Lost};
+use super::difference::Receipt;
+use super::error::{Error, Result};
+use super::manifests::Declared;
+use super::receipt;
+use super::stage::Twins;
+use crate::compare::isolation::Extent;
+use crate::compare::runner::{Measured, Runner};
+use crate::compare::{Arms, Case, Isolation, Load, Untreated};
+use crate::host::{Awake, Host};
+use crate::judge::{Arm, Bounds, Comparison, Decision, Judge, Mode, Run, Trial, recorded};
+use crate::record::fault;
+use crate::report::Claim;
+use crate::scope::Scope;
+
+/// Id of the comparison in the bounds.
+pub const ID: &str = "compare";
+
+/// The default bounds.
+const BOUNDS: &str = include_str!("bounds.toml");
+
+/// Time of a pair beside its two runs, in seconds: new pods, their receipt, and the commands that start a run.
+const BETWEEN: f64 = 12.0;
+
+/// What was measured.
+#[derive(Debug)]
+pub(super) struct Measurement {
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) errors: Claim,
+    /// Mean time of a pair, with what comes between pairs, in seconds.
+    pub(super) seconds_per_pair: f64,
+}
+
+/// The plan and the bounds: those of the file, or the default ones, for so many minutes.
+///
+/// # Errors
+/// The file cannot be used.
+pub(super) fn trial(bounds: Option<&Path>, minutes: f64) -> Result<Trial> {
+    let bounds = match bounds {
+        Some(path) => Bounds::load(path, Mode::Quick),
+        None => Bounds::parse(BOUNDS, Path::new("the default bounds of compare"), Mode::Quick),
+    };
+    let bounds = bounds.map_err(crate::scope::Error::from)?;
+    let trial = bounds.trial(ID).ok_or_else(|| Error::Source {
+        source_text: "--bounds".into(),
+        reason: format!("the file has no comparison with the id `{ID}`"),
+    })?;
+    let mut trial = trial.clone();
+    trial.budget.seconds = minutes * 60.0;
+    let pairs = trial.budget.seconds / seconds_of_pair(&trial);
+    // An ABBA block is two pairs.
+    trial.budget.max_pairs = (pairs as usize / 2 * 2).max(trial.budget.min_pairs);
+    Ok(trial)
+}
+
+fn seconds_of_pair(trial: &Trial) -> f64 {
+    2.0 * (trial.plan.run_s + trial.plan.warmup_s) + BETWEEN
+}
+
+/// Measures until the judge has decided or the time is spent.
+///
+/// # Errors
+/// Others share the mesh. A run cannot be made. The arms no longer differ as the receipt says.
+pub(super) async fn measured(
+    scope: &Scope,
+    mut twins: Twins,
+    trial: &Trial,
+    declared: &[Declared],
+    receipt: &Receipt,
+) -> Result<Measurement> {
+    scope.lock().permits("a measurement")?;
+    let is_local = scope.testbed.record.capabilities.fault(fault::PAUSE_CLUSTER).is_some();
+    let _awake = is_local.then(Awake::keep).and_then(|kept| {
+        kept.inspect_err(|error| eprintln!("note: idle processors may sleep, and wake late: {error}")).ok()
+    });
+    let runs = scope.directory().join("runs");
+    recorded::clear(&runs, &trial.id).map_err(crate::scope::Error::from)?;
+    let isolation = isolated(scope, &twins)?;
+    let mut runner = Runner::new(&Untreated, Host::this(), scope.directory());
+    runner.isolation = isolation.as_ref();
+    // What fails is a claim about an arm, and refuses no run.
+    let judged = Trial { max_failed_share: 1.0, ..trial.clone() };
+    let mut judge = Judge::new(&judged);
+    let began = std::time::Instant::now();
+    let comparisons = loop {
+        let case = case(&twins);
+        case.answers().await?;
+        let measured = Measured { case, trial: judged.clone() };
+        for _ in 0..2 {
+            attempts(&runner, &measured, &mut judge, &runs).await?;
+        }
+        let decision = judge.decide();
+        note(&judge, trial);
+        if let Decision::Done(comparisons) = decision {
+            break judge.compared(comparisons).map_err(crate::scope::Error::from)?;
+        }
+        twins = twins.renewed().await?;
+        receipt::confirmed(&twins, declared, receipt).await?;
+    };
+    let lost = |arm: Arm| {
+        let of_arm = judge.runs().filter(|run| run.arm == arm);
+        of_arm.fold(Lost::default(), |sum, run| Lost {
+            requests: sum.requests + run.requests,
+            lost: sum.lost + run.errors + run.dropped,
+        })
+    };
+    let errors = conformance::errors(trial.max_failed_share, lost(Arm::Control), lost(Arm::Treatment));
+    let pairs = (judge.runs().count() / 2).max(1);
+    Ok(Measurement { comparisons, errors, seconds_per_pair: began.elapsed().as_secs_f64() / pairs as f64 })
+}
+
+/// Freezes everything else for each run, where the testbed can.
+fn isolated(scope: &Scope, twins: &Twins) -> Result<Option<Isolation>> {
+    let except = twins.control.cluster.name().to_owned();
+    let namespaces = twins.both().map(|twin| twin.namespace.clone()).into();
+    let isolation =
+        Isolation::begin(&scope.testbed.record, Extent::AllButNamespaces { except, namespaces }, scope.lock())?;
+    if isolation.is_none() {
+        eprintln!("note: this mesh cannot be paused, so others run beside what is timed");
+    }
+    Ok(isolation)
+}
+
+fn case(twins: &Twins) -> Case {
+    let arms = Arms { control: twins.control.bench(), treatment: twins.treatment.bench() };
+    let path = |arm| match arm {
+        Arm::Control => &twins.control.path,
+        Arm::Treatment => &twins.treatment.path,
+    };
+    Case::new(ID, &arms).with_load(|arm| Load::Driver(vec![format!("--path={}", path(arm))]))
+}
+
+/// Repeats the next run until an attempt is accepted, or none is left.
+async fn attempts(runner: &Runner<'_, Untreated>, measured: &Measured, judge: &mut Judge, runs: &Path) -> Result<()> {
+    let order = judge.order();
+    let mut was_interrupted = false;
+    while judge.order() == order && !judge.is_abandoned() {
+        let run: Run = runner.attempt(measured, order, was_interrupted).await?;
+        was_interrupted |= run.is_refused();
+        let attempt = judge.attempted(run).record(runs).map_err(crate::scope::Error::from)?;
+        for refusal in &attempt.refused {
+            eprintln!("note: attempt {} at run {order} is refused: {refusal}", attempt.attempt);
+        }
+        judge.push(attempt).map_err(crate::scope::Error::from)?;
+    }
+    Ok(())
+}
+
+/// Says how far the measurement is.
+fn note(judge: &Judge, trial: &Trial) {
+    let pairs = judge.runs().count() / 2;
+    eprintln!("{pairs} of at most {} pairs are measured", trial.budget.max_pairs);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Limit;
+
+    #[test]
+    fn by_default_nothing_may_become_worse_by_more_than_5_percent() {
+        let trial = trial(None, 3.0).unwrap();
+        assert_eq!((trial.budget.seconds, trial.budget.max_pairs % 2), (180.0, 0));
+        assert!(trial.budget.max_pairs >= trial.budget.min_pairs);
+        for metric in &trial.metrics {
+            let owed = if metric.name == "requests_per_second" { Limit::AtLeast(0.95) } else { Limit::AtMost(1.05) };
+            assert_eq!(metric.gate, Some(owed), "{}", metric.name);
+        }
+        assert_eq!(trial.metrics.len(), 7);
+        assert_eq!(self::trial(None, 0.1).unwrap().budget.max_pairs, 4, "never fewer than the judge needs");
+    }
+
+    #[test]
+    fn bounds_without_the_comparison_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), BOUNDS.replace("id = \"compare\"", "id = \"other\"")).unwrap();
+        let error = trial(Some(file.path()), 3.0).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("`compare`"), "{error}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Two configurations of a mesh, side by side: `meshproof compare`.
+//!
+//! Each side is a directory of manifests. Each arm is a namespace of our own with a client and a server, to which one side's
+//! objects are applied. The proxies of both arms tell what they were given, and the difference is the [`Receipt`]: arms
+//! that do not differ are refused. What the control does, the treatment must do (`conformance.rs`). Then both are measured
+//! in turn (`measure.rs`).
+
+mod conformance;
+mod difference;
+mod error;
+mod manifests;
+mod measure;
+mod normal;
+mod outcome;
+mod receipt;
+mod source;
+mod stage;
+mod workloads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use difference::{Difference, End, Receipt};
+pub use error::{Error, Result};
+pub use manifests::{Declaration, Declared, Manifests, NAMESPACE, ObjectName, WORKLOADS};
+pub use measure::ID;
+pub use outcome::Outcome;
+pub use source::read;
+
+use crate::cluster::Cluster;
+use crate::judge::Trial;
+use crate::record::{Requirement, Write};
+use crate::report::{self, Table, table};
+use crate::scope::Scope;
+use stage::Twins;
+
+/// A comparison to make.
+#[derive(Debug, Clone, Default)]
+pub struct Compare {
+    /// The manifests of the control.
+    pub control: Manifests,
+    /// The manifests of the treatment.
+    pub treatment: Manifests,
+    /// The user's own service, in both directories, as the server. `None`: a probe.
+    pub service: Option<OwnService>,
+    /// The cluster. `None`: the first one.
+    pub cluster: Option<String>,
+    /// Image of the load driver. `None`: the testbed's own.
+    pub driver: Option<String>,
+}
+
+/// A service of the user, which the client calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnService {
+    /// Name.
+    pub name: String,
+    /// Port.
+    pub port: u16,
+    /// Path of the request. It answers with status 200.
+    pub path: String,
+}
+
+/// The plan and the bounds of a comparison: those of the file, or the default ones. `minutes` is the time to measure.
+///
+/// # Errors
+/// The file cannot be used, or has no comparison [`ID`].
+pub fn trial(bounds: Option<&std::path::Path>, minutes: f64) -> Result<Trial> {
+    measure::trial(bounds, minutes)
+}
+
+/// Checks, without a mesh, that the sides differ, and returns how.
+///
+/// # Errors
+/// [`Error::Equal`].
+pub fn declared(compare: &Compare) -> Result<Vec<Declared>> {
+    let declared = compare.control.declared(&compare.treatment);
+    if declared.is_empty() {
+        return Err(Error::Equal { objects: compare.control.len() });
+    }
+    Ok(declared)
+}
+
+/// Compares, and gives claims and comparisons to `scope`. The receipt goes into the report and into `receipt.json` beside
+/// it.
+///
+/// # Errors
+/// Nothing was compared: see [`Error`].
+pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
+    let declared = declared(compare)?;
+    scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
+    let cluster = chosen(scope, compare.cluster.as_deref())?;
+    eprintln!("deploying a client and a server for each arm, in {}", cluster.name());
+    let twins = Box::pin(Twins::deploy(scope, &cluster, compare)).await?;
+    let receipt = match receipt::taken(&twins, &declared).await {
+        // A pod may be older than what istiod knows of the objects: its successor is not.
+        Err(Error::NoDifference { .. }) => None,
+        taken => Some(taken?),
+    };
+    let (twins, receipt) = match receipt {
+        Some(receipt) => (twins, receipt),
+        None => {
+            let twins = twins.renewed().await?;
+            let receipt = receipt::taken(&twins, &declared).await?;
+            (twins, receipt)
+        }
+    };
+    record(scope, &receipt)?;
+    let (differ, nobodys) = (receipt.differences.len(), receipt.unexplained());
+    eprintln!("the proxies were given what differs in {differ} fields, of which no object declares {nobodys}");
+    let conformance = Box::pin(conformance::judged(scope, &twins)).await?;
+    if let Some(seen) = &conformance.silent {
+        return Err(conformance::silent(seen));
+    }
+    conformance.claims.iter().for_each(|claim| scope.claim(claim.clone()));
+    if let Some(lost) = conformance.lost() {
+        return Ok(Outcome::lost(lost));
+    }
+    let measurement = Box::pin(measure::measured(scope, twins, trial, &declared, &receipt)).await?;
+    scope.claim(measurement.errors.clone());
+    println!("{}", table::comparisons(&measurement.comparisons));
+    let outcome = Outcome::of(&conformance, &measurement);
+    scope.compare(measurement.comparisons);
+    Ok(outcome)
+}
+
+fn chosen(scope: &Scope, name: Option<&str>) -> Result<Arc<Cluster>> {
+    let clusters = &scope.testbed.clusters;
+    let found = match name {
+        None => clusters.first(),
+        Some(name) => clusters.iter().find(|cluster| cluster.name() == name),
+    };
+    found.cloned().ok_or_else(|| {
+        let known: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();
+        let reason = format!("the record has no such cluster; it has {}", known.join(", "));
+        Error::Source { source_text: format!("--cluster {}", name.unwrap_or_default()), reason }
+    })
+}
+
+/// Puts the receipt into the report, and all of it into a file.
+fn record(scope: &Scope, receipt: &Receipt) -> Result<()> {
+    let path: PathBuf = scope.directory().join("receipt.json");
+    let failed = |reason: String| crate::scope::Error::from(report::Error { path: path.clone(), reason });
+    let tables: Vec<Table> = vec![receipt.table()];
+    println!("{}", tables[0]);
+    let directory = scope.directory();
+    let recorded = report::record_tables(directory, ID, scope.testbed.versions(), Vec::new(), tables);
+    recorded.map_err(crate::scope::Error::from)?;
+    let json = serde_json::to_vec_pretty(receipt).map_err(|error| failed(error.to_string()))?;
+    Ok(std::fs::write(&path, json).map_err(|error| failed(error.to_string()))?)
+}

@@ -1,0 +1,62 @@
+//! The recipes of `docs/how-to/compare-two-configurations.md` are the files below `examples/compare`. Needs no testbed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use meshproof::compare::configurations::{Compare, Manifests, declared};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn guide() -> String {
+    std::fs::read_to_string(root().join("docs/how-to/compare-two-configurations.md")).unwrap()
+}
+
+fn recipes() -> BTreeSet<String> {
+    let listed = std::fs::read_dir(root().join("examples/compare")).unwrap();
+    listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The manifests of a side. A kustomization is read as the files that it names, for a machine without kustomize.
+fn side(directory: &Path) -> Manifests {
+    let Ok(text) = std::fs::read_to_string(directory.join("kustomization.yaml")) else {
+        return Manifests::read(directory).unwrap();
+    };
+    let kustomization: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    let resources = kustomization["resources"].as_array().unwrap().iter();
+    let paths: Vec<PathBuf> = resources.map(|resource| directory.join(resource.as_str().unwrap())).collect();
+    let texts = paths.iter().map(|path| {
+        let file = if path.is_dir() { path.join("services.yaml") } else { path.clone() };
+        std::fs::read_to_string(file).unwrap()
+    });
+    Manifests::parse(&texts.collect::<Vec<_>>().join("\n---\n"), directory).unwrap()
+}
+
+#[test]
+fn every_recipe_is_in_the_guide_with_its_command_and_its_sides_differ() {
+    let guide = guide();
+    assert!(recipes().len() > 5);
+    for name in recipes() {
+        let place = format!("examples/compare/{name}");
+        let command = format!("meshproof compare --control {place}/control --treatment {place}/treatment");
+        assert!(guide.contains(&command), "the guide has no line `{command}`");
+        let [control, treatment] = ["control", "treatment"].map(|one| side(&root().join(&place).join(one)));
+        let differ = declared(&Compare { control, treatment, ..Compare::default() });
+        assert!(differ.is_ok(), "{name}: {}", differ.unwrap_err());
+    }
+}
+
+#[test]
+fn every_file_that_the_guide_shows_is_as_it_shows() {
+    let guide = guide();
+    let blocks: Vec<&str> = guide.split("```yaml\n").skip(1).collect();
+    assert!(blocks.len() > 3, "the guide shows {} files", blocks.len());
+    for block in blocks {
+        let block = block.split("```").next().unwrap();
+        let (name, shown) = block.split_once('\n').unwrap();
+        let name = name.strip_prefix("# ").unwrap_or_else(|| panic!("a block does not begin with its file: {name}"));
+        let file = std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(file, shown, "{name}");
+    }
+}
