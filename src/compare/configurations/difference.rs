@@ -1,16 +1,22 @@
 //! The receipt: how what the proxies were given differs between the arms, and which declared object explains it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use super::manifests::{Declared, ObjectName, WORKLOADS};
-use super::normal::{Given, Part, Resource};
+use super::normal::{Given, Part, Resource, STEP};
 use crate::report::Table;
 
 /// Most rows of the receipt in a report. The file `receipt.json` has all.
 const ROWS: usize = 60;
+
+/// Most lines of the summary.
+const LINES: usize = 12;
+
+/// Stands for all that an arm has and the other lacks.
+const PRESENT: &str = "present";
 
 /// Most characters of a value in a report.
 const WIDTH: usize = 80;
@@ -112,6 +118,23 @@ impl Receipt {
         table
     }
 
+    /// The receipt in a few lines, for a terminal: how many fields of each part differ, and by what.
+    pub fn summary(&self) -> String {
+        let mut parts: BTreeMap<String, usize> = BTreeMap::new();
+        for one in &self.differences {
+            let by = if one.explained_by.is_empty() { "NOBODY".into() } else { one.explained_by.join(", ") };
+            *parts.entry(format!("the {}'s {}, declared by {by}", one.proxy, one.resource)).or_default() += 1;
+        }
+        let (all, nobodys) = (self.differences.len(), self.unexplained());
+        let first = format!("what the proxies were given differs in {all} fields; nobody declared {nobodys} of them");
+        let mut lines = vec![first];
+        lines.extend(parts.iter().take(LINES).map(|(part, fields)| format!("  {fields:>4} in {part}")));
+        let more = parts.len().saturating_sub(LINES);
+        lines.extend((more > 0).then(|| format!("  and {more} more parts, in receipt.json")));
+        lines.extend(self.without_effect.iter().map(|object| format!("     0 by {object}: no effect on either proxy")));
+        lines.join("\n")
+    }
+
     /// The first difference between two receipts, as text.
     pub(super) fn changed(&self, now: &Self) -> Option<String> {
         let told = |one: &Difference| format!("{} {} {}", one.proxy, one.resource, one.field).trim_end().to_owned();
@@ -122,36 +145,89 @@ impl Receipt {
     }
 }
 
+/// Fields of one resource, by path.
+type Fields = BTreeMap<String, String>;
+
 fn between(proxy: End, control: &Given, treatment: &Given, declared: &[Declared]) -> Vec<Difference> {
     let mut differences = Vec::new();
     let resources: BTreeSet<&Resource> = control.keys().chain(treatment.keys()).collect();
     for resource in resources {
-        let difference = |field: &str, control: Option<&String>, treatment: Option<&String>| Difference {
+        let explaining = declared.iter().filter(|one| explains(&one.object, proxy, resource.part));
+        let explained_by: Vec<String> = explaining.map(|one| one.object.to_string()).collect();
+        let difference = |path: &str, values: Values| Difference {
             proxy,
             resource: told(resource),
-            field: field.into(),
-            control: control.cloned(),
-            treatment: treatment.cloned(),
-            explained_by: declared
-                .iter()
-                .filter(|one| explains(&one.object, proxy, resource.part))
-                .map(|one| one.object.to_string())
-                .collect(),
+            field: shown(path),
+            control: values.control,
+            treatment: values.treatment,
+            explained_by: explained_by.clone(),
         };
         match (control.get(resource), treatment.get(resource)) {
             (Some(one), Some(other)) => {
-                let fields: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-                let changed = fields.into_iter().filter(|field| one.get(*field) != other.get(*field));
-                differences.extend(changed.map(|field| difference(field, one.get(field), other.get(field))));
+                differences.extend(changes(one, other).into_iter().map(|(path, values)| difference(&path, values)));
             }
             (one, other) => {
-                let present = |there: bool| there.then(|| "present".to_owned());
-                let (one, other) = (present(one.is_some()), present(other.is_some()));
-                differences.push(difference("", one.as_ref(), other.as_ref()));
+                let present = |fields: Option<&Fields>| fields.map(|_| PRESENT.to_owned());
+                differences.push(difference("", Values { control: present(one), treatment: present(other) }));
             }
         }
     }
     differences
+}
+
+/// The values of a field in both arms.
+#[derive(Debug, Default)]
+struct Values {
+    control: Option<String>,
+    treatment: Option<String>,
+}
+
+/// The fields that differ, by path. What one arm lacks as a whole, such as a filter, is one of them.
+fn changes(control: &Fields, treatment: &Fields) -> BTreeMap<String, Values> {
+    let mut changes: BTreeMap<String, Values> = BTreeMap::new();
+    for (path, value) in control {
+        match treatment.get(path) {
+            Some(other) if other == value => {}
+            Some(other) => {
+                let values = Values { control: Some(value.clone()), treatment: Some(other.clone()) };
+                changes.insert(path.clone(), values);
+            }
+            None => {
+                let Lacking { path, value } = lacking(path, value, treatment);
+                changes.entry(path).or_default().control = Some(value);
+            }
+        }
+    }
+    for (path, value) in treatment.iter().filter(|(path, _)| !control.contains_key(*path)) {
+        let Lacking { path, value } = lacking(path, value, control);
+        changes.entry(path).or_default().treatment = Some(value);
+    }
+    changes
+}
+
+/// What an arm lacks.
+struct Lacking {
+    path: String,
+    value: String,
+}
+
+/// The highest part above `path` that `other` lacks, or else the field itself.
+fn lacking(path: &str, value: &str, other: &Fields) -> Lacking {
+    let mut ends = path.match_indices(STEP).map(|(at, _)| at).filter(|at| *at > 0);
+    let has = |part: &str| {
+        let below = format!("{part}{STEP}");
+        let next = other.range(below.clone()..).next();
+        other.contains_key(part) || next.is_some_and(|(path, _)| path.starts_with(&below))
+    };
+    match ends.find(|end| !has(&path[..*end])) {
+        Some(end) => Lacking { path: path[..end].into(), value: PRESENT.into() },
+        None => Lacking { path: path.into(), value: value.into() },
+    }
+}
+
+/// A path, as a reader writes it: `filters[rbac].rules`.
+fn shown(path: &str) -> String {
+    path.replace(&format!("{STEP}["), "[").replace(STEP, ".").trim_start_matches('.').to_owned()
 }
 
 fn told(resource: &Resource) -> String {
@@ -239,6 +315,21 @@ mod tests {
         assert_eq!(one.resource, "cluster far");
         assert!(receipt.changed(&Receipt::default()).unwrap().contains("cluster far"));
         assert_eq!(receipt.changed(&receipt), None);
+    }
+
+    #[test]
+    fn what_an_arm_lacks_as_a_whole_is_one_difference() {
+        let fields = |paths: &[&str]| -> Fields {
+            paths.iter().map(|path| (path.replace('/', &STEP.to_string()), "v".to_owned())).collect()
+        };
+        let control = fields(&["/filters/[a]/name", "/same"]);
+        let treatment = fields(&["/filters/[a]/name", "/filters/[b]/name", "/filters/[b]/on", "/same"]);
+        let changed = changes(&control, &treatment);
+        let told: Vec<String> = changed.keys().map(|path| shown(path)).collect();
+        assert_eq!(told, ["filters[b]"]);
+        let values = changed.values().next().unwrap();
+        assert_eq!((values.control.as_deref(), values.treatment.as_deref()), (None, Some(PRESENT)));
+        assert_eq!(changes(&treatment, &control).values().next().unwrap().control.as_deref(), Some(PRESENT));
     }
 
     #[test]

@@ -318,10 +318,10 @@ spec: {hosts: [far.example]}
     fn a_document_that_is_no_object_is_refused_with_its_file() {
         for (text, said) in [
             ("kind: ConfigMap", "no apiVersion, kind or metadata.name"),
-            ("{apiVersion: v1, kind: Node, metadata: {name: n}}", "namespaces of its own"),
+            ("{apiVersion: v1, kind: Node, metadata: {name: one}}", "namespaces of its own"),
             ("a: [", "here.yaml"),
             (
-                "{apiVersion: v1, kind: Secret, metadata: {name: n}}\n---\n{apiVersion: v1, kind: Secret, metadata: {name: n}}",
+                "{apiVersion: v1, kind: Secret, metadata: {name: one}}\n---\n{apiVersion: v1, kind: Secret, metadata: {name: one}}",
                 "twice",
             ),
         ] {

@@ -86,6 +86,14 @@ pub fn declared(compare: &Compare) -> Result<Vec<Declared>> {
 /// # Errors
 /// Nothing was compared: see [`Error`].
 pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
+    let outcome = judged(scope, compare, trial).await?;
+    let mut table = Table::new("Verdict", &["verdict", "why"]);
+    table.rows.push(vec![outcome.verdict.to_string(), outcome.why.clone()]);
+    tell(scope, table)?;
+    Ok(outcome)
+}
+
+async fn judged(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
     let declared = declared(compare)?;
     scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
     let cluster = chosen(scope, compare.cluster.as_deref())?;
@@ -105,8 +113,6 @@ pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<
         }
     };
     record(scope, &receipt)?;
-    let (differ, nobodys) = (receipt.differences.len(), receipt.unexplained());
-    eprintln!("the proxies were given what differs in {differ} fields, of which no object declares {nobodys}");
     let conformance = Box::pin(conformance::judged(scope, &twins)).await?;
     if let Some(seen) = &conformance.silent {
         return Err(conformance::silent(seen));
@@ -140,11 +146,14 @@ fn chosen(scope: &Scope, name: Option<&str>) -> Result<Arc<Cluster>> {
 fn record(scope: &Scope, receipt: &Receipt) -> Result<()> {
     let path: PathBuf = scope.directory().join("receipt.json");
     let failed = |reason: String| crate::scope::Error::from(report::Error { path: path.clone(), reason });
-    let tables: Vec<Table> = vec![receipt.table()];
-    println!("{}", tables[0]);
-    let directory = scope.directory();
-    let recorded = report::record_tables(directory, ID, scope.testbed.versions(), Vec::new(), tables);
-    recorded.map_err(crate::scope::Error::from)?;
+    eprintln!("{}", receipt.summary());
+    tell(scope, receipt.table())?;
     let json = serde_json::to_vec_pretty(receipt).map_err(|error| failed(error.to_string()))?;
     Ok(std::fs::write(&path, json).map_err(|error| failed(error.to_string()))?)
+}
+
+/// Adds a table to the report.
+fn tell(scope: &Scope, table: Table) -> Result<()> {
+    let told = report::record_tables(scope.directory(), ID, scope.testbed.versions(), Vec::new(), vec![table]);
+    Ok(told.map_err(crate::scope::Error::from)?)
 }

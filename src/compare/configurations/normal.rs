@@ -30,7 +30,11 @@ pub(super) enum Part {
 }
 
 /// Fields that say when or as what something was received.
-const PASSING: [&str; 5] = ["version_info", "last_updated", "client_status", "uid", "generation"];
+const PASSING: [&str; 6] =
+    ["version_info", "last_updated", "client_status", "uid", "generation", "kubernetes.io/config.seen"];
+
+/// Begins each step of a path. No name has it.
+pub(super) const STEP: char = '\u{1}';
 
 /// Beginning of the addresses that Istio gives to service entries.
 const ALLOCATED: &str = "240.240.";
@@ -129,7 +133,7 @@ pub(super) fn of_pod(pod: &Value, names: &Names) -> (Resource, BTreeMap<String, 
                 container.remove("volumeMounts");
             }
             let name = container["name"].as_str().unwrap_or_default().to_owned();
-            flatten(&container, &format!("{list}[{name}]"), names, &mut fields);
+            flatten(&container, &format!("{STEP}{list}{STEP}[{name}]"), names, &mut fields);
         }
     }
     (Resource { part: Part::Pod, name: String::new() }, fields)
@@ -146,22 +150,28 @@ fn add(given: &mut Given, part: Part, name: &str, value: &Value, names: &Names) 
     flatten(value, "", names, given.entry(Resource { part, name: name.into() }).or_default());
 }
 
-/// Adds every leaf of `value` by its path. Items with names are told apart by them, all others by their place.
+/// Adds every leaf of `value` by its path. Items with names are told apart by them, those of one name by their order, and
+/// all others by their place.
 fn flatten(value: &Value, path: &str, names: &Names, into: &mut BTreeMap<String, String>) {
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (key, value) in fields.iter().filter(|(key, _)| !PASSING.contains(&key.as_str())) {
-                flatten(value, &below(&names.replace(key)), names, into);
+                flatten(value, &format!("{path}{STEP}{}", names.replace(key)), names, into);
             }
         }
         Value::Array(items) if !items.is_empty() => {
-            let known = items.iter().map(|item| item["name"].as_str()).collect::<Option<Vec<_>>>();
-            let unique =
-                known.filter(|names| names.iter().collect::<std::collections::BTreeSet<_>>().len() == items.len());
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (index, item) in items.iter().enumerate() {
-                let key = unique.as_ref().map_or_else(|| index.to_string(), |known| names.replace(known[index]));
-                flatten(item, &format!("{path}[{key}]"), names, into);
+                let key = item["name"].as_str().map_or_else(
+                    || index.to_string(),
+                    |name| {
+                        let name = names.replace(name);
+                        let times = seen.entry(name.clone()).or_default();
+                        *times += 1;
+                        if *times == 1 { name } else { format!("{name} #{times}") }
+                    },
+                );
+                flatten(item, &format!("{path}{STEP}[{key}]"), names, into);
             }
         }
         Value::String(text) => drop(into.insert(path.to_owned(), names.replace(text))),
@@ -194,6 +204,10 @@ mod tests {
 
     use super::*;
 
+    fn path(steps: &[&str]) -> String {
+        steps.iter().map(|step| format!("{STEP}{step}")).collect()
+    }
+
     fn names(namespace: &str, address: &str) -> Names {
         let mut names = Names::default();
         names.add(namespace, "NAMESPACE");
@@ -220,7 +234,7 @@ mod tests {
         let changed = given(&dump("arm-b", "10.0.0.12", "2s"), &names("arm-b", "10.0.0.12"));
         assert_ne!(one, changed);
         let cluster = Resource { part: Part::Cluster, name: "outbound|8080||server.NAMESPACE.svc".into() };
-        assert_eq!(changed[&cluster]["connect_timeout"], "2s");
+        assert_eq!(changed[&cluster][&path(&["connect_timeout"])], "2s");
     }
 
     #[test]
@@ -237,12 +251,13 @@ mod tests {
     #[test]
     fn items_are_told_apart_by_their_names_and_else_by_their_places() {
         let mut fields = BTreeMap::new();
-        let value =
-            json!({ "filters": [{ "name": "rbac", "on": true }, { "name": "router" }], "ports": [1, 2], "none": [] });
+        let chains = json!([{ "name": "a", "on": 1 }, { "name": "a", "on": 2 }]);
+        let value = json!({ "chains": chains, "ports": [1, 2], "none": [] });
         flatten(&value, "", &Names::default(), &mut fields);
-        let paths: Vec<&str> = fields.keys().map(String::as_str).collect();
-        let owed = ["filters[rbac].name", "filters[rbac].on", "filters[router].name", "none", "ports[0]", "ports[1]"];
-        assert_eq!(paths, owed);
+        let paths: Vec<String> = fields.keys().map(|path| path.replace(STEP, "/")).collect();
+        let chains = ["/chains/[a #2]/name", "/chains/[a #2]/on", "/chains/[a]/name", "/chains/[a]/on"];
+        assert_eq!(paths[..4], chains);
+        assert_eq!(paths[4..], ["/none", "/ports/[0]", "/ports/[1]"]);
     }
 
     #[test]
@@ -251,7 +266,8 @@ mod tests {
             "resources": { "limits": { "cpu": "1" } } }] } });
         let (resource, fields) = of_pod(&pod, &Names::default());
         assert_eq!(resource.part, Part::Pod);
-        assert_eq!(fields["containers[istio-proxy].resources.limits.cpu"], "1");
+        let cpu = path(&["containers", "[istio-proxy]", "resources", "limits", "cpu"]);
+        assert_eq!(fields[&cpu], "1");
         assert!(!fields.keys().any(|path| path.contains("volumeMounts")));
     }
 }
