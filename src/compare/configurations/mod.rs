@@ -12,6 +12,7 @@ mod manifests;
 mod measure;
 mod normal;
 mod outcome;
+mod plan;
 mod receipt;
 mod source;
 mod stage;
@@ -25,6 +26,7 @@ pub use error::{Error, Result};
 pub use manifests::{Declaration, Declared, Manifests, NAMESPACE, ObjectName, WORKLOADS};
 pub use measure::ID;
 pub use outcome::Outcome;
+pub use plan::{Compare, OwnService};
 pub use source::read;
 
 use crate::cluster::Cluster;
@@ -33,32 +35,6 @@ use crate::record::{Requirement, Write};
 use crate::report::{self, Table, table};
 use crate::scope::Scope;
 use stage::Twins;
-
-/// A comparison to make.
-#[derive(Debug, Clone, Default)]
-pub struct Compare {
-    /// The manifests of the control.
-    pub control: Manifests,
-    /// The manifests of the treatment.
-    pub treatment: Manifests,
-    /// The user's own service, in both directories, as the server. `None`: a probe.
-    pub service: Option<OwnService>,
-    /// The cluster. `None`: the first one.
-    pub cluster: Option<String>,
-    /// Image of the load driver. `None`: the testbed's own.
-    pub driver: Option<String>,
-}
-
-/// A service of the user, which the client calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnService {
-    /// Name.
-    pub name: String,
-    /// Port.
-    pub port: u16,
-    /// Path of the request. It answers with status 200.
-    pub path: String,
-}
 
 /// The plan and the bounds of a comparison: those of the file, or the default ones. `minutes` is the time to measure.
 ///

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::error::{Error, Result};
 use super::manifests::{Manifests, NAMESPACE};
+use super::plan::{Compare, OwnService};
 use super::workloads::{self, Models};
-use super::{Compare, OwnService};
 use crate::cluster::{Cluster, Seen, Workload, is_ready};
 use crate::compare::Bench;
 use crate::judge::Arm;
@@ -133,8 +133,8 @@ fn labels(cluster: &Cluster, manifests: &Manifests) -> Vec<Label> {
     let declared = manifests.namespace_labels();
     let injects = INJECTING.iter().any(|label| declared.contains_key(*label));
     let istio = &cluster.record().istio;
-    let kept = |label: &Label| !declared.contains_key(&label.key) && !(injects && label.key == istio.injection.key);
-    let of_record = labels_of(istio, true).into_iter().filter(kept);
+    let replaced = |label: &Label| declared.contains_key(&label.key) || (injects && label.key == istio.injection.key);
+    let of_record = labels_of(istio, true).into_iter().filter(|label| !replaced(label));
     of_record.chain(declared.iter().map(|(key, value)| Label { key: key.clone(), value: value.clone() })).collect()
 }
 
