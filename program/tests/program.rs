@@ -78,7 +78,7 @@ fn exit_code_2_the_command_line() {
         (&["tset"][..], "unrecognized subcommand"),
         (
             &["test", "mtsl"],
-            "there is no suite `mtsl`: name one of analyze, audit, authorization, bench, boutique, diagnosis, modes, mtls, perf, traffic",
+            "there is no suite `mtsl`: name one of analyze, audit, authorization, bench, boutique, diagnosis, hidden, identity, modes, mtls, perf, traffic",
         ),
         (&["test", "mtls", "no_such_test"], "no test of mtls is named no_such_test"),
         (&["test", "mtls", "--no-such-flag"], "--no-such-flag"),

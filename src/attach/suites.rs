@@ -182,6 +182,56 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        suite: "hidden",
+        what: "each gateway, endpoint and istiod by itself, and what is left of pods that are gone",
+        requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
+    },
+    Part {
+        suite: "hidden",
+        what: "each address of a gateway, and that calls to other networks go there",
+        requires: &[Requirement::Probes, Requirement::EastWest],
+    },
+    Part {
+        suite: "hidden",
+        what: "a gateway or an istiod that is half dead is found (the controls)",
+        requires: &[
+            Requirement::Probes,
+            Requirement::EastWest,
+            Requirement::Write(Write::Namespaces),
+            Requirement::Write(Write::Objects),
+        ],
+    },
+    Part {
+        suite: "identity",
+        what: "no certificate of a proxy ends soon, and no leaf outlives its CA",
+        requires: &[Requirement::Probes],
+    },
+    Part {
+        suite: "identity",
+        what: "leaves, intermediates and roots are replaced, and calls go on",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Clusters(2),
+            Requirement::Write(Write::Namespaces),
+        ],
+    },
+    Part {
+        suite: "identity",
+        what: "a client of a former trust domain is accepted",
+        requires: &[Requirement::Probes, Requirement::SigningKeys],
+    },
+    Part {
+        suite: "identity",
+        what: "the token of a remote secret is renewed, and nothing is lost",
+        requires: &[
+            Requirement::Probes,
+            Requirement::Clusters(2),
+            Requirement::Write(Write::Namespaces),
+            Requirement::Write(Write::Objects),
+        ],
+    },
+    Part {
         suite: "tutorial",
         what: "the suite of the tutorial",
         requires: &[

@@ -43,6 +43,8 @@ pub enum Validity {
     Now,
     /// One hour, ended one hour ago.
     Expired,
+    /// From two minutes ago, until this time from now.
+    For(Duration),
 }
 
 /// A respect in which a minted certificate is odd.
@@ -61,6 +63,7 @@ impl Validity {
         match self {
             Self::Now => Window { from: ago(120), until: now + Duration::from_secs(3_600) },
             Self::Expired => Window { from: ago(7_200), until: ago(3_600) },
+            Self::For(duration) => Window { from: ago(120), until: now + duration },
         }
     }
 }
@@ -81,6 +84,14 @@ impl Minter {
         Self::authority_with(name, |_| ())
     }
 
+    /// Like [`Self::authority`], for this time from now.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn authority_for(name: &str, lifetime: Duration) -> Result<Self> {
+        Self::authority_with(name, |params| last(params, lifetime))
+    }
+
     /// Like [`Self::authority`], with `change` applied before signing.
     pub(super) fn authority_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<Self> {
         let key = KeyPair::generate().map_err(cannot("a root"))?;
@@ -96,6 +107,14 @@ impl Minter {
     /// [`Error`].
     pub fn intermediate(&self, name: &str) -> Result<Self> {
         self.intermediate_with(name, |_| ())
+    }
+
+    /// Like [`Self::intermediate`], for this time from now.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn intermediate_for(&self, name: &str, lifetime: Duration) -> Result<Self> {
+        self.intermediate_with(name, |params| last(params, lifetime))
     }
 
     /// Like [`Self::intermediate`], with `change` applied before signing.
@@ -127,6 +146,11 @@ impl Minter {
         let key = KeyPair::generate().map_err(cannot("a forged key"))?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, key).map_err(cannot("a forged issuer"))?;
         Ok(Self { issuer, certificate_pem: self.certificate_pem.clone(), chain_pem: self.chain_pem.clone() })
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
     }
 
     /// The CA's certificate followed by its parents, PEM.
@@ -203,6 +227,11 @@ fn authority(name: &str) -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
+}
+
+fn last(params: &mut CertificateParams, lifetime: Duration) {
+    let Window { from, until } = Validity::For(lifetime).window();
+    (params.not_before, params.not_after) = (from.into(), until.into());
 }
 
 /// A self-signed server certificate for DNS names, with an RSA-2048 key.

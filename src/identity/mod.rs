@@ -2,6 +2,7 @@
 
 mod certificate;
 mod error;
+mod lifetime;
 mod mint;
 mod spiffe;
 pub(crate) mod trust;
@@ -10,6 +11,7 @@ mod window;
 
 pub use certificate::Certificate;
 pub use error::{Error, Result};
+pub use lifetime::{Lifetime, Lifetimes, Limits, Part, words};
 pub use mint::{ClientCertificate, Minter, Oddity, ServerCertificate, Validity, self_signed_rsa};
 pub(crate) use mint::{SigningRequest, request};
 pub use spiffe::SpiffeId;

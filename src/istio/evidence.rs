@@ -58,6 +58,14 @@ impl AccessEntry {
         Some(verified)
     }
 
+    /// The certificate that the peer showed, at the `upstream` or the `downstream` end of the proxy.
+    ///
+    /// # Errors
+    /// The reason, as text: none was logged, or it cannot be parsed.
+    pub fn peer_certificate(&self, direction: &str) -> Result<Certificate, String> {
+        self.side(direction).certificate()
+    }
+
     /// Whether the line describes a call by the workload, not a call to the workload.
     pub fn is_outbound(&self) -> bool {
         self.get("upstream_cluster").is_some_and(|cluster| cluster.starts_with("outbound|"))

@@ -12,6 +12,7 @@ mod inbound;
 mod issue;
 mod membership;
 mod mesh_config;
+mod proxies;
 mod proxy_config;
 mod pushes;
 mod registry;
@@ -30,11 +31,12 @@ pub use issue::issue;
 pub use membership::{exposed, injection, strict};
 pub(crate) use mesh_config::MeshConfig;
 pub use mesh_config::{AuthorizationConfig, Authorizer, AuthorizerAddress, authorization_config};
+pub use proxies::proxies;
 pub use proxy_config::{
     Authorizing, Listening, ProxySecrets, Upstream, UpstreamTls, inbound_listeners, listeners, outbound_name, secrets,
     upstream,
 };
 pub use pushes::Pushes;
 pub(crate) use registry::worst;
-pub use registry::{Registered, registered, seen_by_istiod};
+pub use registry::{Configured, Registered, configured, istiods, registered, seen_by, seen_by_istiod};
 pub(crate) use tls::secured;

@@ -45,7 +45,9 @@ use lease::Leases;
 pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
 pub use lock::MeshLock;
 use lock::Sharing;
-pub use probes::{CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probe_serving, deploy_probes};
+pub use probes::{
+    CopiedProbe, ProbePlan, copied_probe, deploy_probe, deploy_probe_serving, deploy_probe_with, deploy_probes,
+};
 pub use standing::{Before, before, gone, removals_done, remove_deployed, remove_namespaces, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
 pub use undeclared::NOT_DECLARED_VARIABLE;

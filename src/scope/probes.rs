@@ -35,8 +35,30 @@ pub async fn deploy_probe_serving(
     namespace: &str,
     lines: Option<RangeInclusive<u16>>,
 ) -> Result<Workload> {
-    let model = &probe::declared(cluster)?.meshed;
-    let CopiedProbe { mut account, mut service, mut deployment } = copied(cluster, namespace, lines).await?;
+    let copy = copied(cluster, namespace, lines).await?;
+    deployed(scope, cluster, namespace, copy).await?;
+    Ok(Workload::find(cluster, namespace, &probe::declared(cluster)?.meshed.selector).await?)
+}
+
+/// Like [`deploy_probe`], with `change` applied to the copy before it is written. Returns all of its pods.
+///
+/// # Errors
+/// The errors of [`deploy_probe`].
+pub async fn deploy_probe_with(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    change: impl FnOnce(&mut CopiedProbe),
+) -> Result<Vec<Workload>> {
+    let mut copy = copied(cluster, namespace, None).await?;
+    change(&mut copy);
+    deployed(scope, cluster, namespace, copy).await?;
+    let pods = cluster.ready_pods(namespace, &probe::declared(cluster)?.meshed.selector).await?;
+    Ok(pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect())
+}
+
+async fn deployed(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str, copy: CopiedProbe) -> Result<()> {
+    let CopiedProbe { mut account, mut service, mut deployment } = copy;
     if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
         let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
         scope.apply(cluster, &mut secret).await?;
@@ -44,8 +66,9 @@ pub async fn deploy_probe_serving(
     for object in [&mut account, &mut service, &mut deployment] {
         scope.apply(cluster, object).await?;
     }
+    let model = &probe::declared(cluster)?.meshed;
     rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
-    Ok(Workload::find(cluster, namespace, &model.selector).await?)
+    Ok(())
 }
 
 /// The objects of a copied probe.

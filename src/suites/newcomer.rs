@@ -6,15 +6,17 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Workload};
-use crate::istio::{await_service_of, exposed};
-use crate::probe::{self, Exchange, Protocol, Vantage, dial};
-use crate::scope::{CopiedProbe, Result, Scope, copied_probe, deploy_probe};
+use crate::istio::{await_service_of, evidence_log, exposed};
+use crate::probe::{self, Exchange, Protocol, Vantage, dial, evidence_label};
+use crate::scope::{CopiedProbe, Error, Result, Scope, copied_probe, deploy_probe_with};
 
 /// A new service, with a pod in one cluster. The other clusters have its name alone.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
-    /// The pod.
+    /// The pod, or the first of several.
     pub destination: Workload,
+    /// All pods.
+    pub pods: Vec<Workload>,
     /// Name of the service.
     pub host: String,
 }
@@ -24,22 +26,46 @@ impl Newcomer {
     /// namespace's name.
     ///
     /// # Errors
-    /// The errors of [`deploy_probe`] and [`Scope::namespace`].
+    /// The errors of [`deploy_probe`](crate::scope::deploy_probe) and [`Scope::namespace`].
     pub async fn create(scope: &Scope, cluster: &Arc<Cluster>, purpose: &str) -> Result<Self> {
+        Self::create_with(scope, cluster, purpose, |_| ()).await
+    }
+
+    /// Like [`Self::create`], with `change` applied to the probe before it is written. The proxy writes the evidence
+    /// log.
+    ///
+    /// # Errors
+    /// The errors of [`Self::create`].
+    pub async fn create_with(
+        scope: &Scope,
+        cluster: &Arc<Cluster>,
+        purpose: &str,
+        change: impl FnOnce(&mut CopiedProbe),
+    ) -> Result<Self> {
         let namespace = scope.injected_namespace(cluster, purpose).await?;
         let others = scope.testbed.clusters.iter().filter(|other| other.name() != cluster.name());
         let naming = others.map(|other| name_in(scope, other, cluster, purpose));
-        let exposing = async {
-            if let Some(mut gateway) = exposure(cluster, &namespace) {
-                scope.apply(cluster, &mut gateway).await?;
+        let prepared = async {
+            let log = cluster.record().istio.access_log.as_ref();
+            let log = log.map(|log| evidence_log(log, "evidence", &namespace, &evidence_label()));
+            for mut object in exposure(cluster, &namespace).into_iter().chain(log) {
+                scope.apply(cluster, &mut object).await?;
             }
-            Ok(())
+            deploy_probe_with(scope, cluster, &namespace, change).await
         };
-        let deploying = deploy_probe(scope, cluster, &namespace);
-        let (destination, _, ()) = futures::try_join!(deploying, futures::future::try_join_all(naming), exposing)?;
+        let (pods, _) = futures::try_join!(prepared, futures::future::try_join_all(naming))?;
         let name = &probe::declared(cluster)?.meshed.deployment;
         let host = format!("{name}.{namespace}.svc.{}", cluster.record().domain);
-        Ok(Self { destination, host })
+        let lacking = || Error::suite(format!("{namespace} in {} has no pod with an address", cluster.name()));
+        Ok(Self { destination: pods.first().cloned().ok_or_else(lacking)?, pods, host })
+    }
+
+    /// The port of the service for a protocol.
+    ///
+    /// # Errors
+    /// [`NotDeclared`](crate::record::Error::NotDeclared).
+    pub fn port(&self, protocol: Protocol) -> Result<u16> {
+        Ok(probe::port(&self.destination.cluster, protocol)?)
     }
 
     /// Calls the service from `source`, once the proxy there knows it, or cannot know it.

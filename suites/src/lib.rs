@@ -10,6 +10,8 @@ mod bench;
 mod boutique;
 mod diagnosis;
 mod growth;
+mod hidden;
+mod identity;
 mod modes;
 mod mtls;
 mod perf;
@@ -40,7 +42,7 @@ impl Suite {
 }
 
 /// All suites, by name.
-pub const SUITES: [Suite; 11] = [
+pub const SUITES: [Suite; 13] = [
     Suite { name: "analyze", about: "`istioctl analyze` reports nothing unexpected", trials: analyze::trials },
     Suite { name: "audit", about: "every port of every workload takes mutual TLS only", trials: audit::trials },
     Suite {
@@ -52,6 +54,8 @@ pub const SUITES: [Suite; 11] = [
     Suite { name: "boutique", about: "an online shop across the clusters", trials: boutique::trials },
     Suite { name: "diagnosis", about: "a red claim names what is broken: breaks the mesh", trials: diagnosis::trials },
     Suite { name: "growth", about: "what one more service, policy or connection costs", trials: growth::trials },
+    Suite { name: "hidden", about: "what hides a fault, each part by itself", trials: hidden::trials },
+    Suite { name: "identity", about: "certificates and authorities over time", trials: identity::trials },
     Suite { name: "modes", about: "how each call ends under each mode of mutual TLS", trials: modes::trials },
     Suite { name: "mtls", about: "who is authenticated, and who is refused, and how", trials: mtls::trials },
     Suite { name: "perf", about: "whether p99 latency moved", trials: perf::trials },

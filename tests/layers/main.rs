@@ -65,6 +65,8 @@ const SUITES: &[&str] = &[
     "boutique",
     "diagnosis",
     "growth",
+    "hidden",
+    "identity",
     "modes",
     "mtls",
     "perf",

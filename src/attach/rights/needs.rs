@@ -150,6 +150,7 @@ fn judging(places: &Places) -> Vec<Rule> {
         Rule::everywhere(CORE, "pods", &["list", "watch"], "find the probes and wait for them"),
         Rule::everywhere(APPS, "deployments", &["get", "list", "watch"], "wait for the probes"),
         Rule::everywhere(CORE, "events", &["list"], "why a probe does not start"),
+        Rule::everywhere("discovery.k8s.io", "endpointslices", &["list"], "each endpoint of the probes' services"),
         Rule::everywhere(CORE, "pods/exec", &["get", "create"], "dial from the probes, and ask their proxies"),
     ];
     // The namespaces that tests make have names that are not known before.

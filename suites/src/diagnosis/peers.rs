@@ -1,7 +1,5 @@
 //! Faults between clusters: remote secrets and gateways.
 
-mod secret;
-
 use std::time::Duration;
 
 use meshproof::cluster::Pair;
@@ -13,9 +11,8 @@ use meshproof::record::{Requirement, Write};
 use meshproof::report::{Claim, Layer};
 use meshproof::scope::change::Replicas;
 use meshproof::scope::{CopiedProbe, claims, copied_probe, deploy_probe};
-use meshproof::suites::Newcomer;
+use meshproof::suites::{Newcomer, RemoteSecret, SecretFault};
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
-use secret::{Fault, RemoteSecret};
 
 use super::{Blame, Broken, SUITE, judge};
 
@@ -48,7 +45,8 @@ async fn a_fault_of_a_gateway_that_does_not_expose() -> Verdict {
         let CopiedProbe { mut service, .. } = copied_probe(&to, &namespace).await?;
         scope.apply(&from, &mut service).await?;
         let destination = deploy_probe(scope, &to, &namespace).await?;
-        let created = Newcomer { destination, host: format!("probe.{namespace}.svc.{}", to.record().domain) };
+        let host = format!("probe.{namespace}.svc.{}", to.record().domain);
+        let created = Newcomer { pods: vec![destination.clone()], destination, host };
         let seen = created.call(&probe::caller(&from).await?, "call").await?;
         let claim = claims::answered("broken", "a meshed caller is answered", &seen, &created.destination);
         let exposing = first_gateway(&to).await?;
@@ -86,7 +84,7 @@ async fn a_fault_of_a_gateway_that_is_down() -> Verdict {
 async fn a_fault_of_a_remote_secret_that_is_missing() -> Verdict {
     Scope::alone(SUITE, "a_fault_of_a_remote_secret_that_is_missing", async |scope| {
         let pair = pair(scope)?;
-        let secret = RemoteSecret::find(&pair, Fault::Missing).await?;
+        let secret = RemoteSecret::find(&pair, SecretFault::Missing).await?;
         let blame = Blame { layer: Layer::RemoteSecret, cluster: pair.from.name().into(), object: secret.object() };
         let missing = scope.inject(secret).await?;
         forgotten(&pair).await?;
@@ -114,7 +112,7 @@ async fn a_fault_of_a_remote_secret_whose_token_is_refused() -> Verdict {
     Scope::alone(SUITE, "a_fault_of_a_remote_secret_whose_token_is_refused", async |scope| {
         let pair = pair(scope)?;
         scope.requires([Requirement::Write(Write::Namespaces)])?;
-        let secret = RemoteSecret::find(&pair, Fault::Refused).await?;
+        let secret = RemoteSecret::find(&pair, SecretFault::Refused).await?;
         let blame = Blame { layer: Layer::RemoteSecret, cluster: pair.from.name().into(), object: secret.object() };
         let refused = scope.inject(secret).await?;
         let created = Newcomer::create(scope, &pair.to, "created").await?;
