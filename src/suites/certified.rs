@@ -79,11 +79,11 @@ impl Credentials {
         let roots = Certificate::all_from_pem("roots", &self.roots_pem)?;
         let used = eventually(format!("the proxy of {of} to use its new certificates"), USED, async || {
             let now = secrets(of).await?;
-            let seen = || format!("it {} its chain and {} its roots", has(now.chain == chain), has(now.roots == roots));
-            Ok::<_, crate::cluster::Error>(match now.chain == chain && now.roots == roots {
-                true => Seen::Yes(()),
-                false => Seen::NotYet(seen()),
-            })
+            // The agent sorts a bundle of roots.
+            let has_roots = now.roots.len() == roots.len() && roots.iter().all(|root| now.roots.contains(root));
+            let has_chain = now.chain == chain;
+            let seen = || format!("it {} its chain and {} its roots", has(has_chain), has(has_roots));
+            Ok::<_, crate::cluster::Error>(if has_chain && has_roots { Seen::Yes(()) } else { Seen::NotYet(seen()) })
         });
         Ok(used.await?)
     }
