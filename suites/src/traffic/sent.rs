@@ -115,7 +115,7 @@ pub(crate) async fn logs(arena: &Arena, exchanges: &[Exchange], owed: impl Fn(&E
     // A proxy writes its log in order: with the line of a later request, no earlier line is missing.
     let port = arena.port(Protocol::Http1)?;
     let last = |name: &&str| request(format!("last-at-{name}"), Protocol::Http1, &arena.place.host(name), port);
-    let last = ask(arena.own_caller()?, SERVERS.iter().map(|name| last(name)).collect()).await?;
+    let last = ask(arena.own_caller()?, SERVERS.iter().map(last).collect()).await?;
     let oldest = exchanges.iter().chain(&last).cloned().collect::<Vec<_>>();
     let is_last = |exchange: &Exchange| last.iter().any(|one| one.dial.nonce == exchange.dial.nonce);
     read(arena, &oldest, |exchange| usize::from(is_last(exchange))).await
