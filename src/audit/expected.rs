@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,6 +12,7 @@ use super::kind::Kind;
 use super::pod::{Pod, Proxy};
 use super::{Error, Result};
 use crate::policy::{Effective, Mode};
+use crate::record::is_over;
 
 /// What every port in the mesh is expected to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,19 +122,8 @@ impl Allowed {
 
     /// Whether the last day of the exception has passed.
     pub fn is_expired(&self, now: SystemTime) -> bool {
-        let today = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
-        days(self.until) < i64::try_from(today).unwrap_or(i64::MAX)
+        is_over(self.until, now)
     }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar.
-fn days(date: Date) -> i64 {
-    // Years begin in March, so that the leap day is the last of a year.
-    let (month, day) = (i64::from(date.month), i64::from(date.day));
-    let year = i64::from(date.year) - i64::from(month <= 2);
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 impl Expectations {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod capabilities;
 mod cluster;
+mod day;
 mod deployment;
 mod error;
 mod host_port;
@@ -21,6 +22,7 @@ pub use cluster::{
     AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, GatewayKind, Gateways, Issuer, Istio, Label,
     Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
 };
+pub use day::{days, is_over};
 pub use error::{Error, Result};
 pub use host_port::HostPort;
 pub use name::{digest, legal};

@@ -233,6 +233,7 @@ mod tests {
             tables: vec![Table::new("measured", &["a", "b"]); 40],
             growths: Vec::new(),
             diagnoses: Vec::new(),
+            tests: Vec::new(),
         }
     }
 

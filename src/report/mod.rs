@@ -10,6 +10,7 @@ mod junit;
 mod markdown;
 mod subject;
 pub mod table;
+mod tested;
 mod truth;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use junit::junit;
 pub use markdown::{OPEN_LINES, markdown};
 pub use subject::{Call, Ended, Must, Place, Speaks, Subject};
 pub use table::Table;
+pub use tested::{Kind, Outcome, Tested};
 pub use truth::{
     Cell, Change, Column, Difference, Look, Row, State, TRUTH_TABLE, TRUTH_TABLE_SCHEMA, TruthTable, difference,
     read_truth, record_truth,
@@ -70,6 +72,9 @@ pub struct Report {
     /// Why claims do not hold, by cause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnoses: Vec<Diagnosis>,
+    /// What became of each test, by name and attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Tested>,
 }
 
 /// Where this process puts its reports, if it was told.
@@ -155,6 +160,14 @@ pub fn record_growths(
     merge(directory, Report { growths, ..of(suite, versions) })
 }
 
+/// Adds a test to this run's report in `directory`.
+///
+/// # Errors
+/// [`Error`].
+pub fn record_test(directory: &Path, suite: &str, tested: Tested) -> Result<()> {
+    merge(directory, Report { tests: vec![tested], ..of(suite, BTreeMap::new()) })
+}
+
 /// An empty report of this run.
 fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
     Report {
@@ -169,6 +182,7 @@ fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
         tables: Vec::new(),
         growths: Vec::new(),
         diagnoses: Vec::new(),
+        tests: Vec::new(),
     }
 }
 
@@ -209,6 +223,10 @@ fn merged(mut report: Report, older: Option<Report>) -> Report {
         let again: Vec<String> = report.growths.iter().map(|growth| growth.id.clone()).collect();
         report.growths.extend(older.growths.into_iter().filter(|growth| !again.contains(&growth.id)));
         diagnosis::merge(&mut report.diagnoses, older.diagnoses);
+        tested::merge(&mut report.tests, older.tests);
+        for (name, version) in older.versions {
+            report.versions.entry(name).or_insert(version);
+        }
     }
     report.claims.sort_by(|one, other| one.id().cmp(other.id()));
     // A stable sort keeps the metrics of a comparison in the order of the bounds file.
@@ -269,6 +287,7 @@ mod tests {
             tables: Vec::new(),
             growths: Vec::new(),
             diagnoses: Vec::new(),
+            tests: Vec::new(),
         }
     }
 

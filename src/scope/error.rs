@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::probe::PROBES_LABEL;
-use crate::report::{Claim, Place, Subject};
+use crate::report::{Claim, Kind, Place, Subject};
 use crate::{cluster, identity, istio, judge, record, report};
 
 /// Result of an operation in a test.
@@ -192,6 +192,14 @@ impl Error {
             Self::Record(record::Error::NotDeclared { .. })
                 | Self::Cluster(cluster::Error::Record(record::Error::NotDeclared { .. }))
         )
+    }
+
+    /// Whether the mesh, or what surrounds it, ended the test.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Cluster(_) | Self::Istio(_) | Self::Identity(_) | Self::Probes(_) | Self::Suite(_) => Kind::Mesh,
+            _ => Kind::Infrastructure,
+        }
     }
 
     /// Wraps an error of the suite's own.

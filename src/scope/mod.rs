@@ -155,8 +155,10 @@ impl Scope {
             // Without a record there is nothing to wait for.
             Record::read(place).map_err(Failure::of)?;
             // Before the first connection: whoever has the mesh alone may have paused its clusters.
-            let lock = MeshLock::take(place, sharing, &format!("{suite}/{test}")).await.map_err(Failure::of)?;
-            let testbed = Testbed::connect_in(place).await.map_err(Failure::of)?;
+            let lock = MeshLock::take(place, sharing, &format!("{suite}/{test}")).await;
+            let lock = lock.map_err(|error| conclusion::not_begun(&directory, suite, &test, error))?;
+            let testbed = Testbed::connect_in(place).await;
+            let testbed = testbed.map_err(|error| conclusion::not_begun(&directory, suite, &test, error))?;
             // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
             Box::pin(Self::run_on(testbed, lock, directory, suite, test, undeclared, body)).await
         };
@@ -246,6 +248,10 @@ impl Scope {
             Undeclared::Fails => complaints.extend(undeclared.iter().map(ToString::to_string)),
         }
         complaints.extend(self.clean_up().await);
+        let tested = conclusion::Tests { ended: &ended, claims: &claims, comparisons: &comparisons };
+        let tested = tested.of(&self.test, !complaints.is_empty());
+        complaints
+            .extend(report::record_test(&self.directory, self.suite, tested).err().map(|error| error.to_string()));
         if let Err(panic) = ended {
             resume_unwind(panic);
         }

@@ -1,10 +1,13 @@
 //! The file of exceptions, and what it changes.
 
+use std::time::UNIX_EPOCH;
+
 use rstest::rstest;
 
 use super::super::pod::Owner;
 use super::*;
 use crate::policy::Effective;
+use crate::record::days;
 
 const FILE: &str = r#"
 [[allow]]
@@ -101,14 +104,6 @@ fn an_unusable_file_is_refused_with_its_line(#[case] file: &str, #[case] parts: 
     for part in parts {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
-}
-
-#[test]
-fn days_are_counted_as_the_calendar_counts_them() {
-    let count = |text: &str| days(text.parse::<toml::value::Datetime>().unwrap().date.unwrap());
-    assert_eq!((count("1970-01-01"), count("1970-03-01")), (0, 59));
-    assert_eq!((count("2000-02-29"), count("2000-03-01")), (11_016, 11_017));
-    assert_eq!(count("2026-11-27"), 20_784);
 }
 
 #[test]

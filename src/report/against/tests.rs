@@ -20,6 +20,7 @@ fn report(claims: Vec<Claim>, comparisons: Vec<Comparison>) -> Report {
         tables: Vec::new(),
         growths: Vec::new(),
         diagnoses: Vec::new(),
+        tests: Vec::new(),
     }
 }
 

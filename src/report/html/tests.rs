@@ -78,6 +78,7 @@ fn report() -> Report {
             cause: cause(Layer::RemoteSecret, HOSTILE),
             claims: vec!["edge/frontend/ads".into()],
         }],
+        tests: Vec::new(),
     }
 }
 
