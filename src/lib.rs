@@ -50,6 +50,8 @@ pub mod identity;
 pub mod istio;
 #[cfg(feature = "judge")]
 pub mod judge;
+#[cfg(feature = "judge")]
+pub mod ledger;
 #[cfg(feature = "suites")]
 pub mod policy;
 #[cfg(feature = "suites")]

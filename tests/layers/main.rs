@@ -15,6 +15,7 @@ const LIBRARY: &[&str] = &[
     "host",
     "judge",
     "report",
+    "ledger",
     "identity",
     "policy",
     "cluster",
@@ -40,6 +41,7 @@ const XTASK: &[&str] = &[
     "lock",
     "bundle",
     "artifacts",
+    "cache",
     "image",
     "kubernetes",
     "mesh",
@@ -51,8 +53,8 @@ const XTASK: &[&str] = &[
 
 /// Modules of the program. Each module uses only earlier modules.
 const PROGRAM: &[&str] = &[
-    "files", "progress", "ended", "place", "report", "reading", "visit", "audit", "compare", "attach", "detach",
-    "judge", "load", "test",
+    "files", "progress", "ended", "place", "report", "gate", "ledger", "reading", "visit", "audit", "compare",
+    "attach", "detach", "judge", "load", "test",
 ];
 
 /// Modules of the suites. Each module uses only earlier modules, and no suite uses another.

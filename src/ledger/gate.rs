@@ -1,0 +1,207 @@
+//! Whether a change may pass: what its reports say, but for what is in quarantine.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use super::{Ledger, Quarantine, Quarantined};
+use crate::report::{Outcome, Report, Tested};
+
+/// All tests that exist.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The reports of this run.
+    pub reports: &'a [Report],
+    /// Earlier attempts.
+    pub ledger: &'a Ledger,
+}
+
+impl Known<'_> {
+    /// Whether there is such a test.
+    pub fn knows(&self, suite: &str, test: &str) -> bool {
+        let has = |report: &Report| report.suite == suite && outcomes(report).iter().any(|one| one.test == test);
+        self.reports.iter().any(has) || self.ledger.knows(suite, test)
+    }
+}
+
+/// A test that did not pass at its first attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Red {
+    /// The suite.
+    pub suite: String,
+    /// The test.
+    pub test: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Claims and comparisons that do not hold.
+    pub claims: Vec<String>,
+    /// Whether a further attempt passed. That is no pass.
+    pub passed_later: bool,
+    /// The quarantine that it is in.
+    pub quarantine: Option<Quarantined>,
+}
+
+/// The verdict on a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that did not pass, and fail the gate.
+    pub failed: Vec<Red>,
+    /// Tests that did not pass, and are in quarantine.
+    pub quarantined: Vec<Red>,
+    /// Tests of which the mesh does not offer what they need, where that is allowed.
+    pub not_declared: Vec<Red>,
+    /// Quarantines whose last day has passed. They fail the gate, whatever became of their tests.
+    pub over: Vec<Quarantined>,
+}
+
+impl Gate {
+    /// Judges first attempts. `allows_undeclared` tells that a test may need what the mesh does not offer.
+    pub fn of(reports: &[Report], quarantine: &Quarantine, allows_undeclared: bool, now: SystemTime) -> Self {
+        let over = quarantine.tests.iter().filter(|one| one.is_over(now)).cloned().collect();
+        let mut gate = Self { over, ..Self::default() };
+        for report in reports {
+            let tests = outcomes(report);
+            for one in tests.iter().filter(|one| is_first(one, &tests)) {
+                if one.outcome == Outcome::Passed {
+                    gate.passed += 1;
+                    continue;
+                }
+                let later = |other: &Tested| other.test == one.test && other.outcome == Outcome::Passed;
+                let held = quarantine.of(&report.suite, &one.test).filter(|held| !held.is_over(now));
+                let red = Red {
+                    suite: report.suite.clone(),
+                    test: one.test.clone(),
+                    outcome: one.outcome,
+                    claims: one.red.clone(),
+                    passed_later: tests.iter().any(later),
+                    quarantine: held.cloned(),
+                };
+                match one.outcome {
+                    _ if red.quarantine.is_some() => gate.quarantined.push(red),
+                    Outcome::NotDeclared if allows_undeclared => gate.not_declared.push(red),
+                    _ => gate.failed.push(red),
+                }
+            }
+        }
+        gate
+    }
+
+    /// Whether the change may pass.
+    pub fn holds(&self) -> bool {
+        self.was_judged() && self.failed.is_empty() && self.over.is_empty()
+    }
+
+    /// Whether any test has a verdict. A test that the surroundings stopped has none.
+    pub fn was_judged(&self) -> bool {
+        let judged = |red: &Red| matches!(red.outcome, Outcome::Failed(kind) if kind == crate::report::Kind::Assertion);
+        self.passed > 0 || self.failed.iter().chain(&self.quarantined).any(judged)
+    }
+}
+
+fn is_first(one: &Tested, all: &[Tested]) -> bool {
+    !all.iter().any(|other| other.test == one.test && other.attempt < one.attempt)
+}
+
+/// The tests of a report. What does not hold and is no test's, as in a report without tests, stands for itself.
+fn outcomes(report: &Report) -> Vec<Tested> {
+    let told: BTreeSet<&str> = report.tests.iter().flat_map(|one| one.red.iter().map(String::as_str)).collect();
+    let has_tests = !report.tests.is_empty();
+    let claims = report.claims.iter().map(|claim| (claim.id().to_owned(), Outcome::of(&[claim], &[])));
+    let comparisons = report.comparisons.iter().map(|one| (one.key(), Outcome::of(&[], &[one])));
+    let own = claims.chain(comparisons).filter(|(id, outcome)| match outcome {
+        Outcome::Passed => !has_tests,
+        _ => !told.contains(id.as_str()),
+    });
+    let own = own.map(|(id, outcome)| Tested { attempt: 1, ..Tested::now(id, outcome) });
+    report.tests.iter().cloned().chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::report::{Claim, Kind};
+
+    const FILE: &str = r#"
+[[quarantine]]
+suite = "s"
+test = "flaky"
+owner = "@mesh"
+until = 2026-11-27
+reason = "the gateway restarts"
+"#;
+
+    fn report(tests: &[(&str, u32, Outcome)], claims: Vec<Claim>) -> Report {
+        let directory = tempfile::tempdir().unwrap();
+        crate::report::record(directory.path(), "s", BTreeMap::new(), &claims, &[]).unwrap();
+        let mut report = crate::report::read(directory.path()).unwrap();
+        let red: Vec<String> =
+            claims.iter().filter(|claim| !claim.holds()).map(|claim| claim.id().to_owned()).collect();
+        let tested = |(test, attempt, outcome): &(&str, u32, Outcome)| {
+            let red = if outcome.is_failed() { red.clone() } else { Vec::new() };
+            Tested { attempt: *attempt, red, ..Tested::now(*test, *outcome) }
+        };
+        report.tests = tests.iter().map(tested).collect();
+        report
+    }
+
+    /// The gate on a day of November 2026.
+    fn gate(report: Report, day: u64) -> Gate {
+        let now = UNIX_EPOCH + Duration::from_secs((20_757 + day) * 86_400);
+        let quarantine = Quarantine::parse(Path::new("q.toml"), FILE).unwrap();
+        Gate::of(&[report], &quarantine, false, now)
+    }
+
+    const ASSERTION: Outcome = Outcome::Failed(Kind::Assertion);
+
+    #[test]
+    fn a_quarantined_test_does_not_fail_the_gate_and_is_shown_until_its_end() {
+        let tests = [("good", 1, Outcome::Passed), ("flaky", 1, ASSERTION)];
+        let held = gate(report(&tests, Vec::new()), 27);
+        assert!(held.holds() && held.quarantined.len() == 1 && held.quarantined[0].quarantine.is_some());
+        let over = gate(report(&tests, Vec::new()), 28);
+        assert!(!over.holds() && over.failed.len() == 1 && over.over.len() == 1);
+        let mended = gate(report(&[("flaky", 1, Outcome::Passed)], Vec::new()), 28);
+        assert!(!mended.holds(), "a quarantine that is over is removed, also where its test passes");
+    }
+
+    #[test]
+    fn the_first_attempt_counts_and_a_later_pass_is_shown() {
+        let gate =
+            gate(report(&[("a", 1, ASSERTION), ("a", 2, Outcome::Passed), ("b", 1, Outcome::Passed)], Vec::new()), 1);
+        assert!(!gate.holds());
+        assert_eq!((gate.failed.len(), gate.passed), (1, 1));
+        assert!(gate.failed[0].passed_later);
+    }
+
+    #[test]
+    fn a_claim_that_no_test_answers_for_fails_the_gate() {
+        let claims = vec![Claim::about("c", "").equals(&1, &2), Claim::about("d", "").equals(&1, &1)];
+        let passed = gate(report(&[("a", 1, Outcome::Passed)], claims.clone()), 1);
+        assert!(!passed.holds() && passed.failed[0].test == "c" && passed.passed == 1);
+        let without_tests = gate(report(&[], claims.clone()), 1);
+        assert_eq!((without_tests.failed.len(), without_tests.passed), (1, 1));
+        let told = gate(report(&[("a", 1, ASSERTION)], claims), 1);
+        assert_eq!((told.failed.len(), told.failed[0].test.as_str()), (1, "a"));
+    }
+
+    #[test]
+    fn nothing_is_judged_where_the_surroundings_stopped_every_test() {
+        let stopped = gate(report(&[("a", 1, Outcome::Failed(Kind::Infrastructure))], Vec::new()), 1);
+        assert!(!stopped.holds() && !stopped.was_judged());
+        let empty = Gate::of(&[], &Quarantine::default(), false, UNIX_EPOCH);
+        assert!(!empty.holds() && !empty.was_judged());
+    }
+
+    #[test]
+    fn what_is_not_declared_fails_unless_that_is_allowed() {
+        let report = report(&[("a", 1, Outcome::NotDeclared), ("b", 1, Outcome::Passed)], Vec::new());
+        assert!(!gate(report.clone(), 1).holds());
+        let allowed = Gate::of(&[report], &Quarantine::default(), true, UNIX_EPOCH);
+        assert!(allowed.holds() && allowed.not_declared.len() == 1);
+    }
+}

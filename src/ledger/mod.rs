@@ -1,0 +1,16 @@
+//! What became of each test on each commit: a file that only grows, the flakes in it, quarantine, and the gate of a
+//! change.
+
+mod entry;
+mod error;
+mod flake;
+mod gate;
+mod quarantine;
+mod summary;
+
+pub use entry::{Entry, Ledger, VERSION};
+pub use error::{Error, Result};
+pub use flake::{History, Rate, histories};
+pub use gate::{Gate, Known, Red};
+pub use quarantine::{Quarantine, Quarantined};
+pub use summary::{flakes, markdown};
