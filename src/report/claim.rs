@@ -257,6 +257,20 @@ impl Claim {
     }
 }
 
+/// Most characters of a printed line. The record has the whole line.
+const WIDTH: usize = 600;
+
+/// Most printed lines of evidence, and of faults.
+const LINES: usize = 40;
+
+/// A line, cut at [`WIDTH`].
+fn short(line: &str) -> String {
+    match line.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}… (the rest is in report.json)", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.verdict {
@@ -275,13 +289,21 @@ impl fmt::Display for Claim {
         fn lines(lines: &[String]) -> Vec<&str> {
             lines.iter().map(String::as_str).collect()
         }
+        fn shown(lines: &[String]) -> Vec<String> {
+            let mut shown: Vec<String> = lines.iter().take(LINES).map(|line| short(line)).collect();
+            if lines.len() > LINES {
+                shown.push(format!("… {} more lines are in report.json", lines.len() - LINES));
+            }
+            shown
+        }
         row("required", &[&self.requirement])?;
         row("from", &[&self.source])?;
         row("to", &[&self.destination])?;
-        row("expected", &[&self.expected])?;
-        row("seen", &[&self.observed])?;
-        row("against", &lines(&self.faults))?;
-        row("evidence", &lines(&self.evidence))?;
+        row("expected", &[&short(&self.expected)])?;
+        row("seen", &[&short(&self.observed)])?;
+        row("against", &lines(&shown(&self.faults)))?;
+        row("evidence", &lines(&shown(&self.evidence)))?;
+        // A command must run as it is printed.
         row("run next", &lines(&self.commands))
     }
 }
@@ -297,6 +319,22 @@ mod tests {
         assert_eq!(claim(&1).verdict(), Judgement::Fail);
         assert_eq!(claim(&2).with_fault("a proxy says otherwise").verdict(), Judgement::Fail);
         assert_eq!(Claim::about("a", "r").expects("two").not_judged("nobody looked").verdict(), Judgement::Error);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_cut_and_stays_in_the_record() {
+        let long = "é".repeat(5_000);
+        let claim = (0..100).fold(Claim::about("a", "r").equals(&"", &long.as_str()), |claim, n| {
+            claim.with_evidence(format!("line {n}"))
+        });
+        let claim = claim.with_commands(vec![long.clone()]);
+        let text = claim.to_string();
+        let seen = text.lines().find(|line| line.starts_with("  seen")).unwrap();
+        assert!(seen.chars().count() < 660 && seen.ends_with("… (the rest is in report.json)"), "{seen}");
+        assert!(text.contains("line 39\n") && !text.contains("line 40\n"), "{text}");
+        assert!(text.contains("… 60 more lines are in report.json") && text.contains(&long), "{text}");
+        let recorded = serde_json::to_string(&claim).unwrap();
+        assert!(recorded.contains(&long) && recorded.contains("line 99"));
     }
 
     #[test]

@@ -90,11 +90,22 @@ async fn istioctl_analyze_reports_nothing_unexpected() -> Verdict {
 fn nothing_unlisted(cluster: &str, messages: &[Message], exceptions: &[Exception]) -> Claim {
     let listed = |message: &&Message| exceptions.iter().any(|exception| exception.matches(message));
     let unlisted: Vec<String> = messages.iter().filter(|message| !listed(message)).map(ToString::to_string).collect();
-    Claim::about(format!("analyze/{cluster}"), "Istio's own analysis finds no fault in the configuration")
+    let claim = Claim::about(format!("analyze/{cluster}"), "Istio's own analysis finds no fault in the configuration")
         .from("istioctl analyze --all-namespaces")
         .to(cluster)
-        .equals(&Vec::<String>::new(), &unlisted)
-        .with_evidence(format!("{} messages in all", messages.len()))
+        .expects("no message")
+        .observes(&unlisted, |unlisted| told(unlisted), |unlisted| unlisted.is_empty());
+    let claim = unlisted.iter().fold(claim, |claim, message| claim.with_evidence(message));
+    claim.with_evidence(format!("{} messages in all", messages.len()))
+}
+
+/// What was reported, in one line. Each message is evidence.
+fn told(unlisted: &[String]) -> String {
+    match unlisted.len() {
+        0 => "no message".into(),
+        1 => "a message".into(),
+        count => format!("{count} messages"),
+    }
 }
 
 /// Claims that every exception is still needed.
