@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use meshproof_cli::{Attach, Audit, Compare, Detach, Ended, Judge, Load, Place, Report, Test, Wanted, exit_code, log};
+use meshproof_cli::{
+    Attach, Audit, Compare, Detach, Ended, Gate, Judge, Ledger, Load, Place, Report, Test, Wanted, exit_code, log,
+};
 
 /// Judges a service mesh that you have: who is authenticated, who reaches what, and what answers without mutual TLS
 ///
@@ -83,6 +85,21 @@ Examples:
   meshproof report meshproof/mtls --summary summary.md
   meshproof report meshproof/mtls meshproof/audit --against earlier/meshproof --summary changes.md")]
     Report(Report),
+    #[command(after_help = "\
+Examples:
+  meshproof gate meshproof/mtls meshproof/audit
+  meshproof gate meshproof/mtls --quarantine quarantine.toml --ledger ledger.jsonl
+  meshproof gate meshproof/mtls --against earlier/meshproof --summary summary.md")]
+    Gate(Gate),
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  meshproof ledger add --ledger ledger.jsonl meshproof/mtls meshproof/audit
+  meshproof ledger add --ledger ledger.jsonl --commit 4c1d0b6 --attempt 2 meshproof/mtls
+  meshproof ledger show ledger.jsonl --days 30"
+    )]
+    Ledger(Ledger),
     /// Remove what suites have created in the mesh, and its record
     #[command(after_help = "\
 Examples:
@@ -127,6 +144,8 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Load(load) => load.run().await?,
         Command::Judge(judge) => return judge.run(None),
         Command::Report(report) => report.run()?,
+        Command::Gate(gate) => return Ok(gate.run()),
+        Command::Ledger(ledger) => ledger.run()?,
         Command::Detach(detach) => detach.run(&Place::here()).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshproof", &mut std::io::stdout());

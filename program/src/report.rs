@@ -43,27 +43,27 @@ impl Report {
             }
         }
         if self.against.is_some() {
-            let all: Vec<Against> = records.iter().map(|(base, head)| changed(base.as_ref(), head)).collect();
-            self.summarize(&against::summary(&all, report::OPEN_LINES, against::MOST_BYTES, PAGE))?;
+            self.summarize(&Changes { records }.summary(report::OPEN_LINES, against::MOST_BYTES))?;
         }
         ensure!(errors.is_empty(), "{}", errors.join("\n"));
         Ok(())
     }
 
     /// Writes the files of one suite, and returns its records of the earlier run, if there are any, and of this one.
-    fn one(&self, directory: &Path, share: usize) -> Result<(Option<Recorded>, Recorded)> {
+    fn one(&self, directory: &Path, share: usize) -> Result<Change> {
         let head = Recorded::read(directory)?;
-        files(directory, &head.report)?;
+        files_with(directory, &head.report, head.truth.clone())?;
         let Some(base) = &self.against else {
             self.summarize(&report::markdown(&head.report, share))?;
-            return Ok((None, head));
+            return Ok(Change { base: None, head });
         };
         let base = earlier(base, &head.report.suite)?;
-        let against = changed(base.as_ref(), &head);
+        let change = Change { base, head };
+        let against = change.against();
         write(&directory.join(PAGE), &html::changes(&against))?;
         let text = against::summary(&[against], report::OPEN_LINES, against::MOST_BYTES, PAGE);
         write(&directory.join("changes.md"), &text)?;
-        Ok((base, head))
+        Ok(change)
     }
 
     /// Appends to the summary of the run, if one is asked for.
@@ -85,11 +85,47 @@ impl Recorded {
     }
 }
 
-fn changed<'a>(base: Option<&'a Recorded>, head: &'a Recorded) -> Against<'a> {
-    let against = Against::of(base.map(|base| &base.report), &head.report);
-    match (base.and_then(|base| base.truth.as_ref()), &head.truth) {
-        (Some(was), Some(is)) => against.with_truth(was, is),
-        _ => against,
+/// A suite of an earlier run and of this one.
+struct Change {
+    /// `None` if the earlier run does not have the suite, or there is no earlier run.
+    base: Option<Recorded>,
+    head: Recorded,
+}
+
+impl Change {
+    fn against(&self) -> Against<'_> {
+        let against = Against::of(self.base.as_ref().map(|base| &base.report), &self.head.report);
+        match (self.base.as_ref().and_then(|base| base.truth.as_ref()), &self.head.truth) {
+            (Some(was), Some(is)) => against.with_truth(was, is),
+            _ => against,
+        }
+    }
+}
+
+/// What changed in several suites.
+pub(crate) struct Changes {
+    records: Vec<Change>,
+}
+
+impl Changes {
+    /// Reads the suites of this run in `directories`, and of the earlier run in `base`. A suite without a report is left
+    /// out.
+    ///
+    /// # Errors
+    /// Fails if an earlier report cannot be read, or is of another suite.
+    pub(crate) fn read(base: &Path, directories: &[PathBuf]) -> Result<Self> {
+        let mut records = Vec::new();
+        for directory in directories {
+            let Ok(head) = Recorded::read(directory) else { continue };
+            records.push(Change { base: earlier(base, &head.report.suite)?, head });
+        }
+        Ok(Self { records })
+    }
+
+    /// Markdown with at most `lines` open lines and at most `bytes` bytes.
+    pub(crate) fn summary(&self, lines: usize, bytes: usize) -> String {
+        let all: Vec<Against> = self.records.iter().map(Change::against).collect();
+        against::summary(&all, lines, bytes, PAGE)
     }
 }
 
@@ -109,10 +145,14 @@ fn earlier(base: &Path, suite: &str) -> Result<Option<Recorded>> {
 
 /// Writes the three files of one suite, and prints their paths.
 pub(crate) fn files(directory: &Path, record: &report::Report) -> Result<()> {
+    files_with(directory, record, report::read_truth(directory)?)
+}
+
+/// Writes the three files of one suite with this truth table, and prints their paths.
+fn files_with(directory: &Path, record: &report::Report, truth: Option<TruthTable>) -> Result<()> {
     let runs = if directory.join("runs").is_dir() { recorded::read(directory)? } else { Recording::new() };
     let screenshots = pictures(&directory.join("screenshots"), "png", "image/png")?;
     let profiles = pictures(&directory.join("profiles"), "svg", "image/svg+xml")?;
-    let truth = report::read_truth(directory)?;
     write(&directory.join("report.html"), &html::page(record, &Beside { runs, truth, screenshots, profiles }))?;
     write(&directory.join("junit.xml"), &report::junit(record)?)?;
     write(&directory.join("summary.md"), &report::markdown(record, report::OPEN_LINES))
@@ -128,7 +168,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Appends, because other steps of a CI job write their summaries into the same file.
-fn append(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn append(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     std::fs::File::options().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
