@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bundle;
+mod cache;
 mod check;
 mod command;
 mod declaration;
@@ -40,6 +41,12 @@ enum Command {
     Check(check::Check),
     Judge(meshproof_cli::Judge),
     Report(meshproof_cli::Report),
+    Gate(meshproof_cli::Gate),
+    #[command(subcommand)]
+    Ledger(meshproof_cli::Ledger),
+    /// List or prune the artifacts that are kept in the user's cache directory
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Push or save the probe's image, for clusters that `testbed up` did not make
     #[command(subcommand)]
     Image(image::Command),
@@ -63,6 +70,9 @@ async fn main() -> ExitCode {
         Command::Check(command) => command.run().await,
         Command::Judge(command) => command.run(Some(paths::fixture("perf/bounds.toml"))).map(ExitCode::from),
         Command::Report(command) => command.run().map(success),
+        Command::Gate(command) => Ok(command.run().into()),
+        Command::Ledger(command) => command.run().map(success),
+        Command::Cache(command) => command.run().map(success),
         Command::Image(command) => command.run().await.map(success),
         Command::Load(command) => command.run().await.map(success),
     };

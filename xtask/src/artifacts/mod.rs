@@ -8,16 +8,20 @@ pub(crate) mod debian;
 pub(crate) mod go;
 pub(crate) mod images;
 pub(crate) mod layout;
+mod uses;
 pub(crate) mod wheel;
 pub(crate) mod workload;
 
 pub(crate) use all::{Artifacts, all};
 pub(crate) use architecture::Architecture;
+pub(crate) use uses::Kept;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -77,18 +81,22 @@ impl Key {
 pub(crate) struct Store {
     directory: PathBuf,
     built: AtomicBool,
+    /// Names of the artifacts that this run has used.
+    used: Mutex<BTreeSet<String>>,
 }
 
 impl Store {
     pub(crate) fn open() -> Result<Self> {
         let directory = paths::cache()?.join("artifacts");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self { directory, built: AtomicBool::new(false) })
+        Ok(Self { directory, built: AtomicBool::new(false), used: Mutex::default() })
     }
 
     /// Path of the artifact, even if the artifact is not built yet.
     pub(crate) fn path(&self, name: &str, key: &str) -> PathBuf {
-        self.directory.join(format!("{name}-{key}"))
+        let name = format!("{name}-{key}");
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        self.directory.join(name)
     }
 
     /// A directory beside the artifacts for large temporary files. Removed when dropped.
@@ -149,7 +157,7 @@ impl Store {
         let oldest = SystemTime::now() - KEPT;
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if entry.metadata()?.modified()? < oldest {
+            if entry.file_name() != uses::DIRECTORY && entry.metadata()?.modified()? < oldest {
                 let path = entry.path();
                 let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
                 removed.with_context(|| format!("cannot remove the stale artifact {}", path.display()))?;
@@ -176,8 +184,8 @@ mod tests {
         assert!(!directory.path().join("stale-1").exists());
     }
 
-    fn store(directory: &Path) -> Store {
-        Store { directory: directory.to_owned(), built: AtomicBool::new(false) }
+    pub(super) fn store(directory: &Path) -> Store {
+        Store { directory: directory.to_owned(), built: AtomicBool::new(false), used: Mutex::default() }
     }
 
     #[tokio::test]
