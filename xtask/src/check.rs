@@ -1,5 +1,6 @@
 //! `cargo xtask check`: what CI checks without a testbed.
 
+mod action;
 mod stage;
 mod step;
 mod tool;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::action;
 use super::step::Step;
 use super::tool::{self, Tool};
 use crate::paths;
@@ -14,7 +15,7 @@ use crate::versions::Versions;
 pub(super) enum Stage {
     /// rustfmt over the workspace
     Format,
-    /// actionlint over GitHub's workflows
+    /// actionlint over GitHub's workflows and the action
     Workflows,
     /// cargo-deny: licences, sources, banned crates
     Dependencies,
@@ -43,7 +44,8 @@ pub(super) const ALL: [Stage; 8] = [
 ];
 
 /// Test binaries that need neither a testbed nor an idle machine.
-const TESTS: [&str; 8] = ["layers", "program", "shop", "bypass", "handshakes", "printing", "field", "commands"];
+const TESTS: [&str; 9] =
+    ["action", "layers", "program", "shop", "bypass", "handshakes", "printing", "field", "commands"];
 
 /// The simulations of the judge take long. The stage of the judge runs them.
 const SIMULATIONS: &str = "judge::simulate::";
@@ -79,7 +81,7 @@ impl Stage {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Format => "format: rustfmt",
-            Self::Workflows => "workflows: actionlint",
+            Self::Workflows => "workflows: actionlint, also over the action and the example",
             Self::Dependencies => "dependencies: cargo-deny",
             Self::Clippy => "clippy: the workspace, and the performance suite",
             Self::Docs => "docs: rustdoc without warnings",
@@ -111,6 +113,7 @@ impl Stage {
     pub(super) fn prepare(self) -> Result<()> {
         match self {
             Self::Packages => forget_packages(&cargo_home()?, &packages()),
+            Self::Workflows => action::write(),
             _ => Ok(()),
         }
     }
@@ -124,7 +127,13 @@ impl Stage {
             Self::Format => vec![Step::cargo(&[&["fmt", "--all", "--check"]])],
             // Switch off shellcheck and pyflakes. actionlint runs both if installed, and the verdict must not depend on
             // the machine.
-            Self::Workflows => vec![Step::program(tool::actionlint(versions)?, &["-shellcheck=", "-pyflakes="])],
+            Self::Workflows => {
+                let off = ["-shellcheck=", "-pyflakes="];
+                let action = action::path().display().to_string();
+                let others = [&off[..], &action::EXAMPLES, &[action.as_str()]].concat();
+                let lint = tool::actionlint(versions)?;
+                vec![Step::program(lint.clone(), &off), Step::program(lint, &others)]
+            }
             Self::Dependencies => {
                 let check = ["--workspace", "--locked", "--log-level", "warn", "check", "bans", "licenses", "sources"];
                 vec![Step::program(tool::cargo_deny(versions)?, &check)]

@@ -1,0 +1,143 @@
+//! `examples/pull-request` on a live testbed: each of its pull requests is a commit, judged as its workflow judges it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::runner::{Runner, root};
+
+const EXAMPLE: &str = "examples/pull-request";
+
+/// Environment variable that writes the summaries in place of comparing with them.
+const BLESS: &str = "MESHPROOF_BLESS";
+
+fn run(program: &Path, arguments: &[&str], directory: &Path) -> String {
+    let done = Command::new(program).current_dir(directory).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{} {arguments:?}: {text}", program.display());
+    text
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    run(Path::new("cp"), &["-R", &format!("{}/.", from.display()), &to.display().to_string()], root());
+}
+
+/// The example as a repository, in a job's workspace.
+struct Repository {
+    directory: PathBuf,
+    testbed: PathBuf,
+}
+
+impl Repository {
+    fn new(directory: PathBuf, testbed: PathBuf) -> Self {
+        copy(&root().join(EXAMPLE), &directory);
+        std::fs::remove_dir_all(directory.join("changes")).unwrap();
+        std::os::unix::fs::symlink(root(), directory.join(".meshproof")).unwrap();
+        // The versions that are built already.
+        std::fs::copy(root().join("Cargo.lock"), directory.join("suite/Cargo.lock")).unwrap();
+        let repository = Self { directory, testbed };
+        repository.git(&["init", "--quiet", "--initial-branch", "main"]);
+        repository.commit("The mesh");
+        repository
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
+        run(Path::new("git"), &[&identity, arguments].concat(), &self.directory)
+    }
+
+    fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    /// A branch from main with the files of a change.
+    fn branch(&self, change: &str) {
+        self.git(&["checkout", "--quiet", "--force", "-B", change, "main"]);
+        copy(&root().join(EXAMPLE).join("changes").join(change).join("mesh"), &self.directory.join("mesh"));
+        self.commit(change);
+    }
+
+    /// Removes the configuration of this commit from the testbed, which every job of a real pull request makes anew.
+    fn remove(&self) {
+        let kubectl = self.testbed.join("bin/kubectl");
+        let kubeconfig = self.testbed.join("kubeconfig").display().to_string();
+        let all =
+            run(&kubectl, &["--kubeconfig", &kubeconfig, "config", "get-contexts", "-o", "name"], &self.directory);
+        for context in all.lines() {
+            let delete =
+                ["--kubeconfig", &kubeconfig, "--context", context, "delete", "--ignore-not-found", "-R", "-f", "mesh"];
+            run(&kubectl, &delete, &self.directory);
+        }
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The verdict and the summary of the commit that is checked out.
+fn judged(runner: &mut Runner) -> (String, String) {
+    let _ = std::fs::remove_file(runner.path("GITHUB_STEP_SUMMARY"));
+    for step in ["mesh", "suites", "gate"] {
+        let ended = runner.step(step);
+        println!("{}", ended.text);
+        assert!(step == "gate" || ended.code == Some(0), "{step}");
+    }
+    (runner.output("gate", "verdict").to_owned(), runner.read("GITHUB_STEP_SUMMARY"))
+}
+
+/// A summary without what differs from run to run: revisions, and names of pods.
+fn settled(summary: &str) -> String {
+    let word = |word: &str| {
+        let is_revision = word.len() >= 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match word.split_once("probe-") {
+            _ if is_revision => "REVISION".to_owned(),
+            Some((before, after)) if after.matches('-').count() >= 1 && !after.starts_with("cluster") => {
+                let end = after.find(|char: char| !char.is_ascii_alphanumeric() && char != '-').unwrap_or(after.len());
+                format!("{before}probe-…{}", &after[end..])
+            }
+            _ => word.to_owned(),
+        }
+    };
+    let line = |line: &str| line.replace("-dirty", "").split(' ').map(word).collect::<Vec<_>>().join(" ");
+    summary.lines().map(|one| line(one) + "\n").collect()
+}
+
+#[test]
+#[ignore = "needs a testbed, and changes its policies: runs by name only"]
+fn each_pull_request_of_the_example_has_the_verdict_and_the_summary_that_the_docs_show() {
+    let testbed = std::env::var("MESHPROOF_TESTBED").map_or_else(|_| root().join("target/testbed"), PathBuf::from);
+    let testbed = testbed.canonicalize().expect("run `cargo xtask testbed up` first");
+    let inputs = [("mesh", "testbed"), ("configuration", "mesh"), ("suites", "audit"), ("own-suite", "suite")];
+    let inputs = [&inputs[..], &[("quarantine", "quarantine.toml"), ("base", "../base")]].concat();
+    // Always the same place: cargo builds a package of another path anew.
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pull-request");
+    let _ = std::fs::remove_dir_all(&place);
+    let mut runner = Runner::at(place, &inputs);
+    runner.set("MESHPROOF_TESTBED", testbed.to_str().unwrap());
+    runner.set("MESHPROOF_SETTLE", "10");
+    for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "MESHPROOF_HOLDER"] {
+        if let Ok(value) = std::env::var(variable) {
+            runner.set(variable, value);
+        }
+    }
+    let repository = Repository::new(runner.path("workspace"), testbed);
+    let (verdict, _) = judged(&mut runner);
+    assert_eq!(verdict, "holds", "the main branch");
+    copy(&runner.path("temp/meshproof/base"), &runner.path("base"));
+    for (change, owed) in [("1-fine", "holds"), ("2-opens-a-port", "does-not-hold")] {
+        repository.remove();
+        repository.branch(change);
+        let (verdict, summary) = judged(&mut runner);
+        assert_eq!(verdict, owed, "{change}: {summary}");
+        let path = root().join(EXAMPLE).join("changes").join(change).join("summary.md");
+        if std::env::var_os(BLESS).is_some() {
+            std::fs::write(&path, settled(&summary)).unwrap();
+        }
+        let shown = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(settled(&summary), shown, "{change}: write it anew with {BLESS}=1");
+    }
+}
