@@ -41,8 +41,8 @@ impl Owed {
         Self { app, port, kind: "not judged", standing: Standing::NotJudged, named }
     }
 
-    /// The claim that the audit says so of every such port.
-    fn claim(&self, audit: &Audit, namespace: &str) -> Claim {
+    /// The claim that the audit says so of every such port in `namespace`, which was made as `purpose`.
+    fn claim(&self, audit: &Audit, purpose: &str, namespace: &str) -> Claim {
         let Self { app, port, kind, standing, named } = self;
         let is_it =
             |cell: &&Cell| *cell.namespace == *namespace && cell.workload.name == *app && cell.port.number == *port;
@@ -53,10 +53,13 @@ impl Owed {
         };
         let is_right =
             |cell: &&Cell| cell.wire.kind.name() == *kind && cell.standing() == *standing && said(cell).contains(named);
-        Claim::about(format!("found/{app}/{port}"), "the audit tells what a port is, and names what makes it so")
-            .to(format!("{namespace}/{app}:{port}"))
-            .expects(format!("{kind}, {standing:?}, `{named}`"))
-            .observes(&cells, words, |cells| !cells.is_empty() && cells.iter().all(is_right))
+        Claim::about(
+            format!("found/{purpose}/{app}/{port}"),
+            "the audit tells what a port is, and names what makes it so",
+        )
+        .to(format!("{namespace}/{app}:{port}"))
+        .expects(format!("{kind}, {standing:?}, `{named}`"))
+        .observes(&cells, words, |cells| !cells.is_empty() && cells.iter().all(is_right))
     }
 }
 
@@ -83,10 +86,10 @@ async fn each_way_in_which_a_port_is_not_strict_is_found_and_named() -> Verdict 
         let found = Box::pin(audit(&scope.testbed, &options, |_| ())).await?;
         println!("{}", table(&found, Default::default()));
         for owed in owed(cluster)? {
-            scope.claim(owed.claim(&found, &audited));
+            scope.claim(owed.claim(&found, "audited", &audited));
         }
         for owed in owed_of_permissive(cluster)? {
-            scope.claim(owed.claim(&found, &permissive));
+            scope.claim(owed.claim(&found, "permissive", &permissive));
         }
         Box::pin(excused(scope, &options, &permissive)).await
     })
