@@ -145,8 +145,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = meshproof(directory.path(), &["completions", shell]);
         assert_eq!(code(&output), Some(0), "{}", text(&output));
-        let all =
-            ["attach", "plan", "audit", "compare", "test", "load", "judge", "report", "gate", "ledger", "detach"];
+        let all = ["attach", "plan", "audit", "compare", "test", "load", "judge", "report", "gate", "ledger", "detach"];
         for command in all {
             assert!(text(&output).contains(command), "{shell}: {command}");
         }
