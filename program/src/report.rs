@@ -144,7 +144,6 @@ fn earlier(base: &Path, suite: &str) -> Result<Option<Recorded>> {
 }
 
 /// Writes the three files of one suite, and prints their paths.
-#[cfg(feature = "suites")]
 pub(crate) fn files(directory: &Path, record: &report::Report) -> Result<()> {
     files_with(directory, record, report::read_truth(directory)?)
 }
