@@ -1,27 +1,10 @@
 //! Whether a change may pass: what its reports say, but for what is in quarantine.
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::{Ledger, Quarantine, Quarantined};
+use super::known::outcomes;
+use super::{Quarantine, Quarantined};
 use crate::report::{Outcome, Report, Tested};
-
-/// All tests that exist.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
-    /// The reports of this run.
-    pub reports: &'a [Report],
-    /// Earlier attempts.
-    pub ledger: &'a Ledger,
-}
-
-impl Known<'_> {
-    /// Whether there is such a test.
-    pub fn knows(&self, suite: &str, test: &str) -> bool {
-        let has = |report: &Report| report.suite == suite && outcomes(report).iter().any(|one| one.test == test);
-        self.reports.iter().any(has) || self.ledger.knows(suite, test)
-    }
-}
 
 /// A test that did not pass at its first attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,20 +84,6 @@ impl Gate {
 
 fn is_first(one: &Tested, all: &[Tested]) -> bool {
     !all.iter().any(|other| other.test == one.test && other.attempt < one.attempt)
-}
-
-/// The tests of a report. What does not hold and is no test's, as in a report without tests, stands for itself.
-fn outcomes(report: &Report) -> Vec<Tested> {
-    let told: BTreeSet<&str> = report.tests.iter().flat_map(|one| one.red.iter().map(String::as_str)).collect();
-    let has_tests = !report.tests.is_empty();
-    let claims = report.claims.iter().map(|claim| (claim.id().to_owned(), Outcome::of(&[claim], &[])));
-    let comparisons = report.comparisons.iter().map(|one| (one.key(), Outcome::of(&[], &[one])));
-    let own = claims.chain(comparisons).filter(|(id, outcome)| match outcome {
-        Outcome::Passed => !has_tests,
-        _ => !told.contains(id.as_str()),
-    });
-    let own = own.map(|(id, outcome)| Tested { attempt: 1, ..Tested::now(id, outcome) });
-    report.tests.iter().cloned().chain(own).collect()
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ mod entry;
 mod error;
 mod flake;
 mod gate;
+mod known;
 mod quarantine;
 mod summary;
 
 pub use entry::{Entry, Ledger, VERSION};
 pub use error::{Error, Result};
 pub use flake::{History, Rate, histories};
-pub use gate::{Gate, Known, Red};
+pub use gate::{Gate, Red};
+pub use known::Known;
 pub use quarantine::{Quarantine, Quarantined};
 pub use summary::{flakes, markdown};

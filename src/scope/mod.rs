@@ -18,6 +18,7 @@ mod probes;
 mod revert;
 mod standing;
 mod sweep;
+mod tested;
 mod trace;
 mod undeclared;
 mod wanted;
@@ -156,9 +157,9 @@ impl Scope {
             Record::read(place).map_err(Failure::of)?;
             // Before the first connection: whoever has the mesh alone may have paused its clusters.
             let lock = MeshLock::take(place, sharing, &format!("{suite}/{test}")).await;
-            let lock = lock.map_err(|error| conclusion::not_begun(&directory, suite, &test, error))?;
+            let lock = lock.map_err(|error| tested::not_begun(&directory, suite, &test, error))?;
             let testbed = Testbed::connect_in(place).await;
-            let testbed = testbed.map_err(|error| conclusion::not_begun(&directory, suite, &test, error))?;
+            let testbed = testbed.map_err(|error| tested::not_begun(&directory, suite, &test, error))?;
             // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
             Box::pin(Self::run_on(testbed, lock, directory, suite, test, undeclared, body)).await
         };
@@ -248,8 +249,8 @@ impl Scope {
             Undeclared::Fails => complaints.extend(undeclared.iter().map(ToString::to_string)),
         }
         complaints.extend(self.clean_up().await);
-        let tested = conclusion::Tests { ended: &ended, claims: &claims, comparisons: &comparisons };
-        let tested = tested.of(&self.test, !complaints.is_empty());
+        let left = tested::Tests { ended: &ended, claims: &claims, comparisons: &comparisons };
+        let tested = left.of(&self.test, !complaints.is_empty());
         complaints
             .extend(report::record_test(&self.directory, self.suite, tested).err().map(|error| error.to_string()));
         if let Err(panic) = ended {

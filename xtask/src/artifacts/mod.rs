@@ -152,8 +152,9 @@ impl Store {
 }
 
 impl Store {
-    /// Removes artifacts that no run has used for [`KEPT`].
-    pub(crate) fn sweep(&self) -> Result<()> {
+    /// Records what the run of this checkout has used, and removes artifacts that no run has used for [`KEPT`].
+    pub(crate) fn sweep(&self, checkout: &Path) -> Result<()> {
+        self.remember(checkout)?;
         let oldest = SystemTime::now() - KEPT;
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -179,7 +180,7 @@ mod tests {
             std::fs::create_dir(&path).unwrap();
             File::open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
         }
-        store(directory.path()).sweep().unwrap();
+        store(directory.path()).sweep(directory.path()).unwrap();
         assert!(directory.path().join("used-1").exists());
         assert!(!directory.path().join("stale-1").exists());
     }

@@ -170,8 +170,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
     }
     let first = called?;
     provider.remove_other_images(&image).await?;
-    store.remember(paths::root())?;
-    store.sweep()?;
+    store.sweep(paths::root())?;
     let total = progress.elapsed().as_secs_f64();
     let layout = spread.as_ref().map_or("none", Spread::layout);
     let ledger = Ledger::new(layout, progress.steps(), !store.has_built(), total, first.as_secs_f64());
