@@ -18,8 +18,8 @@ const LINES: usize = 12;
 /// Stands for all that an arm has and the other lacks.
 const PRESENT: &str = "present";
 
-/// Most characters of a value in a report.
-const WIDTH: usize = 80;
+/// Most characters of a path or a value in a report.
+const WIDTH: usize = 48;
 
 /// The proxies of an arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -93,27 +93,22 @@ impl Receipt {
             self.differences.len(),
             self.unexplained()
         );
-        let mut table = Table::new(title, &["proxy, resource and field", "control", "treatment", "declared by"]);
+        let mut table = Table::new(title, &["proxy and part", "field", "control", "treatment", "declared by"]);
         let (explained, others): (Vec<_>, Vec<_>) =
             self.differences.iter().partition(|one| !one.explained_by.is_empty());
         let all: Vec<&Difference> = others.into_iter().chain(explained).collect();
         for one in all.iter().take(ROWS) {
             let value = |value: &Option<String>| value.as_deref().map_or_else(|| "–".into(), shortened);
             let declared = if one.explained_by.is_empty() { "NOBODY".into() } else { one.explained_by.join(", ") };
-            let place = [one.proxy.to_string(), one.resource.clone(), one.field.clone()].join(" ");
-            table.rows.push(vec![place.trim_end().into(), value(&one.control), value(&one.treatment), declared]);
+            let part = format!("{} {}", one.proxy, one.resource);
+            table.rows.push(vec![part, ending(&one.field), value(&one.control), value(&one.treatment), declared]);
         }
         let more = all.len().saturating_sub(ROWS);
         if more > 0 {
-            table.rows.push(vec![format!("{more} more, in receipt.json"), String::new(), String::new(), String::new()]);
+            table.rows.push(row(format!("{more} more, in receipt.json"), "–"));
         }
         for object in &self.without_effect {
-            table.rows.push(vec![
-                format!("{object}: no effect on either proxy"),
-                "–".into(),
-                "–".into(),
-                object.clone(),
-            ]);
+            table.rows.push(row("no effect on either proxy".into(), object));
         }
         table
     }
@@ -263,6 +258,21 @@ fn explains(object: &ObjectName, proxy: End, part: Part) -> bool {
         }
         "ServiceEntry" | "WorkloadEntry" | "Service" | "Sidecar" => matches!(part, Cluster | Route | Listener),
         _ => false,
+    }
+}
+
+/// A row without a field.
+fn row(told: String, declared: &str) -> Vec<String> {
+    [told, "–".into(), "–".into(), "–".into(), declared.into()].into()
+}
+
+/// The end of a long path: its beginning is the same for many.
+fn ending(path: &str) -> String {
+    let length = path.chars().count();
+    if length <= WIDTH {
+        path.to_owned()
+    } else {
+        std::iter::once('…').chain(path.chars().skip(length + 1 - WIDTH)).collect()
     }
 }
 
