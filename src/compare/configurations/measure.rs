@@ -30,7 +30,7 @@ pub const ID: &str = "compare";
 const BOUNDS: &str = include_str!("bounds.toml");
 
 /// Time of a pair beside its two runs, in seconds: new pods, their receipt, and the commands that start a run.
-const BETWEEN: f64 = 12.0;
+const BETWEEN: f64 = 15.0;
 
 /// What was measured.
 #[derive(Debug)]
@@ -83,22 +83,13 @@ pub(super) async fn measured(
     let _awake = is_local.then(Awake::keep).and_then(|kept| {
         kept.inspect_err(|error| eprintln!("note: idle processors may sleep, and wake late: {error}")).ok()
     });
-    let runs = scope.directory().join("runs");
-    recorded::clear(&runs, &trial.id).map_err(crate::scope::Error::from)?;
-    let isolation = isolated(scope, &twins)?;
-    let mut runner = Runner::new(&Untreated, Host::this(), scope.directory());
-    runner.isolation = isolation.as_ref();
+    recorded::clear(&scope.directory().join("runs"), &trial.id).map_err(crate::scope::Error::from)?;
     // What fails is a claim about an arm, and refuses no run.
     let judged = Trial { max_failed_share: 1.0, ..trial.clone() };
     let mut judge = Judge::new(&judged);
     let began = std::time::Instant::now();
     let comparisons = loop {
-        let case = case(&twins);
-        case.answers().await?;
-        let measured = Measured { case, trial: judged.clone() };
-        for _ in 0..2 {
-            attempts(&runner, &measured, &mut judge, &runs).await?;
-        }
+        pair(scope, &twins, &judged, &mut judge).await?;
         let decision = judge.decide();
         note(&judge, trial);
         if let Decision::Done(comparisons) = decision {
@@ -117,6 +108,21 @@ pub(super) async fn measured(
     let errors = conformance::errors(trial.max_failed_share, lost(Arm::Control), lost(Arm::Treatment));
     let pairs = (judge.runs().count() / 2).max(1);
     Ok(Measurement { comparisons, errors, seconds_per_pair: began.elapsed().as_secs_f64() / pairs as f64 })
+}
+
+/// Measures a pair of runs.
+async fn pair(scope: &Scope, twins: &Twins, trial: &Trial, judge: &mut Judge) -> Result<()> {
+    let case = case(twins);
+    case.answers().await?;
+    // Anew for each pair: the pods to spare are known by their UIDs, and new pods have others.
+    let isolation = isolated(scope, twins)?;
+    let mut runner = Runner::new(&Untreated, Host::this(), scope.directory());
+    runner.isolation = isolation.as_ref();
+    let measured = Measured { case, trial: trial.clone() };
+    for _ in 0..2 {
+        attempts(&runner, &measured, judge).await?;
+    }
+    Ok(())
 }
 
 /// Freezes everything else for each run, where the testbed can.
@@ -141,13 +147,13 @@ fn case(twins: &Twins) -> Case {
 }
 
 /// Repeats the next run until an attempt is accepted, or none is left.
-async fn attempts(runner: &Runner<'_, Untreated>, measured: &Measured, judge: &mut Judge, runs: &Path) -> Result<()> {
+async fn attempts(runner: &Runner<'_, Untreated>, measured: &Measured, judge: &mut Judge) -> Result<()> {
     let order = judge.order();
     let mut was_interrupted = false;
     while judge.order() == order && !judge.is_abandoned() {
         let run: Run = runner.attempt(measured, order, was_interrupted).await?;
         was_interrupted |= run.is_refused();
-        let attempt = judge.attempted(run).record(runs).map_err(crate::scope::Error::from)?;
+        let attempt = judge.attempted(run).record(runner.runs()).map_err(crate::scope::Error::from)?;
         for refusal in &attempt.refused {
             eprintln!("note: attempt {} at run {order} is refused: {refusal}", attempt.attempt);
         }
