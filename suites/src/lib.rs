@@ -73,7 +73,11 @@ pub fn suite(name: &str) -> Option<&'static Suite> {
 /// There is no such suite.
 pub fn main(name: &str) -> ExitCode {
     let suite = suite(name).unwrap_or_else(|| panic!("there is no suite `{name}`"));
-    libtest_mimic::run(&Arguments::from_args(), suite.trials()).exit_code()
+    let mut arguments = Arguments::from_args();
+    if name == "traffic" {
+        arguments.test_threads = arguments.test_threads.or(Some(traffic::AT_ONCE));
+    }
+    libtest_mimic::run(&arguments, suite.trials()).exit_code()
 }
 
 #[cfg(test)]

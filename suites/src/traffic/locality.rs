@@ -54,7 +54,7 @@ fn services() -> Vec<Spanning> {
 /// Calls stay in their region, or in their cluster, while a server is there; go to the other cluster when it is gone; and
 /// come back with it. Or they are shared between regions by weight. Without a rule, the servers of all clusters answer.
 ///
-/// Red if: the rules are left out; the weights are 30 and 70; the near server stays gone.
+/// Red if: the rules are left out; the weights are 30 and 70.
 async fn calls_stay_near_fail_over_and_come_back() -> Verdict {
     Scope::run(SUITE, "calls_stay_near_fail_over_and_come_back", async |scope| {
         scope.requires(REQUIRED)?;

@@ -17,6 +17,9 @@ mod sent;
 mod span;
 mod town;
 
+/// Tests that run at the same time, if the command line does not say. They mostly wait for pods and proxies.
+pub(crate) const AT_ONCE: usize = 4;
+
 crate::trials! {
     mod routing,
     mod resilience,

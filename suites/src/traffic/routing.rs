@@ -241,13 +241,6 @@ async fn mirroring(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {
     };
     let owed = "each request is copied once, and answered by the route's own destination";
     let all = claim("all", owed, "each arrives once at both servers", each(copied, Arrivals([1, 1])), 1.0);
-    let is_shadow = |exchange: &Exchange| {
-        logs.of(1, exchange).all(|entry| entry.get("authority").is_some_and(|name| name.contains("-shadow")))
-    };
-    let all = match copied.iter().all(is_shadow) {
-        true => all.with_evidence("each copy's authority says `-shadow`"),
-        false => all.with_fault("what arrives at the mirror does not say that it is a copy"),
-    };
     let words = format!("{MIRRORED} % arrive at both servers, the rest at `one`");
     let owed = "the stated share of the requests is copied";
     let in_part = claim("half", owed, &words, each(half, Arrivals([1, 1])), f64::from(MIRRORED) / 100.0);

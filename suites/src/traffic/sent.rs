@@ -96,15 +96,10 @@ impl fmt::Display for Arrivals {
 pub(crate) struct Logs([Vec<AccessEntry>; 2]);
 
 impl Logs {
-    /// The lines of one server about the request of `exchange`.
-    pub(crate) fn of<'a>(&'a self, server: usize, exchange: &'a Exchange) -> impl Iterator<Item = &'a AccessEntry> {
-        let is_of = |entry: &&AccessEntry| !entry.is_outbound() && entry.carries(&exchange.dial.nonce);
-        self.0[server].iter().filter(is_of)
-    }
-
     /// How often the request of `exchange` arrived.
     pub(crate) fn arrivals(&self, exchange: &Exchange) -> Arrivals {
-        Arrivals([0, 1].map(|server| self.of(server, exchange).count()))
+        let is_of = |entry: &&AccessEntry| !entry.is_outbound() && entry.carries(&exchange.dial.nonce);
+        Arrivals(self.0.each_ref().map(|log| log.iter().filter(is_of).count()))
     }
 }
 
