@@ -92,7 +92,7 @@ fn cases(host: &str) -> Vec<Case> {
 /// answer.
 ///
 /// Red if: the weights are 50 and 50; the order of two matches is exchanged; the mirror is left out, or has another
-/// percentage; the mirrored subset is the one that answers.
+/// percentage; the route names no subset.
 async fn requests_go_where_rules_send_them() -> Verdict {
     Scope::run(SUITE, "requests_go_where_rules_send_them", async |scope| {
         scope.requires(REQUIRED)?;
