@@ -108,7 +108,7 @@ fn broken(place: &Place, index: usize) -> Vec<Value> {
 /// again when its time is over. Beyond the limits of a service, requests are refused at the caller's proxy, which counts
 /// them. Without the rules, the broken server goes on failing, and all requests come through.
 ///
-/// Red if: the detection or the limits are left out; ten failures eject; the ejection lasts a second or five minutes.
+/// Red if: the detection or the limits are left out; fifty failures eject; the ejection lasts five minutes.
 async fn bad_servers_are_ejected_and_overflow_is_refused() -> Verdict {
     Scope::run(SUITE, "bad_servers_are_ejected_and_overflow_is_refused", async |scope| {
         scope.requires(REQUIRED)?;

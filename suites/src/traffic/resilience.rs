@@ -134,8 +134,8 @@ fn rows() -> Vec<Row> {
 /// An abort of a share of requests, aborts of gRPC calls, a delay, retries counted at the servers, a time limit of each
 /// attempt and one of the whole request, from the same and the other clusters. Each has the same requests without the rule.
 ///
-/// Red if: a fault, a limit or the retries are left out; there is one retry more or less; the delay or the limit has half
-/// or three times its length; twice as many requests are aborted.
+/// Red if: a fault, a limit or the retries are left out; there is one retry more or less; the delay has a third of its
+/// length, or the limits half; twice as many requests are aborted.
 async fn faults_retries_and_time_limits_are_what_they_say() -> Verdict {
     Scope::run(SUITE, "faults_retries_and_time_limits_are_what_they_say", async |scope| {
         scope.requires(REQUIRED)?;
