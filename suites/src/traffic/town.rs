@@ -174,10 +174,11 @@ impl Town {
         };
         // In plaintext no gateway leads on, so a rule takes the endpoints of other networks away.
         let (own, others) = ([Kind::InnerRule, Kind::OuterRule], [Kind::OuterRule]);
-        let entries = self.sides.iter().map(|owner| self.shared(owner)).chain([LEDGER.to_owned()]);
+        // The entries are the last that were placed: a proxy that knows them has been told of all.
+        let entries = self.sides.iter().map(|owner| self.shared(owner));
         let routed = [Kind::Known, Kind::Unknown, Kind::Private, Kind::InnerRoute, Kind::OuterRoute];
         let all = names(hosts(&routed).into_iter().chain(entries).collect());
-        let (in_scope, exported) = (names(hosts(&routed[..1])), names(hosts(&[Kind::Known, Kind::InnerRule])));
+        let (in_scope, exported) = (names(hosts(&routed[..1])), names(hosts(&[Kind::Known, Kind::InnerRoute])));
         futures::try_join!(
             await_services(&side.open, &all),
             await_services(&side.closed, &all),
