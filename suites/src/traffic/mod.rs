@@ -18,7 +18,7 @@ mod span;
 mod town;
 
 /// Tests that run at the same time, if the command line does not say. They mostly wait for pods and proxies.
-pub(crate) const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 3;
 
 crate::trials! {
     mod routing,

@@ -79,7 +79,7 @@ struct Row {
     outcome: Expected,
     /// How often each request arrives at the servers.
     arrivals: usize,
-    /// The shortest time. The longest is [`SLACK`] more.
+    /// The shortest time. The longest is [`SLACK`] more. Zero: any time.
     takes: Duration,
     /// Response flags that the caller's proxy must log.
     flags: &'static [&'static str],
@@ -189,11 +189,11 @@ impl Row {
             told.dedup();
             told.join("; ")
         };
-        let longest = self.takes + SLACK;
-        let expected = format!(
-            "{} after {:.1?} to {longest:.1?}, arrived {} times, {} times over",
-            self.outcome, self.takes, self.arrivals, EACH
-        );
+        let time = match self.takes.is_zero() {
+            true => String::new(),
+            false => format!(" after {:.1?} to {:.1?}", self.takes, self.takes + SLACK),
+        };
+        let expected = format!("{}{time}, arrived {} times, {EACH} times over", self.outcome, self.arrivals);
         let claim = Claim::about(format!("{SUITE}/{}/{way}", self.name), self.requirement)
             .from(seen.first().map(|exchange| exchange.vantage.to_string()).unwrap_or_default())
             .to(seen.first().map(Exchange::destination).unwrap_or_default())
@@ -211,8 +211,14 @@ impl Row {
             faults.push(format!("it arrived {arrivals} times instead of {}", self.arrivals));
         }
         let took = took(exchange);
-        if took < self.takes || took > self.takes + SLACK {
-            faults.push(format!("it took {took:.2?}, not {:.2?} to {:.2?}", self.takes, self.takes + SLACK));
+        if took < self.takes {
+            faults.push(format!("it took {took:.2?}, less than {:.2?}", self.takes));
+        }
+        // The proxy's own account has no share of the caller's lateness on a busy machine.
+        let lasted = said.and_then(|entry| entry.get("duration")?.parse().ok()).map(Duration::from_millis);
+        if !self.takes.is_zero() && lasted.is_none_or(|lasted| lasted > self.takes + SLACK) {
+            let longest = self.takes + SLACK;
+            faults.push(format!("it took {lasted:.2?} by the caller's proxy, not {longest:.2?} at most"));
         }
         let flags = said.map(|entry| entry.get("response_flags").unwrap_or_default());
         match flags {
