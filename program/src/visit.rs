@@ -17,6 +17,8 @@ use crate::reading::Source;
 pub(crate) struct Visit {
     progress: Progress,
     clusters: Vec<Visited>,
+    /// Namespace of the Lease.
+    leased: String,
     /// The record and the kubeconfig. Only this user can read them, and they are removed on drop.
     directory: TempDir,
 }
@@ -49,7 +51,7 @@ impl Visit {
             anyhow::Ok(Visited { name, context, client: client.clone(), before })
         });
         let clusters = try_join_all(visiting).await?;
-        Ok(Self { progress: read.progress, clusters, directory })
+        Ok(Self { progress: read.progress, clusters, leased: source.names.outside, directory })
     }
 
     /// Directory of the record.
@@ -65,6 +67,7 @@ impl Visit {
         let leaving = self.clusters.iter().map(async |Visited { name, context, client, before }| {
             let removing = async {
                 scope::remove_namespaces(client, name, &before.missing, self.testbed()).await?;
+                scope::release(client, name, &self.leased, self.testbed()).await?;
                 // In a namespace that was there, for example with the roles of these credentials.
                 if !before.probes {
                     scope::remove_deployed(&Testbed::connect_in(self.testbed()).await?, name).await?;

@@ -182,7 +182,7 @@ impl<'a> Leases<'a> {
 }
 
 /// The name of this run in a Lease.
-fn holder(directory: &Path) -> String {
+pub(super) fn holder(directory: &Path) -> String {
     let named = std::env::var(HOLDER_VARIABLE).ok().filter(|name| !name.is_empty());
     named.unwrap_or_else(|| {
         let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
@@ -217,6 +217,22 @@ pub async fn idle(client: &Client, cluster: &str, directory: &Path) -> Result<()
 pub(super) async fn no_other(client: &Client, cluster: &str, namespace: &str, directory: &Path) -> Result<()> {
     let lease = found(client, cluster, namespace).await?.filter(|lease| !is_of(lease, directory));
     lease.map_or(Ok(()), |lease| is_free(lease, cluster, namespace))
+}
+
+/// Gives up the Lease in a namespace, if the run on the testbed in `directory` has it: for a run that is over, and that
+/// nobody goes on with.
+///
+/// # Errors
+/// [`Error::Cluster`]: the Lease cannot be read or written.
+pub async fn release(client: &Client, cluster: &str, namespace: &str, directory: &Path) -> Result<()> {
+    let Some(lease) = found(client, cluster, namespace).await?.filter(|lease| is_of(lease, directory)) else {
+        return Ok(());
+    };
+    let spec = lease.spec.map(|spec| LeaseSpec { holder_identity: None, ..spec });
+    let released = Lease { spec, ..lease };
+    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
+    let replaced = leases.replace(NAME, &PostParams::default(), &released).await;
+    replaced.map(drop).map_err(failed(cluster, format!("give up Lease {namespace}/{NAME}")))
 }
 
 async fn found(client: &Client, cluster: &str, namespace: &str) -> Result<Option<Lease>> {

@@ -43,7 +43,7 @@ pub use failure::Failure;
 use failure::{announce, message};
 pub use label::{RUN_LABEL, TEST_ANNOTATION};
 use lease::Leases;
-pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle};
+pub use lease::{HOLDER_VARIABLE, NAME as LEASE, idle, release};
 pub use lock::MeshLock;
 use lock::Sharing;
 pub use probes::{

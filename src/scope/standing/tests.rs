@@ -207,6 +207,11 @@ fn shared(holder: Option<&'static str>) -> (Client, Arc<StdMutex<Vec<String>>>) 
         let watches = request.uri().query().unwrap_or_default().contains("watch=true");
         log.lock().unwrap().push(format!("{method} {path}"));
         let (code, body) = match (method.as_str(), path.as_str(), holder) {
+            ("PUT", ..) => {
+                let body = request.into_body().collect_bytes().now_or_never().unwrap().unwrap();
+                log.lock().unwrap().push(String::from_utf8(body.to_vec()).unwrap());
+                (200, json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {} }))
+            }
             ("DELETE", ..) => (200, status(200, "Success")),
             (_, "/api/v1/namespaces/ours", _) => (200, namespace("ours", json!({ PROBES_LABEL: "deployed" }))),
             (_, "/api/v1/namespaces/theirs", _) => (200, namespace("theirs", json!({}))),
@@ -254,4 +259,17 @@ async fn a_namespace_that_another_run_uses_by_now_is_left_to_that_run() {
     let message = removed.unwrap_err().to_string();
     assert!(message.contains("alice@laptop"), "{message}");
     assert_eq!(deletions(&asked), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_gives_up_its_own_lease_only() {
+    let directory = Path::new("/standing/over");
+    let (client, asked) = shared(Some("alice@laptop"));
+    lease::release(&client, "east", "ours", directory).await.unwrap();
+    assert!(!asked.lock().unwrap().iter().any(|line| line.starts_with("PUT")), "the Lease of another run");
+    let (client, asked) = shared(Some(String::leak(lease::holder(directory))));
+    lease::release(&client, "east", "ours", directory).await.unwrap();
+    let asked = asked.lock().unwrap();
+    let at = asked.iter().position(|line| line.starts_with("PUT")).expect("the Lease is written");
+    assert!(asked[at + 1].contains("renewTime") && !asked[at + 1].contains("holderIdentity"), "{}", asked[at + 1]);
 }
