@@ -10,7 +10,7 @@ use crate::paths;
 /// Workflows outside `.github/workflows`, which actionlint finds itself.
 pub(super) const EXAMPLES: [&str; 1] = ["examples/pull-request/.github/workflows/mesh.yml"];
 
-/// The file that [`write`] writes, in the directory that cargo builds into.
+/// The file that [`write()`] writes, in the directory that cargo builds into.
 pub(super) fn path() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| paths::root().join("target"), PathBuf::from);
     target.join("actionlint/action.yml")
