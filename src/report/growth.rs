@@ -15,6 +15,7 @@ pub(super) fn table(growths: &[Growth]) -> Option<Table> {
 fn row(growth: &Growth) -> Vec<String> {
     let amount = |value: f64| amount(value, &growth.unit);
     let mut sizes: Vec<u32> = growth.points.iter().map(|point| point.size).collect();
+    sizes.sort_unstable();
     sizes.dedup();
     let sizes = sizes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let mut cells = vec![title(growth), format!("{sizes} {}", growth.per)];
@@ -38,7 +39,7 @@ pub(super) fn title(growth: &Growth) -> String {
 
 /// The verdict in words.
 pub fn judged(growth: &Growth) -> String {
-    let bound = format!("at most {} for each of more {}", amount(growth.at_most, &growth.unit), growth.per);
+    let bound = format!("at most {} for each one more", amount(growth.at_most, &growth.unit));
     let between = |line: crate::judge::growth::Line| line.interval.map(|end| amount(end, &growth.unit)).join(" to ");
     match growth.judged() {
         Slope::Within(line) => format!("{}: within {bound}", between(line)),
@@ -86,7 +87,7 @@ mod tests {
         let cells = table(&[growth(131_072.0)]).unwrap().rows.remove(0).join(" | ");
         let told = "memory of a sidecar (services/memory/east) | 10, 100, 1000 services | 40.6 MiB | 45.5 KiB";
         assert!(cells.starts_with(told) && cells.ends_with("128.0 KiB"), "{cells}");
-        assert!(judged(&growth(131_072.0)).ends_with("within at most 128.0 KiB for each of more services"));
+        assert!(judged(&growth(131_072.0)).ends_with("within at most 128.0 KiB for each one more"));
         assert!(judged(&growth(1024.0)).contains("beyond at most 1.0 KiB"));
         let none = Growth { points: Vec::new(), ..growth(1.0) };
         assert_eq!(judged(&none), "too few points for a line");
