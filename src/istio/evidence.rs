@@ -124,6 +124,12 @@ impl AccessEntry {
             && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
     }
 
+    /// Whether the line is about the very connection that the caller of `exchange` made, with nothing in between.
+    fn is_direct(&self, exchange: &Exchange) -> bool {
+        self.is_destination_of(exchange)
+            && self.is("downstream_remote_address", exchange.report.local_address.as_deref())
+    }
+
     /// Whether the connection of `exchange` matched no filter chain or route of the proxy: Envoy's response flag `NR`.
     fn turns_away(&self, exchange: &Exchange) -> bool {
         self.is("downstream_remote_address", exchange.report.local_address.as_deref())
@@ -201,7 +207,7 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
     let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
     let of = |exchange: &Exchange, (at_source, at_destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
         let source = at_source.iter().find(|entry| entry.is_source_of(exchange))?.clone();
-        let destination = at_destination.iter().find(|entry| entry.is_destination_of(exchange))?.clone();
+        let destination = destination_line(exchange, exchanges, at_destination)?.clone();
         Some(Ends { source, destination })
     };
     let read = async || futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
@@ -237,7 +243,7 @@ pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<O
 pub async fn inbound(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
     let of = |exchange: &Exchange, log: &[AccessEntry]| {
         let answered = exchange.outcome().is_answered();
-        answered.then(|| log.iter().find(|entry| entry.is_destination_of(exchange)).cloned()).flatten()
+        answered.then(|| destination_line(exchange, exchanges, log).cloned()).flatten()
     };
     let missing = |log: &Vec<AccessEntry>| {
         let answered = exchanges.iter().filter(|exchange| exchange.outcome().is_answered());
@@ -247,6 +253,19 @@ pub async fn inbound(exchanges: &[Exchange], destination: &Workload) -> Result<V
     let read = async || entries(destination, exchanges).await;
     let log = read_until("the answering proxy to log every exchange", FLUSH_BOUND, read, missing).await?;
     Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
+}
+
+/// The line of the answering probe's proxy about `exchange`, which is one of `exchanges`. One after the other, two
+/// connections can have the same addresses between proxy and probe: then the caller's address tells them apart.
+fn destination_line<'a>(
+    exchange: &Exchange,
+    exchanges: &[Exchange],
+    log: &'a [AccessEntry],
+) -> Option<&'a AccessEntry> {
+    let others = || exchanges.iter().filter(|other| other.dial.nonce != exchange.dial.nonce);
+    let of_another = |entry: &&AccessEntry| others().any(|other| entry.is_direct(other));
+    let candidates = || log.iter().filter(|entry| entry.is_destination_of(exchange));
+    candidates().find(|entry| entry.is_direct(exchange)).or_else(|| candidates().find(|entry| !of_another(entry)))
 }
 
 /// Finds the log lines of the proxy of `destination` about direct connections that the proxy turned away for their

@@ -48,6 +48,26 @@ async fn tcp_is_found_by_addresses_at_both_ends() {
 }
 
 #[tokio::test]
+async fn connections_with_the_same_addresses_at_the_probe_are_told_apart_by_their_callers() {
+    let direct = exchange(Protocol::Tls);
+    let mut meshed = exchange(Protocol::Tls);
+    meshed.dial.nonce = "another".into();
+    meshed.report.local_address = Some("192.168.0.7:41001".into());
+    let line = |caller: &str| {
+        entry(json!({
+            "downstream_remote_address": caller, "upstream_local_address": "127.0.0.6:41000",
+            "upstream_host": "10.0.0.2:8083",
+        }))
+    };
+    // The caller's proxy stands between: its port is not the caller's.
+    let log = [line("192.168.0.7:60000"), line("192.168.0.9:55000")];
+    let both = [direct, meshed];
+    assert_eq!(destination_line(&both[0], &both, &log), Some(&log[1]));
+    assert_eq!(destination_line(&both[1], &both, &log), Some(&log[0]));
+    assert_eq!(destination_line(&both[1], &both, &log[1..]), None, "it is not logged yet");
+}
+
+#[tokio::test]
 async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
     let http = exchange(Protocol::Http2);
     let line = |path: &str, id: &str| {
