@@ -44,8 +44,8 @@ pub(super) const ALL: [Stage; 8] = [
 ];
 
 /// Test binaries that need neither a testbed nor an idle machine.
-const TESTS: [&str; 9] =
-    ["action", "layers", "program", "shop", "bypass", "handshakes", "printing", "field", "commands"];
+const TESTS: [&str; 10] =
+    ["action", "layers", "program", "recipes", "shop", "bypass", "handshakes", "printing", "field", "commands"];
 
 /// The simulations of the judge take long. The stage of the judge runs them.
 const SIMULATIONS: &str = "judge::simulate::";
@@ -322,7 +322,8 @@ mod tests {
         let of_cargo_test = manifests().into_iter().filter(|(at, _)| *at == root || *at == root.join("suites"));
         let tests = of_cargo_test.flat_map(|(_, manifest)| manifest["test"].as_array().unwrap().clone());
         let suites = tests.filter(|test| test.get("test") != Some(&false.into()));
-        let mut suites: Vec<String> = suites.map(|test| test["name"].as_str().unwrap().to_owned()).collect();
+        let names = suites.map(|test| test["name"].as_str().unwrap().to_owned());
+        let mut suites: Vec<String> = names.filter(|name| !TESTS.contains(&name.as_str())).collect();
         suites.sort();
         let ci = paths::read(&paths::root().join(".ci/run")).unwrap();
         let listed = format!("suites=({})", suites.join(" "));
