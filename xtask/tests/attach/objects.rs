@@ -71,8 +71,9 @@ fn steady(mut object: Value) -> String {
     }
     if let Some(conditions) = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
-            // A node's heartbeat.
+            // A node's heartbeat, and the times at which the control plane's own pods became ready: what they are counts.
             condition.remove("lastHeartbeatTime");
+            condition.remove("lastTransitionTime");
         }
     }
     serde_json::to_string_pretty(&object).unwrap()
