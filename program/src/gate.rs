@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use meshproof::ledger::{self, Gate as Verdict, Known, Ledger, Quarantine, flakes};
 use meshproof::report::{self, Report, against};
-use meshproof::scope::NOT_DECLARED_VARIABLE;
+use meshproof::scope::allows_undeclared;
 
 use crate::Ended;
 use crate::report::{Changes, append};
@@ -61,7 +61,7 @@ impl Gate {
         let quarantine = self.quarantine.as_deref().map(Quarantine::read).transpose().map_err(Stopped::usage)?;
         let ledger = self.ledger.as_deref().map(Ledger::read).transpose().map_err(Stopped::usage)?;
         let (quarantine, ledger) = (quarantine.unwrap_or_default(), ledger.unwrap_or_default());
-        let allows = allows_undeclared()?;
+        let allows = allows_undeclared().map_err(Stopped::usage)?;
         let read: Vec<_> = self.directories.iter().map(|directory| report::read(directory)).collect();
         let missing: Vec<String> = read.iter().filter_map(|one| Some(one.as_ref().err()?.to_string())).collect();
         let reports: Vec<Report> = read.into_iter().filter_map(Result::ok).collect();
@@ -96,17 +96,6 @@ impl Gate {
         let changed = changed.map(|changes| changes.summary(lines, bytes)).unwrap_or_default();
         append(summary, &format!("{verdict}{changed}"))
             .map_err(|error| Stopped::usage(format!("cannot write {}: {error}", summary.display())))
-    }
-}
-
-/// What [`NOT_DECLARED_VARIABLE`] says, as for the suites.
-fn allows_undeclared() -> Result<bool, Stopped> {
-    match std::env::var(NOT_DECLARED_VARIABLE).as_deref() {
-        Ok("allow") => Ok(true),
-        Ok("") | Err(_) => Ok(false),
-        Ok(other) => {
-            Err(Stopped::usage(format!("{NOT_DECLARED_VARIABLE} is `{other}`: set it to `allow`, or unset it")))
-        }
     }
 }
 

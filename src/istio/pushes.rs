@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 
-use super::registry::asked;
-use crate::cluster::{Cluster, Workload};
+use super::registry::{asked, istiods};
+use crate::cluster::Cluster;
 
 /// Port of istiod's metrics.
 const METRICS: u16 = 15014;
@@ -27,10 +27,7 @@ impl Pushes {
     /// # Errors
     /// The reason, as text: an istiod cannot be asked, or its metrics lack these.
     pub async fn read(cluster: &Arc<Cluster>) -> Result<Self, String> {
-        let istio = &cluster.record().istio;
-        let pods = cluster.ready_pods(&istio.namespace, &istio.control_plane.selector).await;
-        let pods = pods.map_err(|error| error.to_string())?;
-        let istiods: Vec<Workload> = pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect();
+        let istiods = istiods(cluster).await.map_err(|error| error.to_string())?;
         if istiods.is_empty() {
             return Err(format!("{} has no ready istiod", cluster.name()));
         }

@@ -13,7 +13,7 @@ pub mod table;
 mod tested;
 mod truth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -108,11 +108,10 @@ fn root(package: &Path) -> &Path {
 pub fn record(
     directory: &Path,
     suite: &str,
-    mut versions: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
     claims: &[Claim],
     comparisons: &[Comparison],
 ) -> Result<()> {
-    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     merge(directory, Report { claims: claims.to_vec(), comparisons: comparisons.to_vec(), ..of(suite, versions) })
 }
 
@@ -124,11 +123,10 @@ pub fn record(
 pub fn record_tables(
     directory: &Path,
     suite: &str,
-    mut versions: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
     claims: Vec<Claim>,
     tables: Vec<Table>,
 ) -> Result<()> {
-    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     merge(directory, Report { claims, tables, ..of(suite, versions) })
 }
 
@@ -139,10 +137,9 @@ pub fn record_tables(
 pub fn record_diagnoses(
     directory: &Path,
     suite: &str,
-    mut versions: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
     diagnoses: Vec<Diagnosis>,
 ) -> Result<()> {
-    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     merge(directory, Report { diagnoses, ..of(suite, versions) })
 }
 
@@ -153,10 +150,9 @@ pub fn record_diagnoses(
 pub fn record_growths(
     directory: &Path,
     suite: &str,
-    mut versions: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
     growths: Vec<Growth>,
 ) -> Result<()> {
-    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     merge(directory, Report { growths, ..of(suite, versions) })
 }
 
@@ -168,8 +164,9 @@ pub fn record_test(directory: &Path, suite: &str, tested: Tested) -> Result<()> 
     merge(directory, Report { tests: vec![tested], ..of(suite, BTreeMap::new()) })
 }
 
-/// An empty report of this run.
-fn of(suite: &str, versions: BTreeMap<String, String>) -> Report {
+/// An empty report of this run. Adds meshproof's own version to those of the tested system.
+fn of(suite: &str, mut versions: BTreeMap<String, String>) -> Report {
+    versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     Report {
         schema: SCHEMA.into(),
         suite: suite.into(),
@@ -213,15 +210,10 @@ fn merging<T: Serialize + DeserializeOwned>(
 /// A report with what an older report of the same run has besides.
 fn merged(mut report: Report, older: Option<Report>) -> Report {
     if let Some(older) = older.filter(|older| older.run == report.run) {
-        let again: Vec<String> = report.claims.iter().map(|claim| claim.id().to_owned()).collect();
-        report.claims.extend(older.claims.into_iter().filter(|claim| !again.iter().any(|id| id == claim.id())));
-        let again: Vec<String> = report.comparisons.iter().map(Comparison::key).collect();
-        let kept = older.comparisons.into_iter().filter(|comparison| !again.contains(&comparison.key()));
-        report.comparisons.extend(kept);
-        let again: Vec<String> = report.tables.iter().map(|table| table.title.clone()).collect();
-        report.tables.extend(older.tables.into_iter().filter(|table| !again.contains(&table.title)));
-        let again: Vec<String> = report.growths.iter().map(|growth| growth.id.clone()).collect();
-        report.growths.extend(older.growths.into_iter().filter(|growth| !again.contains(&growth.id)));
+        keep(&mut report.claims, older.claims, |claim| claim.id().to_owned());
+        keep(&mut report.comparisons, older.comparisons, Comparison::key);
+        keep(&mut report.tables, older.tables, |table| table.title.clone());
+        keep(&mut report.growths, older.growths, |growth| growth.id.clone());
         diagnosis::merge(&mut report.diagnoses, older.diagnoses);
         tested::merge(&mut report.tests, older.tests);
         for (name, version) in older.versions {
@@ -233,6 +225,12 @@ fn merged(mut report: Report, older: Option<Report>) -> Report {
     report.comparisons.sort_by_cached_key(|comparison| natural(&comparison.id));
     report.growths.sort_by(|one, other| one.id.cmp(&other.id));
     report
+}
+
+/// Adds those of `older` whose key is not among the newer ones.
+fn keep<T>(newer: &mut Vec<T>, older: Vec<T>, key: impl Fn(&T) -> String) {
+    let again: BTreeSet<String> = newer.iter().map(&key).collect();
+    newer.extend(older.into_iter().filter(|one| !again.contains(&key(one))));
 }
 
 /// Sort key that puts `bypass_p99/16` before `bypass_p99/128`.

@@ -51,8 +51,8 @@ pub use probes::{
 };
 pub use standing::{Before, before, gone, removals_done, remove_deployed, remove_namespaces, remove_probes};
 pub use sweep::{Swept, remove_everything, sweep};
-pub use undeclared::NOT_DECLARED_VARIABLE;
 use undeclared::Undeclared;
+pub use undeclared::{NOT_DECLARED_VARIABLE, allows_undeclared};
 pub(crate) use wanted::labels_of;
 pub use wanted::{Planned, planned};
 

@@ -37,6 +37,14 @@ impl Undeclared {
     }
 }
 
+/// Whether tests pass whose claims need something that the mesh does not offer: what [`NOT_DECLARED_VARIABLE`] says.
+///
+/// # Errors
+/// [`Error::Variable`].
+pub fn allows_undeclared() -> Result<bool> {
+    Ok(Undeclared::selected()? == Undeclared::Passes)
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

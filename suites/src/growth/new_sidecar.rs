@@ -1,5 +1,6 @@
 //! What a new sidecar costs: what istiod sends to it, how long istiod needs, and the memory that Envoy allocates for it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,27 +8,28 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::DeleteParams;
 use meshproof::istio::Pushes;
 use meshproof::judge::growth::{Growth, Point};
-use meshproof::scope::deploy_probe;
-use meshproof::{Cluster, Error, Scope, Seen, Workload, eventually, probe};
+use meshproof::record::{Requirement, Write};
+use meshproof::scope::{deploy_probe, removals_done};
+use meshproof::{Cluster, Error, Scope, Seen, Verdict, Workload, eventually, probe};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::REPEATS;
 use super::bounds::growth;
+use super::{REPEATS, SUITE, judge};
 
 /// Longest wait until istiod has nothing left to push, and until a probe's pods are gone.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// A namespace of a test's own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) cluster: &'a Arc<Cluster>,
-    pub(super) namespace: &'a str,
+struct Place<'a> {
+    cluster: &'a Arc<Cluster>,
+    namespace: &'a str,
 }
 
 /// Points of the three figures.
 #[derive(Debug, Default)]
-pub(super) struct Costs {
+struct Costs {
     configuration: Vec<Point>,
     push: Vec<Point>,
     memory: Vec<Point>,
@@ -36,7 +38,7 @@ pub(super) struct Costs {
 impl Costs {
     /// Makes `objects` in `namespace`, so that there are `size` in all, and measures new sidecars there. `lacks` tells
     /// what a sidecar does not know of them.
-    pub(super) async fn measure(
+    async fn measure(
         &mut self,
         scope: &Scope,
         place: Place<'_>,
@@ -75,7 +77,7 @@ impl Costs {
     }
 
     /// The growths of the three figures with the bounds of `per`.
-    pub(super) fn growths(self, per: &str) -> Result<Vec<Growth>, Error> {
+    fn growths(self, per: &str) -> Result<Vec<Growth>, Error> {
         let Self { configuration, push, memory } = self;
         Ok(vec![
             growth(&format!("{per}-configuration"), per, "what istiod sends for a new sidecar", configuration)?,
@@ -83,6 +85,31 @@ impl Costs {
             growth(&format!("{per}-memory"), per, "memory of the sidecar's Envoy", memory)?,
         ])
     }
+}
+
+/// Judges what one more of `per` costs. `objects` makes those with these numbers in a namespace, and `lacks` tells what a
+/// sidecar does not know of so many: the control.
+pub(super) async fn costs_little(
+    per: &'static str,
+    sizes: [u32; 3],
+    objects: impl Fn(&str, Range<u32>) -> Vec<Value>,
+    lacks: impl AsyncFn(&Workload, u32) -> Result<Option<String>, Error>,
+) -> Verdict {
+    Scope::alone(SUITE, per, async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
+        removals_done(&scope.testbed).await?;
+        let cluster = &scope.testbed.clusters[0];
+        let namespace = scope.injected_namespace(cluster, per).await?;
+        let place = Place { cluster, namespace: &namespace };
+        let (mut costs, mut made) = (Costs::default(), 0);
+        for size in sizes {
+            let more = objects(&namespace, made..size);
+            made = size;
+            costs.measure(scope, place, size, more, async |workload| lacks(workload, size).await).await?;
+        }
+        judge(scope, costs.growths(per)?)
+    })
+    .await
 }
 
 /// Waits until istiod has pushed everything: what it pushed so far.

@@ -4,33 +4,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use meshproof::istio::inbound_listeners;
-use meshproof::record::{Requirement, Write};
-use meshproof::scope::removals_done;
-use meshproof::{Error, Scope, Verdict, Workload};
+use meshproof::{Error, Verdict, Workload};
 use serde_json::{Value, json};
 
-use super::new_sidecar::{Costs, Place};
-use super::{SUITE, judge};
+use super::new_sidecar::costs_little;
 
 /// Numbers of policies.
 const SIZES: [u32; 3] = [0, 10, 100];
 
 async fn one_more_policy_costs_little() -> Verdict {
-    Scope::alone(SUITE, "policies", async |scope| {
-        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
-        removals_done(&scope.testbed).await?;
-        let cluster = &scope.testbed.clusters[0];
-        let namespace = scope.injected_namespace(cluster, "policies").await?;
-        let place = Place { cluster, namespace: &namespace };
-        let (mut costs, mut made) = (Costs::default(), 0);
-        for size in SIZES {
-            let objects = policies(&namespace, made..size);
-            made = size;
-            costs.measure(scope, place, size, objects, async |workload| lacks(workload, size).await).await?;
-        }
-        judge(scope, costs.growths("policies")?)
-    })
-    .await
+    costs_little("policies", SIZES, policies, lacks).await
 }
 
 /// The first of `size` policies that the sidecar does not have.

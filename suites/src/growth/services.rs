@@ -3,13 +3,10 @@
 use std::ops::Range;
 
 use meshproof::istio::upstream;
-use meshproof::record::{Requirement, Write};
-use meshproof::scope::removals_done;
-use meshproof::{Error, Scope, Verdict, Workload};
+use meshproof::{Error, Verdict, Workload};
 use serde_json::{Value, json};
 
-use super::new_sidecar::{Costs, Place};
-use super::{SUITE, judge};
+use super::new_sidecar::costs_little;
 
 /// Numbers of services.
 const SIZES: [u32; 3] = [10, 100, 1_000];
@@ -17,21 +14,7 @@ const SIZES: [u32; 3] = [10, 100, 1_000];
 const PORT: u16 = 8080;
 
 async fn one_more_service_costs_little() -> Verdict {
-    Scope::alone(SUITE, "services", async |scope| {
-        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
-        removals_done(&scope.testbed).await?;
-        let cluster = &scope.testbed.clusters[0];
-        let namespace = scope.injected_namespace(cluster, "services").await?;
-        let place = Place { cluster, namespace: &namespace };
-        let (mut costs, mut made) = (Costs::default(), 0);
-        for size in SIZES {
-            let objects = services(&namespace, made..size);
-            made = size;
-            costs.measure(scope, place, size, objects, async |workload| lacks(workload, size).await).await?;
-        }
-        judge(scope, costs.growths("services")?)
-    })
-    .await
+    costs_little("services", SIZES, services, lacks).await
 }
 
 /// The first or the last of `size` services, if the sidecar does not know it.
