@@ -85,9 +85,15 @@ impl Newcomer {
     }
 }
 
-/// Creates the service without pods in `other`, so that its name resolves there.
+/// Creates the service without pods in `other`, so that its name resolves there. A gateway there that serves the network
+/// of the pods is opened for it: their own cluster may have none.
 async fn name_in(scope: &Scope, other: &Arc<Cluster>, home: &Arc<Cluster>, purpose: &str) -> Result<()> {
     let namespace = scope.injected_namespace(other, purpose).await?;
+    if other.record().network == home.record().network
+        && let Some(mut gateway) = exposure(other, &namespace)
+    {
+        scope.apply(other, &mut gateway).await?;
+    }
     let CopiedProbe { mut service, .. } = copied_probe(home, &namespace).await?;
     scope.apply(other, &mut service).await
 }
