@@ -3,50 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ledger;
+use crate::judge::{Share, ShareInterval};
 use crate::report::{Kind, Outcome};
 
-/// Standard deviations of a two-sided interval of 95 % of a normal distribution.
-const Z: f64 = 1.959_964;
+/// The probability that an interval leaves out the true rate, at most.
+const ERROR: f64 = 0.05;
 
-/// A share of first attempts, with an interval of 95 %.
+/// A share of first attempts that failed, with an interval of 95 %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// First attempts that failed.
-    pub failed: usize,
-    /// First attempts that were judged.
-    pub of: usize,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    /// First attempts that failed, of those that were judged.
+    pub failed: Share,
+    /// The rates that they are consistent with.
+    pub interval: ShareInterval,
 }
 
 impl Rate {
-    /// The interval is Wilson's (E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference,
-    /// JASA 22, 1927), which also holds for few attempts and for rates near 0 (Brown, Cai and DasGupta, Interval
-    /// Estimation for a Binomial Proportion, Statistical Science 16, 2001).
-    pub fn new(failed: usize, of: usize) -> Self {
-        if of == 0 {
-            return Self { failed, of, low: 0.0, high: 1.0 };
-        }
-        let (count, share) = (of as f64, failed as f64 / of as f64);
-        let scale = 1.0 + Z * Z / count;
-        let middle = (share + Z * Z / (2.0 * count)) / scale;
-        let reach = Z / scale * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
-        Self { failed, of, low: (middle - reach).max(0.0), high: (middle + reach).min(1.0) }
-    }
-
-    /// The share.
-    pub fn share(self) -> f64 {
-        if self.of == 0 { 0.0 } else { self.failed as f64 / self.of as f64 }
+    /// The rate of `failed` with its exact interval.
+    pub fn new(failed: Share) -> Self {
+        Self { failed, interval: failed.interval(ERROR) }
     }
 }
 
 impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let percent = |share: f64| share * 100.0;
-        let Self { failed, of, low, high } = self;
-        write!(f, "{failed} of {of}, {:.1} % ({:.1}–{:.1})", percent(self.share()), percent(*low), percent(*high))
+        let Self { failed: Share { hits, trials }, interval: ShareInterval { low, high } } = self;
+        let share = if *trials == 0 { 0.0 } else { *hits as f64 / *trials as f64 };
+        write!(f, "{hits} of {trials}, {:.1} % ({:.1}–{:.1})", 100.0 * share, 100.0 * low, 100.0 * high)
     }
 }
 
@@ -90,7 +73,7 @@ pub fn histories(ledger: &Ledger, since: u64) -> Vec<History> {
     }
     let mut all: Vec<History> =
         tests.into_iter().map(|((suite, test), entries)| history(suite, test, &entries)).collect();
-    let key = |one: &History| (!one.is_flake(), -one.rate.low);
+    let key = |one: &History| (!one.is_flake(), -one.rate.interval.low);
     all.sort_by(|one, other| key(one).partial_cmp(&key(other)).unwrap_or(std::cmp::Ordering::Equal));
     all
 }
@@ -117,7 +100,7 @@ fn history(suite: &str, test: &str, entries: &[&super::Entry]) -> History {
         both_ways: turned.iter().map(|one| one.commit.clone()).collect(),
         passed: good,
         failed,
-        rate: Rate::new(bad, bad + good),
+        rate: Rate::new(Share { hits: bad, trials: bad + good }),
         last: turned.iter().map(|one| one.time).max().unwrap_or(0),
     }
 }
@@ -157,22 +140,21 @@ mod tests {
             ("c", "4", 1, ASSERTION),
             ("c", "5", 1, ASSERTION),
         ]);
-        assert_eq!((history.rate.failed, history.rate.of), (1, 3));
+        assert_eq!(history.rate.failed, Share { hits: 1, trials: 3 });
         assert_eq!((history.failures(Kind::Assertion), history.both_ways.len()), (3, 1));
     }
 
     #[test]
-    fn the_interval_is_wilsons() {
-        // Newcombe, Interval Estimation for the Difference between Independent Proportions, 1998, method 3.
-        let near = |rate: Rate, low: f64, high: f64| {
-            assert!((rate.low - low).abs() < 5e-5 && (rate.high - high).abs() < 5e-5, "{rate:?}")
-        };
-        near(Rate::new(81, 263), 0.2553, 0.3662);
-        near(Rate::new(15, 148), 0.0624, 0.1605);
-        near(Rate::new(0, 20), 0.0, 0.1611);
-        near(Rate::new(1, 29), 0.0061, 0.1718);
-        assert_eq!(Rate::new(1, 29).to_string(), "1 of 29, 3.4 % (0.6–17.2)");
-        assert_eq!((Rate::new(0, 0).low, Rate::new(0, 0).high), (0.0, 1.0));
+    fn a_rate_has_the_exact_interval() {
+        // Newcombe, Two-sided confidence intervals for the single proportion, 1998, method 5.
+        for (hits, trials, low, high) in
+            [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0, 0.1684), (1, 29, 0.0009, 0.1776)]
+        {
+            let ShareInterval { low: below, high: above } = Rate::new(Share { hits, trials }).interval;
+            assert!((below - low).abs() < 5e-5 && (above - high).abs() < 5e-5, "{hits} of {trials}: {below} {above}");
+        }
+        assert_eq!(Rate::new(Share { hits: 1, trials: 29 }).to_string(), "1 of 29, 3.4 % (0.1–17.8)");
+        assert_eq!(Rate::new(Share { hits: 0, trials: 0 }).to_string(), "0 of 0, 0.0 % (0.0–100.0)");
     }
 
     #[test]

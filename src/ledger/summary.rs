@@ -150,13 +150,13 @@ mod tests {
 
         | test | outcome | what does not hold | known |
         |---|---:|---:|---:|
-        | s/a | failed (assertion) | plaintext/cluster1 | flake: 1 of 2, 50.0 % (9.5–90.5) |
+        | s/a | failed (assertion) | plaintext/cluster1 | flake: 1 of 2, 50.0 % (1.3–98.7) |
         | s/b | failed (mesh) | plaintext/cluster1 | – |
         ");
         insta::assert_snapshot!(flakes(&histories).markdown().trim_end(), @r"
         | test | fails (95 % interval) | commits | assertion | mesh | infrastructure | passed |
         |---|---:|---:|---:|---:|---:|---:|
-        | s/a | 1 of 2, 50.0 % (9.5–90.5) | 1 | 1 | 0 | 0 | 1 |
+        | s/a | 1 of 2, 50.0 % (1.3–98.7) | 1 | 1 | 0 | 0 | 1 |
         ");
     }
 
