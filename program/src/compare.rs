@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use meshproof::Scope;
-use meshproof::compare::configurations::{self, Compare as Comparing, Error, Outcome, OwnService};
+use meshproof::compare::configurations::{
+    self, Compare as Comparing, DEFAULT_MINUTES, Error, MINUTES, Outcome, OwnService, Planned,
+};
 use meshproof::judge::{Trial, Verdict};
 use meshproof::record::Record;
-use meshproof::report as reports;
+use meshproof::report::{self as reports, Concluded, Conclusion};
 
 use crate::{Ended, Place, report};
 
-/// Name of the report's directory.
+/// Name of the suite in the report, and of its directory.
 const SUITE: &str = "compare";
 
 /// Judge two configurations of a mesh side by side: what the treatment costs, and what it breaks
@@ -22,13 +24,22 @@ const SUITE: &str = "compare";
 #[derive(Debug, Args)]
 pub struct Compare {
     /// The configuration to compare with
-    #[arg(long, value_name = "DIR|git:REVISION:DIR")]
-    control: String,
+    #[arg(long, value_name = "DIR|git:REVISION:DIR", required_unless_present = "declared")]
+    control: Option<String>,
     /// The configuration to judge
-    #[arg(long, value_name = "DIR|git:REVISION:DIR")]
-    treatment: String,
+    #[arg(long, value_name = "DIR|git:REVISION:DIR", required_unless_present = "declared")]
+    treatment: Option<String>,
+    /// The comparisons of this file, in place of one: each has its own report, in compare-NAME
+    #[arg(long, value_name = "FILE", conflicts_with_all = ONE)]
+    declared: Option<PathBuf>,
+    /// The revision that takes the place of BASE in the file
+    #[arg(long, value_name = "REVISION", requires = "declared")]
+    base: Option<String>,
+    /// Directory of the reports
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// Minutes to measure
-    #[arg(long, value_name = "N", default_value_t = 3.0, value_parser = minutes)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MINUTES, value_parser = minutes)]
     minutes: f64,
     /// Bounds of the comparison `compare`, in place of 5 % for everything
     #[arg(long, value_name = "FILE")]
@@ -50,71 +61,153 @@ pub struct Compare {
     load_image: Option<String>,
 }
 
+/// Arguments of a single comparison, which a file has for each of its own.
+const ONE: [&str; 9] =
+    ["control", "treatment", "minutes", "bounds", "service", "port", "path", "cluster", "load_image"];
+
+/// A comparison to make.
+struct Ready {
+    planned: Planned,
+    comparing: Comparing,
+    trial: Trial,
+    /// Directory of its report.
+    directory: PathBuf,
+}
+
 /// How a comparison ended that was made, or was not.
 type Made = Result<Outcome, Error>;
 
 impl Compare {
-    /// Compares, prints the verdict in one line, and writes the reports. What is found is in the exit code and the reports,
-    /// never an error.
+    /// Compares, prints the verdict of each comparison in one line, and writes the reports. What is found is in the exit
+    /// code and the reports, never an error.
     pub async fn run(self, place: &Place) -> Ended {
-        let (comparing, trial) = match self.read() {
-            Ok(read) => read,
+        let ready = match self.ready(place) {
+            Ok(ready) => ready,
             Err(error) => return stopped(&error),
         };
-        if let Err(error) = Record::read(&place.testbed) {
+        // What a change leaves as it is needs no mesh.
+        let any = ready.iter().any(|one| configurations::declared(&one.comparing).is_ok());
+        if let Some(error) = Record::read(&place.testbed).err().filter(|_| any) {
             eprintln!("error: nothing was judged: {error}");
             return Ended::NothingJudged;
         }
-        let directory = place.reports.join(SUITE);
+        let mut worst = Ended::Holds;
+        for one in &ready {
+            if ready.len() > 1 {
+                eprintln!("=== {}", one.planned.name);
+            }
+            worst = worse(worst, Box::pin(one.run()).await);
+        }
+        worst
+    }
+
+    /// The comparisons, with all that they refer to. A file that cannot be used stops all of them.
+    fn ready(&self, place: &Place) -> Result<Vec<Ready>, Error> {
+        let reports = self.output.as_ref().unwrap_or(&place.reports);
+        if let Some(file) = &self.declared {
+            let all = configurations::planned(file, self.base.as_deref())?;
+            let directory = |one: &Planned| reports.join(format!("{SUITE}-{}", one.name));
+            return all.into_iter().map(|one| Ready::new(directory(&one), one)).collect();
+        }
+        let own = self.service.clone().zip(self.port);
+        let planned = Planned {
+            name: SUITE.into(),
+            control: self.control.clone().unwrap_or_default(),
+            treatment: self.treatment.clone().unwrap_or_default(),
+            minutes: self.minutes,
+            bounds: self.bounds.clone(),
+            service: own.map(|(name, port)| OwnService { name, port, path: self.path.clone() }),
+            cluster: self.cluster.clone(),
+            load_image: self.load_image.clone(),
+            may_be_inconclusive: false,
+        };
+        let one = Ready::new(reports.join(SUITE), planned)?;
+        // A person who compares two equal directories has named a wrong one. A change may leave one as it is.
+        configurations::declared(&one.comparing)?;
+        Ok(vec![one])
+    }
+}
+
+impl Ready {
+    fn new(directory: PathBuf, planned: Planned) -> Result<Self, Error> {
+        let comparing = Comparing {
+            control: configurations::read(&planned.control)?,
+            treatment: configurations::read(&planned.treatment)?,
+            service: planned.service.clone(),
+            cluster: planned.cluster.clone(),
+            driver: planned.load_image.clone(),
+        };
+        let trial = configurations::trial(planned.bounds.as_deref(), planned.minutes)?;
+        Ok(Self { planned, comparing, trial, directory })
+    }
+
+    /// Compares, tells the verdict, and writes the report.
+    async fn run(&self) -> Ended {
         // The report of an earlier run must not be taken for that of a run that judged nothing.
-        let _ = std::fs::remove_file(directory.join("report.json"));
+        let _ = std::fs::remove_file(self.directory.join("report.json"));
+        if configurations::declared(&self.comparing).is_err() {
+            let why = format!("both sides declare the same: {} objects", self.comparing.control.len());
+            return self.conclude(Concluded::Unchanged, why, Ended::Holds);
+        }
         let mut made: Option<Made> = None;
-        let verdict = Scope::alone_in(directory.clone(), SUITE, SUITE, async |scope| {
+        let verdict = Scope::alone_in(self.directory.clone(), SUITE, &self.planned.name, async |scope| {
             scope.without_diagnostics();
-            match made.insert(configurations::compare(scope, &comparing, &trial).await) {
+            match made.insert(configurations::compare(scope, &self.comparing, &self.trial).await) {
                 Ok(_) => Ok(()),
                 // It is told below, with its exit code.
                 Err(error) => Err(meshproof::Error::suite(error.to_string())),
             }
         })
         .await;
-        let outcome = match made {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(error)) => return stopped(&error),
+        let failure = verdict.err().map(|failure| failure.to_string());
+        match made {
+            Some(Ok(Outcome { verdict, why })) => {
+                let ended =
+                    if verdict == Verdict::Pass && failure.is_none() { Ended::Holds } else { Ended::DoesNotHold };
+                // The line says it, unless it is about this run itself: what could not be removed, for example.
+                if let Some(failure) = failure.filter(|_| verdict == Verdict::Pass) {
+                    eprintln!("error: {failure}");
+                }
+                self.conclude(verdict.into(), why, ended)
+            }
+            Some(Err(error)) => {
+                let ended = stopped(&error);
+                self.conclude(Concluded::NotJudged, error.to_string(), ended)
+            }
             None => {
-                eprintln!("error: {}", verdict.err().map(|failure| failure.to_string()).unwrap_or_default().trim_end());
-                return Ended::NothingJudged;
+                let reason = failure.unwrap_or_default().trim_end().to_owned();
+                eprintln!("error: {reason}");
+                self.conclude(Concluded::NotJudged, reason, Ended::NothingJudged)
             }
-        };
-        if let Err(error) = written(&directory) {
-            eprintln!("error: {error:#}");
-            return Ended::DoesNotHold;
-        }
-        println!("{outcome}");
-        match (outcome.verdict, verdict) {
-            (Verdict::Pass, Ok(())) => Ended::Holds,
-            // The line has said it already, unless it is about this run itself: what could not be removed, for example.
-            (Verdict::Pass, Err(failure)) => {
-                eprintln!("error: {failure}");
-                Ended::DoesNotHold
-            }
-            _ => Ended::DoesNotHold,
         }
     }
 
-    /// The comparison, its plan and its bounds.
-    fn read(&self) -> Result<(Comparing, Trial), Error> {
-        let own = self.service.clone().zip(self.port);
-        let comparing = Comparing {
-            control: configurations::read(&self.control)?,
-            treatment: configurations::read(&self.treatment)?,
-            service: own.map(|(name, port)| OwnService { name, port, path: self.path.clone() }),
-            cluster: self.cluster.clone(),
-            driver: self.load_image.clone(),
-        };
-        configurations::declared(&comparing)?;
-        Ok((comparing, configurations::trial(self.bounds.as_deref(), self.minutes)?))
+    /// Records the verdict, writes the files of the report, and prints the verdict in one line.
+    fn conclude(&self, verdict: Concluded, why: String, ended: Ended) -> Ended {
+        let Planned { name, may_be_inconclusive, .. } = self.planned.clone();
+        let conclusion = Conclusion { comparison: name, verdict, why, may_be_inconclusive };
+        let recorded = reports::record_conclusion(&self.directory, SUITE, conclusion.clone());
+        if let Err(error) = recorded.map_err(anyhow::Error::from).and_then(|()| written(&self.directory)) {
+            eprintln!("error: {error:#}");
+            return worse(ended, Ended::DoesNotHold);
+        }
+        // An error has said it.
+        if verdict != Concluded::NotJudged {
+            println!("{conclusion}");
+        }
+        ended
     }
+}
+
+/// Of two commands, how both together ended: what was judged and does not hold outweighs what was not judged.
+fn worse(one: Ended, other: Ended) -> Ended {
+    let rank = |ended: Ended| match ended {
+        Ended::Holds => 0,
+        Ended::NothingJudged => 1,
+        Ended::DoesNotHold => 2,
+        Ended::Usage => 3,
+    };
+    if rank(other) > rank(one) { other } else { one }
 }
 
 /// Tells why nothing was compared.
@@ -128,7 +221,7 @@ fn written(directory: &std::path::Path) -> anyhow::Result<()> {
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
-    let minutes = text.parse::<f64>().ok().filter(|minutes| (0.5..=24.0 * 60.0).contains(minutes));
+    let minutes = text.parse::<f64>().ok().filter(|minutes| MINUTES.contains(minutes));
     minutes.ok_or_else(|| "give minutes, from 0.5 to 1440".to_owned())
 }
 

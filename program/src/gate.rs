@@ -114,6 +114,12 @@ fn print(verdict: &Verdict) {
         let until = held.map(|held| format!(" until {}, {}", held.until, held.owner)).unwrap_or_default();
         println!("in quarantine  {}/{}: {}{until}", red.suite, red.test, red.outcome);
     }
+    for red in &verdict.undecided {
+        println!("not decided    {}/{}: the file of comparisons allows it", red.suite, red.test);
+    }
+    for one in &verdict.conclusions {
+        println!("compared       {}: {one}", one.comparison);
+    }
     for one in &verdict.over {
         println!("over           {}/{}: its quarantine ended on {}, {}", one.suite, one.test, one.until, one.owner);
     }

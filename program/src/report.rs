@@ -109,7 +109,7 @@ pub(crate) struct Changes {
 
 impl Changes {
     /// Reads the suites of this run in `directories`, and of the earlier run in `base`. A suite without a report is left
-    /// out.
+    /// out, and so is a comparison of two configurations.
     ///
     /// # Errors
     /// Fails if an earlier report cannot be read, or is of another suite.
@@ -117,6 +117,10 @@ impl Changes {
         let mut records = Vec::new();
         for directory in directories {
             let Ok(head) = Recorded::read(directory) else { continue };
+            // It says itself what changed, and the earlier run has compared something else.
+            if !head.report.conclusions.is_empty() {
+                continue;
+            }
             records.push(Change { base: earlier(base, &head.report.suite)?, head });
         }
         Ok(Self { records })

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::known::outcomes;
 use super::{Quarantine, Quarantined};
-use crate::report::{Outcome, Report, Tested};
+use crate::report::{Concluded, Conclusion, Kind, Outcome, Report, Tested};
 
 /// A test that did not pass at its first attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub struct Gate {
     pub quarantined: Vec<Red>,
     /// Tests of which the mesh does not offer what they need, where that is allowed.
     pub not_declared: Vec<Red>,
+    /// Comparisons that the time did not decide, where that is allowed. They are no pass.
+    pub undecided: Vec<Red>,
+    /// The verdict on each comparison of two configurations.
+    pub conclusions: Vec<Conclusion>,
     /// Quarantines whose last day has passed. They fail the gate, whatever became of their tests.
     pub over: Vec<Quarantined>,
 }
@@ -44,6 +48,7 @@ impl Gate {
         let over = quarantine.tests.iter().filter(|one| one.is_over(now)).cloned().collect();
         let mut gate = Self { over, ..Self::default() };
         for report in reports {
+            gate.conclusions.extend_from_slice(&report.conclusions);
             let tests = outcomes(report);
             for one in tests.iter().filter(|one| is_first(one, &tests)) {
                 if one.outcome == Outcome::Passed {
@@ -63,6 +68,7 @@ impl Gate {
                 match one.outcome {
                     _ if red.quarantine.is_some() => gate.quarantined.push(red),
                     Outcome::NotDeclared if allows_undeclared => gate.not_declared.push(red),
+                    Outcome::Failed(Kind::Infrastructure) if may_be_open(report, &red.test) => gate.undecided.push(red),
                     _ => gate.failed.push(red),
                 }
             }
@@ -77,9 +83,15 @@ impl Gate {
 
     /// Whether any test has a verdict. A test that the surroundings stopped has none.
     pub fn was_judged(&self) -> bool {
-        let judged = |red: &Red| matches!(red.outcome, Outcome::Failed(kind) if kind == crate::report::Kind::Assertion);
+        let judged = |red: &Red| red.outcome == Outcome::Failed(Kind::Assertion);
         self.passed > 0 || self.failed.iter().chain(&self.quarantined).any(judged)
     }
+}
+
+/// Whether this test is a comparison that the time did not decide, and the change may pass without.
+fn may_be_open(report: &Report, test: &str) -> bool {
+    let is_open = |one: &Conclusion| one.verdict == Concluded::Inconclusive && one.may_be_inconclusive;
+    report.conclusions.iter().any(|one| one.comparison == test && is_open(one))
 }
 
 fn is_first(one: &Tested, all: &[Tested]) -> bool {
@@ -93,7 +105,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::report::{Claim, Kind};
+    use crate::report::Claim;
 
     const FILE: &str = r#"
 [[quarantine]]
@@ -172,5 +184,49 @@ reason = "the gateway restarts"
         assert!(!gate(report.clone(), 1).holds());
         let allowed = Gate::of(&[report], &Quarantine::default(), true, UNIX_EPOCH);
         assert!(allowed.holds() && allowed.not_declared.len() == 1);
+    }
+
+    /// The report of a comparison that ended like this.
+    fn compared(verdict: Concluded, outcome: Option<Outcome>, may_be_inconclusive: bool) -> Report {
+        let tests: Vec<_> = outcome.into_iter().map(|outcome| ("proxies", 1, outcome)).collect();
+        let mut report = report(&tests, Vec::new());
+        let why = "p99".into();
+        report.conclusions = vec![Conclusion { comparison: "proxies".into(), verdict, why, may_be_inconclusive }];
+        report
+    }
+
+    #[test]
+    fn a_comparison_that_is_not_decided_fails_the_gate_unless_that_is_allowed_and_never_holds_by_itself() {
+        let open = Some(Outcome::Failed(Kind::Infrastructure));
+        let passed = report(&[("a", 1, Outcome::Passed)], Vec::new());
+        let of = |compared: Report, with: Option<&Report>| {
+            let reports: Vec<Report> = with.cloned().into_iter().chain([compared]).collect();
+            Gate::of(&reports, &Quarantine::default(), false, UNIX_EPOCH)
+        };
+        let inconclusive = |may| compared(Concluded::Inconclusive, open, may);
+        assert!(!of(inconclusive(false), Some(&passed)).holds());
+        let allowed = of(inconclusive(true), Some(&passed));
+        assert!(allowed.holds() && allowed.undecided.len() == 1 && allowed.passed == 1);
+        let alone = of(inconclusive(true), None);
+        assert!(!alone.holds() && !alone.was_judged(), "no verdict at all is no pass");
+        // The choice is about what the time did not decide, and nothing else.
+        for verdict in [Concluded::Regressed, Concluded::NotJudged] {
+            assert!(!of(compared(verdict, open, true), Some(&passed)).holds(), "{verdict}");
+        }
+        let lost = compared(Concluded::Inconclusive, Some(Outcome::Failed(Kind::Mesh)), true);
+        assert!(!of(lost, Some(&passed)).holds(), "a claim that was not judged is not a matter of time");
+    }
+
+    #[test]
+    fn what_a_change_leaves_as_it_is_needs_no_comparison_and_a_verdict_without_a_test_is_none() {
+        let of = |verdict| {
+            let passed = report(&[("a", 1, Outcome::Passed)], Vec::new());
+            Gate::of(&[passed, compared(verdict, None, false)], &Quarantine::default(), false, UNIX_EPOCH)
+        };
+        let unchanged = of(Concluded::Unchanged);
+        assert!(unchanged.holds() && unchanged.conclusions.len() == 1 && unchanged.passed == 1);
+        for verdict in [Concluded::Pass, Concluded::Regressed, Concluded::NotJudged, Concluded::Inconclusive] {
+            assert!(!of(verdict).holds(), "{verdict}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Ledger;
-use crate::report::{Outcome, Report, Tested};
+use crate::report::{Concluded, Kind, Outcome, Report, Tested};
 
 /// All tests that exist.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,8 @@ impl Known<'_> {
     }
 }
 
-/// The tests of a report. What does not hold and is no test's, as in a report without tests, stands for itself.
+/// The tests of a report. What does not hold and is no test's, as in a report without tests, stands for itself. So does a
+/// comparison that ended before its test could be recorded.
 pub(super) fn outcomes(report: &Report) -> Vec<Tested> {
     let told: BTreeSet<&str> = report.tests.iter().flat_map(|one| one.red.iter().map(String::as_str)).collect();
     let has_tests = !report.tests.is_empty();
@@ -32,6 +33,18 @@ pub(super) fn outcomes(report: &Report) -> Vec<Tested> {
         Outcome::Passed => !has_tests,
         _ => !told.contains(id.as_str()),
     });
-    let own = own.map(|(id, outcome)| Tested { attempt: 1, ..Tested::now(id, outcome) });
+    let ended = report.conclusions.iter().filter(|one| !report.tests.iter().any(|test| test.test == one.comparison));
+    let ended = ended.filter_map(|one| Some((one.comparison.clone(), concluded(one.verdict)?)));
+    let own = own.chain(ended).map(|(id, outcome)| Tested { attempt: 1, ..Tested::now(id, outcome) });
     report.tests.iter().cloned().chain(own).collect()
+}
+
+/// What became of a comparison whose test is not recorded. `None`: there was nothing to compare.
+fn concluded(verdict: Concluded) -> Option<Outcome> {
+    match verdict {
+        Concluded::Unchanged => None,
+        Concluded::Regressed => Some(Outcome::Failed(Kind::Assertion)),
+        // A pass without a recorded test is not one.
+        Concluded::Pass | Concluded::Inconclusive | Concluded::NotJudged => Some(Outcome::Failed(Kind::Infrastructure)),
+    }
 }

@@ -4,10 +4,16 @@ use std::fmt::Write;
 
 use super::gate::{Gate, Red};
 use super::{History, Quarantined};
-use crate::report::{Kind, Table};
+use crate::report::{Conclusion, Kind, Outcome, Table};
 
-/// Most rows of failures in the Markdown.
-const ROWS: usize = 12;
+/// Most rows of all tables in the Markdown, but for [`FEWEST`] of each.
+const ROWS: usize = 16;
+
+/// Rows that a table has at least, if it has as many.
+const FEWEST: usize = 3;
+
+/// Most bytes of the Markdown. What changed shares the rest of a comment with it.
+const BYTES: usize = 7_000;
 
 /// Most characters of a cell.
 const WIDTH: usize = 120;
@@ -15,6 +21,18 @@ const WIDTH: usize = 120;
 /// The gate as Markdown, of a few lines. `histories` are those of the ledger: a failure that is a known flake says so.
 /// `url` is a page with more, if there is one.
 pub fn markdown(gate: &Gate, histories: &[History], url: Option<&str>) -> String {
+    let mut rows = ROWS;
+    loop {
+        let text = of_rows(gate, histories, url, rows);
+        if text.len() <= BYTES || rows == 1 {
+            return text;
+        }
+        rows -= 1;
+    }
+}
+
+/// The Markdown with at most so many rows, but for the fewest of each table.
+fn of_rows(gate: &Gate, histories: &[History], url: Option<&str>, rows: usize) -> String {
     let mark = match (gate.holds(), gate.was_judged()) {
         (true, _) => "✅ meshproof: holds",
         (false, true) => "❌ meshproof: does not hold",
@@ -25,23 +43,30 @@ pub fn markdown(gate: &Gate, histories: &[History], url: Option<&str>) -> String
         let _ = write!(text, " [The run]({url}).");
     }
     text.push_str("\n\n");
-    for table in [failures(gate, histories), quarantined(gate), over(&gate.over)] {
-        if !table.rows.is_empty() {
-            let _ = writeln!(text, "**{}**\n\n{}", table.title, table.markdown());
-        }
+    let tables = [failures(gate, histories), compared(&gate.conclusions), quarantined(gate), over(&gate.over)];
+    let mut left = rows;
+    for mut table in tables.into_iter().filter(|table| !table.rows.is_empty()) {
+        // The first rows of each table: one must not hide another.
+        let shown = table.rows.len().min(left.max(rows.min(FEWEST)));
+        let more = table.rows.len() - shown;
+        table.rows.truncate(shown);
+        left = left.saturating_sub(shown);
+        let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+        let _ = writeln!(text, "**{}{more}**\n\n{}", table.title, table.markdown());
     }
     text
 }
 
 /// The counts in one line.
 fn counts(gate: &Gate) -> String {
-    let of = |kind: Kind| gate.failed.iter().filter(|red| red.outcome == crate::report::Outcome::Failed(kind)).count();
+    let of = |kind: Kind| gate.failed.iter().filter(|red| red.outcome == Outcome::Failed(kind)).count();
     let failed = [
         (of(Kind::Assertion), "failed"),
         (of(Kind::Mesh), "not judged because of the mesh"),
         (of(Kind::Infrastructure), "not judged because of the infrastructure"),
         (gate.quarantined.len(), "in quarantine"),
         (gate.not_declared.len(), "not declared"),
+        (gate.undecided.len(), "not decided, which this repository allows"),
     ];
     let failed = failed.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let all: Vec<String> = std::iter::once(format!("{} tests passed", gate.passed)).chain(failed).collect();
@@ -49,13 +74,16 @@ fn counts(gate: &Gate) -> String {
 }
 
 fn failures(gate: &Gate, histories: &[History]) -> Table {
-    let more = gate.failed.len().saturating_sub(ROWS);
-    let title = match more {
-        0 => "What fails".to_owned(),
-        more => format!("What fails, and {more} more"),
-    };
-    let mut table = Table::new(title, &["test", "outcome", "what does not hold", "known"]);
-    table.rows = gate.failed.iter().take(ROWS).map(|red| row(red, known(red, histories))).collect();
+    let mut table = Table::new("What fails", &["test", "outcome", "what does not hold", "known"]);
+    table.rows = gate.failed.iter().map(|red| row(red, known(red, histories))).collect();
+    table
+}
+
+/// The verdict on each comparison, in one line.
+fn compared(all: &[Conclusion]) -> Table {
+    let mut table = Table::new("Compared with the base", &["comparison", "verdict", "why"]);
+    let row = |one: &Conclusion| vec![short(&one.comparison), one.verdict.to_string(), short(&one.why)];
+    table.rows = all.iter().map(row).collect();
     table
 }
 
@@ -70,7 +98,7 @@ fn known(red: &Red, histories: &[History]) -> String {
 
 fn row(red: &Red, last: String) -> Vec<String> {
     let claims = if red.claims.is_empty() { "–".into() } else { red.claims.join(", ") };
-    vec![format!("{}/{}", red.suite, red.test), red.outcome.to_string(), short(&claims), last]
+    vec![short(&format!("{}/{}", red.suite, red.test)), red.outcome.to_string(), short(&claims), last]
 }
 
 fn quarantined(gate: &Gate) -> Table {
@@ -91,7 +119,8 @@ fn over(all: &[Quarantined]) -> Table {
         &["test", "ended", "owner", "line"],
     );
     let row = |one: &Quarantined| {
-        vec![format!("{}/{}", one.suite, one.test), one.until.to_string(), one.owner.clone(), one.line.to_string()]
+        let test = short(&format!("{}/{}", one.suite, one.test));
+        vec![test, one.until.to_string(), short(&one.owner), one.line.to_string()]
     };
     table.rows = all.iter().map(row).collect();
     table
@@ -161,13 +190,64 @@ mod tests {
     }
 
     #[test]
-    fn the_markdown_stays_short_and_counts_what_it_leaves_out() {
-        let failed = (0..200).map(|n| red(&format!("t{n}"), Outcome::Failed(Kind::Mesh))).collect();
-        let text = markdown(&Gate { passed: 1, failed, ..Gate::default() }, &[], None);
+    fn the_markdown_stays_short_whatever_is_in_it_and_counts_what_it_leaves_out() {
+        let long = "x_".repeat(150);
+        let all = |outcome| (0..200).map(|n| red(&format!("t{n}-{long}"), outcome)).collect::<Vec<_>>();
+        let one = crate::report::Concluded::Regressed;
+        let conclusion =
+            Conclusion { comparison: long.clone(), verdict: one, why: long.clone(), may_be_inconclusive: false };
+        let path = std::path::Path::new("q.toml");
+        let entry = |n: usize| {
+            format!(
+                "[[quarantine]]\nsuite = \"s\"\ntest = \"{n}{long}\"\nowner = \"{long}\"\nuntil = 2020-01-01\nreason = \"{long}\"\n"
+            )
+        };
+        let over = super::super::Quarantine::parse(path, &(0..50).map(entry).collect::<String>()).unwrap().tests;
+        let gate = Gate {
+            passed: 1,
+            failed: all(Outcome::Failed(Kind::Mesh)),
+            quarantined: all(Outcome::Failed(Kind::Assertion)),
+            over,
+            conclusions: vec![conclusion; 50],
+            ..Gate::default()
+        };
+        let text = markdown(&gate, &[], None);
+        for said in ["What fails, and 1", "200 not judged because of the mesh", "Compared with the base, and 4"] {
+            assert!(text.contains(said), "no `{said}` in:\n{text}");
+        }
         assert!(
-            text.contains("What fails, and 188 more") && text.contains("200 not judged because of the mesh"),
-            "{text}"
+            text.lines().count() < 50 && text.len() <= BYTES,
+            "{} lines, {} bytes",
+            text.lines().count(),
+            text.len()
         );
-        assert!(text.lines().count() < 25 && text.len() < 4_000, "{text}");
+    }
+
+    #[test]
+    fn the_verdict_on_each_comparison_has_a_line() {
+        let one = |verdict, why: &str| Conclusion {
+            comparison: "proxies".into(),
+            verdict,
+            why: why.into(),
+            may_be_inconclusive: true,
+        };
+        let conclusions = vec![
+            one(crate::report::Concluded::Unchanged, "both directories declare the same 1 objects"),
+            one(crate::report::Concluded::Inconclusive, "about 4 more minutes would decide it"),
+        ];
+        let undecided = vec![red("proxies", Outcome::Failed(Kind::Infrastructure))];
+        let text = markdown(&Gate { passed: 2, conclusions, undecided, ..Gate::default() }, &[], None);
+        insta::assert_snapshot!(text.trim_end(), @r"
+        ## ✅ meshproof: holds
+
+        2 tests passed, 1 not decided, which this repository allows.
+
+        **Compared with the base**
+
+        | comparison | verdict | why |
+        |---|---:|---:|
+        | proxies | unchanged | both directories declare the same 1 objects |
+        | proxies | inconclusive | about 4 more minutes would decide it |
+        ");
     }
 }

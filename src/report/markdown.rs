@@ -21,7 +21,9 @@ pub fn markdown(report: &Report, open: usize) -> String {
     let explained = |claim: &&Claim| report.diagnoses.iter().any(|diagnosis| diagnosis.explains(claim));
     let (explained, unexplained): (Vec<&Claim>, Vec<&Claim>) = failed.iter().copied().partition(explained);
     let lost: Vec<&Comparison> = report.comparisons.iter().filter(|comparison| !comparison.holds).collect();
-    let rows = open.saturating_sub(FRAME).max(1);
+    // A verdict takes a line, and a blank line follows the last one.
+    let concluded = if report.conclusions.is_empty() { 0 } else { report.conclusions.len() + 1 };
+    let rows = open.saturating_sub(FRAME + concluded).max(1);
     // A cause takes one row, and half of the rows at most. A blank line and a fold follow the causes.
     let shown_causes = report.diagnoses.len().min(rows / 2);
     let rows = rows.saturating_sub(if shown_causes > 0 { shown_causes + 2 } else { 0 }).max(1);
@@ -36,6 +38,12 @@ pub fn markdown(report: &Report, open: usize) -> String {
         _ => "❌",
     };
     let mut text = format!("## {mark} meshproof: {}\n\n", plain(&report.suite));
+    for one in &report.conclusions {
+        let _ = writeln!(text, "- **{} {}**: {}", plain(&one.comparison), one.verdict, plain(&one.why));
+    }
+    if concluded > 0 {
+        text.push('\n');
+    }
     let (causes, more_causes) = report.diagnoses.split_at(shown_causes);
     if shown_causes > 0 {
         let _ = writeln!(text, "{}", causes.iter().map(cause).collect::<String>());
@@ -234,6 +242,7 @@ mod tests {
             growths: Vec::new(),
             diagnoses: Vec::new(),
             tests: Vec::new(),
+            conclusions: Vec::new(),
         }
     }
 

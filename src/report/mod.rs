@@ -2,6 +2,7 @@
 
 pub mod against;
 mod claim;
+mod conclusion;
 mod diagnosis;
 mod error;
 pub mod growth;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use against::Against;
 pub use claim::{Claim, Edge, Expectation, Judgement, Statement};
+pub use conclusion::{Concluded, Conclusion};
 pub use diagnosis::{Cause, Diagnosis, Layer, grouped};
 pub use error::{Error, Result};
 pub use junit::junit;
@@ -75,6 +77,9 @@ pub struct Report {
     /// What became of each test, by name and attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<Tested>,
+    /// The verdicts on comparisons of two configurations, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conclusions: Vec<Conclusion>,
 }
 
 /// Where this process puts its reports, if it was told.
@@ -164,6 +169,14 @@ pub fn record_test(directory: &Path, suite: &str, tested: Tested) -> Result<()> 
     merge(directory, Report { tests: vec![tested], ..of(suite, BTreeMap::new()) })
 }
 
+/// Adds the verdict on a comparison of two configurations to this run's report in `directory`.
+///
+/// # Errors
+/// [`Error`].
+pub fn record_conclusion(directory: &Path, suite: &str, conclusion: Conclusion) -> Result<()> {
+    merge(directory, Report { conclusions: vec![conclusion], ..of(suite, BTreeMap::new()) })
+}
+
 /// An empty report of this run. Adds meshproof's own version to those of the tested system.
 fn of(suite: &str, mut versions: BTreeMap<String, String>) -> Report {
     versions.insert("meshproof".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
@@ -180,6 +193,7 @@ fn of(suite: &str, mut versions: BTreeMap<String, String>) -> Report {
         growths: Vec::new(),
         diagnoses: Vec::new(),
         tests: Vec::new(),
+        conclusions: Vec::new(),
     }
 }
 
@@ -214,6 +228,7 @@ fn merged(mut report: Report, older: Option<Report>) -> Report {
         keep(&mut report.comparisons, older.comparisons, Comparison::key);
         keep(&mut report.tables, older.tables, |table| table.title.clone());
         keep(&mut report.growths, older.growths, |growth| growth.id.clone());
+        keep(&mut report.conclusions, older.conclusions, |one| one.comparison.clone());
         diagnosis::merge(&mut report.diagnoses, older.diagnoses);
         tested::merge(&mut report.tests, older.tests);
         for (name, version) in older.versions {
@@ -286,6 +301,7 @@ mod tests {
             growths: Vec::new(),
             diagnoses: Vec::new(),
             tests: Vec::new(),
+            conclusions: Vec::new(),
         }
     }
 

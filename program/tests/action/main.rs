@@ -3,6 +3,7 @@
 
 mod api;
 mod comment;
+mod compare;
 mod example;
 mod files;
 mod ledger;

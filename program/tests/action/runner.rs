@@ -152,6 +152,17 @@ impl Runner {
     }
 
     fn looked_up(&self, expression: &str) -> String {
+        // The first that is not empty.
+        if let Some((first, other)) = expression.split_once(" || ") {
+            return Some(self.looked_up(first))
+                .filter(|value| !value.is_empty())
+                .unwrap_or_else(|| self.looked_up(other));
+        }
+        if let Some(place) = expression.strip_prefix("github.event.") {
+            let event: Value = serde_json::from_str(&self.read("event.json")).unwrap_or_default();
+            let value = event.pointer(&format!("/{}", place.replace('.', "/"))).and_then(Value::as_str);
+            return value.unwrap_or_default().to_owned();
+        }
         if let Some(input) = expression.strip_prefix("inputs.") {
             return self.inputs.get(input).unwrap_or_else(|| panic!("there is no input {input}")).clone();
         }

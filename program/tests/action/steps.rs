@@ -7,7 +7,7 @@ use meshproof::report::{self, Claim, Kind, Outcome, Tested};
 use crate::runner::{Runner, root, yaml};
 
 /// A report of the suite `mtls` in the workspace's directory `reports`: `claim-3` holds, or does not.
-fn suite(runner: &Runner, reports: &str, holds: bool) {
+pub(crate) fn suite(runner: &Runner, reports: &str, holds: bool) {
     let directory = runner.path("workspace").join(reports).join("mtls");
     let claims = (0..20).map(|n| Claim::about(format!("claim-{n}"), "").equals(&true, &(n != 3 || holds))).collect();
     report::record_tables(&directory, "mtls", BTreeMap::new(), claims, Vec::new()).unwrap();
@@ -111,11 +111,13 @@ const HOSTILE: [&str; 4] =
 fn an_input_is_data_and_never_a_command() {
     let names =
         ["suites", "reports", "base", "quarantine", "ledger-branch", "own-suite", "not-declared", "configuration"];
-    for (name, hostile) in names.into_iter().flat_map(|name| HOSTILE.map(|hostile| (name, hostile))) {
-        let mut runner = Runner::new(&[("mesh", "none"), (name, hostile)]);
+    let names = names.into_iter().chain(["comparisons", "base-revision"]);
+    for (name, hostile) in names.flat_map(|name| HOSTILE.map(|hostile| (name, hostile))) {
+        let compared = [("comparisons", "comparisons.toml"), ("base-revision", "HEAD")];
+        let mut runner = Runner::new(&[&[("mesh", "none")][..], &compared, &[(name, hostile)]].concat());
         suite(&runner, "meshproof", true);
         runner.set("MESHPROOF_TESTBED", "none");
-        for step in ["mesh", "suites", "gate"] {
+        for step in ["mesh", "suites", "comparisons", "gate"] {
             runner.step(step);
         }
         let ran =

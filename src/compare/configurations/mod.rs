@@ -8,6 +8,7 @@
 mod conformance;
 mod difference;
 mod error;
+mod file;
 mod manifests;
 mod measure;
 mod normal;
@@ -23,10 +24,11 @@ use std::sync::Arc;
 
 pub use difference::{Difference, End, Receipt};
 pub use error::{Error, Result};
+pub use file::{BASE, Planned, planned};
 pub use manifests::{Declaration, Declared, Manifests, NAMESPACE, ObjectName, WORKLOADS};
 pub use measure::ID;
 pub use outcome::Outcome;
-pub use plan::{Compare, OwnService};
+pub use plan::{Compare, DEFAULT_MINUTES, MINUTES, OwnService};
 pub use source::read;
 
 use crate::cluster::Cluster;
@@ -62,14 +64,6 @@ pub fn declared(compare: &Compare) -> Result<Vec<Declared>> {
 /// # Errors
 /// Nothing was compared: see [`Error`].
 pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
-    let outcome = judged(scope, compare, trial).await?;
-    let mut table = Table::new("Verdict", &["verdict", "why"]);
-    table.rows.push(vec![outcome.verdict.to_string(), outcome.why.clone()]);
-    tell(scope, table)?;
-    Ok(outcome)
-}
-
-async fn judged(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
     let declared = declared(compare)?;
     scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
     let cluster = chosen(scope, compare.cluster.as_deref())?;

@@ -1,6 +1,14 @@
 //! What is to be compared.
 
+use std::ops::RangeInclusive;
+
 use super::manifests::Manifests;
+
+/// Minutes that a comparison may measure: time for the fewest pairs, and a day.
+pub const MINUTES: RangeInclusive<f64> = 0.5..=1440.0;
+
+/// Minutes that a comparison measures, unless it is told otherwise.
+pub const DEFAULT_MINUTES: f64 = 3.0;
 
 /// A comparison to make.
 #[derive(Debug, Clone, Default)]

@@ -21,6 +21,7 @@ fn report(claims: Vec<Claim>, comparisons: Vec<Comparison>) -> Report {
         growths: Vec::new(),
         diagnoses: Vec::new(),
         tests: Vec::new(),
+        conclusions: Vec::new(),
     }
 }
 

@@ -71,6 +71,7 @@ pub fn page(report: &Report, beside: &Beside) -> String {
                     p.brand { "meshproof" }
                     h1 { (report.suite) }
                     (summary(report))
+                    @for one in &report.conclusions { p { strong { (one.comparison) " " (one.verdict) } ": " (one.why) } }
                 }
                 main {
                     @if !report.comparisons.is_empty() { (comparisons::section(&report.comparisons, runs)) }

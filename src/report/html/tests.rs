@@ -79,6 +79,7 @@ fn report() -> Report {
             claims: vec!["edge/frontend/ads".into()],
         }],
         tests: Vec::new(),
+        conclusions: Vec::new(),
     }
 }
 
