@@ -33,8 +33,7 @@ impl Pushes {
         }
         let mut sum = Self::default();
         for metrics in try_join_all(istiods.iter().map(|istiod| asked(istiod, METRICS, "/metrics"))).await? {
-            let Self { count, seconds, bytes } = parsed(&metrics).ok_or("istiod does not count its pushes")?;
-            sum = Self { count: sum.count + count, seconds: sum.seconds + seconds, bytes: sum.bytes + bytes };
+            sum = sum + parsed(&metrics).ok_or("istiod does not count its pushes")?;
         }
         Ok(sum)
     }
@@ -47,6 +46,14 @@ impl Pushes {
             seconds: self.seconds - earlier.seconds,
             bytes: self.bytes - earlier.bytes,
         }
+    }
+}
+
+impl std::ops::Add for Pushes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { count: self.count + other.count, seconds: self.seconds + other.seconds, bytes: self.bytes + other.bytes }
     }
 }
 

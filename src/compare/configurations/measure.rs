@@ -12,6 +12,7 @@ use super::conformance::{self, Lost};
 use super::difference::Receipt;
 use super::error::{Error, Result};
 use super::manifests::Declared;
+use super::pushes::Pushed;
 use super::receipt;
 use super::stage::Twins;
 use crate::compare::isolation::Extent;
@@ -20,7 +21,7 @@ use crate::compare::{Arms, Case, Isolation, Load, Untreated};
 use crate::host::{Awake, Host};
 use crate::judge::{Arm, Bounds, Comparison, Decision, Judge, Mode, Run, Trial, recorded};
 use crate::record::fault;
-use crate::report::Claim;
+use crate::report::{Claim, Table};
 use crate::scope::Scope;
 
 /// Id of the comparison in the bounds.
@@ -39,6 +40,8 @@ pub(super) struct Measurement {
     pub(super) errors: Claim,
     /// Mean time of a pair, with what comes between pairs, in seconds.
     pub(super) seconds_per_pair: f64,
+    /// What istiod pushed for each arm, if it was counted.
+    pub(super) pushes: Option<Table>,
 }
 
 /// The plan and the bounds: those of the file, or the default ones, for so many minutes.
@@ -86,7 +89,7 @@ pub(super) async fn measured(
     recorded::clear(&scope.directory().join("runs"), &trial.id).map_err(crate::scope::Error::from)?;
     // What fails is a claim about an arm, and refuses no run.
     let judged = Trial { max_failed_share: 1.0, ..trial.clone() };
-    let mut judge = Judge::new(&judged);
+    let (mut judge, mut pushed) = (Judge::new(&judged), Pushed::default());
     let began = std::time::Instant::now();
     let comparisons = loop {
         pair(scope, &twins, &judged, &mut judge).await?;
@@ -95,7 +98,7 @@ pub(super) async fn measured(
         if let Decision::Done(comparisons) = decision {
             break judge.compared(comparisons).map_err(crate::scope::Error::from)?;
         }
-        twins = twins.renewed().await?;
+        twins = pushed.renewed(twins).await?;
         receipt::confirmed(&twins, declared, receipt).await?;
     };
     let lost = |arm: Arm| {
@@ -107,7 +110,8 @@ pub(super) async fn measured(
     };
     let errors = conformance::errors(trial.max_failed_share, lost(Arm::Control), lost(Arm::Treatment));
     let pairs = (judge.runs().count() / 2).max(1);
-    Ok(Measurement { comparisons, errors, seconds_per_pair: began.elapsed().as_secs_f64() / pairs as f64 })
+    let seconds_per_pair = began.elapsed().as_secs_f64() / pairs as f64;
+    Ok(Measurement { comparisons, errors, seconds_per_pair, pushes: pushed.table() })
 }
 
 /// Measures a pair of runs.

@@ -14,6 +14,7 @@ mod measure;
 mod normal;
 mod outcome;
 mod plan;
+mod pushes;
 mod receipt;
 mod source;
 mod stage;
@@ -94,6 +95,10 @@ pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<
     let measurement = Box::pin(measure::measured(scope, twins, trial, &declared, &receipt)).await?;
     scope.claim(measurement.errors.clone());
     println!("{}", table::comparisons(&measurement.comparisons));
+    if let Some(pushes) = &measurement.pushes {
+        println!("{pushes}");
+        tell(scope, pushes.clone())?;
+    }
     let outcome = Outcome::of(&conformance, &measurement);
     scope.compare(measurement.comparisons);
     Ok(outcome)

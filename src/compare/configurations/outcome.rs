@@ -87,7 +87,7 @@ mod tests {
         }
         let comparisons = judge.conclude("enough");
         let errors = super::super::conformance::errors(0.001, Default::default(), Default::default());
-        Measurement { comparisons, errors, seconds_per_pair: 30.0 }
+        Measurement { comparisons, errors, seconds_per_pair: 30.0, pushes: None }
     }
 
     fn conformance(claims: Vec<Claim>) -> Conformance {

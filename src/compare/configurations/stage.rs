@@ -90,7 +90,11 @@ impl Twin {
         Bench::of(self.client.clone(), self.server.clone(), format!("{}:{}", self.host, self.port))
     }
 
-    async fn renewed(self) -> Result<Self> {
+    /// The arm with new pods.
+    ///
+    /// # Errors
+    /// The errors of [`Twins::renewed`].
+    pub(super) async fn renewed(self) -> Result<Self> {
         let pods = self.cluster.api::<Pod>(&self.namespace);
         let deleting =
             [&self.client, &self.server].map(async |pod| match pods.delete(&pod.pod, &DeleteParams::default()).await {
