@@ -4,30 +4,26 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use meshproof::attach::rights::{self, Mode, Places, Subject};
-use meshproof::attach::{self, Judgeable, Names};
+use meshproof::attach::{self, Judgeable};
 use meshproof::record::{self, Record};
 
 use crate::Place;
-use crate::reading::{How, Read, Source};
+use crate::reading::{How, Read};
 
 /// What `attach` and `plan` are told.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("clusters").args(["contexts"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("deployed").args(["probe_image", "read_only"]).required(true).multiple(true))]
 pub struct Wanted {
-    /// Context of a cluster with Istio; once for each cluster
-    #[arg(long = "context", required = true, value_name = "CONTEXT")]
-    contexts: Vec<String>,
     /// Permit suites no write: they judge only what can be read
     #[arg(long)]
     read_only: bool,
-    /// Beginning of the names of the namespaces that suites create
-    #[arg(long, value_name = "PREFIX", default_value = "meshproof")]
-    namespace_prefix: String,
-    /// Image of the probe. In a checkout, `cargo xtask testbed kubeconfig --probe-image` prints the one in the nodes of
-    /// `up`, which have it already: use it with `--probe-pull-policy Never`
-    #[arg(long, value_name = "IMAGE", required_unless_present = "read_only")]
-    probe_image: Option<String>,
+    /// Image of the load driver, for performance comparisons: suites make namespaces for them. `cargo xtask image push --of
+    /// load REGISTRY/REPO` pushes one
+    #[arg(long, value_name = "IMAGE", requires = "probe_image")]
+    load_image: Option<String>,
     /// Service account that the printed rights are for
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "default/meshproof", value_parser = account)]
     grant_to: Account,
@@ -83,7 +79,7 @@ impl Wanted {
 
     async fn attach(self, place: &Place) -> Result<()> {
         let directory = &place.testbed;
-        may_write(place, &self.contexts)?;
+        may_write(place, &self.how.contexts)?;
         let read = self.read().await?;
         print!("{}", found(&read, place));
         if !self.read_only {
@@ -101,9 +97,9 @@ impl Wanted {
     }
 
     async fn read(&self) -> Result<Read> {
-        let image = self.probe_image.as_deref().filter(|_| !self.read_only);
-        let names = Names::with_prefix(&self.namespace_prefix);
-        Source { contexts: &self.contexts, how: &self.how, image, names }.read().await
+        let image = self.how.probe_image.as_deref().filter(|_| !self.read_only);
+        let load = self.load_image.as_deref().filter(|_| !self.read_only);
+        self.how.source(image, load).read().await
     }
 
     /// The rights that are needed, as objects to apply.

@@ -4,14 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use meshproof::Scope;
-use meshproof::attach::Names;
 use meshproof::audit::{self, Basis, Cell, Expectations, Options, Rates, Standing, Style};
 use meshproof::cluster::testbed_directory;
 
 use crate::ended::told;
-use crate::reading::{How, Source};
+use crate::reading::How;
 use crate::visit::Visit;
 use crate::{Ended, Place};
 
@@ -21,20 +20,12 @@ const SUITE: &str = "audit";
 /// Judge every port of every workload that runs in the mesh: does it take plaintext, does it demand a certificate of the
 /// mesh, and whose identity does it prove
 ///
-/// Each port gets four connections, none of which asks an application for anything. Exit codes: 0 all holds, 1 something
+/// Each port gets four connections, none of which asks an application for anything. With --context, the mesh is read for this
+/// run only: no record is written or used, and what this run creates is removed at its end. Exit codes: 0 all holds, 1 something
 /// does not hold or could not be told, 2 the command line, 3 nothing was judged.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("clusters").args(["contexts"]).requires("probe_image").multiple(true))]
 pub struct Audit {
-    /// Context of a cluster with Istio; once for each cluster. The mesh is read for this run only: no record is written
-    /// or used, and what this run creates is removed at its end
-    #[arg(long = "context", value_name = "CONTEXT", requires = "probe_image")]
-    contexts: Vec<String>,
-    /// Image of the probe, for a mesh without a record
-    #[arg(long, value_name = "IMAGE", requires = "contexts")]
-    probe_image: Option<String>,
-    /// Beginning of the names of the namespaces that this run creates
-    #[arg(long, value_name = "PREFIX", default_value = "meshproof")]
-    namespace_prefix: String,
     #[command(flatten)]
     how: How,
     /// Audit only this namespace; may be given several times
@@ -102,10 +93,8 @@ impl Audit {
 
     /// The mesh of the named contexts. `None` if there are none: that of the record is judged.
     async fn visit(&self) -> Result<Option<Visit>> {
-        let Some(image) = self.probe_image.as_deref() else { return Ok(None) };
-        let names = Names::with_prefix(&self.namespace_prefix);
-        let source = Source { contexts: &self.contexts, how: &self.how, image: Some(image), names };
-        Visit::begin(source).await.map(Some)
+        let Some(image) = self.how.probe_image.as_deref() else { return Ok(None) };
+        Visit::begin(self.how.source(Some(image), None)).await.map(Some)
     }
 
     fn options(&self) -> audit::Result<Options> {

@@ -10,7 +10,7 @@ use kube::Client;
 use meshproof::attach::rights::{self, Mode, Places};
 use meshproof::attach::{self, Access, FoundMesh, Names, Options};
 use meshproof::cluster::access::Kubeconfigs;
-use meshproof::record::{HostPort, Label, ProbeDeployment, Record};
+use meshproof::record::{Bench, BenchDeployment, HostPort, Label, ProbeDeployment, Record};
 
 use crate::files;
 use crate::progress::Progress;
@@ -18,18 +18,27 @@ use crate::progress::Progress;
 /// File name of the kubeconfig beside the record.
 pub(crate) const KUBECONFIG: &str = "kubeconfig";
 
-// How the clusters of the contexts are read, and what suites deploy there. No doc comment: clap would take it for that of
-// the command.
+// The clusters to read, how, and what suites deploy there. No doc comment: clap would take it for that of the command.
 #[derive(Debug, Args)]
 pub(crate) struct How {
+    /// Context of a cluster with Istio; once for each cluster
+    #[arg(long = "context", value_name = "CONTEXT")]
+    pub(crate) contexts: Vec<String>,
+    /// Image of the probe. In a checkout, `cargo xtask testbed kubeconfig --probe-image` prints the one in the nodes of
+    /// `up`, which have it already: use it with `--probe-pull-policy Never`
+    #[arg(long, value_name = "IMAGE", requires = "contexts")]
+    pub(crate) probe_image: Option<String>,
+    /// Beginning of the names of the namespaces that suites create
+    #[arg(long, value_name = "PREFIX", default_value = "meshproof", value_parser = prefix)]
+    namespace_prefix: String,
     /// Kubeconfig with the contexts; may be given several times [default: those of $KUBECONFIG, otherwise
     /// ~/.kube/config]
     #[arg(long = "kubeconfig", value_name = "FILE", requires = "contexts")]
     pub(crate) kubeconfigs: Vec<PathBuf>,
-    /// Kubernetes' imagePullPolicy of the probe's image
+    /// Kubernetes' imagePullPolicy of the images
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"], requires = "contexts")]
     probe_pull_policy: Option<String>,
-    /// Secret with the credentials for the registry of the probe's image
+    /// Secret with the credentials for the registry of the images
     #[arg(long, value_name = "NAMESPACE/NAME", requires = "contexts")]
     image_pull_secret: Option<String>,
     #[command(flatten)]
@@ -66,6 +75,22 @@ struct Address {
     address: HostPort,
 }
 
+/// Longest prefix of namespaces, in characters: a name has 63, with a purpose and a hash behind the prefix.
+const LONGEST_PREFIX: usize = 30;
+
+fn prefix(text: &str) -> Result<String, String> {
+    let legal = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    let ends = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let is_label = text.starts_with(ends) && text.ends_with(ends) && text.chars().all(legal);
+    if !is_label || text.len() > LONGEST_PREFIX {
+        return Err(format!(
+            "namespaces begin with it: give at most {LONGEST_PREFIX} lower-case letters, digits and `-`, with a letter \
+             or a digit at each end"
+        ));
+    }
+    Ok(text.into())
+}
+
 fn label(text: &str) -> Result<Label, String> {
     let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
     Ok(Label { key: key.into(), value: value.into() })
@@ -78,10 +103,11 @@ fn address(text: &str) -> Result<Address, String> {
 
 /// The clusters to read.
 pub(crate) struct Source<'a> {
-    pub(crate) contexts: &'a [String],
     pub(crate) how: &'a How,
     /// The probe's image. Without one, nothing may be written.
     pub(crate) image: Option<&'a str>,
+    /// The load driver's image. Without one, there are no performance comparisons.
+    pub(crate) load: Option<&'a str>,
     pub(crate) names: Names,
 }
 
@@ -94,6 +120,13 @@ pub(crate) struct Read {
     pub(crate) record: Record,
 }
 
+impl How {
+    /// The clusters to read, and what suites may deploy there.
+    pub(crate) fn source<'a>(&'a self, image: Option<&'a str>, load: Option<&'a str>) -> Source<'a> {
+        Source { how: self, image, load, names: Names::with_prefix(&self.namespace_prefix) }
+    }
+}
+
 impl Source<'_> {
     /// Reads the mesh. Creates nothing.
     ///
@@ -104,16 +137,17 @@ impl Source<'_> {
         let contexts = Kubeconfigs::load(&self.how.kubeconfigs)?;
         contexts.shadowed().iter().for_each(|shadowed| progress.say(shadowed.to_string()));
         // A fault in one kubeconfig leaves all clusters alone.
-        self.contexts.iter().try_for_each(|context| contexts.check(context))?;
-        let clients = try_join_all(self.contexts.iter().map(|context| contexts.connect(context))).await?;
+        self.how.contexts.iter().try_for_each(|context| contexts.check(context))?;
+        let clients = try_join_all(self.how.contexts.iter().map(|context| contexts.connect(context))).await?;
         let mesh = self.discover(&progress, &clients).await?;
-        let record = mesh.record(Path::new(KUBECONFIG), &self.names, &self.access());
+        let mut record = mesh.record(Path::new(KUBECONFIG), &self.names, &self.access());
+        record.clusters.iter_mut().for_each(|cluster| cluster.bench = self.bench());
         Ok(Read { progress, contexts, clients, mesh, record })
     }
 
     async fn discover(&self, progress: &Progress, clients: &[Client]) -> Result<FoundMesh> {
         let options = &self.how.told.options(&self.names)?;
-        let discovering = self.contexts.iter().zip(clients).map(async |(context, client)| {
+        let discovering = self.how.contexts.iter().zip(clients).map(async |(context, client)| {
             let reading = async { anyhow::Ok(attach::discover(client, context, options).await?) };
             progress.step(Some(context), "what is there", reading).await
         });
@@ -127,6 +161,14 @@ impl Source<'_> {
             pull_secret: self.how.image_pull_secret.clone(),
         };
         self.image.map_or(Access::ReadOnly, |image| Access::Probes(deployment(image)))
+    }
+}
+
+impl Source<'_> {
+    fn bench(&self) -> Option<Bench> {
+        let image = self.load?.to_owned();
+        let pull_policy = self.how.probe_pull_policy.clone();
+        Some(self.names.bench(Some(BenchDeployment { image, pull_policy })))
     }
 }
 
@@ -173,6 +215,17 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_a_namespaces_name() {
+        for right in ["meshproof", "team-a", "7"] {
+            assert_eq!(prefix(right).as_deref(), Ok(right));
+        }
+        let long = "a".repeat(LONGEST_PREFIX + 1);
+        for wrong in ["", "Team", "team_a", "-team", "team-", "team.a", &long] {
+            assert!(prefix(wrong).unwrap_err().contains("lower-case"), "{wrong}");
+        }
+    }
 
     #[test]
     fn labels_and_addresses_are_read_and_nothing_else() {

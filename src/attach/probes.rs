@@ -3,7 +3,7 @@
 use meshproof_probe::Protocol;
 
 use crate::probe::deploy::legal;
-use crate::record::{Probe, ProbeDeployment, ProbePorts, Probes};
+use crate::record::{Bench, BenchDeployment, Probe, ProbeDeployment, ProbePorts, Probes};
 
 /// Namespaces of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,23 @@ impl Names {
         Self { prefix: prefix.into(), inside: format!("{prefix}-inside"), outside: format!("{prefix}-outside") }
     }
 
-    /// All namespaces.
+    /// All namespaces, also those for performance comparisons.
     pub fn all(&self) -> Vec<String> {
-        vec![self.inside.clone(), self.outside.clone()]
+        let bench = self.bench(None);
+        let of_bench = bench.each().map(|(namespace, _)| namespace.to_owned());
+        [self.inside.clone(), self.outside.clone()].into_iter().chain(of_bench).collect()
+    }
+
+    /// The namespaces for performance comparisons. With `deployment`, the first suite makes them.
+    pub fn bench(&self, deployment: Option<BenchDeployment>) -> Bench {
+        let of = |name: &str| format!("{}-bench-{name}", self.prefix);
+        Bench {
+            meshed: of("meshed"),
+            meshed_twin: of("meshed-twin"),
+            naked: of("naked"),
+            naked_twin: of("naked-twin"),
+            deployment,
+        }
     }
 
     /// The probes of the cluster `cluster`, whose services are in `domain`. With `deployment`, the first suite deploys

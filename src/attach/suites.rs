@@ -161,11 +161,7 @@ const PARTS: &[Part] = &[
         what: "what one more service or policy costs a new sidecar, and istiod",
         requires: &[Requirement::Probes, Requirement::Write(Write::Namespaces)],
     },
-    Part {
-        suite: "growth",
-        what: "what one more connection costs a sidecar",
-        requires: &[Requirement::Bench, Requirement::Write(Write::Replicas)],
-    },
+    Part { suite: "growth", what: "what one more connection costs a sidecar", requires: &[Requirement::Bench] },
     Part {
         suite: "modes",
         what: "every mode of namespaces, workloads and ports, against every kind of client",
@@ -251,16 +247,18 @@ const PARTS: &[Part] = &[
         what: "the online boutique",
         requires: &[Requirement::Application("boutique"), Requirement::AccessLog],
     },
-    Part {
-        suite: "perf",
-        what: "what sidecars and mutual TLS cost",
-        requires: &[Requirement::Bench, Requirement::Fault(fault::PAUSE_CLUSTER), Requirement::Write(Write::Objects)],
-    },
+    Part { suite: "perf", what: "what sidecars and mutual TLS cost", requires: &[Requirement::Bench] },
     Part {
         suite: "perf",
         what: "what the TCP bypass saves",
         requires: &[Requirement::Bench, Requirement::Treatment(treatment::TCP_BYPASS)],
     },
+    Part {
+        suite: "perf",
+        what: "what multi-buffer TLS saves",
+        requires: &[Requirement::Bench, Requirement::Treatment(treatment::MULTIBUFFER_TLS)],
+    },
+    Part { suite: "perf", what: "that a delay of 2 ms is seen (the control)", requires: &[Requirement::Bench] },
 ];
 
 /// Whether a part of a suite can be judged in a mesh.

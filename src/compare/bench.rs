@@ -12,7 +12,7 @@ use super::cost::Cost;
 use super::counted::{Counted, CountedRun};
 use super::isolation::{Isolation, Span, frozen};
 use super::places::Places;
-use super::side::{BENCH, Side};
+use super::side::Side;
 use crate::cluster::{Cluster, EXEC_BOUND, Input, Seen, Testbed, Workload, eventually, is_ready};
 use crate::compare::{Error, Result};
 use crate::host::Host;
@@ -43,6 +43,8 @@ pub struct Bench {
     pub(super) k6: Option<Workload>,
     /// What the client calls, if it is not the server of [`Side`].
     service: Option<String>,
+    /// Whether the server's container has a shell, by which its own costs are read.
+    server_has_shell: bool,
 }
 
 /// One run of the load driver.
@@ -87,7 +89,7 @@ impl Bench {
     /// [`NotDeclared`](record::Error::NotDeclared): no cluster has a bench.
     pub fn first_cluster(testbed: &Testbed) -> Result<&Arc<Cluster>> {
         let has_bench = |cluster: &&Arc<Cluster>| cluster.record().bench.is_some();
-        Ok(testbed.clusters.iter().find(has_bench).ok_or_else(|| record::Error::not_declared(BENCH))?)
+        Ok(testbed.clusters.iter().find(has_bench).ok_or_else(|| record::Error::not_declared(record::BENCH))?)
     }
 
     /// Starts client and server at `places` until the test ends, unless they already run.
@@ -114,6 +116,8 @@ impl Bench {
             gateway: None,
             k6: None,
             service: None,
+            // The server that suites deploy is the load driver's, whose image has the program only.
+            server_has_shell: cluster.record().bench_to_deploy().is_none(),
         })
     }
 
@@ -129,6 +133,7 @@ impl Bench {
             gateway: None,
             k6: None,
             service: Some(service),
+            server_has_shell: false,
         }
     }
 
@@ -283,7 +288,7 @@ impl Bench {
     pub(super) async fn cost(&self) -> Result<Costs> {
         let proxy = self.cluster.record().istio.proxy.container.as_str();
         let mut of = Vec::new();
-        of.extend(self.service.is_none().then_some(("server", &self.server.pod, "server")));
+        of.extend(self.server_has_shell.then_some(("server", &self.server.pod, "server")));
         of.extend(self.gateway.iter().map(|pod| ("gateway", pod, proxy)));
         for (name, end) in [("client-proxy", &self.client), ("server-proxy", &self.server)] {
             if end.is_meshed {

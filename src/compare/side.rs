@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use crate::cluster::Cluster;
+use crate::record::BENCH;
 
 /// A namespace of the [bench](crate::record::Bench) of a cluster. Each namespace has an identical twin without the TCP bypass,
 /// so that both arms exist at once.
@@ -16,9 +17,6 @@ pub enum Side {
     /// The twin of [`Side::Naked`].
     NakedTwin,
 }
-
-/// What a record without a bench lacks.
-pub(super) const BENCH: &str = "namespaces for performance comparisons";
 
 impl Side {
     /// The side's namespace in a cluster.

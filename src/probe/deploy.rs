@@ -27,7 +27,7 @@ const DEPLOYED: &str = "deployed";
 const CLUSTER_LABEL: &str = "meshproof.dev/cluster";
 
 /// Name of the copied Secret with the credentials for the registry.
-const PULL_SECRET: &str = "meshproof-pull";
+pub(crate) const PULL_SECRET: &str = "meshproof-pull";
 
 /// The label of the meshed probes' pods, for the object that enables their evidence log.
 pub fn evidence_label() -> Label {
@@ -179,7 +179,7 @@ pub(crate) async fn pull_secret(cluster: &Cluster, namespace: &str) -> Result<Op
     Ok(Some(Secret { metadata: metadata(PULL_SECRET, namespace), type_: found.type_, data, ..Secret::default() }))
 }
 
-fn metadata(name: &str, namespace: &str) -> ObjectMeta {
+pub(crate) fn metadata(name: &str, namespace: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.into()),
         namespace: Some(namespace.into()),
@@ -217,11 +217,11 @@ fn service_ports(ports: &ProbePorts) -> Vec<ServicePort> {
         .into()
 }
 
-fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
+pub(crate) fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
     [("cpu", cpu), ("memory", memory)].map(|(name, amount)| (name.to_owned(), Quantity(amount.into()))).into()
 }
 
-fn pod_security() -> PodSecurityContext {
+pub(crate) fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
@@ -229,7 +229,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+pub(crate) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),

@@ -279,6 +279,20 @@ pub struct Bench {
     pub naked: String,
     /// Like [`naked`](Self::naked), for the other arm.
     pub naked_twin: String,
+    /// How to deploy clients and servers: the first suite does. `None` if the writer of the record has deployed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<BenchDeployment>,
+}
+
+/// How to deploy the workloads of performance comparisons. The registry's credentials are those of the probes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchDeployment {
+    /// Image of the load driver, which is the server as well. The image names a numeric user other than root.
+    pub image: String,
+    /// Kubernetes' `imagePullPolicy`. `None` for Kubernetes' own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<String>,
 }
 
 /// An issuer whose private key this machine has.

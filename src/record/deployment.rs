@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cluster, Probe, ProbeDeployment, ProbePorts, Probes};
+use super::{Bench, BenchDeployment, Cluster, Probe, ProbeDeployment, ProbePorts, Probes};
 
 impl ProbeDeployment {
     /// Namespace and name of the Secret with the credentials.
@@ -77,7 +77,21 @@ pub(super) fn contradiction(clusters: &[Cluster]) -> Option<String> {
     None
 }
 
+impl Bench {
+    /// The namespaces, each with whether it is in the mesh.
+    pub fn each(&self) -> [(&str, bool); 4] {
+        [(&self.meshed, true), (&self.meshed_twin, true), (&self.naked, false), (&self.naked_twin, false)]
+    }
+}
+
 impl Cluster {
+    /// The workloads of performance comparisons that a suite must deploy, and how. They stand beside the probes.
+    pub fn bench_to_deploy(&self) -> Option<(&Bench, &BenchDeployment)> {
+        self.to_deploy()?;
+        let bench = self.bench.as_ref()?;
+        Some((bench, bench.deployment.as_ref()?))
+    }
+
     /// The probes that a suite must deploy, and how.
     pub fn to_deploy(&self) -> Option<(&Probes, &ProbeDeployment)> {
         let probes = self.probes.as_ref()?;

@@ -19,14 +19,14 @@ mod requirement;
 
 pub use capabilities::{Capabilities, Command, Write, fault, treatment};
 pub use cluster::{
-    AccessLog, AddressFamily, Bench, Cluster, ControlPlane, Gateway, GatewayKind, Gateways, Issuer, Istio, Label,
-    Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
+    AccessLog, AddressFamily, Bench, BenchDeployment, Cluster, ControlPlane, Gateway, GatewayKind, Gateways, Issuer,
+    Istio, Label, Probe, ProbeDeployment, ProbePorts, Probes, Proxy, Signer,
 };
 pub use day::{days, is_over};
 pub use error::{Error, Result};
 pub use host_port::HostPort;
 pub use name::{digest, legal};
-pub use requirement::Requirement;
+pub use requirement::{BENCH, Requirement};
 
 /// Schema identifier in every record. Records with another identifier are refused.
 pub const SCHEMA: &str = "meshproof.testbed/v2";

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{Cluster, Record, Write};
 
+/// What a record without a bench lacks.
+pub const BENCH: &str = "namespaces for performance comparisons (on a mesh of your own, `attach --load-image IMAGE` has \
+                         suites make them)";
+
 /// A requirement without which a suite cannot judge. See [`Record::requires`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,10 +56,7 @@ impl Requirement {
             Self::EastWest => eastwest(record),
             Self::SigningKeys => without("a signing key", |cluster| cluster.signer().is_ok()),
             Self::AccessLog => without("the proxies' access log", |cluster| cluster.istio.access_log.is_some()),
-            Self::Bench => unless(
-                record.clusters.iter().any(|cluster| cluster.bench.is_some()),
-                "namespaces for performance comparisons".into(),
-            ),
+            Self::Bench => unless(record.clusters.iter().any(|cluster| cluster.bench.is_some()), BENCH.into()),
             Self::Treatment(name) => unless(record.capabilities.has_treatment(name), format!("the treatment {name}")),
             Self::Fault(name) => unless(record.capabilities.fault(name).is_some(), format!("the fault {name}")),
             Self::Application(name) => unless(

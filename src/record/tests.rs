@@ -31,6 +31,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
             meshed_twin: "meshproof-perf-twin".into(),
             naked: "meshproof-perf-naked".into(),
             naked_twin: "meshproof-perf-naked-twin".into(),
+            deployment: None,
         }),
         lease_namespace: None,
     }
@@ -226,7 +227,7 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
         "an east-west gateway of network2",
         "a signing key of east",
         "the proxies' access log of east",
-        "namespaces for performance comparisons",
+        BENCH,
         "the treatment tcp-bypass",
         "the fault pause-cluster",
         "the application boutique",

@@ -352,6 +352,20 @@ mod tests {
     }
 
     #[test]
+    fn names_of_contexts_stay_as_they_are_in_json_and_are_escaped_in_junit() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["<\"&'>", "a-b", "a/b", "admin@mesh/prod", "arn:aws:eks:us-east-1:0:cluster/mesh"];
+        let ids = names.map(|name| format!("port/{name}/shop/cart/80"));
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        merge(directory.path(), report("one", &ids, Judgement::Fail)).unwrap();
+        let again = super::read(directory.path()).unwrap();
+        assert_eq!(again.claims.iter().map(Claim::id).collect::<Vec<_>>(), ids);
+        let xml = junit(&again).unwrap();
+        assert!(names[1..].iter().all(|name| xml.contains(&format!("\"port/{name}/shop/cart/80\""))), "{xml}");
+        assert!(xml.contains("port/&lt;") && !xml.contains(names[0]), "{xml}");
+    }
+
+    #[test]
     fn a_claim_stated_again_replaces_itself_and_a_damaged_report_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("report.json"), "{ damaged").unwrap();

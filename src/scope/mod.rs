@@ -1,5 +1,6 @@
 //! The scope of one test: the test's objects, changes and claims, with clean-up, diagnostics and the report.
 
+mod bench;
 mod bundle;
 pub mod change;
 pub mod claims;

@@ -223,7 +223,7 @@ impl<'a> Standing<'a> {
     async fn deploy(&self) -> Result<bool> {
         let Self { cluster, wanted } = self;
         try_join_all(wanted.namespaces().iter().map(|namespace| self.ensure_namespace(namespace))).await?;
-        for namespace in wanted.plan.namespaces().keys() {
+        for namespace in wanted.pulling() {
             if let Some(secret) = deploy::pull_secret(cluster, namespace).await? {
                 cluster.put(&secret).await?;
             }
@@ -232,7 +232,7 @@ impl<'a> Standing<'a> {
         let applying = try_join_all(policies.iter().map(|policy| cluster.apply(policy)));
         futures::try_join!(cluster.put_all(&accounts), cluster.put_all(&services), applying)?;
         // Last, so that a new proxy starts with the policy and with the evidence log.
-        cluster.put_all(&wanted.plan.deployments()).await?;
+        cluster.put_all(&wanted.deployments()).await?;
         let waiting = wanted.plan.probes.each().map(|(probe, _)| rollout::available(cluster, probe));
         Ok(try_join_all(waiting).await?.contains(&true))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Resource;
 use kube::api::ObjectMeta;
@@ -9,6 +10,7 @@ use kube::discovery::ApiResource;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::bench::Benches;
 use crate::istio::{self, evidence_log};
 use crate::probe::deploy::{self, Plan};
 use crate::probe::evidence_label;
@@ -42,6 +44,8 @@ pub(super) struct Wanted<'a> {
     all: Vec<Plan<'a>>,
     /// The namespaces of the probes of all clusters, each with whether it is in the mesh.
     namespaces: BTreeMap<&'a str, bool>,
+    /// The workloads of performance comparisons, if they are to be deployed.
+    pub(super) benches: Option<Benches<'a>>,
 }
 
 impl<'a> Wanted<'a> {
@@ -54,7 +58,10 @@ impl<'a> Wanted<'a> {
         let all: Vec<Plan<'a>> = record.clusters.iter().filter_map(Plan::of).collect();
         let namespaces: BTreeMap<&str, bool> = all.iter().flat_map(Plan::namespaces).collect();
         let wanted = record.clusters.iter().filter_map(|cluster| {
-            Some(Self { record: cluster, plan: Plan::of(cluster)?, all: all.clone(), namespaces: namespaces.clone() })
+            let benches = Benches::of(cluster);
+            let mut namespaces = namespaces.clone();
+            namespaces.extend(benches.iter().flat_map(Benches::namespaces));
+            Some(Self { record: cluster, plan: Plan::of(cluster)?, all: all.clone(), namespaces, benches })
         });
         wanted.collect()
     }
@@ -73,7 +80,8 @@ impl<'a> Wanted<'a> {
     }
 
     pub(super) fn services(&self) -> Vec<Service> {
-        self.all.iter().filter_map(Plan::meshed_service).chain(self.plan.naked_service()).collect()
+        let of_probes = self.all.iter().filter_map(Plan::meshed_service).chain(self.plan.naked_service());
+        of_probes.chain(self.benches.iter().flat_map(Benches::services)).collect()
     }
 
     /// Mutual TLS only, the evidence log, and the way in from other networks, for each namespace in the mesh.
@@ -81,13 +89,35 @@ impl<'a> Wanted<'a> {
         let mut policies = Vec::new();
         for namespace in self.namespaces.iter().filter_map(|(name, meshed)| meshed.then_some(*name)) {
             policies.push(istio::strict(namespace));
+            if self.is_bench(namespace) {
+                continue;
+            }
             if let Some(log) = &self.record.istio.access_log {
                 policies.push(evidence_log(log, EVIDENCE, namespace, &evidence_label()));
             }
             let gateway = self.record.gateways.eastwest.as_ref();
             policies.extend(gateway.and_then(|gateway| istio::exposed(gateway, namespace, &self.record.domain)));
         }
+        policies.extend(self.benches.iter().flat_map(Benches::rules));
         policies.into_iter().map(signed).collect()
+    }
+
+    /// The probes, and the workloads of performance comparisons.
+    pub(super) fn deployments(&self) -> Vec<Deployment> {
+        self.plan.deployments().into_iter().chain(self.benches.iter().flat_map(Benches::deployments)).collect()
+    }
+
+    /// All namespaces in which images are pulled.
+    pub(super) fn pulling(&self) -> impl Iterator<Item = &str> {
+        self.plan
+            .namespaces()
+            .into_keys()
+            .chain(self.benches.iter().flat_map(|benches| benches.namespaces().into_keys()))
+    }
+
+    /// What is measured writes no evidence log, and nobody calls it from another network.
+    fn is_bench(&self, namespace: &str) -> bool {
+        self.benches.is_some_and(|benches| benches.namespaces().contains_key(namespace))
     }
 
     pub(super) fn planned(&self) -> Planned {
@@ -95,7 +125,7 @@ impl<'a> Wanted<'a> {
         objects.extend(self.plan.accounts().iter().map(as_value));
         objects.extend(self.services().iter().map(as_value));
         objects.extend(self.policies());
-        objects.extend(self.plan.deployments().iter().map(as_value));
+        objects.extend(self.deployments().iter().map(as_value));
         Planned { cluster: self.record.name.clone(), objects }
     }
 }
@@ -125,7 +155,7 @@ fn as_value<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Value {
 mod tests {
     use super::*;
     use crate::record::tests::{cluster, record};
-    use crate::record::{AccessLog, ProbeDeployment};
+    use crate::record::{AccessLog, BenchDeployment, ProbeDeployment};
 
     fn to_deploy() -> Record {
         let clusters = ["east", "west"].map(|name| {
@@ -160,6 +190,31 @@ mod tests {
             }
             let kinds = objects.iter().filter(|object| object["kind"] == "Deployment").count();
             assert_eq!(kinds, 3, "{cluster}");
+        }
+    }
+
+    #[test]
+    fn namespaces_for_comparisons_are_strict_and_have_workloads_of_their_own_and_no_evidence_log() {
+        let mut record = to_deploy();
+        record.capabilities.writes = vec![Write::Namespaces];
+        let image = "registry.example/load:1".to_owned();
+        record.clusters[0].bench.as_mut().unwrap().deployment = Some(BenchDeployment { image, pull_policy: None });
+        let planned = planned(&record);
+        let of = |cluster: usize, kind: &str, namespace: &str| {
+            let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["namespace"] == namespace;
+            planned[cluster].objects.iter().filter(is_it).count()
+        };
+        for (namespace, policies) in [("meshproof-perf", 1), ("meshproof-perf-naked", 0)] {
+            assert_eq!(of(0, "Deployment", namespace), 2);
+            assert_eq!(of(0, "Service", namespace), 1);
+            assert_eq!(of(0, "DestinationRule", namespace), 1);
+            assert_eq!(of(0, "PeerAuthentication", namespace), policies);
+            assert_eq!(of(0, "EnvoyFilter", namespace) + of(0, "Gateway", namespace), 0);
+            assert_eq!(of(1, "Deployment", namespace), 0, "the other cluster's record deploys none");
+        }
+        assert_eq!(of(0, "EnvoyFilter", "pinnacle"), 1);
+        for object in &planned[0].objects {
+            assert_eq!(object["metadata"]["labels"][crate::probe::PROBES_LABEL], "deployed", "{object:#}");
         }
     }
 

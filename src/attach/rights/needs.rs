@@ -80,19 +80,20 @@ impl Places {
     pub fn of(cluster: &record::Cluster, writes: &[Write]) -> Self {
         let gateways = [&cluster.gateways.ingress, &cluster.gateways.eastwest];
         let of = |probes: &record::Probes| probes.each().map(|(probe, _)| probe.namespace.clone());
-        let bench = cluster.bench.iter();
-        let bench = bench.flat_map(|bench| [&bench.meshed, &bench.meshed_twin, &bench.naked, &bench.naked_twin]);
+        let bench = cluster.bench.iter().flat_map(record::Bench::each).map(|(namespace, _)| namespace.to_owned());
+        let bench: BTreeSet<String> = bench.collect();
+        let of_bench = cluster.bench_to_deploy().iter().flat_map(|_| bench.clone()).collect::<Vec<_>>();
         let secret = cluster.to_deploy().and_then(|(_, deployment)| deployment.secret());
         Self {
             istio: [cluster.istio.namespace.clone()].into(),
             gateways: gateways.into_iter().flatten().map(|gateway| gateway.namespace.clone()).collect(),
             probes: cluster.probes.iter().flat_map(of).collect(),
-            own: cluster.to_deploy().into_iter().flat_map(|(probes, _)| of(probes)).collect(),
+            own: cluster.to_deploy().into_iter().flat_map(|(probes, _)| of(probes)).chain(of_bench).collect(),
             lease: cluster.lease_namespace.clone(),
             pull_secret: secret.map(|(namespace, _)| namespace.to_owned()),
             evidence: cluster.istio.access_log.clone(),
             exposes: cluster.gateways.eastwest.is_some(),
-            bench: bench.cloned().collect(),
+            bench,
             writes: writes.to_vec(),
         }
     }

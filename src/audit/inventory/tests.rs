@@ -76,3 +76,34 @@ fn a_network_policy_may_select_a_pod_of_its_namespace_by_its_labels() {
     assert!(!restriction("boutique", json!({ "app": "web" })).may_select(&pod));
     assert!(!restriction("other", json!({})).may_select(&pod));
 }
+
+/// Objects as the API server gives them in a cluster of both families: a slice for each family, and two addresses of the
+/// pod, of which `status.podIP` repeats the first.
+#[test]
+fn a_port_of_a_dual_stack_service_is_one_port_at_both_addresses_of_the_pod() {
+    let istio = crate::record::tests::cluster("cluster1").istio;
+    let pod = read(json!({
+        "metadata": { "name": "cart-0", "namespace": "boutique" },
+        "spec": { "containers": [{ "name": "app" }] },
+        "status": {
+            "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00:10::1" }],
+        },
+    }));
+    let service = service_facts(&read(json!({
+        "metadata": { "name": "cart", "namespace": "boutique" },
+        "spec": {
+            "clusterIP": "172.24.0.1", "clusterIPs": ["172.24.0.1", "fd00:24::1"],
+            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack",
+            "ports": [{ "name": "grpc", "port": 7070 }],
+        },
+    })));
+    assert!(!service.headless);
+    let mut of_ipv6 = slice("cart-0", true);
+    of_ipv6.address_type = "IPv6".into();
+    of_ipv6.endpoints[0].addresses = vec!["fd00:10::1".into()];
+    let (mut pods, mut services) = (vec![Pod::of(&pod, None, &istio)], vec![service]);
+    target(&mut pods, &mut services, &[slice("cart-0", true), of_ipv6]);
+    assert_eq!(pods[0].addresses, ["10.0.0.1", "fd00:10::1"]);
+    assert_eq!(pods[0].ports.keys().map(ToString::to_string).collect::<Vec<_>>(), ["53/udp", "7070"]);
+    assert!(services[0].has_endpoints && services.len() == 1);
+}

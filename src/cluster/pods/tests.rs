@@ -65,6 +65,21 @@ async fn a_proxy_that_cannot_start_is_reported_within_10_s_with_its_last_words()
     assert_eq!(error, format!("east: a pod in namespace shop cannot start: {CRASH}"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_image_for_another_architecture_is_told_within_10_s_in_the_words_of_the_runtime() {
+    let ended = json!({ "exitCode": 128, "reason": "StartError", "message": "exec /probe: exec format error" });
+    let status = json!({ "phase": "Running", "containerStatuses": [{
+        "name": "probe", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } }, "lastState": { "terminated": ended },
+    }] });
+    let (cluster, began) = (cluster(status), Instant::now());
+    let error = awaited(&cluster).await.to_string();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let words =
+        "container probe: CrashLoopBackOff; it ended with exit code 128: StartError: exec /probe: exec format error";
+    assert!(error.contains(words), "{error}");
+}
+
 #[tokio::test]
 async fn where_no_pod_is_ready_the_error_says_why() {
     let error = cluster(crashing()).ready_pods("shop", "app=shop").await.unwrap_err().to_string();

@@ -23,6 +23,9 @@ pub(super) const SERVER: &str = "app=server";
 /// Label of the pods of both arms, which should run on one node.
 const TOGETHER: &str = "meshproof.dev/compared";
 
+/// A limit of processors that throttles nobody, for clusters that refuse a container without one.
+const ENOUGH: &str = "4";
+
 /// What the workloads are made of.
 #[derive(Debug, Clone)]
 pub(super) struct Models {
@@ -109,7 +112,7 @@ impl Models {
             if container["name"] == self.container.as_str() {
                 // A share of processor time, so that the server does not wait for the proxies; and no throttling.
                 container["resources"]["requests"]["cpu"] = "30m".into();
-                container["resources"]["limits"].as_object_mut().map(|limits| limits.remove("cpu"));
+                container["resources"]["limits"]["cpu"] = ENOUGH.into();
             }
         }
         if name == "client"
@@ -135,13 +138,18 @@ impl Models {
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             // A large share of processor time: the driver must notice an answer at once.
-            "resources": { "requests": { "cpu": "220m", "memory": "16Mi" }, "limits": { "memory": "128Mi" } },
+            "resources": {
+                "requests": { "cpu": "220m", "memory": "16Mi" }, "limits": { "cpu": ENOUGH, "memory": "128Mi" },
+            },
         })
     }
 }
 
-/// The image of the load driver in the testbed's own bench.
+/// The image of the load driver in the record, or in the testbed's own bench.
 async fn of_bench(cluster: &Arc<Cluster>) -> Result<String> {
+    if let Some((_, deployment)) = cluster.record().bench_to_deploy() {
+        return Ok(deployment.image.clone());
+    }
     let lacking = || Error::NoDriver { cluster: cluster.name().into() };
     let home = Side::Naked.namespace(cluster).map_err(|_| lacking())?;
     let client = cluster.api::<Deployment>(home).get_opt("client").await;
@@ -192,7 +200,8 @@ mod tests {
         let names: Vec<&str> =
             pod["spec"]["containers"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["probe", "client"]);
-        assert_eq!(pod.pointer("/spec/containers/0/resources/limits").unwrap(), &json!({ "memory": "1Mi" }));
+        let limits = pod.pointer("/spec/containers/0/resources/limits").unwrap();
+        assert_eq!(limits, &json!({ "cpu": ENOUGH, "memory": "1Mi" }));
         assert!(pod.pointer("/metadata/labels/meshproof.dev~1evidence").is_none());
         assert_eq!(models().pod("server")["spec"]["containers"].as_array().unwrap().len(), 1);
     }

@@ -44,6 +44,11 @@ pub trait Change: fmt::Display + Send + Sync {
     fn namespace(&self) -> Option<NamespaceRef> {
         None
     }
+
+    /// The namespace of the changed object, if the object is in one.
+    fn place(&self) -> Option<NamespaceRef> {
+        self.namespace()
+    }
 }
 
 /// Identifies an injected change, to [revert](super::Scope::revert) the change before the test ends.

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 use serde_json::Value;
 
-use super::{Change, gone};
+use super::{Change, NamespaceRef, gone};
 use crate::cluster::{Cluster, ObjectApi, Seen, eventually};
 use crate::record::Write;
 use crate::report;
@@ -112,5 +112,10 @@ impl Change for Object {
             Ok(gone(removed).map_err(self.cluster.failed(format!("remove {}", self.what)))?)
         }
         .boxed_local()
+    }
+
+    fn place(&self) -> Option<NamespaceRef> {
+        let name = self.value["metadata"]["namespace"].as_str()?;
+        Some(NamespaceRef::new(&self.cluster, name))
     }
 }

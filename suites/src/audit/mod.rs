@@ -3,6 +3,7 @@
 //!
 //! Needs a live testbed (`cargo xtask testbed up`).
 
+mod apart;
 mod broken;
 mod size;
 mod unjudged;
@@ -60,6 +61,7 @@ async fn every_port_in_the_mesh_takes_mutual_tls_only() -> Verdict {
 
 crate::trials! {
     every_port_in_the_mesh_takes_mutual_tls_only,
+    mod apart,
     mod broken,
     mod size,
     mod unjudged,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use meshproof::compare::{Bench, Places, RunSpec, Side};
 use meshproof::host::Host;
 use meshproof::judge::growth::Point;
-use meshproof::record::{Requirement, Write};
+use meshproof::record::Requirement;
 use meshproof::{Error, Scope, Verdict, Workload};
 
 use super::bounds::growth;
@@ -20,7 +20,7 @@ const LENGTH: Duration = Duration::from_secs(8);
 
 async fn one_more_connection_costs_little() -> Verdict {
     Scope::alone(SUITE, "connections", async |scope| {
-        scope.requires([Requirement::Bench, Requirement::Write(Write::Replicas)])?;
+        scope.requires([Requirement::Bench])?;
         let cluster = Bench::first_cluster(&scope.testbed)?;
         let places = Places::one_node(cluster).await?;
         let bench = Bench::start(scope, cluster, &places, Side::Meshed, Side::Meshed).await?;

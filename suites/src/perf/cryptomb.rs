@@ -10,6 +10,7 @@ use meshproof::compare::{
 };
 use meshproof::host::Host;
 use meshproof::judge::{Arm, Run};
+use meshproof::record::{Requirement, treatment};
 use meshproof::report::Claim;
 use meshproof::{Cluster, Error, Scope, Seen, Verdict, eventually};
 use serde_json::json;
@@ -38,6 +39,10 @@ pub(crate) async fn gateway_at(
     cluster: &Arc<Cluster>,
     places: &Places,
 ) -> Result<(Bench, MultibufferTls), Error> {
+    // Not declared, before anything is changed.
+    if !scope.testbed.record.capabilities.has_treatment(treatment::PRIVATE_KEY_PROVIDER) {
+        scope.requires([Requirement::Treatment(treatment::MULTIBUFFER_TLS)])?;
+    }
     // Before the gateway has pods, and so until it has none: changes are reverted in reverse order.
     listen(scope, cluster).await?;
     let bench = Bench::start_gateway(scope, cluster, places).await?;

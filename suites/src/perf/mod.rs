@@ -16,7 +16,7 @@ use std::sync::Arc;
 use futures::try_join;
 use meshproof::compare::{self, Arms, Bench, Case, Load, Places, Setting, Side, Treatment, Untreated};
 use meshproof::judge::{Arm, Mode};
-use meshproof::record::{Requirement, Write};
+use meshproof::record::Requirement;
 use meshproof::{Cluster, Error, Scope, Verdict};
 use serde_json::json;
 
@@ -72,7 +72,6 @@ async fn delay_2ms_is_seen() -> Verdict {
 async fn sidecar_overhead() -> Verdict {
     timed("sidecar_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
-        scope.requires([Requirement::Write(Write::Objects)])?;
         // PERMISSIVE admits a client without a proxy.
         mtls(scope, cluster, Side::Meshed, "PERMISSIVE").await?;
         let places = Places::one_node(cluster).await?;
@@ -95,7 +94,6 @@ async fn sidecar_overhead() -> Verdict {
 async fn mtls_overhead() -> Verdict {
     timed("mtls_overhead", async |scope| {
         let cluster = Bench::first_cluster(&scope.testbed)?;
-        scope.requires([Requirement::Write(Write::Objects)])?;
         // Set the mode before there are pods, so that their proxies have no connection with another mode.
         mtls(scope, cluster, Side::MeshedTwin, "DISABLE").await?;
         let arms = both(scope, cluster, &Places::one_node(cluster).await?, Side::MeshedTwin, Side::Meshed).await?;
@@ -113,7 +111,7 @@ async fn timed(test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) 
 async fn timed_as(suite: &'static str, test: &str, body: impl AsyncFnOnce(&Scope) -> Result<(), Error>) -> Verdict {
     Scope::alone(suite, test, async |scope| {
         Mode::selected()?;
-        scope.requires([Requirement::Bench, Requirement::Write(Write::Replicas)])?;
+        scope.requires([Requirement::Bench])?;
         // Boxed: the compiler's limit on nested futures.
         Box::pin(body(scope)).await
     })

@@ -203,6 +203,7 @@ fn bench() -> Bench {
         meshed_twin: PERF_TWIN.into(),
         naked: PERF_NAKED.into(),
         naked_twin: PERF_NAKED_TWIN.into(),
+        deployment: None,
     }
 }
 
