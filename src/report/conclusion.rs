@@ -22,6 +22,11 @@ pub enum Concluded {
     NotJudged,
 }
 
+impl Concluded {
+    /// What was to be judged, and did not pass.
+    pub const NO_PASS: [Self; 3] = [Self::Regressed, Self::Inconclusive, Self::NotJudged];
+}
+
 impl fmt::Display for Concluded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

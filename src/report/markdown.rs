@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Diagnosis, Judgement, Report};
+use super::{Claim, Concluded, Diagnosis, Judgement, Report};
 use crate::judge::{Comparison, Verdict};
 use crate::report::growth;
 use crate::report::table::{self, Table};
@@ -32,7 +32,10 @@ pub fn markdown(report: &Report, open: usize) -> String {
     let shown_failed = unexplained.len().min(rows - shown_lost);
 
     let undeclared = failed.iter().filter(|claim| claim.verdict() == Judgement::NotDeclared).count();
-    let mark = match (failed.len() - undeclared + lost.len(), undeclared) {
+    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
+    let not_passed = ended(&Concluded::NO_PASS);
+    let mark = match (failed.len() - undeclared + lost.len() + not_passed, undeclared + ended(&[Concluded::Unchanged]))
+    {
         (0, 0) => "✅",
         (0, _) => "⚠️",
         _ => "❌",
@@ -299,6 +302,29 @@ mod tests {
         assert!(place("failed-000") < place("3 of 5 claims hold."), "{text}");
         assert!(place("3 of 5 claims hold.") < place("<details>"), "{text}");
         assert!(open(&text).iter().all(|line| !line.contains("held-")), "{text}");
+    }
+
+    #[test]
+    fn a_comparison_that_did_not_pass_has_no_mark_of_one_that_did() {
+        let of = |verdict| {
+            let conclusion = crate::report::Conclusion {
+                comparison: "proxies".into(),
+                verdict,
+                why: "p99".into(),
+                may_be_inconclusive: true,
+            };
+            markdown(&Report { conclusions: vec![conclusion], ..report(0, 1, 0) }, OPEN_LINES)
+        };
+        for (verdict, mark) in [
+            (Concluded::Pass, "✅"),
+            (Concluded::Unchanged, "⚠️"),
+            (Concluded::Regressed, "❌"),
+            (Concluded::Inconclusive, "❌"),
+            (Concluded::NotJudged, "❌"),
+        ] {
+            let owed = format!("## {mark} meshproof: example\n\n- **proxies {verdict}**: p99\n");
+            assert!(of(verdict).starts_with(&owed), "{}", of(verdict));
+        }
     }
 
     #[test]

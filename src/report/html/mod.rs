@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{Tone, table};
-use super::{Against, Judgement, Report, TruthTable};
+use super::{Against, Concluded, Judgement, Report, TruthTable};
 use crate::judge::{Recording, Verdict};
 
 /// A picture embedded in the page.
@@ -187,7 +187,9 @@ fn summary(report: &Report) -> Markup {
         (unsure, "gates are inconclusive", Tone::Unsure),
         (report.comparisons.len() - gates, "metrics are reported only", Tone::Plain),
     ];
-    let (tone, word) = match (failed + errors + lost, undeclared) {
+    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
+    let not_passed = ended(&Concluded::NO_PASS);
+    let (tone, word) = match (failed + errors + lost + not_passed, undeclared + ended(&[Concluded::Unchanged])) {
         (0, 0) => (Tone::Good, "All hold"),
         (0, _) => (Tone::Unsure, "All that was judged holds"),
         _ => (Tone::Bad, "Not all hold"),

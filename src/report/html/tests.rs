@@ -11,7 +11,8 @@ use crate::judge::{Judge, Limit, recorded};
 use crate::report::diagnosis::tests::cause;
 use crate::report::truth::tests::{cell, table};
 use crate::report::{
-    Claim, Diagnosis, Edge, Judgement, Layer, OPEN_LINES, Report, SCHEMA, State, Table, html, junit, markdown,
+    Claim, Concluded, Conclusion, Diagnosis, Edge, Judgement, Layer, OPEN_LINES, Report, SCHEMA, State, Table, html,
+    junit, markdown,
 };
 
 use super::{Beside, Picture};
@@ -234,5 +235,21 @@ fn a_drawing_keeps_its_shape() {
     assert_eq!(drawn.shape().as_deref(), Some("aspect-ratio: 1200 / 950"));
     for without in ["<svg>", r#"<svg viewBox="0 0 1200">"#, r#"<svg viewBox="0 0 0 x; color: red">"#, ""] {
         assert_eq!(picture(without.as_bytes()).shape(), None, "{without}");
+    }
+}
+
+#[test]
+fn a_page_of_a_comparison_that_did_not_pass_does_not_say_that_all_hold() {
+    let of = |verdict| {
+        let why = "p99_us 1.163".to_owned();
+        let conclusion = Conclusion { comparison: "proxies".into(), verdict, why, may_be_inconclusive: true };
+        let (claims, comparisons) = (Vec::new(), Vec::new());
+        html::page(&Report { claims, comparisons, conclusions: vec![conclusion], ..report() }, &Beside::default())
+    };
+    assert!(of(Concluded::Pass).contains("All hold"));
+    assert!(of(Concluded::Unchanged).contains("All that was judged holds"));
+    for verdict in Concluded::NO_PASS {
+        let page = of(verdict);
+        assert!(page.contains("Not all hold") && page.contains(&format!("proxies {verdict}")), "{verdict}");
     }
 }
