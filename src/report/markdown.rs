@@ -32,14 +32,7 @@ pub fn markdown(report: &Report, open: usize) -> String {
     let shown_failed = unexplained.len().min(rows - shown_lost);
 
     let undeclared = failed.iter().filter(|claim| claim.verdict() == Judgement::NotDeclared).count();
-    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
-    let not_passed = ended(&Concluded::NO_PASS);
-    let mark = match (failed.len() - undeclared + lost.len() + not_passed, undeclared + ended(&[Concluded::Unchanged]))
-    {
-        (0, 0) => "✅",
-        (0, _) => "⚠️",
-        _ => "❌",
-    };
+    let mark = mark(report, failed.len() - undeclared + lost.len(), undeclared);
     let mut text = format!("## {mark} meshproof: {}\n\n", plain(&report.suite));
     for one in &report.conclusions {
         let _ = writeln!(text, "- **{} {}**: {}", plain(&one.comparison), one.verdict, plain(&one.why));
@@ -78,6 +71,16 @@ pub fn markdown(report: &Report, open: usize) -> String {
     // Another report may follow. A title directly below a fold would not be a title.
     text.push('\n');
     text
+}
+
+/// The sign before the title: what does not hold or did not pass counts more than what was not judged.
+fn mark(report: &Report, not_held: usize, undeclared: usize) -> &'static str {
+    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
+    match (not_held + ended(&Concluded::NO_PASS), undeclared + ended(&[Concluded::Unchanged])) {
+        (0, 0) => "✅",
+        (0, _) => "⚠️",
+        _ => "❌",
+    }
 }
 
 /// The counts in one line.
