@@ -39,7 +39,7 @@ pub(crate) struct How {
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"], requires = "contexts")]
     probe_pull_policy: Option<String>,
     /// Secret with the credentials for the registry of the images
-    #[arg(long, value_name = "NAMESPACE/NAME", requires = "contexts")]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = named, requires = "contexts")]
     image_pull_secret: Option<String>,
     #[command(flatten)]
     told: Told,
@@ -89,6 +89,12 @@ fn prefix(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.into())
+}
+
+/// A name in a namespace.
+fn named(text: &str) -> Result<String, String> {
+    let is_named = text.split_once('/').is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+    if is_named { Ok(text.into()) } else { Err("it is not NAMESPACE/NAME".into()) }
 }
 
 fn label(text: &str) -> Result<Label, String> {
@@ -224,6 +230,14 @@ mod tests {
         let long = "a".repeat(LONGEST_PREFIX + 1);
         for wrong in ["", "Team", "team_a", "-team", "team-", "team.a", &long] {
             assert!(prefix(wrong).unwrap_err().contains("lower-case"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pull_secret_is_refused_before_it_is_in_a_record_that_nothing_can_read() {
+        assert_eq!(named("vault/registry").as_deref(), Ok("vault/registry"));
+        for wrong in ["registry", "/registry", "vault/", ""] {
+            assert!(named(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -20,7 +20,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The record exists, but is unusable.
-    #[error("the testbed record {} cannot be used: {reason}; run `cargo xtask testbed up` to write a new one", path.display())]
+    #[error(
+        "the testbed record {} cannot be used: {reason}; write a new one, as the old one was: by `meshproof attach`, or by \
+         `cargo xtask testbed up`",
+        path.display()
+    )]
     Unusable {
         /// The record's path.
         path: PathBuf,
