@@ -14,9 +14,6 @@ use super::SUITE;
 /// Label that makes Kubernetes refuse pods that do not comply with a level of Pod Security.
 const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
-/// Label of a namespace in the ambient mesh.
-const DATAPLANE: &str = "istio.io/dataplane-mode";
-
 fn label(key: &str, value: &str) -> Label {
     Label { key: key.into(), value: value.into() }
 }
@@ -90,35 +87,6 @@ async fn a_pod_in_the_network_of_its_node_is_told_as_such() -> Verdict {
     .await
 }
 
-/// By the namespace's label only: there need be no ztunnel in the mesh.
-///
-/// Red when broken: without the look at the label of the namespace in `audit::pod`, the port is plaintext only.
-async fn a_namespace_of_the_ambient_mesh_is_not_judged_by_name() -> Verdict {
-    Scope::run(SUITE, "a_namespace_of_the_ambient_mesh_is_not_judged_by_name", async |scope| {
-        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
-        let cluster = &scope.testbed.clusters[0];
-        // No level of Pod Security: the probes that `up` made do not comply with `restricted`.
-        let namespace = scope.namespace(cluster, "ambient", &[label(DATAPLANE, "ambient")]).await?;
-        let ports = probe::declared(cluster)?.ports;
-        let mut service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "waves", "namespace": namespace },
-            "spec": { "selector": { "app": "waves" }, "ports": [{ "name": "http", "port": ports.http }] },
-        });
-        scope.apply(cluster, &mut service).await?;
-        let plan = ProbePlan { name: "waves".into(), ..ProbePlan::default() };
-        deploy_probes(scope, cluster, &namespace, &[plan]).await?;
-        let options = Options { namespaces: vec![namespace], ..Options::default() };
-        let found = Box::pin(audit(&scope.testbed, &options, |_| ())).await?;
-        let requirement = "a port in the ambient mesh is not judged, and the audit says that it is ambient";
-        let named = "ambient mode is not judged";
-        let owed = Told { standing: Standing::NotJudged, kind: "not judged", named };
-        scope.claim(told("ambient/told", requirement, &found, "waves", ports.http, owed));
-        Ok(())
-    })
-    .await
-}
-
 crate::trials! {
     a_pod_in_the_network_of_its_node_is_told_as_such,
-    a_namespace_of_the_ambient_mesh_is_not_judged_by_name,
 }
