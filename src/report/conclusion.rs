@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Report;
 use crate::judge::Verdict;
 
 /// How a comparison of two configurations ended.
@@ -68,5 +69,12 @@ pub struct Conclusion {
 impl fmt::Display for Conclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.verdict, self.why)
+    }
+}
+
+impl Report {
+    /// How many comparisons of two configurations ended in one of these ways.
+    pub(super) fn ended(&self, ways: &[Concluded]) -> usize {
+        self.conclusions.iter().filter(|one| ways.contains(&one.verdict)).count()
     }
 }

@@ -75,8 +75,7 @@ pub fn markdown(report: &Report, open: usize) -> String {
 
 /// The sign before the title: what does not hold or did not pass counts more than what was not judged.
 fn mark(report: &Report, not_held: usize, undeclared: usize) -> &'static str {
-    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
-    match (not_held + ended(&Concluded::NO_PASS), undeclared + ended(&[Concluded::Unchanged])) {
+    match (not_held + report.ended(&Concluded::NO_PASS), undeclared + report.ended(&[Concluded::Unchanged])) {
         (0, 0) => "✅",
         (0, _) => "⚠️",
         _ => "❌",

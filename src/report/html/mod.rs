@@ -187,9 +187,8 @@ fn summary(report: &Report) -> Markup {
         (unsure, "gates are inconclusive", Tone::Unsure),
         (report.comparisons.len() - gates, "metrics are reported only", Tone::Plain),
     ];
-    let ended = |which: &[Concluded]| report.conclusions.iter().filter(|one| which.contains(&one.verdict)).count();
-    let not_passed = ended(&Concluded::NO_PASS);
-    let (tone, word) = match (failed + errors + lost + not_passed, undeclared + ended(&[Concluded::Unchanged])) {
+    let not_passed = report.ended(&Concluded::NO_PASS);
+    let (tone, word) = match (failed + errors + lost + not_passed, undeclared + report.ended(&[Concluded::Unchanged])) {
         (0, 0) => (Tone::Good, "All hold"),
         (0, _) => (Tone::Unsure, "All that was judged holds"),
         _ => (Tone::Bad, "Not all hold"),
