@@ -35,6 +35,11 @@ impl AccessEntry {
         self.get("response_code_details").is_some_and(|details| details == "ext_authz_denied")
     }
 
+    /// Whether the proxy refused the request because the external authorizer of a CUSTOM policy did not answer.
+    pub fn is_denied_without_authorizer(&self) -> bool {
+        self.get("response_code_details").is_some_and(|details| details == "ext_authz_error")
+    }
+
     /// The DENY policy that matched, as `NAMESPACE/NAME`. `None` if no policy denied, or none allowed.
     pub fn matched_policy(&self) -> Option<String> {
         let fields = ["response_code_details", "connection_termination_details"];
@@ -106,5 +111,8 @@ mod tests {
         let none = entry("response_code_details", "rbac_access_denied_matched_policy[none]");
         assert!(none.matched_policy().is_none() && none.is_denied_by_policy());
         assert!(entry("response_code_details", "via_upstream").is_from_workload());
+        let denied = entry("response_code_details", "ext_authz_denied");
+        assert!(denied.is_denied_by_authorizer() && !denied.is_denied_without_authorizer());
+        assert!(entry("response_code_details", "ext_authz_error").is_denied_without_authorizer());
     }
 }

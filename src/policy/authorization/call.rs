@@ -25,8 +25,20 @@ pub struct Call {
     pub server_name: Option<String>,
     /// The request. `None` where the workload's proxy handles the connection as TCP.
     pub http: Option<HttpRequest>,
-    /// Whether the external authorizer lets the call through.
-    pub authorizer_allows: bool,
+    /// What the external authorizer says of the call, if it is asked.
+    pub authorizer: Answer,
+}
+
+/// What an external authorizer says of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// It lets the call through.
+    #[default]
+    Allows,
+    /// It denies the call.
+    Denies,
+    /// Nothing: it cannot be asked. The call is denied, unless the provider says `failOpen`.
+    Nothing,
 }
 
 /// An HTTP request.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::call::Call;
+use super::call::{Answer, Call};
 use super::fields::{Context, OnTcp};
 use super::mesh::Mesh;
 use super::spec::{Action, Policy, Rule};
@@ -27,6 +27,8 @@ pub enum Denier {
     NoneAllows,
     /// The external authorizer that a CUSTOM policy of this name asks.
     Authorizer(String),
+    /// A CUSTOM policy of this name asks an external authorizer, which does not answer.
+    NoAnswer(String),
 }
 
 impl fmt::Display for Decision {
@@ -36,6 +38,9 @@ impl fmt::Display for Decision {
             Self::Denied(Denier::Policy(name)) => write!(f, "denied by policy {name}"),
             Self::Denied(Denier::NoneAllows) => f.write_str("denied because no ALLOW policy matches"),
             Self::Denied(Denier::Authorizer(name)) => write!(f, "denied by the authorizer of policy {name}"),
+            Self::Denied(Denier::NoAnswer(name)) => {
+                write!(f, "denied because the authorizer of policy {name} does not answer")
+            }
             Self::Malformed => f.write_str("rejected as malformed"),
         }
     }
@@ -49,8 +54,12 @@ pub fn decide<'a>(mesh: &Mesh, policies: impl IntoIterator<Item = &'a Policy>, c
     let policies: Vec<&Policy> = policies.into_iter().filter(|policy| !policy.dry_run).collect();
     let of = |action: Action| policies.iter().copied().filter(move |policy| policy.spec.action == action);
     let first = |action: Action| of(action).find(|policy| is_matched(mesh, policy, call));
-    if let Some(policy) = first(Action::Custom).filter(|_| !call.authorizer_allows) {
-        return Decision::Denied(Denier::Authorizer(policy.name.clone()));
+    if let Some(Policy { name, .. }) = first(Action::Custom) {
+        match call.authorizer {
+            Answer::Allows => {}
+            Answer::Denies => return Decision::Denied(Denier::Authorizer(name.clone())),
+            Answer::Nothing => return Decision::Denied(Denier::NoAnswer(name.clone())),
+        }
     }
     if let Some(policy) = first(Action::Deny) {
         return Decision::Denied(Denier::Policy(policy.name.clone()));

@@ -11,7 +11,7 @@ mod normalization;
 mod pattern;
 mod spec;
 
-pub use call::{Call, HttpRequest, Token};
+pub use call::{Answer, Call, HttpRequest, Token};
 pub use decide::{Decision, Denier, decide};
 pub use mesh::Mesh;
 pub use normalization::{Normalization, Rejected};

@@ -33,7 +33,7 @@ fn call() -> Call {
         port: 8080,
         server_name: Some("outbound_.8080_._.orders.shop.svc.cluster.local".into()),
         http: Some(HttpRequest::get("shop.example", "/orders")),
-        authorizer_allows: true,
+        authorizer: Answer::Allows,
     }
 }
 
@@ -96,13 +96,17 @@ fn actions_are_asked_in_the_order_custom_deny_allow() {
     let custom = || policy("ask", json!({ "action": "CUSTOM", "provider": { "name": "p" }, "rules": everything() }));
     let deny = || policy("deny", json!({ "action": "DENY", "rules": everything() }));
     let allow = || policy("allow", json!({ "rules": everything() }));
-    let refused = Call { authorizer_allows: false, ..call() };
+    let refused = Call { authorizer: Answer::Denies, ..call() };
     let decided = |policies: &[Policy], call: &Call| decide(&mesh(), policies, call);
     assert_eq!(decided(&[], &call()), Decision::Allowed, "no policy");
     assert_eq!(decided(&[allow(), deny()], &call()), Decision::Denied(Denier::Policy("deny".into())));
     assert_eq!(decided(&[allow(), custom()], &call()), Decision::Allowed);
     let by_authorizer = Decision::Denied(Denier::Authorizer("ask".into()));
     assert_eq!(decided(&[allow(), deny(), custom()], &refused), by_authorizer);
+    let unanswered = Call { authorizer: Answer::Nothing, ..call() };
+    let no_answer = Decision::Denied(Denier::NoAnswer("ask".into()));
+    assert_eq!(decided(&[allow(), deny(), custom()], &unanswered), no_answer, "it fails closed");
+    assert_eq!(decided(&[allow()], &unanswered), Decision::Allowed, "nobody is asked");
     assert_eq!(decided(&[policy("none", json!({}))], &call()), Decision::Denied(Denier::NoneAllows), "no rules");
     assert_eq!(decided(&[policy("none", json!({})), allow()], &call()), Decision::Allowed, "one of several is enough");
     let denies_nothing = policy("deny", json!({ "action": "DENY" }));

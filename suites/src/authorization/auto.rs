@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use meshproof::identity::{ClientCertificate, SpiffeId};
 use meshproof::istio::{AccessEntry, Decided, decisions, issue};
-use meshproof::policy::authorization::{Call, Decision, HttpRequest, Policy, decide};
+use meshproof::policy::authorization::{Answer, Call, Decision, HttpRequest, Policy, decide};
 use meshproof::probe::{self, Dial, Exchange, Expected, Protocol, RawRequest, TlsOptions, Vantage, dial};
 use meshproof::record::HostPort;
 use meshproof::report::Claim;
@@ -196,7 +196,7 @@ fn expected(server: &Server, case: &Case) -> Decision {
         port: AUTO_PORT,
         server_name: None,
         http: (case.offered == Offered::Http).then_some(http),
-        authorizer_allows: true,
+        authorizer: Answer::Allows,
     };
     decide(&server.mesh, &server.policies, &call)
 }

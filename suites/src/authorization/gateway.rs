@@ -2,7 +2,7 @@
 
 use futures::future::try_join_all;
 use meshproof::istio::{Decided, decisions, ingress_gateway};
-use meshproof::policy::authorization::{Call, Decision, decide};
+use meshproof::policy::authorization::{Answer, Call, Decision, decide};
 use meshproof::probe::{self, Exchange, Expected, Protocol, RawRequest, Vantage};
 use meshproof::record::{Gateway, HostPort, Requirement};
 use meshproof::report::Claim;
@@ -138,7 +138,7 @@ async fn at_server(scope: &Scope, server: &Server, client: Workload, gateway: &W
             port: probe::port(&workload.cluster, Protocol::Http1)?,
             server_name: None,
             http: Some(cell.ask.request(&name)),
-            authorizer_allows: true,
+            authorizer: Answer::Allows,
         };
         let expected = decide(&server.mesh, &server.policies, &call);
         let (id, account) = (format!("{SUITE}/front"), account.as_ref());

@@ -5,7 +5,7 @@ use std::fmt;
 
 use futures::future::try_join_all;
 use meshproof::istio::{AccessEntry, Decided, decisions, sni_of};
-use meshproof::policy::authorization::{Call, Decision, Denier, decide};
+use meshproof::policy::authorization::{Answer, Call, Decision, Denier, decide};
 use meshproof::probe::{Dial, Exchange, Expected, Protocol, Vantage, dial, grpc, port};
 use meshproof::record::HostPort;
 use meshproof::report::Claim;
@@ -144,8 +144,8 @@ async fn ask<'a>(
     }
     let control = exchanges.pop().ok_or_else(|| Error::suite("no control was dialled"))?;
     let judged = cells.iter().zip(exchanges).map(|(cell, exchange)| {
-        let (http, authorizer_allows) = (Some(cell.ask.request(&host)), cell.ask.is_authorized());
-        let call = Call { http, authorizer_allows, ..call(scope, server, caller, at) };
+        let (http, authorizer) = (Some(cell.ask.request(&host)), cell.ask.authorizer());
+        let call = Call { http, authorizer, ..call(scope, server, caller, at) };
         let expected = match cell.ask.presented {
             Presented::Refused(status) => Expectation::BadToken(status),
             _ => Expectation::Policies(decide(&server.mesh, &server.policies, &call)),
@@ -167,7 +167,7 @@ fn call(scope: &Scope, server: &Server, caller: &Caller, port: u16) -> Call {
         port,
         server_name: is_meshed.then(|| sni_of(port, &server.host)),
         http: None,
-        authorizer_allows: true,
+        authorizer: Answer::Allows,
     }
 }
 
@@ -213,10 +213,19 @@ pub(crate) fn by_the_right_policy(
     namespace: &str,
 ) -> Claim {
     let Some(account) = account else { return claim };
-    if let Decision::Denied(Denier::Authorizer(_)) = expected {
+    let by_authorizer = match expected {
+        Decision::Denied(Denier::Authorizer(_)) => {
+            Some((account.is_denied_by_authorizer(), "its authorizer denied the request"))
+        }
+        Decision::Denied(Denier::NoAnswer(_)) => {
+            Some((account.is_denied_without_authorizer(), "its authorizer did not answer"))
+        }
+        _ => None,
+    };
+    if let Some((is_so, owed)) = by_authorizer {
         let details = account.get("response_code_details").unwrap_or("nothing");
-        let fault = || format!("the proxy says {details}, not that its authorizer denied the request");
-        return if account.is_denied_by_authorizer() { claim } else { claim.with_fault(fault()) };
+        let fault = || format!("the proxy says {details}, not that {owed}");
+        return if is_so { claim } else { claim.with_fault(fault()) };
     }
     let wanted = match expected {
         Decision::Denied(Denier::Policy(name)) => Some(format!("{namespace}/{name}")),

@@ -9,6 +9,7 @@
 mod advisories;
 mod arena;
 mod auto;
+mod custom;
 mod fields;
 mod gateway;
 mod issuer;
@@ -25,6 +26,7 @@ const SUITE: &str = "authorization";
 crate::trials! {
     mod advisories,
     mod auto,
+    mod custom,
     mod fields,
     mod gateway,
     mod paths,

@@ -2,7 +2,7 @@
 
 use meshproof::identity::{ClientCertificate, SpiffeId};
 use meshproof::istio::{Decided, decisions};
-use meshproof::policy::authorization::{Call, Decision, HttpRequest, decide};
+use meshproof::policy::authorization::{Answer, Call, Decision, HttpRequest, decide};
 use meshproof::probe::{self, Exchange, Expected, Protocol, RawRequest, Vantage};
 use meshproof::record::HostPort;
 use meshproof::report::Claim;
@@ -48,7 +48,7 @@ pub(crate) async fn judge_peers(
             port: place.port,
             server_name: None,
             http: Some(HttpRequest::get(&workload.address, case.path)),
-            authorizer_allows: true,
+            authorizer: Answer::Allows,
         };
         let account = account.as_ref();
         match decide(&server.mesh, &server.policies, &call) {

@@ -2,7 +2,7 @@
 //!
 //! Many rows share one server. Each row has a path of its own, and its policy is about that path only.
 
-use meshproof::policy::authorization::{HttpRequest, Policy, Token};
+use meshproof::policy::authorization::{Answer, HttpRequest, Policy, Token};
 use meshproof::probe::{Header, RawRequest, WHOAMI_METHOD, authorize};
 use meshproof::{Error, Result};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub(crate) struct Ask {
     pub(crate) host: Option<String>,
     pub(crate) headers: Vec<Header>,
     pub(crate) presented: Presented,
+    /// Whether the authorizer of the called workload cannot be asked.
+    pub(crate) is_unanswered: bool,
 }
 
 /// The token in a request.
@@ -46,6 +48,7 @@ impl Ask {
             host: None,
             headers: Vec::new(),
             presented: Presented::Nothing,
+            is_unanswered: false,
         }
     }
 
@@ -59,10 +62,14 @@ impl Ask {
         Self { presented, ..self.with_header("authorization", format!("Bearer {token}")) }
     }
 
-    /// Whether the external authorizer allows the request.
-    pub(crate) fn is_authorized(&self) -> bool {
+    /// What the external authorizer says of the request.
+    pub(crate) fn authorizer(&self) -> Answer {
+        if self.is_unanswered {
+            return Answer::Nothing;
+        }
         let mut said = self.headers.iter().filter(|header| header.name == authorize::HEADER).peekable();
-        said.peek().is_some() && said.all(|header| header.value == authorize::ALLOW)
+        let allows = said.peek().is_some() && said.all(|header| header.value == authorize::ALLOW);
+        if allows { Answer::Allows } else { Answer::Denies }
     }
 
     /// The request in bytes.
@@ -92,7 +99,11 @@ pub(crate) struct Row {
     action: &'static str,
     /// The rule, without its path.
     rule: Value,
+    /// The external authorizer that the policy asks.
+    provider: Option<&'static str>,
     dry_run: bool,
+    /// Another row, whose policy is about the same path.
+    also: Option<Box<Row>>,
     /// What is asked, with the row's path. Empty: one GET.
     asks: Vec<Ask>,
     /// Why every cell of the row has the same expectation, if that is so.
@@ -116,7 +127,7 @@ pub(crate) fn when(name: &'static str, action: &'static str, condition: Value) -
 
 /// A row whose policy has this rule.
 pub(crate) fn row(name: &'static str, action: &'static str, rule: Value) -> Row {
-    Row { name, action, rule, dry_run: false, asks: Vec::new(), one_sided: None }
+    Row { name, action, rule, provider: None, dry_run: false, also: None, asks: Vec::new(), one_sided: None }
 }
 
 impl Row {
@@ -125,7 +136,29 @@ impl Row {
         self
     }
 
-    /// Asks these instead of one GET. The row's path replaces theirs.
+    /// Asks this extension provider.
+    pub(crate) fn of_provider(mut self, provider: &'static str) -> Self {
+        self.provider = Some(provider);
+        self
+    }
+
+    /// The policy of another row as well, about the same path.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.also = Some(Box::new(other));
+        self
+    }
+
+    /// This row and those that it has as well.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |row| row.also.as_deref())
+    }
+
+    /// Whether some policy of the row allows: then nothing else may.
+    fn allows(&self) -> bool {
+        self.all().any(|row| row.action == "ALLOW" && !row.dry_run)
+    }
+
+    /// Asks these instead of one GET. The row's path replaces theirs, without their query.
     pub(crate) fn asking(mut self, asks: impl IntoIterator<Item = Ask>) -> Self {
         self.asks.extend(asks);
         self
@@ -145,7 +178,10 @@ impl Row {
         for to in rule["to"].as_array_mut().into_iter().flatten() {
             to["operation"]["paths"] = json!([path]);
         }
-        let spec = json!({ "action": self.action, "rules": [rule] });
+        let mut spec = json!({ "action": self.action, "rules": [rule] });
+        if let Some(provider) = self.provider {
+            spec["provider"] = json!({ "name": provider });
+        }
         let policy = Policy::parse(namespace, self.name, spec).map_err(Error::suite)?;
         Ok(if self.dry_run { policy.dry_run() } else { policy })
     }
@@ -163,19 +199,23 @@ pub(crate) fn cells(rows: &[Row]) -> Vec<Cell> {
     let of = |(index, row): (usize, &Row)| {
         let asks = if row.asks.is_empty() { vec![Ask::get("get", "")] } else { row.asks.clone() };
         let name = row.name;
-        asks.into_iter().map(move |ask| Cell { row: name, ask: Ask { path: path(index), ..ask } })
+        asks.into_iter().map(move |ask| {
+            let query = ask.path.find('?').map(|start| &ask.path[start..]).unwrap_or_default();
+            Cell { row: name, ask: Ask { path: format!("{}{query}", path(index)), ..ask } }
+        })
     };
     rows.iter().enumerate().flat_map(of).collect()
 }
 
 /// The policies of all rows, and one that allows the control and every path that no ALLOW row is about.
 pub(crate) fn policies(rows: &[Row], namespace: &str) -> Result<Vec<Policy>> {
-    let others = rows.iter().enumerate().filter(|(_, row)| row.action != "ALLOW" || row.dry_run);
+    let others = rows.iter().enumerate().filter(|(_, row)| !row.allows());
     let open: Vec<String> =
         others.map(|(index, _)| path(index)).chain([CONTROL.into(), WHOAMI_METHOD.into()]).collect();
     let open = json!({ "rules": [{ "to": [{ "operation": { "paths": open } }] }] });
     let open = Policy::parse(namespace, "open", open).map_err(Error::suite)?;
-    let rows = rows.iter().enumerate().map(|(index, row)| row.policy(namespace, &path(index)));
+    let rows = rows.iter().enumerate().flat_map(|(index, row)| row.all().map(move |row| (index, row)));
+    let rows = rows.map(|(index, row)| row.policy(namespace, &path(index)));
     rows.chain([Ok(open)]).collect()
 }
 

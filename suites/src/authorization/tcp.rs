@@ -9,7 +9,7 @@ use futures::future::{try_join, try_join_all};
 use meshproof::cluster::Pair;
 use meshproof::identity::{ClientCertificate, SpiffeId};
 use meshproof::istio::{AccessEntry, Decided, decisions, issue, sni_of};
-use meshproof::policy::authorization::{Call, Decision, Policy, decide};
+use meshproof::policy::authorization::{Answer, Call, Decision, Policy, decide};
 use meshproof::probe::{self, Dial, Exchange, Expected, Protocol, Vantage, dial, handshake};
 use meshproof::record::{HostPort, Requirement};
 use meshproof::report::Claim;
@@ -186,7 +186,7 @@ impl<'a> Route<'a> {
             port,
             server_name: self.server_name(port),
             http: None,
-            authorizer_allows: true,
+            authorizer: Answer::Allows,
         };
         decide(&self.server.mesh, &self.server.policies, &call)
     }

@@ -52,6 +52,5 @@ async fn a_former_trust_domain_is_accepted_and_no_other() -> Verdict {
 }
 
 crate::trials! {
-    #[ignore = "the testbed that `up` makes by default has no alias of its trust domain"]
     a_former_trust_domain_is_accepted_and_no_other,
 }

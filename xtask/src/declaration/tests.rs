@@ -89,8 +89,8 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[application]", "[istio]\nrevision = \"1-31\"\n[application]", "revision", "nothing would be injected"),
         ("[application]", "[istio]\ntags = [\"prod\"]\n[application]", "tags", "points to no revision"),
         ("[application]", "[suites]\nprepare = false\n[application]", "[application]", "is prepared for suites"),
-        ("[application]", "[mesh]\naliases = [\"cluster.local\"]\n[application]", "aliases", "already has the name"),
-        ("[application]", "[mesh]\ntrust_domain = \"Corp\"\n[application]", "trust_domain", "no DNS name"),
+        ("[\"former.example\"]", "[\"cluster.local\"]", "aliases", "already has the name"),
+        ("[mesh]", "[mesh]\ntrust_domain = \"Corp\"", "trust_domain", "no DNS name"),
         ("[application]", "[istio]\ncni = \"yes\"\n[application]", "cni", "invalid type: string"),
         (second, "name = \"cluster2\"\nnetwork_policies = 1", "network_policies", "invalid type: integer"),
     ] {
