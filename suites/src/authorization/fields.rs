@@ -2,6 +2,7 @@
 
 use futures::future::try_join_all;
 use meshproof::policy::authorization::Policy;
+use meshproof::record::TrustDomain;
 use meshproof::{Cluster, Error, Result, Scope, Verdict};
 use serde_json::json;
 
@@ -11,13 +12,20 @@ use super::judge::{Spoken, claim_all, judge};
 use super::rows::{Ask, Row, cells, from, policies, row, to, when};
 
 /// Rows about who calls. Each has a form for ALLOW and for DENY, and a negative one.
-fn identities(one: &Caller, trust_domain: &str) -> Vec<Row> {
+fn identities(one: &Caller, trust: &TrustDomain) -> Vec<Row> {
     let workload = one.workload();
     let (namespace, account) = (&workload.namespace, &workload.service_account);
     let rest = format!("ns/{namespace}/sa/{account}");
-    let exact = format!("{trust_domain}/{rest}");
-    let prefix = format!("{trust_domain}/ns/{namespace}/sa/{}*", &account[..account.len() - 1]);
-    vec![
+    let exact = format!("{}/{rest}", trust.name);
+    let prefix = format!("{}/ns/{namespace}/sa/{}*", trust.name, &account[..account.len() - 1]);
+    let former = trust.aliases.iter().take(1).flat_map(|alias| {
+        let former = json!({ "principals": [format!("{alias}/{rest}")] });
+        ["principal-former-domain", "principal-former-domain-denied"]
+            .into_iter()
+            .zip(["ALLOW", "DENY"])
+            .map(move |(name, action)| from(name, action, former.clone()))
+    });
+    let rows = vec![
         from("principal", "ALLOW", json!({ "principals": [exact] })),
         from("principal-denied", "DENY", json!({ "principals": [exact] })),
         from("principal-prefix", "ALLOW", json!({ "principals": [prefix] })),
@@ -46,7 +54,8 @@ fn identities(one: &Caller, trust_domain: &str) -> Vec<Row> {
             "ALLOW",
             json!({ "key": "source.serviceAccount", "values": [format!("{namespace}/{account}")] }),
         ),
-    ]
+    ];
+    former.chain(rows).collect()
 }
 
 /// Rows about what is asked for.
@@ -119,11 +128,11 @@ fn others(near: &Caller) -> Vec<Row> {
     ]
 }
 
-fn all_rows(callers: &[Caller], owner: &Cluster, host: &str, trust_domain: &str) -> Result<Vec<Row>> {
+fn all_rows(callers: &[Caller], owner: &Cluster, host: &str, trust: &TrustDomain) -> Result<Vec<Row>> {
     let none = || Error::suite(format!("{} has no caller", owner.name()));
     let one = callers.first().ok_or_else(none)?;
     let near = callers.iter().find(|caller| caller.cluster.name() == owner.name()).ok_or_else(none)?;
-    Ok(identities(one, trust_domain).into_iter().chain(operations(host)).chain(others(near)).collect())
+    Ok(identities(one, trust).into_iter().chain(operations(host)).chain(others(near)).collect())
 }
 
 /// A policy about another workload of the namespace.
@@ -141,20 +150,20 @@ fn of_another(namespace: &str) -> Result<Policy> {
 async fn actions_and_fields_decide_over_http() -> Verdict {
     Scope::run(SUITE, "actions_and_fields_decide_over_http", async |scope| {
         scope.requires(REQUIRED)?;
-        let (callers, domain) = (Caller::meshed(scope).await?, scope.testbed.trust.domain());
+        let (callers, trust) = (Caller::meshed(scope).await?, &scope.testbed.record.mesh.trust);
         let made = servers(scope, "fields", &callers, |owner, namespace| {
-            let rows = all_rows(&callers, owner, &host(owner, namespace)?, domain)?;
+            let rows = all_rows(&callers, owner, &host(owner, namespace)?, trust)?;
             let objects = vec![of_another(namespace)?.object()];
             Ok(Setup { objects, ..Setup::new(policies(&rows, namespace)?) })
         })
         .await?;
-        try_join_all(made.iter().map(|server| at_server(scope, server, &callers, domain))).await.map(drop)
+        try_join_all(made.iter().map(|server| at_server(scope, server, &callers, trust))).await.map(drop)
     })
     .await
 }
 
-async fn at_server(scope: &Scope, server: &Server, meshed: &[Caller], trust_domain: &str) -> Result<()> {
-    let rows = all_rows(meshed, &server.workload.cluster, &server.host, trust_domain)?;
+async fn at_server(scope: &Scope, server: &Server, meshed: &[Caller], trust: &TrustDomain) -> Result<()> {
+    let rows = all_rows(meshed, &server.workload.cluster, &server.host, trust)?;
     let callers: Vec<Caller> = meshed.iter().cloned().chain([Caller::naked(server).await?]).collect();
     let cells = cells(&rows);
     // The first rows are about the caller, so they need no other method and no header.

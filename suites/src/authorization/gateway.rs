@@ -45,6 +45,10 @@ fn rows(client: &Workload, gateway: &Workload) -> Vec<Row> {
         row("remote-address-forged", "ALLOW", json!({ "remoteIpBlocks": [FORGED] })),
         row("remote-address-not-forged", "DENY", json!({ "notRemoteIpBlocks": [FORGED] })),
         row("gateway-address", "ALLOW", json!({ "ipBlocks": [gateway] })),
+        row("gateway-address-denied", "DENY", json!({ "ipBlocks": [format!("{gateway}/32")] })),
+        row("gateway-address-not", "ALLOW", json!({ "notIpBlocks": [gateway] })),
+        row("gateway-address-not-denied", "DENY", json!({ "notIpBlocks": [gateway] })),
+        row("remote-address-not", "ALLOW", json!({ "notRemoteIpBlocks": [client] })),
         row("gateway-address-of-client", "ALLOW", json!({ "ipBlocks": [client] })),
     ]
 }

@@ -11,6 +11,7 @@ mod arena;
 mod auto;
 mod custom;
 mod fields;
+mod former;
 mod gateway;
 mod issuer;
 mod judge;
@@ -28,6 +29,7 @@ crate::trials! {
     mod auto,
     mod custom,
     mod fields,
+    mod former,
     mod gateway,
     mod paths,
     mod tcp,

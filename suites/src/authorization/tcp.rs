@@ -23,6 +23,9 @@ use super::judge::by_the_right_policy;
 
 const REQUIREMENT: &str = "authorization policies decide about connections as Istio's reference says";
 
+/// An address that no caller has.
+const NOWHERE: &str = "198.51.100.7";
+
 /// Port of the first row.
 const FIRST: u16 = 20_000;
 
@@ -47,9 +50,12 @@ impl Named {
         })
     }
 
-    /// The rows: name, action, and rules without their port.
-    fn rows(&self) -> Vec<(&'static str, &'static str, Vec<Value>)> {
+    /// The rows of a server whose naked caller in the same cluster has the address `near`: name, action, and rules without
+    /// their port.
+    fn rows(&self, near: &str) -> Vec<(&'static str, &'static str, Vec<Value>)> {
         let Self { ones, others, namespace } = self;
+        let ones_at =
+            |field: &str, block: &str| json!({ "from": [{ "source": { "principals": ones, field: [block] } }] });
         let suffixes: Vec<String> =
             ones.iter().filter_map(|one| Some(format!("*/{}", one.split_once('/')?.1))).collect();
         let accounts: Vec<String> = ones.iter().filter_map(|one| account(one)).collect();
@@ -77,12 +83,18 @@ impl Named {
             ("header-denies-all", "DENY", vec![of_ones(condition("request.headers[x]", "y"))]),
             ("token-allows-nothing", "ALLOW", vec![of_ones(condition("request.auth.principal", "*")), others.clone()]),
             ("server-name", "ALLOW", vec![of_ones(condition("connection.sni", "outbound_*")), others.clone()]),
-            ("address", "ALLOW", vec![of_ones(condition("source.ip", "198.51.100.7")), others]),
+            ("address", "ALLOW", vec![of_ones(condition("source.ip", NOWHERE)), others.clone()]),
+            ("ip-block", "ALLOW", vec![ones_at("ipBlocks", near), others.clone()]),
+            ("ip-block-denied", "DENY", vec![ones_at("ipBlocks", &format!("{near}/32"))]),
+            ("ip-block-not", "ALLOW", vec![ones_at("notIpBlocks", near), others.clone()]),
+            ("ip-block-not-denied", "DENY", vec![ones_at("notIpBlocks", near)]),
+            ("remote-ip-block", "ALLOW", vec![ones_at("remoteIpBlocks", near), others]),
+            ("remote-ip-block-not-denied", "DENY", vec![ones_at("notRemoteIpBlocks", near)]),
         ]
     }
 
-    fn policies(&self, namespace: &str) -> Result<Vec<Policy>> {
-        let rows = self.rows();
+    fn policies(&self, namespace: &str, near: &str) -> Result<Vec<Policy>> {
+        let rows = self.rows(near);
         let ports = |denying: bool| {
             let numbered = rows.iter().zip(FIRST..).filter(move |((_, action, _), _)| (*action == "DENY") == denying);
             numbered.map(|(_, port)| port.to_string()).collect::<Vec<_>>()
@@ -238,7 +250,7 @@ impl<'a> Route<'a> {
 }
 
 /// Connections are allowed or ended by the caller's identity, its namespace, its address and the server name, directly and
-/// through an east-west gateway; CVE-2020-16844 (`principal-suffix-denied`) and ISTIO-SECURITY-2021-004
+/// through an east-west gateway, whose address then counts as the caller's; CVE-2020-16844 (`principal-suffix-denied`) and ISTIO-SECURITY-2021-004
 /// (`namespace-not-denied` in plaintext). A field of HTTP allows no connection, and spares none.
 ///
 /// Seen red by: the policies `principal-denied`, `principal-suffix-denied` and `namespace-not-denied` missing in the mesh.
@@ -248,10 +260,13 @@ async fn policies_decide_about_connections() -> Verdict {
         scope.requires([Requirement::EastWest])?;
         let callers = Caller::meshed(scope).await?;
         let named = Named::of(&callers, scope.testbed.trust.domain())?;
-        let rows: Vec<&'static str> = named.rows().iter().map(|(name, ..)| *name).collect();
+        let rows: Vec<&'static str> = named.rows(NOWHERE).iter().map(|(name, ..)| *name).collect();
         let last = FIRST + u16::try_from(rows.len()).unwrap_or_default() - 1;
-        let made = servers(scope, "tcp", &[], |_, namespace| {
-            Ok(Setup { lines: Some(FIRST..=last), ..Setup::new(named.policies(namespace)?) })
+        let naked = try_join_all(scope.testbed.clusters.iter().map(probe::naked)).await?;
+        let made = servers(scope, "tcp", &[], |owner, namespace| {
+            let near = naked.iter().find(|pod| pod.cluster.name() == owner.name());
+            let near = near.map_or(NOWHERE, |pod| &pod.address);
+            Ok(Setup { lines: Some(FIRST..=last), ..Setup::new(named.policies(namespace, near)?) })
         })
         .await?;
         let judging = made.iter().map(async |server| {
