@@ -46,7 +46,7 @@ fn policies(namespace: &str, rest: &str, domain: &str, alias: &str) -> Result<Ve
 /// Policies that name a client by the mesh's trust domain or by an alias decide alike about certificates of both. What is
 /// denied under one name is denied under the other, so a client cannot choose its name (istio/istio#30349).
 ///
-/// Red if the mesh configuration lacks the alias: the client's certificate is refused. Seen red by: the policy `by-alias`
+/// Red if the mesh configuration lacks the alias: the client's certificate is refused. Red if the policy `by-alias` is
 /// missing in the mesh.
 async fn a_principal_is_the_same_under_each_name_of_the_trust_domain() -> Verdict {
     Scope::run(SUITE, "a_principal_is_the_same_under_each_name_of_the_trust_domain", async |scope| {
