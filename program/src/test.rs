@@ -68,7 +68,7 @@ impl Test {
         let directory = self.output.join(suite.name);
         // The report of an earlier run must not be taken for that of a run that judged nothing.
         let _ = std::fs::remove_file(directory.join("report.json"));
-        let conclusion = libtest_mimic::run(arguments, trials);
+        let conclusion = libtest_mimic::run(&suite.arguments(arguments.clone()), trials);
         let Ok(found) = reports::read(&directory) else {
             eprintln!("error: nothing was judged");
             return Ended::NothingJudged;

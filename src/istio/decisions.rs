@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::evidence::{AccessEntry, logged, read_until};
+use super::evidence::{AccessEntry, Index, logged, read_until};
 use crate::cluster::{Result, Workload};
 use crate::identity::SpiffeId;
 use crate::probe::Exchange;
@@ -17,6 +17,15 @@ pub struct Decided<'a> {
     pub exchange: &'a Exchange,
     /// The identity that the caller proved, to find a connection without requests that came through a gateway.
     pub peer: Option<&'a SpiffeId>,
+}
+
+impl Decided<'_> {
+    /// What a line about the call has: the nonce, the caller's address or, behind a gateway, the server name.
+    fn known_by(&self) -> [Option<&str>; 3] {
+        let Exchange { dial, report, .. } = self.exchange;
+        let name = self.peer.and_then(|_| dial.tls.as_ref()?.server_name.as_deref());
+        [Some(&dial.nonce), report.local_address.as_deref(), name]
+    }
 }
 
 impl AccessEntry {
@@ -81,16 +90,20 @@ impl AccessEntry {
 /// # Errors
 /// The log cannot be read.
 pub async fn decisions(calls: &[Decided<'_>], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
-    let of = |call: Decided<'_>, log: &[AccessEntry]| log.iter().find(|entry| entry.is_decision_of(call)).cloned();
+    let of = |call: &Decided<'_>, log: &Index<'_>| {
+        log.with(&call.known_by()).find(|entry| entry.is_decision_of(*call)).cloned()
+    };
     let missing = |log: &Vec<AccessEntry>| {
-        let missing = calls.iter().filter(|call| of(**call, log).is_none());
+        let log = Index::of(log);
+        let missing = calls.iter().filter(|call| of(call, &log).is_none());
         missing.map(|call| call.exchange.dial.id.clone()).collect()
     };
     let oldest = calls.iter().map(|call| call.exchange.started);
     let oldest = oldest.min();
     let read = async || logged(destination, oldest.map(|oldest| oldest.elapsed()).unwrap_or_default()).await;
     let log = read_until("the proxy to log every decision", FLUSH_BOUND, read, missing).await?;
-    Ok(calls.iter().map(|call| of(*call, &log)).collect())
+    let log = Index::of(&log);
+    Ok(calls.iter().map(|call| of(call, &log)).collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! connections, so HTTP lines are matched by the request's nonce: at the source by the nonce alone, at the destination
 //! by nonce and addresses.
 
+mod index;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,7 @@ use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId, Trust, Usage, Verified};
 use crate::probe::{Exchange, Protocol, Vantage};
+pub(super) use index::Index;
 
 /// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
@@ -82,7 +85,9 @@ impl AccessEntry {
 
     /// Whether the line describes the request with this nonce, in its query or as its `x-request-id`.
     pub fn carries(&self, nonce: &str) -> bool {
-        let in_path = self.get("path").is_some_and(|path| path.ends_with(&format!("nonce={nonce}")));
+        let in_path = self
+            .get("path")
+            .is_some_and(|path| path.strip_suffix(nonce).is_some_and(|before| before.ends_with("nonce=")));
         in_path || self.is_of_request(nonce)
     }
 
@@ -117,11 +122,11 @@ impl AccessEntry {
 
     /// Whether this is the answering probe's proxy's line about `exchange`.
     fn is_destination_of(&self, exchange: &Exchange) -> bool {
-        let http = !exchange.dial.protocol.is_http() || self.is_about(exchange);
         let who = exchange.report.who.as_ref();
         // Compare both addresses: the kernel reuses a local port for connections to different destinations.
-        http && self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
+        self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
             && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
+            && (!exchange.dial.protocol.is_http() || self.is_about(exchange))
     }
 
     /// Whether the line is about the very connection that the caller of `exchange` made, with nothing in between.
@@ -205,18 +210,20 @@ pub struct Ends {
 /// The logs cannot be read.
 pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &Workload) -> Result<Vec<Option<Ends>>> {
     let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
-    let of = |exchange: &Exchange, (at_source, at_destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
-        let source = at_source.iter().find(|entry| entry.is_source_of(exchange))?.clone();
+    let of = |exchange: &Exchange, at_source: &Index<'_>, at_destination: &Index<'_>| {
+        let source = source_line(exchange, at_source)?.clone();
         let destination = destination_line(exchange, exchanges, at_destination)?.clone();
         Some(Ends { source, destination })
     };
     let read = async || futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
-    let missing = |logs: &_| {
-        let missing = answered.iter().filter(|exchange| of(exchange, logs).is_none());
+    let missing = |(source, destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
+        let (source, destination) = (Index::of(source), Index::of(destination));
+        let missing = answered.iter().filter(|exchange| of(exchange, &source, &destination).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let logs = read_until("both proxies to log every exchange", FLUSH_BOUND, read, missing).await?;
-    Ok(exchanges.iter().map(|exchange| of(exchange, &logs)).collect())
+    let (source, destination) = (Index::of(&logs.0), Index::of(&logs.1));
+    Ok(exchanges.iter().map(|exchange| of(exchange, &source, &destination)).collect())
 }
 
 /// Finds the log lines of the caller's own proxy about each exchange, answered or not. The result is `None` for an
@@ -225,14 +232,15 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
 /// # Errors
 /// The log cannot be read.
 pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<Option<AccessEntry>>> {
-    let of = |exchange: &Exchange, log: &[AccessEntry]| log.iter().find(|entry| entry.is_source_of(exchange)).cloned();
     let missing = |log: &Vec<AccessEntry>| {
-        let missing = exchanges.iter().filter(|exchange| of(exchange, log).is_none());
+        let log = Index::of(log);
+        let missing = exchanges.iter().filter(|exchange| source_line(exchange, &log).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let read = async || entries(source, exchanges).await;
     let log = read_until("the caller's proxy to log every call", FLUSH_BOUND, read, missing).await?;
-    Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
+    let log = Index::of(&log);
+    Ok(exchanges.iter().map(|exchange| source_line(exchange, &log).cloned()).collect())
 }
 
 /// Finds the log lines of the proxy of `destination` about each exchange that a probe behind it answered. The result is
@@ -241,30 +249,33 @@ pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<O
 /// # Errors
 /// The log cannot be read.
 pub async fn inbound(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
-    let of = |exchange: &Exchange, log: &[AccessEntry]| {
+    let of = |exchange: &Exchange, log: &Index<'_>| {
         let answered = exchange.outcome().is_answered();
         answered.then(|| destination_line(exchange, exchanges, log).cloned()).flatten()
     };
     let missing = |log: &Vec<AccessEntry>| {
+        let log = Index::of(log);
         let answered = exchanges.iter().filter(|exchange| exchange.outcome().is_answered());
-        let missing = answered.filter(|exchange| of(exchange, log).is_none());
+        let missing = answered.filter(|exchange| of(exchange, &log).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let read = async || entries(destination, exchanges).await;
     let log = read_until("the answering proxy to log every exchange", FLUSH_BOUND, read, missing).await?;
+    let log = Index::of(&log);
     Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
+}
+
+/// The line of the caller's own proxy about `exchange`.
+fn source_line<'a>(exchange: &Exchange, log: &Index<'a>) -> Option<&'a AccessEntry> {
+    log.of_source(exchange).find(|entry| entry.is_source_of(exchange))
 }
 
 /// The line of the answering probe's proxy about `exchange`, which is one of `exchanges`. One after the other, two
 /// connections can have the same addresses between proxy and probe: then the caller's address tells them apart.
-fn destination_line<'a>(
-    exchange: &Exchange,
-    exchanges: &[Exchange],
-    log: &'a [AccessEntry],
-) -> Option<&'a AccessEntry> {
+fn destination_line<'a>(exchange: &Exchange, exchanges: &[Exchange], log: &Index<'a>) -> Option<&'a AccessEntry> {
     let others = || exchanges.iter().filter(|other| other.dial.nonce != exchange.dial.nonce);
     let of_another = |entry: &&AccessEntry| others().any(|other| entry.is_direct(other));
-    let candidates = || log.iter().filter(|entry| entry.is_destination_of(exchange));
+    let candidates = || log.of_destination(exchange).filter(|entry| entry.is_destination_of(exchange));
     candidates().find(|entry| entry.is_direct(exchange)).or_else(|| candidates().find(|entry| !of_another(entry)))
 }
 

@@ -118,7 +118,7 @@ reason = "the gateway restarts"
 
     fn report(tests: &[(&str, u32, Outcome)], claims: Vec<Claim>) -> Report {
         let directory = tempfile::tempdir().unwrap();
-        crate::report::record(directory.path(), "s", BTreeMap::new(), &claims, &[]).unwrap();
+        crate::report::record(directory.path(), "s", BTreeMap::new(), &claims, &[], Vec::new()).unwrap();
         let mut report = crate::report::read(directory.path()).unwrap();
         let red: Vec<String> =
             claims.iter().filter(|claim| !claim.holds()).map(|claim| claim.id().to_owned()).collect();

@@ -106,7 +106,8 @@ fn root(package: &Path) -> &Path {
     package.ancestors().find(|ancestor| ancestor.join("Cargo.lock").is_file()).unwrap_or(package)
 }
 
-/// Adds claims and comparisons to this run's report in `directory`. `versions` are the versions of the tested system.
+/// Adds claims, comparisons and why claims do not hold to this run's report in `directory`. `versions` are the versions
+/// of the tested system.
 ///
 /// # Errors
 /// [`Error`].
@@ -116,8 +117,10 @@ pub fn record(
     versions: BTreeMap<String, String>,
     claims: &[Claim],
     comparisons: &[Comparison],
+    diagnoses: Vec<Diagnosis>,
 ) -> Result<()> {
-    merge(directory, Report { claims: claims.to_vec(), comparisons: comparisons.to_vec(), ..of(suite, versions) })
+    let (claims, comparisons) = (claims.to_vec(), comparisons.to_vec());
+    merge(directory, Report { claims, comparisons, diagnoses, ..of(suite, versions) })
 }
 
 /// Adds claims and tables to this run's report in `directory`, for judgements without a testbed. `versions` are the
@@ -133,19 +136,6 @@ pub fn record_tables(
     tables: Vec<Table>,
 ) -> Result<()> {
     merge(directory, Report { claims, tables, ..of(suite, versions) })
-}
-
-/// Adds diagnoses to this run's report in `directory`. `versions` are the versions of the tested system.
-///
-/// # Errors
-/// [`Error`].
-pub fn record_diagnoses(
-    directory: &Path,
-    suite: &str,
-    versions: BTreeMap<String, String>,
-    diagnoses: Vec<Diagnosis>,
-) -> Result<()> {
-    merge(directory, Report { diagnoses, ..of(suite, versions) })
 }
 
 /// Adds growths to this run's report in `directory`. `versions` are the versions of the tested system.

@@ -237,9 +237,8 @@ impl Scope {
             report::grouped(&judged, &causes, |cause| bundle::told_by(&self.directory, cause, &self.test));
         complaints.extend(comparisons.iter().filter(|comparison| !comparison.holds).map(ToString::to_string));
         let versions = self.testbed.versions();
-        let recorded = report::record(&self.directory, self.suite, versions.clone(), &claims, &comparisons);
-        let diagnosed = report::record_diagnoses(&self.directory, self.suite, versions, causes);
-        complaints.extend([recorded, diagnosed].into_iter().filter_map(|ended| Some(ended.err()?.to_string())));
+        let recorded = report::record(&self.directory, self.suite, versions, &claims, &comparisons, causes);
+        complaints.extend(recorded.err().map(|error| error.to_string()));
         if !complaints.is_empty() && self.diagnoses.load(Ordering::Relaxed) {
             let subject = bundle::Subject { test: &self.test, directory: &self.directory, pods };
             bundle::write(&self.testbed, subject, &complaints).await;

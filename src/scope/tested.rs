@@ -50,7 +50,7 @@ pub(super) fn not_begun(directory: &Path, suite: &str, test: &str, error: impl f
     let id = format!("test/{test}");
     let claim = Claim::error(&id, error.to_string());
     let tested = Tested::now(test, Outcome::Failed(Kind::Infrastructure)).with_red(vec![id]);
-    let recorded = report::record(directory, suite, BTreeMap::new(), &[claim], &[])
+    let recorded = report::record(directory, suite, BTreeMap::new(), &[claim], &[], Vec::new())
         .and_then(|()| report::record_test(directory, suite, tested));
     match recorded {
         Ok(()) => Failure::of(error),

@@ -34,10 +34,22 @@ pub struct Suite {
     trials: fn() -> Vec<Trial>,
 }
 
+/// Tests that run at the same time. They mostly wait: for pods, for proxies and for their logs.
+const AT_ONCE: usize = 4;
+
 impl Suite {
-    /// All tests of the suite, by their names.
+    /// All tests of the suite, by their names, in the order in which they begin.
     pub fn trials(&self) -> Vec<Trial> {
         (self.trials)()
+    }
+
+    /// The harness's arguments, with the number of this suite's tests that run at the same time if they do not say it.
+    pub fn arguments(&self, arguments: Arguments) -> Arguments {
+        let at_once = match self.name {
+            "traffic" => traffic::AT_ONCE,
+            _ => AT_ONCE,
+        };
+        Arguments { test_threads: arguments.test_threads.or(Some(at_once)), ..arguments }
     }
 }
 
@@ -73,10 +85,7 @@ pub fn suite(name: &str) -> Option<&'static Suite> {
 /// There is no such suite.
 pub fn main(name: &str) -> ExitCode {
     let suite = suite(name).unwrap_or_else(|| panic!("there is no suite `{name}`"));
-    let mut arguments = Arguments::from_args();
-    if name == "traffic" {
-        arguments.test_threads = arguments.test_threads.or(Some(traffic::AT_ONCE));
-    }
+    let arguments = suite.arguments(Arguments::from_args());
     libtest_mimic::run(&arguments, suite.trials()).exit_code()
 }
 
@@ -108,6 +117,17 @@ mod tests {
             .map(|trial| trial.has_ignored_flag())
             .collect();
         assert_eq!(ignored, [true; 4]);
+    }
+
+    #[test]
+    fn the_command_line_says_how_many_tests_run_at_once_before_the_suite_does() {
+        let at_once = |name: &str, flags: &[&str]| {
+            let flags = Arguments::from_iter(["suite"].iter().chain(flags));
+            suite(name).unwrap().arguments(flags).test_threads
+        };
+        assert_eq!(at_once("hidden", &[]), Some(AT_ONCE));
+        assert_eq!(at_once("traffic", &[]), Some(traffic::AT_ONCE));
+        assert_eq!(at_once("traffic", &["--test-threads=1"]), Some(1));
     }
 
     #[test]

@@ -62,9 +62,9 @@ async fn connections_with_the_same_addresses_at_the_probe_are_told_apart_by_thei
     // The caller's proxy stands between: its port is not the caller's.
     let log = [line("192.168.0.7:60000"), line("192.168.0.9:55000")];
     let both = [direct, meshed];
-    assert_eq!(destination_line(&both[0], &both, &log), Some(&log[1]));
-    assert_eq!(destination_line(&both[1], &both, &log), Some(&log[0]));
-    assert_eq!(destination_line(&both[1], &both, &log[1..]), None, "it is not logged yet");
+    assert_eq!(destination_line(&both[0], &both, &Index::of(&log)), Some(&log[1]));
+    assert_eq!(destination_line(&both[1], &both, &Index::of(&log)), Some(&log[0]));
+    assert_eq!(destination_line(&both[1], &both, &Index::of(&log[1..])), None, "it is not logged yet");
 }
 
 #[tokio::test]
@@ -82,6 +82,38 @@ async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
     inbound.0.insert("upstream_cluster".into(), "inbound|8081||".into());
     assert!(inbound.is_destination_of(&http) && !inbound.is_source_of(&http), "both ends may share a log");
     assert!(!line("/whoami?nonce=ffffffffffff", "other").is_destination_of(&http), "another request");
+}
+
+/// What finds a line in a log must not overlook one that tells the call.
+#[tokio::test]
+async fn no_line_about_a_call_is_overlooked_in_a_log() {
+    let (http, tcp) = (exchange(Protocol::Http1), exchange(Protocol::Tcp));
+    let mut told = exchange(Protocol::Http1);
+    (told.dial.nonce, told.vantage) = ("none".into(), Vantage::Host);
+    let sent = "be14475b-a5cc-48ba-8019-5cf9c822949e";
+    told.report.who.as_mut().unwrap().request_id = Some(sent.into());
+    let mut unanswered = exchange(Protocol::Grpc);
+    (unanswered.dial.nonce, unanswered.vantage, unanswered.report.who) = ("none".into(), Vantage::Host, None);
+    unanswered.dial.authority = Some("one.test".into());
+    let to = |fields: Value| {
+        let mut line = fields;
+        line["upstream_cluster"] = "outbound|80||probe".into();
+        entry(line)
+    };
+    let log = [
+        to(json!({ "path": "/other?nonce=ffffffffffff", "request_id": "r", "authority": "other.test" })),
+        to(json!({ "path": "/whoami?a=b&nonce=0123456789ab" })),
+        to(json!({ "downstream_remote_address": "192.168.0.9:55000" })),
+        to(json!({ "request_id": sent.replacen("48ba", "98ba", 1) })),
+        to(json!({ "authority": "one.test" })),
+    ];
+    let index = Index::of(&log);
+    for (exchange, at) in [(&http, 1), (&tcp, 2), (&told, 3), (&unanswered, 4)] {
+        assert_eq!(log.iter().find(|line| line.is_source_of(exchange)), Some(&log[at]));
+        assert_eq!(source_line(exchange, &index), Some(&log[at]), "{at}");
+    }
+    let by_id = [to(json!({ "request_id": "0123456789ab" }))];
+    assert_eq!(source_line(&http, &Index::of(&by_id)), Some(&by_id[0]));
 }
 
 #[test]

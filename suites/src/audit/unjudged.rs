@@ -129,6 +129,6 @@ async fn a_pod_that_goes_meanwhile_is_not_judged_and_not_red() -> Verdict {
 }
 
 crate::trials! {
-    a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict,
     a_pod_that_goes_meanwhile_is_not_judged_and_not_red,
+    a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict,
 }

@@ -52,6 +52,13 @@ pub(crate) struct Made {
     pub(crate) control: Option<Dial>,
 }
 
+impl Made {
+    /// Whether the dial ends only because somebody has waited long enough.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.foretold.ending, Ending::Silence | Ending::Unreadable)
+    }
+}
+
 impl Cell {
     /// Id of the row in the table.
     pub(crate) fn row_id(&self) -> String {

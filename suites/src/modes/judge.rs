@@ -1,15 +1,16 @@
 //! Dials all cells, tells what each shows, and writes table and claims.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use futures::future::{join_all, try_join_all};
-use futures::{StreamExt, TryStreamExt, stream};
 use meshproof::istio::{AccessEntry, inbound, issue, outbound};
 use meshproof::policy::{Capture, Ending};
 use meshproof::probe::{self, Dial, Exchange};
 use meshproof::report::{self, Claim, Look, State, TruthTable};
 use meshproof::{Error, Scope};
+use tokio::sync::Semaphore;
 
 use super::cells::{self, Cell, Fate};
 use super::columns::{From, Kind, SPOKEN};
@@ -19,8 +20,14 @@ use super::stage::Stage;
 /// Most cells that a claim tells of. The table has all.
 const TOLD: usize = 6;
 
-/// Clients that dial at once, each of them up to 32 connections.
+/// Commands of quick dials that are made at once, each of up to 32 connections. All at once would measure how two
+/// processors cope with thousands of handshakes.
 const AT_ONCE: usize = 2;
+
+/// Commands of dials that wait for a silence to end, and how many dials each of them makes: all at once, so that none
+/// waits for another's wait. They need no processor.
+const WAITING_AT_ONCE: usize = 8;
+const WAITING: usize = 32;
 
 /// A dial that was made.
 struct Dialled {
@@ -51,28 +58,54 @@ pub(crate) async fn judge(scope: &Scope, stage: &Stage) -> Result<TruthTable, Er
     Ok(table)
 }
 
-/// Makes all dials, each client's at once, and reads what the callers' proxies logged. By the dials' ids.
+/// Dials by one command of one client.
+struct Batch {
+    client: (usize, Kind),
+    dials: Vec<Dial>,
+}
+
+/// Makes all dials, and reads what the callers' proxies logged. By the dials' ids.
 async fn dial(stage: &Stage, cells: &[Cell]) -> Result<BTreeMap<String, Dialled>, Error> {
-    let mut batches: BTreeMap<(usize, Kind), Vec<Dial>> = BTreeMap::new();
+    let mut quick: BTreeMap<(usize, Kind), Vec<Dial>> = BTreeMap::new();
+    let mut slow = quick.clone();
     for (cell, made) in cells.iter().filter_map(|cell| Some((cell, cell.made()?))) {
-        let batch = batches.entry((made.cluster, cell.from.kind)).or_default();
-        batch.extend(std::iter::once(&made.judged).chain(&made.control).cloned());
+        let client = (made.cluster, cell.from.kind);
+        let of_client = if made.waits() { &mut slow } else { &mut quick };
+        of_client.entry(client).or_default().push(made.judged.clone());
+        if let Some(control) = &made.control {
+            quick.entry(client).or_default().push(control.clone());
+        }
     }
-    let dialling = batches.into_iter().map(async |((cluster, kind), mut dials)| {
+    // The longest waits first: they decide how long it takes.
+    slow.values_mut().for_each(|dials| dials.sort_by_key(|dial| Reverse(dial.timeout_ms)));
+    let slow = slow.iter().flat_map(|(client, dials)| {
+        dials.chunks(WAITING).map(move |dials| Batch { client: *client, dials: dials.to_vec() })
+    });
+    let mut slow: Vec<Batch> = slow.collect();
+    slow.sort_by_key(|batch| Reverse(batch.dials.first().map(|dial| dial.timeout_ms)));
+    let quick = quick.into_iter().map(|(client, dials)| Batch { client, dials });
+    let (few, many) = (Semaphore::new(AT_ONCE), Semaphore::new(WAITING_AT_ONCE));
+    let slow = slow.into_iter().map(|batch| batch.make(stage, &many));
+    let dialling = quick.map(|batch| batch.make(stage, &few)).chain(slow);
+    let dialled = try_join_all(dialling).await?.into_iter().flatten();
+    Ok(dialled.map(|one| (one.exchange.dial.id.clone(), one)).collect())
+}
+
+impl Batch {
+    /// Dials once there is a permit, and then gives it up: logs come late, and need no processor until then.
+    async fn make(self, stage: &Stage, permits: &Semaphore) -> Result<Vec<Dialled>, Error> {
+        let (cluster, kind) = self.client;
         let dialler = &stage.diallers[cluster][&kind];
-        // The slowest first, so that they wait while the others are made.
-        dials.sort_by_key(|dial| std::cmp::Reverse(dial.timeout_ms));
-        let exchanges = dialler.vantage.dial(dials).await?;
+        let permit = permits.acquire().await.map_err(Error::suite)?;
+        let exchanges = dialler.vantage.dial(self.dials).await?;
+        drop(permit);
         let logged = match &dialler.proxy {
             Some(proxy) => outbound(&exchanges, proxy).await?,
             None => vec![None; exchanges.len()],
         };
         let dialled = exchanges.into_iter().zip(logged);
-        Ok::<Vec<_>, Error>(dialled.map(|(exchange, at_caller)| Dialled { exchange, at_caller }).collect())
-    });
-    // All clients at once would measure how two processors cope with thousands of handshakes.
-    let dialled: Vec<Vec<Dialled>> = stream::iter(dialling).buffer_unordered(AT_ONCE).try_collect().await?;
-    Ok(dialled.into_iter().flatten().map(|one| (one.exchange.dial.id.clone(), one)).collect())
+        Ok(dialled.map(|(exchange, at_caller)| Dialled { exchange, at_caller }).collect())
+    }
 }
 
 /// What the servers' proxies logged of the answers, by the dials' ids.

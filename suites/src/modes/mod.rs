@@ -75,10 +75,11 @@ async fn a_mode_of_the_mesh_is_inherited_and_overridden(mode: &'static str) -> V
 
 crate::trials! {
     every_cell_is_as_the_model_foretells,
+    // Before those that need the mesh alone, so that they run beside the table.
+    mod cases,
     a_mode_of_the_mesh_is_inherited_and_overridden {
         strict("STRICT"),
         permissive("PERMISSIVE"),
         disable("DISABLE"),
     },
-    mod cases,
 }
