@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::evidence::{AccessEntry, Index, logged, read_until};
+use super::evidence::{AccessEntry, indexed, logged, read_until};
 use crate::cluster::{Result, Workload};
 use crate::identity::SpiffeId;
 use crate::probe::Exchange;
@@ -90,20 +90,18 @@ impl AccessEntry {
 /// # Errors
 /// The log cannot be read.
 pub async fn decisions(calls: &[Decided<'_>], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
-    let of = |call: &Decided<'_>, log: &Index<'_>| {
-        log.with(&call.known_by()).find(|entry| entry.is_decision_of(*call)).cloned()
-    };
     let missing = |log: &Vec<AccessEntry>| {
-        let log = Index::of(log);
-        let missing = calls.iter().filter(|call| of(call, &log).is_none());
+        let log = indexed(log);
+        let missing = calls.iter().filter(|call| !log.with(&call.known_by()).any(|entry| entry.is_decision_of(**call)));
         missing.map(|call| call.exchange.dial.id.clone()).collect()
     };
     let oldest = calls.iter().map(|call| call.exchange.started);
     let oldest = oldest.min();
     let read = async || logged(destination, oldest.map(|oldest| oldest.elapsed()).unwrap_or_default()).await;
     let log = read_until("the proxy to log every decision", FLUSH_BOUND, read, missing).await?;
-    let log = Index::of(&log);
-    Ok(calls.iter().map(|call| of(call, &log)).collect())
+    let log = indexed(&log);
+    let of = |call: &Decided<'_>| log.with(&call.known_by()).find(|entry| entry.is_decision_of(*call)).cloned();
+    Ok(calls.iter().map(of).collect())
 }
 
 #[cfg(test)]

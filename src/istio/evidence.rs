@@ -17,7 +17,7 @@ use crate::cluster::Workload;
 use crate::cluster::{Seen, eventually};
 use crate::identity::{Certificate, SpiffeId, Trust, Usage, Verified};
 use crate::probe::{Exchange, Protocol, Vantage};
-pub(super) use index::Index;
+use index::Index;
 
 /// Longest wait for log lines. Proxies flush their logs every second, and log TCP at the end of the connection.
 const FLUSH_BOUND: Duration = Duration::from_secs(10);
@@ -210,19 +210,19 @@ pub struct Ends {
 /// The logs cannot be read.
 pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &Workload) -> Result<Vec<Option<Ends>>> {
     let answered: Vec<_> = exchanges.iter().filter(|exchange| exchange.outcome().is_answered()).collect();
-    let of = |exchange: &Exchange, at_source: &Index<'_>, at_destination: &Index<'_>| {
+    let of = |exchange: &Exchange, at_source: &Index<'_, AccessEntry>, at_destination: &Index<'_, AccessEntry>| {
         let source = source_line(exchange, at_source)?.clone();
         let destination = destination_line(exchange, exchanges, at_destination)?.clone();
         Some(Ends { source, destination })
     };
     let read = async || futures::try_join!(entries(source, exchanges), entries(destination, exchanges));
     let missing = |(source, destination): &(Vec<AccessEntry>, Vec<AccessEntry>)| {
-        let (source, destination) = (Index::of(source), Index::of(destination));
+        let (source, destination) = (indexed(source), indexed(destination));
         let missing = answered.iter().filter(|exchange| of(exchange, &source, &destination).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let logs = read_until("both proxies to log every exchange", FLUSH_BOUND, read, missing).await?;
-    let (source, destination) = (Index::of(&logs.0), Index::of(&logs.1));
+    let (source, destination) = (indexed(&logs.0), indexed(&logs.1));
     Ok(exchanges.iter().map(|exchange| of(exchange, &source, &destination)).collect())
 }
 
@@ -233,13 +233,13 @@ pub async fn both_ends(exchanges: &[Exchange], source: &Workload, destination: &
 /// The log cannot be read.
 pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<Option<AccessEntry>>> {
     let missing = |log: &Vec<AccessEntry>| {
-        let log = Index::of(log);
+        let log = indexed(log);
         let missing = exchanges.iter().filter(|exchange| source_line(exchange, &log).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let read = async || entries(source, exchanges).await;
     let log = read_until("the caller's proxy to log every call", FLUSH_BOUND, read, missing).await?;
-    let log = Index::of(&log);
+    let log = indexed(&log);
     Ok(exchanges.iter().map(|exchange| source_line(exchange, &log).cloned()).collect())
 }
 
@@ -249,33 +249,62 @@ pub async fn outbound(exchanges: &[Exchange], source: &Workload) -> Result<Vec<O
 /// # Errors
 /// The log cannot be read.
 pub async fn inbound(exchanges: &[Exchange], destination: &Workload) -> Result<Vec<Option<AccessEntry>>> {
-    let of = |exchange: &Exchange, log: &Index<'_>| {
+    let of = |exchange: &Exchange, log: &Index<'_, AccessEntry>| {
         let answered = exchange.outcome().is_answered();
         answered.then(|| destination_line(exchange, exchanges, log).cloned()).flatten()
     };
     let missing = |log: &Vec<AccessEntry>| {
-        let log = Index::of(log);
+        let log = indexed(log);
         let answered = exchanges.iter().filter(|exchange| exchange.outcome().is_answered());
         let missing = answered.filter(|exchange| of(exchange, &log).is_none());
         missing.map(|exchange| exchange.dial.id.clone()).collect()
     };
     let read = async || entries(destination, exchanges).await;
     let log = read_until("the answering proxy to log every exchange", FLUSH_BOUND, read, missing).await?;
-    let log = Index::of(&log);
+    let log = indexed(&log);
     Ok(exchanges.iter().map(|exchange| of(exchange, &log)).collect())
 }
 
+/// Fields whose whole value may tell a call.
+const TELLING: [&str; 4] =
+    ["downstream_remote_address", "upstream_local_address", "requested_server_name", "authority"];
+
+/// A log by all that calls may be known by.
+pub(super) fn indexed(log: &[AccessEntry]) -> Index<'_, AccessEntry> {
+    Index::new(log, |entry| {
+        let whole = TELLING.iter().filter_map(|field| entry.get(field));
+        let request = entry.get("request_id").map(stem);
+        let nonce = entry.get("path").and_then(|path| Some(path.rsplit_once("nonce=")?.1));
+        whole.chain(request).chain(nonce).collect()
+    })
+}
+
+/// The part of a request's id that a proxy never changes.
+fn stem(id: &str) -> &str {
+    without_trace_reason(id).0
+}
+
 /// The line of the caller's own proxy about `exchange`.
-fn source_line<'a>(exchange: &Exchange, log: &Index<'a>) -> Option<&'a AccessEntry> {
-    log.of_source(exchange).find(|entry| entry.is_source_of(exchange))
+fn source_line<'a>(exchange: &Exchange, log: &Index<'a, AccessEntry>) -> Option<&'a AccessEntry> {
+    let Exchange { dial, report, vantage, .. } = exchange;
+    let told = report.who.as_ref().and_then(|who| who.request_id.as_deref());
+    let is_grpc = matches!(dial.protocol, Protocol::Grpc | Protocol::GrpcStream);
+    let authority = dial.authority.as_deref().filter(|_| is_grpc && matches!(vantage, Vantage::Host));
+    let known_by = [Some(stem(&dial.nonce)), told.map(stem), report.local_address.as_deref(), authority];
+    log.with(&known_by).find(|entry| entry.is_source_of(exchange))
 }
 
 /// The line of the answering probe's proxy about `exchange`, which is one of `exchanges`. One after the other, two
 /// connections can have the same addresses between proxy and probe: then the caller's address tells them apart.
-fn destination_line<'a>(exchange: &Exchange, exchanges: &[Exchange], log: &Index<'a>) -> Option<&'a AccessEntry> {
+fn destination_line<'a>(
+    exchange: &Exchange,
+    exchanges: &[Exchange],
+    log: &Index<'a, AccessEntry>,
+) -> Option<&'a AccessEntry> {
     let others = || exchanges.iter().filter(|other| other.dial.nonce != exchange.dial.nonce);
     let of_another = |entry: &&AccessEntry| others().any(|other| entry.is_direct(other));
-    let candidates = || log.of_destination(exchange).filter(|entry| entry.is_destination_of(exchange));
+    let address = exchange.report.who.as_ref().map(|who| who.peer_address.as_str());
+    let candidates = || log.with(&[address]).filter(|entry| entry.is_destination_of(exchange));
     candidates().find(|entry| entry.is_direct(exchange)).or_else(|| candidates().find(|entry| !of_another(entry)))
 }
 

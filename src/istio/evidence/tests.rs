@@ -62,9 +62,9 @@ async fn connections_with_the_same_addresses_at_the_probe_are_told_apart_by_thei
     // The caller's proxy stands between: its port is not the caller's.
     let log = [line("192.168.0.7:60000"), line("192.168.0.9:55000")];
     let both = [direct, meshed];
-    assert_eq!(destination_line(&both[0], &both, &Index::of(&log)), Some(&log[1]));
-    assert_eq!(destination_line(&both[1], &both, &Index::of(&log)), Some(&log[0]));
-    assert_eq!(destination_line(&both[1], &both, &Index::of(&log[1..])), None, "it is not logged yet");
+    assert_eq!(destination_line(&both[0], &both, &indexed(&log)), Some(&log[1]));
+    assert_eq!(destination_line(&both[1], &both, &indexed(&log)), Some(&log[0]));
+    assert_eq!(destination_line(&both[1], &both, &indexed(&log[1..])), None, "it is not logged yet");
 }
 
 #[tokio::test]
@@ -107,13 +107,13 @@ async fn no_line_about_a_call_is_overlooked_in_a_log() {
         to(json!({ "request_id": sent.replacen("48ba", "98ba", 1) })),
         to(json!({ "authority": "one.test" })),
     ];
-    let index = Index::of(&log);
+    let index = indexed(&log);
     for (exchange, at) in [(&http, 1), (&tcp, 2), (&told, 3), (&unanswered, 4)] {
         assert_eq!(log.iter().find(|line| line.is_source_of(exchange)), Some(&log[at]));
         assert_eq!(source_line(exchange, &index), Some(&log[at]), "{at}");
     }
     let by_id = [to(json!({ "request_id": "0123456789ab" }))];
-    assert_eq!(source_line(&http, &Index::of(&by_id)), Some(&by_id[0]));
+    assert_eq!(source_line(&http, &indexed(&by_id)), Some(&by_id[0]));
 }
 
 #[test]
