@@ -5,6 +5,7 @@ mod error;
 mod eventually;
 mod exec;
 pub(crate) mod http;
+mod logs;
 mod pages;
 mod permission;
 mod pods;
@@ -19,8 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Resource};
 use serde_json::Value;
@@ -150,21 +150,6 @@ impl Cluster {
         input: Input<'_>,
     ) -> Result<String> {
         within(bound, &self.client, self.name(), at, command, input).await
-    }
-
-    /// The container's log of the last `since`.
-    ///
-    /// # Errors
-    /// [`Error::Api`].
-    pub async fn logs(&self, at: Container<'_>, since: Duration) -> Result<String> {
-        let parameters = LogParams {
-            container: Some(at.container.into()),
-            // The API takes whole seconds: round up.
-            since_seconds: Some(i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)),
-            ..LogParams::default()
-        };
-        let logs = self.api::<Pod>(at.namespace).logs(at.pod, &parameters).await;
-        logs.map_err(self.failed(format!("read the logs of {at}")))
     }
 
     /// Applies an object of any kind, given as JSON.
