@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use meshproof::istio::{await_services, eastwest_gateway, evidence_log, exposed, outbound_name};
 use meshproof::probe::{self, Dial, Protocol, Vantage, dial, evidence_label};
 use meshproof::record::{HostPort, Requirement, Write};
+use meshproof::report::Claim;
 use meshproof::scope::{ProbePlan, deploy_probes};
 use meshproof::{Cluster, Error, Result, Scope, Seen, Workload, cluster, eventually};
 use serde_json::{Value, json};
@@ -45,6 +46,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// A namespace of one name in each of these clusters, with sidecars.
+    pub(crate) async fn make(scope: &Scope, clusters: &[Arc<Cluster>], purpose: &str) -> Result<Self> {
+        let first = clusters.first().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
+        let made = try_join_all(clusters.iter().map(|cluster| scope.injected_namespace(cluster, purpose))).await?;
+        let namespace = made.into_iter().next().unwrap_or_default();
+        Ok(Self { namespace, domain: first.record().domain.clone() })
+    }
+
+    /// The namespace in one of the clusters.
+    pub(crate) fn of(&self, cluster: &Cluster) -> Self {
+        Self { namespace: self.namespace.clone(), domain: cluster.record().domain.clone() }
+    }
+
     /// The full name of a service.
     pub(crate) fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc.{}", self.namespace, self.domain)
@@ -133,10 +147,7 @@ impl Arena {
     ) -> Result<Self> {
         // A namespace of each cluster's own, so that calls go to one cluster.
         let purpose = format!("{purpose}-{}", owner.name());
-        let naming = scope.testbed.clusters.iter().map(|cluster| scope.injected_namespace(cluster, &purpose));
-        let namespaces = try_join_all(naming).await?;
-        let namespace = namespaces.first().cloned().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
-        let place = Place { namespace, domain: owner.record().domain.clone() };
+        let place = Place::make(scope, &scope.testbed.clusters, &purpose).await?.of(owner);
         let services = services(&place);
         // Gateways know a subset by the rule in their own cluster.
         let naming = scope.testbed.clusters.iter().map(async |cluster| {
@@ -154,6 +165,24 @@ impl Arena {
         let arena = Self { owner: Arc::clone(owner), place, servers, callers };
         arena.await_known(&services).await?;
         Ok(arena)
+    }
+
+    /// Judges the calls of each caller to each arena.
+    pub(crate) async fn judge_each(
+        scope: &Scope,
+        arenas: &[Self],
+        judge: impl AsyncFn(&Self, &Workload) -> Result<Vec<Claim>>,
+    ) {
+        let ways = arenas.iter().flat_map(|arena| arena.callers.iter().map(move |caller| (arena, caller)));
+        let name = |(arena, caller): &(&Self, &Workload)| arena.way(caller);
+        scope
+            .for_each(ways, name, async |(arena, caller)| {
+                let commands = arena.commands(caller);
+                let claims = judge(arena, caller).await?.into_iter();
+                claims.for_each(|claim| scope.claim(claim.with_commands(commands.clone())));
+                Ok(())
+            })
+            .await;
     }
 
     /// The caller in the cluster of the servers.

@@ -83,11 +83,10 @@ impl Edge {
     pub(crate) async fn make(scope: &Scope) -> Result<Self> {
         let certificates = Certificates::make()?;
         let clusters = &scope.testbed.clusters;
-        let naming = clusters.iter().map(|cluster| scope.injected_namespace(cluster, "edge"));
-        let namespace = try_join_all(naming).await?.pop().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
-        let making = (0..clusters.len()).map(|index| side(scope, index, &namespace, &certificates));
+        let place = Place::make(scope, clusters, "edge").await?;
+        let making = (0..clusters.len()).map(|index| side(scope, index, &place, &certificates));
         let sides = try_join_all(making).await?;
-        let edge = Self { namespace, sides, certificates };
+        let edge = Self { namespace: place.namespace, sides, certificates };
         try_join_all(edge.sides.iter().map(|side| edge.await_routes(side))).await?;
         Ok(edge)
     }
@@ -145,9 +144,10 @@ pub(crate) fn shows(exchange: &Exchange, certificate: &ServerCertificate) -> boo
     !seen.is_empty() && seen.starts_with(&bare(&certificate.certificate_pem))
 }
 
-async fn side(scope: &Scope, index: usize, namespace: &str, certificates: &Certificates) -> Result<Side> {
+async fn side(scope: &Scope, index: usize, common: &Place, certificates: &Certificates) -> Result<Side> {
     let (cluster, owners) = (&scope.testbed.clusters[index], 0..scope.testbed.clusters.len());
-    let place = Place { namespace: namespace.into(), domain: cluster.record().domain.clone() };
+    let place = common.of(cluster);
+    let namespace = place.namespace.as_str();
     let port = probe::port(cluster, Protocol::Http1)?;
     let mut objects = own_objects(cluster, &place)?;
     for owner in owners.clone() {

@@ -140,17 +140,11 @@ async fn faults_retries_and_time_limits_are_what_they_say() -> Verdict {
     Scope::run(SUITE, "faults_retries_and_time_limits_are_what_they_say", async |scope| {
         scope.requires(REQUIRED)?;
         let arenas = Arena::all(scope, "faults", services).await?;
-        let ways = arenas.iter().flat_map(|arena| arena.callers.iter().map(move |caller| (arena, caller)));
-        let name = |(arena, caller): &(&Arena, &Workload)| arena.way(caller);
-        scope
-            .for_each(ways, name, async |(arena, caller)| {
-                let claims = [aborts(arena, caller).await?, each_row(arena, caller).await?];
-                let commands = arena.commands(caller);
-                let claims = claims.into_iter().flatten();
-                claims.for_each(|claim| scope.claim(claim.with_commands(commands.clone())));
-                Ok(())
-            })
-            .await;
+        Arena::judge_each(scope, &arenas, async |arena, caller| {
+            let (aborts, rows) = futures::try_join!(aborts(arena, caller), each_row(arena, caller))?;
+            Ok(aborts.into_iter().chain(rows).collect())
+        })
+        .await;
         Ok(())
     })
     .await

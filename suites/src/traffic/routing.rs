@@ -99,16 +99,7 @@ async fn requests_go_where_rules_send_them() -> Verdict {
         let tcp_port = scope.testbed.clusters.first().map(|cluster| meshproof::probe::port(cluster, Protocol::Tcp));
         let tcp_port = tcp_port.transpose()?.unwrap_or_default();
         let arenas = Arena::all(scope, "routing", |place| services(place, tcp_port)).await?;
-        let ways = arenas.iter().flat_map(|arena| arena.callers.iter().map(move |caller| (arena, caller)));
-        let name = |(arena, caller): &(&Arena, &Workload)| arena.way(caller);
-        scope
-            .for_each(ways, name, async |(arena, caller)| {
-                let claims = judge(arena, caller).await?.into_iter();
-                let commands = arena.commands(caller);
-                claims.for_each(|claim| scope.claim(claim.with_commands(commands.clone())));
-                Ok(())
-            })
-            .await;
+        Arena::judge_each(scope, &arenas, judge).await;
         Ok(())
     })
     .await

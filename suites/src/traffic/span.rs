@@ -83,23 +83,21 @@ impl Span {
         extra: impl Fn(&Place, usize) -> Vec<Value>,
     ) -> Result<Self> {
         let clusters = scope.testbed.clusters.get(..2).ok_or_else(|| Error::suite("the mesh has no two clusters"))?;
-        let naming = clusters.iter().map(|cluster| scope.injected_namespace(cluster, purpose));
-        let namespace = try_join_all(naming).await?.pop().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
+        let common = Place::make(scope, clusters, purpose).await?;
         let making = clusters.iter().enumerate().map(async |(index, cluster)| {
-            let place = Place { namespace: namespace.clone(), domain: cluster.record().domain.clone() };
+            let place = common.of(cluster);
             let mut objects = own_objects(cluster, &place)?;
             for spanning in &services {
                 objects.extend(spanning.objects(cluster, &place)?);
             }
             objects.extend(extra(&place, index));
             scope.apply_all(cluster, objects).await?;
-            let pods = deploy_probes(scope, cluster, &namespace, &plans(index)).await?;
+            let pods = deploy_probes(scope, cluster, &place.namespace, &plans(index)).await?;
             let [server, caller] = <[Workload; 2]>::try_from(pods).map_err(|_| Error::suite("a pod is missing"))?;
             Ok::<_, Error>(Side { cluster: Arc::clone(cluster), server, caller, index })
         });
         let sides = try_join_all(making).await?;
-        let place = Place { namespace, domain: clusters[0].record().domain.clone() };
-        let span = Self { place, sides, port: probe::port(&clusters[0], Protocol::Http1)? };
+        let span = Self { place: common, sides, port: probe::port(&clusters[0], Protocol::Http1)? };
         span.await_known(&services).await?;
         Ok(span)
     }
@@ -193,7 +191,9 @@ impl Spanning {
         };
         let mut objects = vec![service(owner, place, &self.name, selector)?];
         objects.extend(self.policy.as_ref().map(|policy| {
-            let spec = json!({ "host": place.host(&self.name), "trafficPolicy": policy });
+            // Of the callers alone: a gateway would hold the connections of all callers against the same limits, and reset
+            // those beyond.
+            let spec = json!({ "host": place.host(&self.name), "exportTo": ["."], "trafficPolicy": policy });
             place.object("DestinationRule", &self.name, spec)
         }));
         Ok(objects)

@@ -123,11 +123,9 @@ pub(crate) struct Town {
 impl Town {
     pub(crate) async fn make(scope: &Scope) -> Result<Self> {
         let clusters = &scope.testbed.clusters;
-        let naming = clusters.iter().map(|cluster| scope.injected_namespace(cluster, "town"));
-        let namespace = try_join_all(naming).await?.pop().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
-        let sides = try_join_all((0..clusters.len()).map(|index| side(scope, index, &namespace))).await?;
+        let place = Place::make(scope, clusters, "town").await?;
+        let sides = try_join_all((0..clusters.len()).map(|index| side(scope, index, &place))).await?;
         let first = sides.first().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
-        let place = Place { namespace, domain: first.cluster.record().domain.clone() };
         let town = Self { port: probe::port(&first.cluster, Protocol::Http1)?, place, sides };
         let sharing = town.sides.iter().map(|side| {
             scope.apply_all(&side.cluster, town.sides.iter().map(|owner| town.shared_entry(owner)).collect())
@@ -200,13 +198,13 @@ impl Town {
     }
 }
 
-async fn side(scope: &Scope, index: usize, namespace: &str) -> Result<Side> {
+async fn side(scope: &Scope, index: usize, common: &Place) -> Result<Side> {
     let (cluster, owners) = (&scope.testbed.clusters[index], 0..scope.testbed.clusters.len());
-    let place = Place { namespace: namespace.into(), domain: cluster.record().domain.clone() };
+    let place = common.of(cluster);
     let naked = probe::naked(cluster).await?;
     let stranger = probe::caller(cluster).await?;
     let mut objects = own_objects(cluster, &place)?;
-    objects.push(strict(namespace));
+    objects.push(strict(&place.namespace));
     for owner in owners.clone() {
         for kind in Kind::ALL {
             objects.extend(kind.objects(owner, cluster, &place)?);
@@ -225,7 +223,7 @@ async fn side(scope: &Scope, index: usize, namespace: &str) -> Result<Side> {
     };
     let plans =
         [plan("server", &[(OWNER, &index.to_string())]), plan("open", &[]), plan("closed", &[]), plan("scoped", &[])];
-    let pods = deploy_probes(scope, cluster, namespace, &plans).await?;
+    let pods = deploy_probes(scope, cluster, &place.namespace, &plans).await?;
     let [server, open, closed, scoped] =
         <[Workload; 4]>::try_from(pods).map_err(|_| Error::suite("a pod is missing"))?;
     Ok(Side { index, cluster: Arc::clone(cluster), server, open, closed, scoped, stranger, naked })
