@@ -117,6 +117,19 @@ impl Cluster {
         }
     }
 
+    /// Whether the API server serves this kind.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub async fn knows(&self, group: &str, version: &str, kind: &str) -> Result<bool> {
+        match kube::discovery::pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, kind)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Discovery(_)) => Ok(false),
+            Err(error) if code(&error) == Some(404) => Ok(false),
+            Err(error) => Err(self.failed(format!("find the kind {kind}"))(error)),
+        }
+    }
+
     /// The error for a failed request to the API server.
     pub fn failed(&self, doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
         let (cluster, doing) = (self.record.name.clone(), doing.into());

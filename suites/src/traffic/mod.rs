@@ -8,6 +8,7 @@
 mod arena;
 mod edge;
 mod ejection;
+mod gateway_api;
 mod gateways;
 mod locality;
 mod resilience;
@@ -27,4 +28,5 @@ crate::trials! {
     mod ejection,
     mod scoping,
     mod gateways,
+    mod gateway_api,
 }

@@ -21,6 +21,8 @@ pub(crate) struct Artifacts {
     pub(crate) agents: AgentParts,
     /// The project's own programs that run as pods.
     pub(crate) programs: Programs,
+    /// Directory of the Gateway API's resource definitions.
+    pub(crate) gateway_api: PathBuf,
     /// Whether Istio's `privateKeyProvider` can be `cryptomb`: yes if Envoy has that extension.
     pub(crate) cryptomb: bool,
 }
@@ -29,6 +31,11 @@ impl Artifacts {
     /// Path of `istioctl`.
     pub(crate) fn istioctl(&self) -> PathBuf {
         self.parts.istio.join("istioctl")
+    }
+
+    /// Path of the Gateway API's resource definitions.
+    pub(crate) fn gateway_api(&self) -> PathBuf {
+        self.gateway_api.join(go::GATEWAY_API)
     }
 
     /// Path of `kubectl`.
@@ -63,7 +70,14 @@ pub(crate) async fn all(
         k6: fetched.k6,
         multibuffer_tls: built.multibuffer_tls,
     };
-    Ok(Artifacts { node_rootfs: fetched.node_rootfs, parts, agents, programs: built.programs, cryptomb })
+    Ok(Artifacts {
+        node_rootfs: fetched.node_rootfs,
+        parts,
+        agents,
+        programs: built.programs,
+        gateway_api: built.gateway_api,
+        cryptomb,
+    })
 }
 
 /// Directories of fetched artifacts, built by other projects.
@@ -92,6 +106,7 @@ struct Built {
     multibuffer_tls: PathBuf,
     kubernetes: PathBuf,
     istio: PathBuf,
+    gateway_api: PathBuf,
     coredns: PathBuf,
     etcd: PathBuf,
     fortio: PathBuf,
@@ -122,6 +137,7 @@ async fn build(progress: &Progress, store: &Store, versions: &Versions, agents: 
         multibuffer_tls,
         kubernetes: component(go::Component::Kubernetes).await?,
         istio: component(go::Component::Istio).await?,
+        gateway_api: progress.step(None, "Gateway API", go::gateway_api(store, versions, &bootstrap)).await?,
         coredns: component(go::Component::Coredns).await?,
         etcd: component(go::Component::Etcd).await?,
         fortio: component(go::Component::Fortio).await?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Key, Store};
-use crate::command::run;
+use crate::command::{Run, run};
 use crate::paths;
 use crate::versions::Versions;
 
@@ -55,6 +55,12 @@ impl Component {
 /// Name of the program of [`Component::NetworkPolicies`].
 pub(crate) const POLICY_AGENT: &str = "kube-network-policies";
 
+/// Group of the Gateway API.
+const GROUP: &str = "gateway.networking.k8s.io";
+
+/// The kinds of the Gateway API that the suites use, and grants, which Istio reads with them.
+const DEFINED: [&str; 6] = ["gatewayclasses", "gateways", "httproutes", "grpcroutes", "tlsroutes", "referencegrants"];
+
 /// The oldest Go version that fetches another Go version if a module requires it.
 const OLDEST_BOOTSTRAP: (u32, u32) = (1, 21);
 
@@ -92,15 +98,7 @@ pub(crate) async fn build(
     let key = Key::new("go 2").directory(&source)?.text(&versions.go.version).text(&flags).finish();
     store
         .get(component.name(), &key, |output| async move {
-            let go = |arguments: &[&str]| {
-                run(bootstrap)
-                    .args(arguments)
-                    .current_dir(&source)
-                    .env("GOTOOLCHAIN", format!("go{}", versions.go.version))
-                    .env("GOFLAGS", "-mod=readonly")
-                    .env("GOWORK", "off")
-                    .env("CGO_ENABLED", "0")
-            };
+            let go = |arguments: &[&str]| go(bootstrap, versions, &source, arguments);
             go(&["build", "-trimpath", "-ldflags", &flags, "-o"])
                 .arg(format!("{}/", output.display()))
                 .arg("tool")
@@ -121,6 +119,42 @@ pub(crate) async fn build(
             Ok(())
         })
         .await
+}
+
+/// Name of the file of [`gateway_api`].
+pub(crate) const GATEWAY_API: &str = "gateway-api.yaml";
+
+/// The resource definitions of the Gateway API's standard channel, of the version that Istio is built with. Returns the
+/// directory of [`GATEWAY_API`].
+///
+/// # Errors
+/// Fails if the module cannot be fetched.
+pub(crate) async fn gateway_api(store: &Store, versions: &Versions, bootstrap: &Path) -> Result<PathBuf> {
+    let source = paths::fixture("toolchain").join(Component::Istio.name());
+    let key = Key::new("gateway api 1").directory(&source)?.text(&versions.go.version).finish();
+    store
+        .get("gateway-api", &key, |output| async move {
+            let module = "sigs.k8s.io/gateway-api";
+            go(bootstrap, versions, &source, &["mod", "download", module]).ok().await?;
+            let module = go(bootstrap, versions, &source, &["list", "-m", "-f", "{{.Dir}}", module]).stdout().await?;
+            let directory = PathBuf::from(module.trim()).join("config/crd/standard");
+            let definitions = DEFINED.map(|kinds| paths::read(&directory.join(format!("{GROUP}_{kinds}.yaml"))));
+            let definitions = definitions.into_iter().collect::<Result<Vec<_>>>()?;
+            std::fs::write(output.join(GATEWAY_API), definitions.join("\n---\n"))?;
+            Ok(())
+        })
+        .await
+}
+
+/// A command of the pinned Go, in the directory of a component.
+fn go(bootstrap: &Path, versions: &Versions, source: &Path, arguments: &[&str]) -> Run {
+    run(bootstrap)
+        .args(arguments)
+        .current_dir(source)
+        .env("GOTOOLCHAIN", format!("go{}", versions.go.version))
+        .env("GOFLAGS", "-mod=readonly")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::artifacts::{Artifacts, REPOSITORY, Store};
 use crate::command::run;
 use crate::declaration::{self, Declaration, Gateway};
 use crate::kubernetes::{self, Id};
+use crate::paths;
 use crate::progress::{self, Progress};
 use crate::template::{self, Values};
 use crate::versions::Versions;
@@ -50,6 +51,8 @@ pub(crate) struct Member<'a> {
     /// The cluster in the declaration.
     pub(crate) declared: &'a declaration::Cluster,
     pub(crate) istioctl: PathBuf,
+    /// Resource definitions of the Gateway API.
+    gateway_api: PathBuf,
     pub(crate) progress: &'a Progress,
     pub(super) store: &'a Store,
     pub(super) values: Values,
@@ -90,7 +93,8 @@ impl<'a> Member<'a> {
         values.extend(values::of_mesh(declaration));
         values.extend(values::of_gateways(declared));
         let istioctl = artifacts.istioctl();
-        Self { target, declaration, declared, istioctl, progress, store, values, multibuffer_tls }
+        let gateway_api = artifacts.gateway_api();
+        Self { target, declaration, declared, istioctl, gateway_api, progress, store, values, multibuffer_tls }
     }
 
     pub(super) async fn step(&self, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
@@ -160,6 +164,22 @@ impl<'a> Member<'a> {
             // A pod that starts before its node's agent is not redirected.
             tokio::try_join!(runs, self.defined(), self.redirects())?;
             self.injects().await
+        })
+        .await
+    }
+
+    /// Writes the resource definitions of the Gateway API, if the mesh is prepared for suites. Istiod takes kinds that come
+    /// while it runs.
+    pub(crate) async fn gateway_api(&self) -> Result<()> {
+        if !self.declaration.prepared {
+            return Ok(());
+        }
+        self.step("Gateway API", async {
+            let definitions = paths::read(&self.gateway_api)?;
+            kubernetes::once(&self.target.client, "gateway-api", &definitions, async {
+                kubernetes::apply(&self.target.client, &definitions).await.map(drop)
+            })
+            .await
         })
         .await
     }

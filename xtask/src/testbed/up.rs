@@ -156,7 +156,7 @@ async fn bring_up(progress: &Progress, plan: &Plan) -> Result<Ledger> {
             let peers: Vec<_> = peers.collect();
             tokio::try_join!(member.join(&peers), member.gateways(), member.workloads()).map(drop)
         };
-        tokio::try_join!(cluster.join(progress, &member.target), mesh)?;
+        tokio::try_join!(cluster.join(progress, &member.target), mesh, member.gateway_api())?;
         member.node_agents().await
     });
     try_join_all(installing).await?;
