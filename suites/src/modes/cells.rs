@@ -83,7 +83,7 @@ pub(crate) fn all(stage: &Stage, certificates: &[ClientCertificate]) -> Result<V
     let mut cells = Vec::new();
     for group in &stage.groups {
         for row in &group.rows {
-            for from in stage.columns() {
+            for from in stage.columns_of(group) {
                 for spoken in SPOKEN {
                     let place = Place { stage, group, row, from, spoken };
                     let (row, protocol) = (row.name.clone(), spoken.protocol.to_string());
@@ -105,7 +105,7 @@ pub(crate) fn wanted(stage: &Stage) -> BTreeMap<(usize, Kind), BTreeSet<String>>
     let mut wanted: BTreeMap<(usize, Kind), BTreeSet<String>> = BTreeMap::new();
     for group in &stage.groups {
         for (row, from, spoken) in group.rows.iter().filter(|row| !row.headless).flat_map(|row| {
-            stage.columns().into_iter().flat_map(move |from| SPOKEN.map(move |spoken| (row, from, spoken)))
+            stage.columns_of(group).into_iter().flat_map(move |from| SPOKEN.map(move |spoken| (row, from, spoken)))
         }) {
             let place = Place { stage, group, row, from, spoken };
             let Some(cluster) = place.client() else { continue };

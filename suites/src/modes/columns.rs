@@ -14,6 +14,10 @@ use meshproof::{Cluster, Error, Workload};
 pub(crate) enum Kind {
     /// Behind a sidecar, in a namespace without rules.
     Automatic,
+    /// The same, and the sidecar captures no inbound port.
+    Uncaptured,
+    /// Behind a sidecar, in the namespace of the servers of this group.
+    Inside(&'static str),
     /// Behind a sidecar, in a namespace with a rule for the service.
     Ruled(Rule),
     /// Without a sidecar.
@@ -30,16 +34,19 @@ pub(crate) enum Rule {
     IstioMutual,
     Disable,
     Simple,
+    /// With a certificate of the client's own, which the mesh did not issue.
+    Mutual,
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 3] = [Self::IstioMutual, Self::Disable, Self::Simple];
+    pub(crate) const ALL: [Self; 4] = [Self::IstioMutual, Self::Disable, Self::Simple, Self::Mutual];
 
     pub(crate) fn tls(self) -> ClientTls {
         match self {
             Self::IstioMutual => ClientTls::IstioMutual,
             Self::Disable => ClientTls::Disable,
             Self::Simple => ClientTls::Simple,
+            Self::Mutual => ClientTls::Mutual,
         }
     }
 
@@ -53,6 +60,8 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Automatic => f.write_str("meshed"),
+            Self::Uncaptured => f.write_str("no inbound capture"),
+            Self::Inside(_) => f.write_str("server's namespace"),
             Self::Ruled(rule) => write!(f, "rule {}", rule.tls()),
             Self::Naked => f.write_str("naked"),
             Self::HostNetwork => f.write_str("host network"),
@@ -75,11 +84,19 @@ impl fmt::Display for From {
     }
 }
 
-/// All columns' clients.
+/// All columns' clients, but for those in the servers' namespaces.
 pub(crate) fn clients() -> Vec<From> {
-    let kinds =
-        [vec![Kind::Automatic], Rule::ALL.map(Kind::Ruled).into(), vec![Kind::Naked, Kind::HostNetwork, Kind::Gateway]];
-    let of = |elsewhere: bool| kinds.concat().into_iter().map(move |kind| From { kind, elsewhere });
+    let kinds = [
+        vec![Kind::Automatic, Kind::Uncaptured],
+        Rule::ALL.map(Kind::Ruled).into(),
+        vec![Kind::Naked, Kind::HostNetwork, Kind::Gateway],
+    ];
+    both(&kinds.concat())
+}
+
+/// These clients in the server's cluster, and in another.
+pub(crate) fn both(kinds: &[Kind]) -> Vec<From> {
+    let of = |elsewhere: bool| kinds.iter().map(move |kind| From { kind: *kind, elsewhere });
     of(false).chain(of(true)).collect()
 }
 

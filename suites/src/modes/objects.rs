@@ -1,6 +1,9 @@
 //! The objects of the table.
 
+use std::collections::BTreeMap;
+
 use meshproof::cluster::Cluster;
+use meshproof::identity::ClientCertificate;
 use meshproof::policy::ClientTls;
 use meshproof::probe::Protocol;
 use serde_json::{Value, json};
@@ -21,6 +24,31 @@ pub(crate) fn service_port(port: u16) -> u16 {
 /// The service's port by which the control reaches a container's port, whatever rules say.
 pub(crate) fn open_port(port: u16) -> u16 {
     port + OPEN
+}
+
+/// Directory in the proxies of clients with a certificate of their own.
+const OWN: &str = "/etc/meshproof";
+
+/// Name of the secret with that certificate.
+const OWN_SECRET: &str = "own-certificate";
+
+/// Label `app` of clients.
+pub(crate) const CLIENT: &str = "client";
+
+/// Puts a certificate that the mesh did not issue into the proxy of a pod with these annotations.
+pub(crate) fn mount_own(annotations: &mut BTreeMap<String, String>) {
+    let volume = json!({ "own": { "secret": { "secretName": OWN_SECRET } } });
+    let mount = json!({ "own": { "mountPath": OWN, "readOnly": true } });
+    annotations.insert("sidecar.istio.io/userVolume".into(), volume.to_string());
+    annotations.insert("sidecar.istio.io/userVolumeMount".into(), mount.to_string());
+}
+
+/// The secret that [`mount_own`] mounts.
+pub(crate) fn own_certificate(namespace: &str, own: &ClientCertificate) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata(OWN_SECRET, namespace),
+        "stringData": { "tls.crt": own.chain_pem, "tls.key": own.key_pem },
+    })
 }
 
 /// A port of the probes.
@@ -93,7 +121,11 @@ pub(crate) fn service(row: &Row, namespace: &str, ports: &[Port], seen_by: &[Str
 /// A rule that sets how clients speak to the services' ports, and not to those of the controls.
 pub(crate) fn rule(name: &str, namespace: &str, host: &str, mode: ClientTls, ports: &[Port], private: bool) -> Value {
     let mut tls = json!({ "mode": mode.to_string() });
-    if mode == ClientTls::Simple {
+    if mode == ClientTls::Mutual {
+        tls["clientCertificate"] = format!("{OWN}/tls.crt").into();
+        tls["privateKey"] = format!("{OWN}/tls.key").into();
+    }
+    if matches!(mode, ClientTls::Simple | ClientTls::Mutual) {
         // Otherwise the client's proxy refuses the server's certificate, and the server is never asked.
         tls["insecureSkipVerify"] = true.into();
     }
@@ -112,6 +144,14 @@ pub(crate) fn calls_nobody(namespace: &str) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": metadata("default", namespace),
         "spec": { "egress": [{ "hosts": ["~/*"] }] },
+    })
+}
+
+/// Clients in a namespace of servers call these servers.
+pub(crate) fn calls_neighbours(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": metadata(CLIENT, namespace),
+        "spec": { "workloadSelector": { "labels": { "app": CLIENT } }, "egress": [{ "hosts": ["./*"] }] },
     })
 }
 

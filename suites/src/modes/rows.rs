@@ -17,6 +17,8 @@ pub(crate) struct Group {
     pub(crate) mode: Option<&'static str>,
     /// Whether the servers are in the last cluster. Otherwise in the first.
     pub(crate) in_last: bool,
+    /// Whether a client is in the servers' own namespace as well.
+    pub(crate) inside: bool,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -34,6 +36,10 @@ pub(crate) struct Row {
     pub(crate) headless: bool,
     /// TLS mode of a rule in the service's namespace.
     pub(crate) rule: Option<Ruled>,
+    /// TLS mode of a rule for it in the root namespace.
+    pub(crate) root_rule: Option<ClientTls>,
+    /// Whether the sidecar is a native one. `None`: as the mesh has them.
+    pub(crate) native: Option<bool>,
     /// Whether the service's ports have other names in the other clusters.
     pub(crate) renamed: bool,
 }
@@ -99,6 +105,9 @@ impl Row {
     /// The probe that serves the row.
     pub(crate) fn plan(&self) -> ProbePlan {
         let mut plan = ProbePlan { name: self.name.clone(), stateful: self.headless, ..ProbePlan::default() };
+        if let Some(native) = self.native {
+            plan.annotations.insert("sidecar.istio.io/nativeSidecar".into(), native.to_string());
+        }
         let traffic = |name: &str| format!("traffic.sidecar.istio.io/{name}");
         match &self.capture {
             Captured::All => {}
@@ -116,20 +125,31 @@ impl Row {
 
 /// The groups of the table. `ports` are the containers' ports, the first of them HTTP's.
 pub(crate) fn groups(ports: &[u16]) -> Vec<Group> {
-    let group = |name, mode, in_last, rows| Group { name, mode, in_last, rows };
+    let group = |name, mode, in_last, rows| Group { name, mode, in_last, inside: false, rows };
+    let inside = |group: Group| Group { inside: true, ..group };
     vec![
         group("none", None, false, vec![plain(), of_workload("UNSET")]),
         group("unset", Some("UNSET"), false, by_workload()),
         group("disable", Some("DISABLE"), false, by_workload()),
-        group("permissive", Some("PERMISSIVE"), true, [by_workload(), by_port(ports), ruled(), oldest()].concat()),
-        group("strict", Some("STRICT"), false, [by_workload(), by_port(ports), ruled(), special(ports)].concat()),
+        inside(group(
+            "permissive",
+            Some("PERMISSIVE"),
+            true,
+            [by_workload(), by_port(ports), ruled(), oldest()].concat(),
+        )),
+        inside(group(
+            "strict",
+            Some("STRICT"),
+            false,
+            [by_workload(), by_port(ports), ruled(), special(ports)].concat(),
+        )),
         group("host", Some("STRICT"), false, vec![host()]),
     ]
 }
 
 /// The groups of the table under a mode of the whole mesh.
 pub(crate) fn of_mesh(mode: &'static str) -> Vec<Group> {
-    let group = |name, mode, rows| Group { name, mode, in_last: false, rows };
+    let group = |name, mode, rows| Group { name, mode, in_last: false, inside: false, rows };
     let inheriting = || vec![plain(), of_workload("UNSET")];
     match mode {
         "STRICT" => vec![
@@ -143,7 +163,7 @@ pub(crate) fn of_mesh(mode: &'static str) -> Vec<Group> {
             group("mesh-disable-strict", Some("STRICT"), inheriting()),
         ],
         _ => vec![
-            group("mesh-permissive", None, inheriting()),
+            group("mesh-permissive", None, [inheriting(), root_ruled()].concat()),
             group("mesh-permissive-strict", Some("STRICT"), vec![plain(), of_workload("DISABLE")]),
         ],
     }
@@ -188,6 +208,21 @@ fn ruled() -> Vec<Row> {
     rows
 }
 
+/// Rows with a rule in the root namespace, which counts where no other does.
+fn root_ruled() -> Vec<Row> {
+    let row = |mode: ClientTls| {
+        let name = format!("root-rule-{}", mode.to_string().to_lowercase().replace('_', "-"));
+        Row { root_rule: Some(mode), ..Row::new(name, format!("a rule for it in the root namespace: {mode}")) }
+    };
+    let mut rows: Vec<Row> = [ClientTls::IstioMutual, ClientTls::Disable, ClientTls::Simple].map(row).into();
+    rows.push(Row {
+        root_rule: Some(ClientTls::Disable),
+        rule: Some(Ruled { mode: ClientTls::IstioMutual, elsewhere_only: false }),
+        ..Row::new("root-rule-and-own", "a rule in the root namespace, DISABLE, and one in its own, ISTIO_MUTUAL")
+    });
+    rows
+}
+
 /// Rows with two policies for one workload (A2).
 fn oldest() -> Vec<Row> {
     let row = |old: &'static str, young: &'static str| {
@@ -208,6 +243,8 @@ fn special(ports: &[u16]) -> Vec<Row> {
         captured("excluded", "the port of HTTP/1.1 is excluded from capture", Captured::Except(vec![http])),
         captured("uncaptured", "a sidecar that captures no inbound port", Captured::Nothing),
         captured("no-sidecar", "a pod without a sidecar", Captured::NoSidecar),
+        Row { native: Some(true), ..Row::new("sidecar-native", "its sidecar is a native one: an init container") },
+        Row { native: Some(false), ..Row::new("sidecar-container", "its sidecar is an ordinary container") },
         Row { headless: true, ..Row::new("headless", "a StatefulSet behind a headless service") },
         Row { headless: true, ..Row::new("headless-disable", "the same, and a policy selects it: DISABLE") }
             .with("DISABLE"),

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{try_join, try_join_all};
+use k8s_openapi::api::core::v1::Pod;
+use meshproof::identity::{Minter, SpiffeId, Validity};
 use meshproof::istio::{await_services, configuration, evidence_log};
 use meshproof::policy::Configuration;
 use meshproof::probe::{self, Protocol, evidence_label};
@@ -44,6 +46,7 @@ impl Stage {
         making.namespaces().await?;
         let ports = ports_of(&clusters[0])?;
         making.objects(&ports).await?;
+        making.root_rules(&ports).await?;
         // Before the pods are there: whoever changes a policy later makes cells red.
         let read = clusters.iter().map(async |cluster| configuration(cluster).await);
         let configurations = futures::future::join_all(read).await;
@@ -61,14 +64,22 @@ impl Stage {
         })
     }
 
-    /// The clients of the columns.
+    /// The clients of the columns, those in the servers' namespaces once.
     pub(crate) fn columns(&self) -> Vec<From> {
+        let mut named = BTreeSet::new();
+        let all = self.groups.iter().flat_map(|group| self.columns_of(group));
+        all.filter(|from| named.insert(from.to_string())).collect()
+    }
+
+    /// The clients of a group's servers.
+    pub(crate) fn columns_of(&self, group: &Group) -> Vec<From> {
         let is_made = |from: &From| match from.kind {
             Kind::Ruled(rule) => self.rules.contains(&rule),
             Kind::HostNetwork => self.diallers.iter().any(|diallers| diallers.contains_key(&Kind::HostNetwork)),
             _ => true,
         };
-        clients().into_iter().filter(is_made).collect()
+        let inside = if group.inside { columns::both(&[Kind::Inside(group.name)]) } else { Vec::new() };
+        clients().into_iter().filter(is_made).chain(inside).collect()
     }
 
     /// The cluster of a group's servers, by number.
@@ -126,6 +137,20 @@ fn rows_of(group: &Group) -> String {
     format!("rows-{}", group.name)
 }
 
+/// The pod of a client with a sidecar.
+fn client_plan(kind: Kind) -> ProbePlan {
+    let mut plan = ProbePlan { name: objects::CLIENT.into(), ..ProbePlan::default() };
+    match kind {
+        Kind::Uncaptured => {
+            plan.name = "client-uncaptured".into();
+            plan.annotations.insert("traffic.sidecar.istio.io/includeInboundPorts".into(), String::new());
+        }
+        Kind::Ruled(Rule::Mutual) => objects::mount_own(&mut plan.annotations),
+        _ => {}
+    }
+    plan
+}
+
 struct Making<'a> {
     scope: &'a Scope,
     clusters: &'a [Arc<Cluster>],
@@ -171,6 +196,22 @@ impl Making<'_> {
         Ok(())
     }
 
+    /// The rules in the root namespace. The rest of the mesh calls no server of theirs.
+    async fn root_rules(&self, ports: &[Port]) -> Result<(), Error> {
+        for group in self.groups {
+            for (row, mode) in group.rows.iter().filter_map(|row| Some((row, row.root_rule?))) {
+                let placing = self.clusters.iter().map(async |cluster| {
+                    let (record, namespace) = (cluster.record(), self.space(group));
+                    let host = format!("{}.{namespace}.svc.{}", row.name, record.domain);
+                    let (name, root) = (format!("{namespace}-{}", row.name), &record.istio.namespace);
+                    self.scope.place(cluster, objects::rule(&name, root, &host, mode, ports, false)).await
+                });
+                try_join_all(placing).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn of_age(&self, age: usize, cluster: &Cluster, ports: &[Port]) -> Vec<Value> {
         let each = || self.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
         let policies = |age: usize| {
@@ -200,6 +241,8 @@ impl Making<'_> {
         let mut all = Vec::new();
         for group in self.groups {
             let (namespace, home) = (self.space(group), self.home(group));
+            let seen_by: Vec<String> = seen_by.iter().cloned().chain(group.inside.then(|| ".".to_owned())).collect();
+            all.extend(group.inside.then(|| objects::calls_neighbours(namespace)));
             let elsewhere = home.name() != cluster.name();
             for row in &group.rows {
                 all.push(objects::service(row, namespace, ports, &seen_by, row.renamed && elsewhere));
@@ -232,6 +275,11 @@ impl Making<'_> {
         let deploying = self.groups.iter().map(async |group| {
             let plans: Vec<ProbePlan> = group.rows.iter().map(Row::plan).collect();
             let ready = deploy_probes(self.scope, self.home(group), self.space(group), &plans).await?;
+            for (row, pod) in group.rows.iter().zip(&ready) {
+                if let Some(native) = row.native {
+                    has_sidecar(pod, native).await?;
+                }
+            }
             let named = group.rows.iter().zip(ready).map(|(row, pod)| ((group.name, row.name.clone()), pod));
             Ok::<Vec<_>, Error>(named.collect())
         });
@@ -243,10 +291,18 @@ impl Making<'_> {
     }
 
     async fn clients_of(&self, cluster: &Arc<Cluster>) -> Result<Diallers, Error> {
-        let kinds = std::iter::once((Kind::Automatic, AUTOMATIC.to_owned()));
-        let kinds = kinds.chain(self.rules.iter().map(|rule| (Kind::Ruled(*rule), rule.purpose())));
+        let inside = self.groups.iter().filter(|group| group.inside);
+        let kinds = [Kind::Automatic, Kind::Uncaptured].map(|kind| (kind, AUTOMATIC.to_owned())).into_iter();
+        let kinds = kinds
+            .chain(self.rules.iter().map(|rule| (Kind::Ruled(*rule), rule.purpose())))
+            .chain(inside.map(|group| (Kind::Inside(group.name), rows_of(group))));
+        let own = Minter::authority("meshproof-stranger")?;
+        let own = own.mint(&SpiffeId::workload("stranger.example", "none", "none"), Validity::Now)?;
         let meshed = kinds.map(async |(kind, purpose)| {
-            let plan = ProbePlan { name: "client".into(), ..ProbePlan::default() };
+            let plan = client_plan(kind);
+            if kind == Kind::Ruled(Rule::Mutual) {
+                self.scope.apply(cluster, &mut objects::own_certificate(&self.spaces[&purpose], &own)).await?;
+            }
             let mut ready = deploy_probes(self.scope, cluster, &self.spaces[&purpose], &[plan]).await?;
             Ok::<_, Error>((kind, columns::meshed(ready.remove(0), BTreeMap::new())))
         });
@@ -270,4 +326,18 @@ impl Making<'_> {
         }
         Ok(deploy_probes(self.scope, cluster, self.space(group), &[plan]).await?.pop())
     }
+}
+
+/// Checks that the sidecar of a pod is a native one, or that it is an ordinary container.
+async fn has_sidecar(workload: &Workload, native: bool) -> Result<(), Error> {
+    let Workload { cluster, namespace, pod, .. } = workload;
+    let found = cluster.api::<Pod>(namespace).get(pod).await;
+    let found = found.map_err(cluster.failed(format!("read pod {namespace}/{pod}")))?;
+    let spec = found.spec.unwrap_or_default();
+    let containers = if native { spec.init_containers.unwrap_or_default() } else { spec.containers };
+    if containers.iter().any(|container| container.name == cluster.record().istio.proxy.container) {
+        return Ok(());
+    }
+    let kind = if native { "a native sidecar" } else { "an ordinary container as its sidecar" };
+    Err(Error::suite(format!("{workload} has not {kind}: istiod does not heed sidecar.istio.io/nativeSidecar")))
 }
