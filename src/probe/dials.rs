@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use meshproof_probe::{Dial, Inside, Protocol, TlsOptions, TlsVersion};
+use meshproof_probe::{Dial, Inside, Protocol, Request, TlsOptions, TlsVersion};
 
 use crate::identity::ClientCertificate;
 use crate::record::HostPort;
@@ -65,10 +65,24 @@ fn mesh_options(server_name: Option<&str>) -> TlsOptions {
     TlsOptions { server_name: server_name.map(Into::into), alpn: vec!["istio".into()], ..TlsOptions::default() }
 }
 
-/// Gives a dial a new source port for another attempt: each source port is used once.
-pub(super) fn renew_source_port(dial: &mut Dial) {
+/// Makes another dial of the same kind, for another attempt: each source port and each nonce is used once. The first
+/// attempt may have been made, and logged, although nothing was reported of it.
+pub(super) fn renew(dial: &mut Dial) {
     if let Some(port) = &mut dial.source_port {
         *port = source_port();
+    }
+    let old = std::mem::replace(&mut dial.nonce, nonce());
+    let (old, new) = (old.as_bytes(), dial.nonce.as_bytes());
+    if let Some(Request::Bytes { bytes, .. }) = &mut dial.request {
+        let mut at = 0;
+        while !old.is_empty() && at + old.len() <= bytes.len() {
+            if bytes[at..].starts_with(old) {
+                bytes.splice(at..at + old.len(), new.iter().copied());
+                at += new.len();
+            } else {
+                at += 1;
+            }
+        }
     }
 }
 
@@ -104,6 +118,20 @@ mod tests {
         let ports: std::collections::BTreeSet<_> = (7..16_007).map(port_at).collect();
         assert_eq!(ports.len(), 16_000);
         assert_eq!((ports.first(), ports.last()), (Some(&16_000), Some(&31_999)));
+    }
+
+    #[test]
+    fn another_attempt_has_a_port_and_a_nonce_of_its_own_also_in_its_bytes() {
+        let mut renewed = dial("a", Protocol::Bytes, "h", 80);
+        let text = |nonce: &str| format!("GET /?nonce={nonce} HTTP/1.1\r\nx-request-id: {nonce}\r\n\r\n");
+        let bytes = text(&renewed.nonce).into_bytes();
+        renewed.request = Some(Request::Bytes { bytes, quiet_ms: 0, listen_ms: 1 });
+        let first = renewed.clone();
+        renew(&mut renewed);
+        assert_ne!((&renewed.nonce, renewed.source_port), (&first.nonce, first.source_port));
+        assert_ne!(renewed.source_port, first.source_port);
+        let Some(Request::Bytes { bytes, .. }) = &renewed.request else { panic!("{renewed:?}") };
+        assert_eq!(String::from_utf8_lossy(bytes), text(&renewed.nonce));
     }
 
     #[test]

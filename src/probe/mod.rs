@@ -72,24 +72,24 @@ impl Vantage {
     /// # Errors
     /// [`Error::Exec`]: the probe did not report on every dial. The outcome of a dial is never an error.
     #[tracing::instrument(level = "debug", skip_all, fields(vantage = %self, dials = dials.len()))]
-    pub async fn dial(&self, dials: Vec<Dial>) -> Result<Vec<Exchange>> {
+    pub async fn dial(&self, mut dials: Vec<Dial>) -> Result<Vec<Exchange>> {
         let started = Instant::now();
         let reports = match self.workload() {
             None => meshproof_probe::dial::dial_all(dials.clone()).await,
-            Some(workload) => from_pod(workload, &dials).await?,
+            Some(workload) => from_pod(workload, &mut dials).await?,
         };
         let exchange = |(dial, report)| Exchange { vantage: self.clone(), dial, report, started };
         Ok(dials.into_iter().zip(reports).map(exchange).collect())
     }
 }
 
-async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>> {
+/// The reports of a pod. The dials are renewed with each further attempt.
+async fn from_pod(workload: &Workload, dials: &mut [Dial]) -> Result<Vec<DialReport>> {
     let unusable = |reason: String| workload.unusable("/probe dial", reason);
     let container = workload.container(&declared(&workload.cluster)?.container);
-    let mut dials = dials.to_vec();
     let mut attempts = 1;
     let output = loop {
-        let input = serde_json::to_vec(&dials).map_err(|error| unusable(error.to_string()))?;
+        let input = serde_json::to_vec(dials).map_err(|error| unusable(error.to_string()))?;
         match workload.cluster.exec(container, &["/probe", "dial"], Some(&input)).await {
             Ok(output) if !output.is_empty() => break output,
             // Retry only a command that reported nothing: there is nothing to judge yet. A reported outcome is never
@@ -102,7 +102,7 @@ async fn from_pod(workload: &Workload, dials: &[Dial]) -> Result<Vec<DialReport>
             Err(error) => return Err(error),
         }
         attempts += 1;
-        dials.iter_mut().for_each(dials::renew_source_port);
+        dials.iter_mut().for_each(dials::renew);
     };
     let reports: Vec<DialReport> =
         serde_json::from_str(&output).map_err(|error| unusable(format!("its reports cannot be read: {error}")))?;

@@ -211,7 +211,6 @@ crate::trials! {
     an_external_authorizer_decides {
         over_http(HTTP),
     },
-    #[ignore = "not seen green on a mesh yet: its probes must serve `Check`, as those of the next `up` do"]
     an_external_authorizer_over_grpc_decides,
     without_its_authorizer_nothing_comes_through {
         over_http(HTTP),

@@ -73,7 +73,8 @@ fn objects(place: &Place, ports: Ports) -> Vec<Value> {
             "metadata": { "name": name, "namespace": place.namespace }, "spec": spec,
         })
     };
-    let of_service = |name: &str| json!([{ "group": "", "kind": "Service", "name": name }]);
+    // Of the one port: a route of all ports would lead HTTP/1.1 to a port of gRPC.
+    let of_service = |name: &str, port: u16| json!([{ "group": "", "kind": "Service", "name": name, "port": port }]);
     let to = |index: usize, port: u16| json!({ "name": of_side(index), "port": port });
     let weighted = |index: usize, weight: u8| {
         let mut backend = to(index, ports.http);
@@ -112,10 +113,10 @@ fn objects(place: &Place, ports: Ports) -> Vec<Value> {
         object("TLSRoute", &of_side(index), spec)
     };
     let grpc = |name: &str, method: &str| {
-        object("GRPCRoute", name, json!({ "parentRefs": of_service(name), "rules": by_method(method) }))
+        object("GRPCRoute", name, json!({ "parentRefs": of_service(name, ports.grpc), "rules": by_method(method) }))
     };
     vec![
-        object("HTTPRoute", WEIGHTED, json!({ "parentRefs": of_service(WEIGHTED), "rules": shares })),
+        object("HTTPRoute", WEIGHTED, json!({ "parentRefs": of_service(WEIGHTED, ports.http), "rules": shares })),
         grpc(CALLED, method),
         grpc(NOT_CALLED, "Another"),
         gateway,
@@ -163,8 +164,15 @@ async fn routes_of_the_gateway_api_lead_where_they_say() -> Verdict {
 /// What a caller's requests to services become.
 async fn routes(span: &Span, side: &Side) -> Result<Vec<Claim>> {
     let from = side.cluster.name();
-    let route = |name: &&str| format!("/namespaces/{}/virtual-service/{name}~", span.place.namespace);
-    let known = [WEIGHTED, CALLED, NOT_CALLED].iter().map(route).collect();
+    let known = [(WEIGHTED, Protocol::Http1), (CALLED, Protocol::Grpc), (NOT_CALLED, Protocol::Grpc)];
+    let known: Vec<String> = known
+        .into_iter()
+        .map(|(name, protocol)| {
+            let (namespace, host) = (&span.place.namespace, span.place.host(name));
+            let port = probe::port(&side.cluster, protocol)?;
+            Ok::<_, Error>(format!("/virtual-service/{namespace}~{port}~{host}"))
+        })
+        .collect::<Result<_, _>>()?;
     await_marks(&side.caller, "dynamic_route_configs", known).await?;
     let calls = async |service: &str, protocol, count: usize| {
         let (host, port) = (span.place.host(service), probe::port(&side.cluster, protocol)?);
