@@ -1,6 +1,7 @@
 //! `judge`: judges recorded runs under the current bounds, without a cluster.
 
 mod power;
+mod resample;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,9 +31,12 @@ pub struct Judge {
     /// Measure the judge itself instead: false alarms and power, on simulated runs
     #[arg(long, conflicts_with_all = ["directory", "json", "bounds"])]
     power: bool,
-    /// Simulated comparisons for each number
-    #[arg(long, requires = "power", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..))]
-    comparisons: u32,
+    /// The same on the runs of two equal arms that were recorded on a machine: comparisons drawn from their pairs
+    #[arg(long, conflicts_with_all = ["power", "json", "record_baseline"])]
+    resample: bool,
+    /// Simulated or drawn comparisons for each number [default: 2000, with --resample 1000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..))]
+    comparisons: Option<u32>,
 }
 
 impl Judge {
@@ -42,11 +46,15 @@ impl Judge {
     /// Fails if the runs or the bounds cannot be read: nothing was judged.
     pub fn run(self, bounds: Option<PathBuf>) -> Result<Ended> {
         let Some(directory) = self.directory else {
-            power::print(self.comparisons);
+            power::print(self.comparisons.unwrap_or(2_000));
             return Ok(Ended::Holds);
         };
         let bounds = self.bounds.or(bounds).unwrap_or_else(|| directory.join("bounds/bounds.toml"));
         let recording = recorded::read(&directory)?;
+        if self.resample {
+            resample::print(&recording, &bounds, self.comparisons.unwrap_or(1_000))?;
+            return Ok(Ended::Holds);
+        }
         let judged = recorded::judge_each(&directory, &recording, &bounds)?;
         if self.record_baseline {
             let count = record_baseline(&directory, &bounds, recording, &judged)?;

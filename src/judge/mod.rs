@@ -43,6 +43,7 @@ pub mod interval;
 mod limit;
 pub mod recorded;
 mod refusal;
+pub mod resample;
 mod run;
 pub mod sequential;
 mod share;

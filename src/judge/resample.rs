@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::simulate::{Made, Outcomes};
-use super::{Arm, Comparison, Decision, Error, Judge, Limit, Result, Run, Trial, Verdict, recorded};
+use super::{Arm, Comparison, Decision, Error, Judge, Limit, Result, Run, Trial, Verdict};
 
 /// Fewest recorded pairs: fewer have too little of the machine's noise.
 pub const MIN_PAIRS: usize = 8;
@@ -137,3 +137,6 @@ fn count(seen: &mut Outcomes, verdict: Verdict, pairs: usize, log_ratio: f64) {
         Verdict::Pass | Verdict::Reported => seen.pass += 1,
     }
 }
+
+#[cfg(test)]
+mod tests;
