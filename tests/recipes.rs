@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use meshproof::compare::configurations::{Compare, Manifests, declared};
+use meshproof::compare::configurations::{Manifests, Sides};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,7 +42,7 @@ fn every_recipe_is_in_the_guide_with_its_command_and_its_sides_differ() {
         let command = format!("meshproof compare --control {place}/control --treatment {place}/treatment");
         assert!(guide.contains(&command), "the guide has no line `{command}`");
         let [control, treatment] = ["control", "treatment"].map(|one| side(&root().join(&place).join(one)));
-        let differ = declared(&Compare { control, treatment, ..Compare::default() });
+        let differ = Sides::of(control, treatment);
         assert!(differ.is_ok(), "{name}: {}", differ.unwrap_err());
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use meshproof::Scope;
 use meshproof::compare::configurations::{
-    self, Compare as Comparing, DEFAULT_MINUTES, Error, MINUTES, Outcome, OwnService, Planned,
+    self, Compare as Comparing, Equal, Error, Minutes, Outcome, OwnService, Planned, Sides,
 };
 use meshproof::judge::{Trial, Verdict};
 use meshproof::record::Record;
@@ -39,8 +39,8 @@ pub struct Compare {
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Minutes to measure
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MINUTES, value_parser = minutes)]
-    minutes: f64,
+    #[arg(long, value_name = "N", default_value_t)]
+    minutes: Minutes,
     /// Bounds of the comparison `compare`, in place of 5 % for everything
     #[arg(long, value_name = "FILE")]
     bounds: Option<PathBuf>,
@@ -68,7 +68,7 @@ const ONE: [&str; 9] =
 /// A comparison to make.
 struct Ready {
     planned: Planned,
-    comparing: Comparing,
+    comparing: Result<Comparing, Equal>,
     trial: Trial,
     /// Directory of its report.
     directory: PathBuf,
@@ -86,7 +86,7 @@ impl Compare {
             Err(error) => return stopped(&error),
         };
         // What a change leaves as it is needs no mesh.
-        let any = ready.iter().any(|one| configurations::declared(&one.comparing).is_ok());
+        let any = ready.iter().any(|one| one.comparing.is_ok());
         if let Some(error) = Record::read(&place.testbed).err().filter(|_| any) {
             eprintln!("error: nothing was judged: {error}");
             return Ended::NothingJudged;
@@ -123,20 +123,19 @@ impl Compare {
         };
         let one = Ready::new(reports.join(SUITE), planned)?;
         // A person who compares two equal directories has named a wrong one. A change may leave one as it is.
-        configurations::declared(&one.comparing)?;
-        Ok(vec![one])
+        Ok(vec![Ready { comparing: Ok(one.comparing?), ..one }])
     }
 }
 
 impl Ready {
     fn new(directory: PathBuf, planned: Planned) -> Result<Self, Error> {
-        let comparing = Comparing {
-            control: configurations::read(&planned.control)?,
-            treatment: configurations::read(&planned.treatment)?,
+        let (control, treatment) = (configurations::read(&planned.control)?, configurations::read(&planned.treatment)?);
+        let comparing = Sides::of(control, treatment).map(|sides| Comparing {
+            sides,
             service: planned.service.clone(),
             cluster: planned.cluster.clone(),
             driver: planned.load_image.clone(),
-        };
+        });
         let trial = configurations::trial(planned.bounds.as_deref(), planned.minutes)?;
         Ok(Self { planned, comparing, trial, directory })
     }
@@ -145,14 +144,14 @@ impl Ready {
     async fn run(&self) -> Ended {
         // The report of an earlier run must not be taken for that of a run that judged nothing.
         let _ = std::fs::remove_file(self.directory.join("report.json"));
-        if configurations::declared(&self.comparing).is_err() {
-            let why = format!("both sides declare the same: {} objects", self.comparing.control.len());
-            return self.conclude(Concluded::Unchanged, why, Ended::Holds);
-        }
+        let comparing = match &self.comparing {
+            Ok(comparing) => comparing,
+            Err(same) => return self.conclude(Concluded::Unchanged, same.to_string(), Ended::Holds),
+        };
         let mut made: Option<Made> = None;
         let verdict = Scope::alone_in(self.directory.clone(), SUITE, &self.planned.name, async |scope| {
             scope.without_diagnostics();
-            match made.insert(configurations::compare(scope, &self.comparing, &self.trial).await) {
+            match made.insert(configurations::compare(scope, comparing, &self.trial).await) {
                 Ok(_) => Ok(()),
                 // It is told below, with its exit code.
                 Err(error) => Err(meshproof::Error::suite(error.to_string())),
@@ -218,22 +217,4 @@ fn stopped(error: &Error) -> Ended {
 
 fn written(directory: &std::path::Path) -> anyhow::Result<()> {
     report::files(directory, &reports::read(directory)?)
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    let minutes = text.parse::<f64>().ok().filter(|minutes| MINUTES.contains(minutes));
-    minutes.ok_or_else(|| "give minutes, from 0.5 to 1440".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn minutes_are_a_number_that_leaves_time_for_the_fewest_pairs() {
-        assert_eq!(minutes("0.5"), Ok(0.5));
-        for wrong in ["0", "-1", "NaN", "inf", "3m", "1441"] {
-            assert!(minutes(wrong).is_err(), "{wrong}");
-        }
-    }
 }

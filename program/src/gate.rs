@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use meshproof::ledger::{self, Gate as Verdict, Known, Ledger, Quarantine, flakes};
+use meshproof::ledger::{self, Gate as Judged, GateVerdict, Known, Ledger, Quarantine, flakes};
 use meshproof::report::{self, Report, against};
 use meshproof::scope::allows_undeclared;
 
@@ -70,19 +70,19 @@ impl Gate {
             quarantine.check(&Known { reports: &reports, ledger: &ledger }).map_err(Stopped::usage)?;
         }
         let now = SystemTime::now();
-        let verdict = Verdict::of(&reports, &quarantine, allows, now);
+        let judged = Judged::of(&reports, &quarantine, allows, now);
         let histories = ledger::histories(&ledger, since(now));
-        self.summarize(&ledger::markdown(&verdict, &histories, self.url.as_deref()))?;
-        print(&verdict);
+        self.summarize(&ledger::markdown(&judged, &histories, self.url.as_deref()))?;
+        print(&judged);
         let flaky = flakes(&histories);
         if !flaky.rows.is_empty() {
             println!("\n{flaky}");
         }
         missing.iter().for_each(|one| eprintln!("error: not judged: {one}"));
-        Ok(match (missing.is_empty(), verdict.holds(), verdict.was_judged()) {
-            (true, true, _) => Ended::Holds,
-            (false, true, _) | (_, false, false) => Ended::NothingJudged,
-            (_, false, true) => Ended::DoesNotHold,
+        Ok(match judged.verdict() {
+            GateVerdict::Holds if missing.is_empty() => Ended::Holds,
+            GateVerdict::Holds | GateVerdict::NothingJudged => Ended::NothingJudged,
+            GateVerdict::DoesNotHold => Ended::DoesNotHold,
         })
     }
 
@@ -105,36 +105,32 @@ fn since(now: SystemTime) -> u64 {
 }
 
 /// Prints the verdict: what fails last.
-fn print(verdict: &Verdict) {
-    for red in verdict.not_declared.iter() {
+fn print(judged: &Judged) {
+    for red in judged.not_declared.iter() {
         println!("not declared   {}/{}", red.suite, red.test);
     }
-    for red in &verdict.quarantined {
+    for red in &judged.quarantined {
         let held = red.quarantine.as_ref();
         let until = held.map(|held| format!(" until {}, {}", held.until, held.owner)).unwrap_or_default();
         println!("in quarantine  {}/{}: {}{until}", red.suite, red.test, red.outcome);
     }
-    for red in &verdict.undecided {
+    for red in &judged.undecided {
         println!("not decided    {}/{}: the file of comparisons allows it", red.suite, red.test);
     }
-    for one in &verdict.conclusions {
+    for one in &judged.conclusions {
         println!("compared       {}: {one}", one.comparison);
     }
-    for one in &verdict.over {
+    for one in &judged.over {
         println!("over           {}/{}: its quarantine ended on {}, {}", one.suite, one.test, one.until, one.owner);
     }
-    for red in &verdict.failed {
+    for red in &judged.failed {
         println!("fails          {}/{}: {} {}", red.suite, red.test, red.outcome, red.claims.join(", "));
     }
-    let mark = match (verdict.holds(), verdict.was_judged()) {
-        (true, _) => "holds",
-        (false, true) => "does not hold",
-        (false, false) => "nothing was judged",
-    };
     println!(
-        "gate: {mark}: {} passed, {} fail, {} in quarantine",
-        verdict.passed,
-        verdict.failed.len(),
-        verdict.quarantined.len()
+        "gate: {}: {} passed, {} fail, {} in quarantine",
+        judged.verdict(),
+        judged.passed,
+        judged.failed.len(),
+        judged.quarantined.len()
     );
 }

@@ -122,31 +122,18 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: &str = r#"
-schema = "meshproof.bounds/v1"
-[defaults]
-confidence = 0.95
-max_failed_share = 0.001
-plan = { run_s = 4, warmup_s = 1, connections = 16 }
-budget = { min_pairs = 4, max_pairs = 4, seconds = 1000 }
-[full]
-[[comparison]]
-id = "sidecar"
-control = "none"
-treatment = "one"
-[[comparison.metric]]
-name = "p99_us"
-gate_of_baseline = { at_most = 1.5 }
-source = "here"
-[[comparison]]
-id = "other"
-control = "as it was"
-treatment = "as it will be"
-[[comparison.metric]]
-name = "p99_us"
-gate = { at_most = 1.0 }
-source = "here"
-"#;
+    const BOUNDS: &str = include_str!("../../fixtures/perf/two-arms.toml");
+
+    /// Bounds with the gate of a baseline, and those of a further comparison.
+    fn bounds() -> String {
+        let plain = BOUNDS.replace("receipts", "# receipts").replace("goal", "# goal");
+        let (_, other) = plain.split_once("[[comparison]]").unwrap();
+        let sidecar = plain
+            .replace("\"one\"", "\"sidecar\"")
+            .replace("max_pairs = 10", "max_pairs = 4")
+            .replace("gate = { at_most = 1.0 }", "gate_of_baseline = { at_most = 1.5 }");
+        format!("{sidecar}[[comparison]]{}", other.replace("\"one\"", "\"other\""))
+    }
 
     fn runs(directory: &Path, comparison: &str, spoil: impl Fn(&mut Run)) {
         for order in 0..8 {
@@ -168,7 +155,7 @@ source = "here"
 
     fn place(spoil_sidecar: impl Fn(&mut Run)) -> tempfile::TempDir {
         let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("bounds.toml"), BOUNDS).unwrap();
+        std::fs::write(place.path().join("bounds.toml"), bounds()).unwrap();
         record_tables(place.path(), "perf", BTreeMap::new(), Vec::new(), Vec::new()).unwrap();
         runs(place.path(), "sidecar", spoil_sidecar);
         runs(place.path(), "other", |run| run.saturated = Some("late".into()));

@@ -26,23 +26,12 @@ fn text(output: &Output) -> String {
 
 /// Runs of two arms whose treatment is `slower` times as slow, and bounds that permit 1.5.
 fn recorded(directory: &Path, slower: f64) {
-    let bounds = r#"
-schema = "meshproof.bounds/v1"
-[defaults]
-confidence = 0.95
-max_failed_share = 0.001
-plan = { run_s = 4, warmup_s = 1, connections = 16 }
-budget = { min_pairs = 4, max_pairs = 4, seconds = 1000 }
-[full]
-[[comparison]]
-id = "sidecar"
-control = "none"
-treatment = "one"
-[[comparison.metric]]
-name = "p99_us"
-gate = { at_most = 1.5 }
-source = "here"
-"#;
+    let bounds = include_str!("../../fixtures/perf/two-arms.toml")
+        .replace("\"one\"", "\"sidecar\"")
+        .replace("receipts", "# receipts")
+        .replace("max_pairs = 10", "max_pairs = 4")
+        .replace("at_most = 1.0", "at_most = 1.5")
+        .replace("goal", "# goal");
     std::fs::create_dir_all(directory.join("bounds")).unwrap();
     std::fs::write(directory.join("bounds/bounds.toml"), bounds).unwrap();
     for order in 0..8 {
@@ -114,7 +103,7 @@ fn exit_code_3_nothing_was_judged() {
     }
     let equal = meshproof(directory.path(), &["compare", "--control", "one", "--treatment", "other"]);
     assert_eq!(code(&equal), Some(3), "{}", text(&equal));
-    assert!(text(&equal).contains("both directories declare the same 0 objects"), "{}", text(&equal));
+    assert!(text(&equal).contains("both sides declare the same: 0 objects"), "{}", text(&equal));
     for side in ["one", "other"] {
         std::fs::remove_dir(directory.path().join(side)).unwrap();
     }

@@ -9,25 +9,7 @@ use super::*;
 use crate::host::Host;
 use crate::judge::Error;
 
-pub(crate) const BOUNDS: &str = r#"
-schema = "meshproof.bounds/v1"
-[defaults]
-confidence = 0.95
-max_failed_share = 0.001
-plan = { run_s = 4, warmup_s = 1, connections = 16 }
-budget = { min_pairs = 4, max_pairs = 10, seconds = 1000 }
-[full]
-[[comparison]]
-id = "one"
-control = "as it was"
-treatment = "as it will be"
-receipts.redirected = { control = { at_most = 0 }, treatment = { at_least = 1 } }
-[[comparison.metric]]
-name = "p99_us"
-gate = { at_most = 1.0 }
-goal = { at_most = 0.88 }
-source = "here"
-"#;
+pub(crate) const BOUNDS: &str = include_str!("../../fixtures/perf/two-arms.toml");
 
 pub(crate) fn trial() -> Trial {
     Bounds::parse(BOUNDS, "bounds.toml".as_ref(), Mode::Quick).unwrap().trial("one").unwrap().clone()

@@ -1,5 +1,6 @@
 //! Whether a change may pass: what its reports say, but for what is in quarantine.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use super::known::outcomes;
@@ -23,7 +24,28 @@ pub struct Red {
     pub quarantine: Option<Quarantined>,
 }
 
-/// The verdict on a change.
+/// The gate's verdict on a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateVerdict {
+    /// The change may pass.
+    Holds,
+    /// A test fails, or a quarantine is over.
+    DoesNotHold,
+    /// No test has a verdict.
+    NothingJudged,
+}
+
+impl fmt::Display for GateVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Holds => "holds",
+            Self::DoesNotHold => "does not hold",
+            Self::NothingJudged => "nothing was judged",
+        })
+    }
+}
+
+/// What the gate found of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gate {
     /// Tests that passed.
@@ -76,13 +98,24 @@ impl Gate {
         gate
     }
 
+    /// The verdict: nothing, without a test that was judged.
+    pub fn verdict(&self) -> GateVerdict {
+        if !self.was_judged() {
+            GateVerdict::NothingJudged
+        } else if self.failed.is_empty() && self.over.is_empty() {
+            GateVerdict::Holds
+        } else {
+            GateVerdict::DoesNotHold
+        }
+    }
+
     /// Whether the change may pass.
     pub fn holds(&self) -> bool {
-        self.was_judged() && self.failed.is_empty() && self.over.is_empty()
+        self.verdict() == GateVerdict::Holds
     }
 
     /// Whether any test has a verdict. A test that the surroundings stopped has none.
-    pub fn was_judged(&self) -> bool {
+    fn was_judged(&self) -> bool {
         let judged = |red: &Red| red.outcome == Outcome::Failed(Kind::Assertion);
         self.passed > 0 || self.failed.iter().chain(&self.quarantined).any(judged)
     }
@@ -105,16 +138,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::ledger::quarantine::tests::GOOD;
     use crate::report::Claim;
-
-    const FILE: &str = r#"
-[[quarantine]]
-suite = "s"
-test = "flaky"
-owner = "@mesh"
-until = 2026-11-27
-reason = "the gateway restarts"
-"#;
 
     fn report(tests: &[(&str, u32, Outcome)], claims: Vec<Claim>) -> Report {
         let directory = tempfile::tempdir().unwrap();
@@ -133,7 +158,8 @@ reason = "the gateway restarts"
     /// The gate on a day of November 2026.
     fn gate(report: Report, day: u64) -> Gate {
         let now = UNIX_EPOCH + Duration::from_secs((20_757 + day) * 86_400);
-        let quarantine = Quarantine::parse(Path::new("q.toml"), FILE).unwrap();
+        let file = GOOD.replace("\"a\"", "\"flaky\"").replace("2026-12-31", "2026-11-27");
+        let quarantine = Quarantine::parse(Path::new("q.toml"), &file).unwrap();
         Gate::of(&[report], &quarantine, false, now)
     }
 
@@ -173,9 +199,9 @@ reason = "the gateway restarts"
     #[test]
     fn nothing_is_judged_where_the_surroundings_stopped_every_test() {
         let stopped = gate(report(&[("a", 1, Outcome::Failed(Kind::Infrastructure))], Vec::new()), 1);
-        assert!(!stopped.holds() && !stopped.was_judged());
+        assert_eq!(stopped.verdict(), GateVerdict::NothingJudged);
         let empty = Gate::of(&[], &Quarantine::default(), false, UNIX_EPOCH);
-        assert!(!empty.holds() && !empty.was_judged());
+        assert_eq!(empty.verdict(), GateVerdict::NothingJudged);
     }
 
     #[test]
@@ -208,7 +234,7 @@ reason = "the gateway restarts"
         let allowed = of(inconclusive(true), Some(&passed));
         assert!(allowed.holds() && allowed.undecided.len() == 1 && allowed.passed == 1);
         let alone = of(inconclusive(true), None);
-        assert!(!alone.holds() && !alone.was_judged(), "no verdict at all is no pass");
+        assert_eq!(alone.verdict(), GateVerdict::NothingJudged, "no verdict at all is no pass");
         // The choice is about what the time did not decide, and nothing else.
         for verdict in [Concluded::Regressed, Concluded::NotJudged] {
             assert!(!of(compared(verdict, open, true), Some(&passed)).holds(), "{verdict}");

@@ -12,7 +12,7 @@ mod summary;
 pub use entry::{Entry, Ledger, VERSION};
 pub use error::{Error, Result};
 pub use flake::{History, Rate, histories};
-pub use gate::{Gate, Red};
+pub use gate::{Gate, GateVerdict, Red};
 pub use known::Known;
 pub use quarantine::{Quarantine, Quarantined};
 pub use summary::{flakes, markdown};

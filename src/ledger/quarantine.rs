@@ -135,7 +135,7 @@ impl Raw {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rstest::rstest;
 
     use super::super::Ledger;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::report::Outcome;
 
-    const GOOD: &str = r#"
+    pub(in super::super) const GOOD: &str = r#"
 [[quarantine]]
 suite = "s"
 test = "a"

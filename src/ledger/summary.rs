@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::gate::{Gate, Red};
+use super::gate::{Gate, GateVerdict, Red};
 use super::{History, Quarantined};
 use crate::report::{Conclusion, Kind, Outcome, Table};
 
@@ -33,12 +33,13 @@ pub fn markdown(gate: &Gate, histories: &[History], url: Option<&str>) -> String
 
 /// The Markdown with at most so many rows, but for the fewest of each table.
 fn of_rows(gate: &Gate, histories: &[History], url: Option<&str>, rows: usize) -> String {
-    let mark = match (gate.holds(), gate.was_judged()) {
-        (true, _) => "✅ meshproof: holds",
-        (false, true) => "❌ meshproof: does not hold",
-        (false, false) => "⚠️ meshproof: nothing was judged",
+    let verdict = gate.verdict();
+    let mark = match verdict {
+        GateVerdict::Holds => "✅",
+        GateVerdict::DoesNotHold => "❌",
+        GateVerdict::NothingJudged => "⚠️",
     };
-    let mut text = format!("## {mark}\n\n{}", counts(gate));
+    let mut text = format!("## {mark} meshproof: {verdict}\n\n{}", counts(gate));
     if let Some(url) = url {
         let _ = write!(text, " [The run]({url}).");
     }
@@ -232,7 +233,7 @@ mod tests {
             may_be_inconclusive: true,
         };
         let conclusions = vec![
-            one(crate::report::Concluded::Unchanged, "both directories declare the same 1 objects"),
+            one(crate::report::Concluded::Unchanged, "both sides declare the same: 1 objects"),
             one(crate::report::Concluded::Inconclusive, "about 4 more minutes would decide it"),
         ];
         let undecided = vec![red("proxies", Outcome::Failed(Kind::Infrastructure))];
@@ -246,7 +247,7 @@ mod tests {
 
         | comparison | verdict | why |
         |---|---:|---:|
-        | proxies | unchanged | both directories declare the same 1 objects |
+        | proxies | unchanged | both sides declare the same: 1 objects |
         | proxies | inconclusive | about 4 more minutes would decide it |
         ");
     }

@@ -82,7 +82,7 @@ impl Places {
         let of = |probes: &record::Probes| probes.each().map(|(probe, _)| probe.namespace.clone());
         let bench = cluster.bench.iter().flat_map(record::Bench::each).map(|(namespace, _)| namespace.to_owned());
         let bench: BTreeSet<String> = bench.collect();
-        let of_bench = cluster.bench_to_deploy().iter().flat_map(|_| bench.clone()).collect::<Vec<_>>();
+        let of_bench = if cluster.bench_to_deploy().is_some() { bench.clone() } else { BTreeSet::new() };
         let secret = cluster.to_deploy().and_then(|(_, deployment)| deployment.secret());
         Self {
             istio: [cluster.istio.namespace.clone()].into(),

@@ -28,13 +28,8 @@ pub enum Error {
         reason: String,
     },
     /// The two sides declare the same.
-    #[error(
-        "nothing was compared: both directories declare the same {objects} objects. Change an object in the treatment"
-    )]
-    Equal {
-        /// Number of objects in each.
-        objects: usize,
-    },
+    #[error("nothing was compared: {0}. Change an object in the treatment")]
+    Equal(#[from] Equal),
     /// No proxy was given anything that differs.
     #[error("nothing was compared: what the proxies of both arms were given does not differ. {hint}")]
     NoDifference {
@@ -79,6 +74,14 @@ pub enum Error {
     /// An error of the scope.
     #[error(transparent)]
     Scope(#[from] Box<scope::Error>),
+}
+
+/// The two sides declare the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("both sides declare the same: {objects} objects")]
+pub struct Equal {
+    /// Number of objects in each.
+    pub objects: usize,
 }
 
 impl Error {

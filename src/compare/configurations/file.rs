@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::{Error, Result};
-use super::plan::{DEFAULT_MINUTES, MINUTES, OwnService};
+use super::plan::{Minutes, OwnService};
 
 /// Stands for the revision that a change is based on, in `git:BASE:DIR`.
 pub const BASE: &str = "BASE";
@@ -24,7 +24,7 @@ pub struct Planned {
     /// The configuration to judge.
     pub treatment: String,
     /// Minutes to measure.
-    pub minutes: f64,
+    pub minutes: Minutes,
     /// Bounds of the comparison `compare`. `None`: the default ones.
     pub bounds: Option<PathBuf>,
     /// The user's own service as the server. `None`: a probe.
@@ -50,7 +50,8 @@ struct Raw {
     name: String,
     control: String,
     treatment: String,
-    minutes: Option<f64>,
+    #[serde(default)]
+    minutes: Minutes,
     bounds: Option<PathBuf>,
     service: Option<String>,
     port: Option<u16>,
@@ -112,10 +113,6 @@ impl Raw {
             (None, None) if self.path.is_none() => None,
             _ => return Err("`service`, `port` and `path` belong together: give the service and its port".into()),
         };
-        let minutes = self.minutes.unwrap_or(DEFAULT_MINUTES);
-        if !MINUTES.contains(&minutes) {
-            return Err("give minutes, from 0.5 to 1440".into());
-        }
         let beside = |path: &Path| file.parent().unwrap_or(Path::new("")).join(path);
         let source = |text: &str| -> Result<String, String> {
             let Some(rest) = text.strip_prefix("git:") else {
@@ -132,7 +129,7 @@ impl Raw {
             control: source(&self.control)?,
             treatment: source(&self.treatment)?,
             name: self.name,
-            minutes,
+            minutes: self.minutes,
             bounds: self.bounds.as_deref().map(beside),
             service,
             cluster: self.cluster,
@@ -164,10 +161,11 @@ mod tests {
     fn the_base_takes_its_place_and_what_is_not_said_has_a_default() {
         let one = read(ONE, Some("4c1d0b6")).unwrap().remove(0);
         assert_eq!((one.control.as_str(), one.treatment.as_str()), ("git:4c1d0b6:mesh/proxies", "mesh/proxies"));
-        assert_eq!((one.minutes, one.may_be_inconclusive, one.service, one.bounds), (3.0, false, None, None));
+        assert_eq!(one.minutes, Minutes::default());
+        assert_eq!((one.may_be_inconclusive, one.service, one.bounds), (false, None, None));
         let own = "service = \"cart\"\nport = 70\nminutes = 6\ninconclusive = \"passes\"\n";
         let own = read(&format!("{ONE}{own}"), Some("main")).unwrap().remove(0);
-        assert!(own.may_be_inconclusive && own.minutes == 6.0 && own.service.unwrap().path == "/");
+        assert!(own.may_be_inconclusive && own.minutes.seconds() == 360.0 && own.service.unwrap().path == "/");
     }
 
     #[test]
@@ -178,7 +176,7 @@ mod tests {
             (format!("{ONE}minuts = 3\n"), "line 5: unknown field `minuts`"),
             (format!("{ONE}inconclusive = \"holds\"\n"), "line 5: unknown variant `holds`"),
             (format!("{ONE}port = 80\n"), "give the service and its port"),
-            (format!("{ONE}minutes = 0\n"), "give minutes, from 0.5"),
+            (format!("{ONE}minutes = 0\n"), "line 5: give minutes, from 0.5"),
             (String::new(), "it has no [[comparison]]"),
         ] {
             let base = if said.contains("--base") { None } else { Some("main") };

@@ -12,6 +12,7 @@ use super::conformance::{self, Lost};
 use super::difference::Receipt;
 use super::error::{Error, Result};
 use super::manifests::Declared;
+use super::plan::Minutes;
 use super::pushes::Pushed;
 use super::receipt;
 use super::stage::Twins;
@@ -48,7 +49,7 @@ pub(super) struct Measurement {
 ///
 /// # Errors
 /// The file cannot be used.
-pub(super) fn trial(bounds: Option<&Path>, minutes: f64) -> Result<Trial> {
+pub(super) fn trial(bounds: Option<&Path>, minutes: Minutes) -> Result<Trial> {
     let bounds = match bounds {
         Some(path) => Bounds::load(path, Mode::Quick),
         None => Bounds::parse(BOUNDS, Path::new("the default bounds of compare"), Mode::Quick),
@@ -59,7 +60,7 @@ pub(super) fn trial(bounds: Option<&Path>, minutes: f64) -> Result<Trial> {
         reason: format!("the file has no comparison with the id `{ID}`"),
     })?;
     let mut trial = trial.clone();
-    trial.budget.seconds = minutes * 60.0;
+    trial.budget.seconds = minutes.seconds();
     let pairs = trial.budget.seconds / seconds_of_pair(&trial);
     // An ABBA block is two pairs.
     trial.budget.max_pairs = (pairs as usize / 2 * 2).max(trial.budget.min_pairs);
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn by_default_nothing_may_become_worse_by_more_than_5_percent() {
-        let trial = trial(None, 3.0).unwrap();
+        let trial = trial(None, Minutes::default()).unwrap();
         assert_eq!((trial.budget.seconds, trial.budget.max_pairs % 2), (180.0, 0));
         assert!(trial.budget.max_pairs >= trial.budget.min_pairs);
         for metric in &trial.metrics {
@@ -187,14 +188,15 @@ mod tests {
             assert_eq!(metric.gate, Some(owed), "{}", metric.name);
         }
         assert_eq!(trial.metrics.len(), 7);
-        assert_eq!(self::trial(None, 0.1).unwrap().budget.max_pairs, 4, "never fewer than the judge needs");
+        let shortest = self::trial(None, 0.5.try_into().unwrap()).unwrap();
+        assert_eq!(shortest.budget.max_pairs, 4, "never fewer than the judge needs");
     }
 
     #[test]
     fn bounds_without_the_comparison_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), BOUNDS.replace("id = \"compare\"", "id = \"other\"")).unwrap();
-        let error = trial(Some(file.path()), 3.0).unwrap_err();
+        let error = trial(Some(file.path()), Minutes::default()).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("`compare`"), "{error}");
     }
 }

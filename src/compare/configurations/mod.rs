@@ -24,12 +24,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use difference::{Difference, End, Receipt};
-pub use error::{Error, Result};
+pub use error::{Equal, Error, Result};
 pub use file::{BASE, Planned, planned};
 pub use manifests::{Declaration, Declared, Manifests, NAMESPACE, ObjectName, WORKLOADS};
 pub use measure::ID;
 pub use outcome::Outcome;
-pub use plan::{Compare, DEFAULT_MINUTES, MINUTES, OwnService};
+pub use plan::{Compare, Minutes, NotMinutes, OwnService, Sides};
 pub use source::read;
 
 use crate::cluster::Cluster;
@@ -43,20 +43,8 @@ use stage::Twins;
 ///
 /// # Errors
 /// The file cannot be used, or has no comparison [`ID`].
-pub fn trial(bounds: Option<&std::path::Path>, minutes: f64) -> Result<Trial> {
+pub fn trial(bounds: Option<&std::path::Path>, minutes: Minutes) -> Result<Trial> {
     measure::trial(bounds, minutes)
-}
-
-/// Checks, without a mesh, that the sides differ, and returns how.
-///
-/// # Errors
-/// [`Error::Equal`].
-pub fn declared(compare: &Compare) -> Result<Vec<Declared>> {
-    let declared = compare.control.declared(&compare.treatment);
-    if declared.is_empty() {
-        return Err(Error::Equal { objects: compare.control.len() });
-    }
-    Ok(declared)
 }
 
 /// Compares, and gives claims and comparisons to `scope`. The receipt goes into the report and into `receipt.json` beside
@@ -65,12 +53,12 @@ pub fn declared(compare: &Compare) -> Result<Vec<Declared>> {
 /// # Errors
 /// Nothing was compared: see [`Error`].
 pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<Outcome> {
-    let declared = declared(compare)?;
+    let declared = compare.sides.declared();
     scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
     let cluster = chosen(scope, compare.cluster.as_deref())?;
     eprintln!("deploying a client and a server for each arm, in {}", cluster.name());
     let twins = Box::pin(Twins::deploy(scope, &cluster, compare)).await?;
-    let receipt = match receipt::taken(&twins, &declared).await {
+    let receipt = match receipt::taken(&twins, declared).await {
         // A pod may be older than what istiod knows of the objects: its successor is not.
         Err(Error::NoDifference { .. }) => None,
         taken => Some(taken?),
@@ -79,7 +67,7 @@ pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<
         Some(receipt) => (twins, receipt),
         None => {
             let twins = twins.renewed().await?;
-            let receipt = receipt::taken(&twins, &declared).await?;
+            let receipt = receipt::taken(&twins, declared).await?;
             (twins, receipt)
         }
     };
@@ -92,7 +80,7 @@ pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<
     if let Some(lost) = conformance.lost() {
         return Ok(Outcome::lost(lost));
     }
-    let measurement = Box::pin(measure::measured(scope, twins, trial, &declared, &receipt)).await?;
+    let measurement = Box::pin(measure::measured(scope, twins, trial, declared, &receipt)).await?;
     scope.claim(measurement.errors.clone());
     println!("{}", table::comparisons(&measurement.comparisons));
     if let Some(pushes) = &measurement.pushes {

@@ -4,13 +4,24 @@
 use std::sync::Arc;
 
 use super::error::Result;
-use super::stage::{Twin, Twins};
+use super::stage::Twins;
 use crate::istio::Pushes;
 use crate::judge::Arm;
 use crate::report::Table;
 
 /// Renewals in which the arms take turns, so that each arm is first once. Each takes the time of a further start of pods.
 const TURNS: usize = 2;
+
+/// What istiod has sent so far, or why it could not be asked.
+type Looked = std::result::Result<Pushes, String>;
+
+/// The order of the arms in a renewal. It turns around each time, as the load of the machine may go one way.
+fn order(turn: usize) -> [Arm; 2] {
+    match turn % 2 {
+        0 => [Arm::Control, Arm::Treatment],
+        _ => [Arm::Treatment, Arm::Control],
+    }
+}
 
 /// What istiod has sent in the turns of each arm.
 #[derive(Debug, Default)]
@@ -31,31 +42,33 @@ impl Pushed {
         if self.turns == TURNS || self.unread.is_some() {
             return twins.renewed().await;
         }
-        let Twins { mut control, mut treatment } = twins;
-        if self.turns == 0 {
-            control = self.counted(Arm::Control, control).await?;
-            treatment = self.counted(Arm::Treatment, treatment).await?;
-        } else {
-            treatment = self.counted(Arm::Treatment, treatment).await?;
-            control = self.counted(Arm::Control, control).await?;
+        let mut twins = twins;
+        for arm in order(self.turns) {
+            twins = self.counted(arm, twins).await?;
         }
         self.turns += 1;
-        Ok(Twins { control, treatment })
+        Ok(twins)
     }
 
-    async fn counted(&mut self, arm: Arm, twin: Twin) -> Result<Twin> {
-        let cluster = Arc::clone(&twin.cluster);
+    /// Both arms, one of them with new pods, whose pushes are counted.
+    async fn counted(&mut self, arm: Arm, twins: Twins) -> Result<Twins> {
+        let cluster = Arc::clone(&twins.control.cluster);
         let before = Pushes::read(&cluster).await;
-        let twin = twin.renewed().await?;
+        let twins = twins.with_renewed(arm).await?;
+        self.add(arm, before, Pushes::read(&cluster).await);
+        Ok(twins)
+    }
+
+    /// Adds to the sum of an arm what istiod has sent between two looks.
+    fn add(&mut self, arm: Arm, before: Looked, after: Looked) {
         let sum = match arm {
             Arm::Control => &mut self.control,
             Arm::Treatment => &mut self.treatment,
         };
-        match (before, Pushes::read(&cluster).await) {
+        match (before, after) {
             (Ok(before), Ok(after)) => *sum = *sum + after.since(before),
             (Err(reason), _) | (_, Err(reason)) => self.unread = Some(reason),
         }
-        Ok(twin)
     }
 
     /// What was counted, for each new pair of pods. `None`: the comparison ended before both arms had all their turns.
@@ -85,6 +98,27 @@ impl Pushed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_arm_is_first_as_often_as_the_other_and_both_have_a_turn_in_each_renewal() {
+        let orders: Vec<[Arm; 2]> = (0..TURNS).map(order).collect();
+        let first = |arm: Arm| orders.iter().filter(|order| order[0] == arm).count();
+        assert_eq!(first(Arm::Control), first(Arm::Treatment), "{orders:?}");
+        assert!(orders.iter().all(|order| order.contains(&Arm::Control) && order.contains(&Arm::Treatment)));
+    }
+
+    #[test]
+    fn what_istiod_sent_counts_for_the_arm_whose_turn_it_was() {
+        let at = |count: f64| Ok(Pushes { count, seconds: count, bytes: count });
+        let mut pushed = Pushed::default();
+        pushed.add(Arm::Control, at(100.0), at(103.0));
+        pushed.add(Arm::Treatment, at(103.0), at(110.0));
+        pushed.add(Arm::Treatment, at(110.0), at(111.0));
+        assert_eq!((pushed.control.count, pushed.treatment.count), (3.0, 8.0));
+        pushed.add(Arm::Control, at(111.0), Err("east has no ready istiod".into()));
+        assert_eq!(pushed.unread.as_deref(), Some("east has no ready istiod"));
+        assert_eq!(pushed.control.count, 3.0, "what was not read is not counted");
+    }
 
     #[test]
     fn the_table_is_of_one_renewal_and_only_of_both_orders() {

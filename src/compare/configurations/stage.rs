@@ -62,8 +62,8 @@ impl Twins {
         let models = Models::read(cluster, compare.driver.as_deref()).await?;
         // Names of one length, so that no text in an arm is longer than its twin.
         let (control, treatment) = try_join!(
-            place(scope, cluster, "control-arm", &compare.control, &models),
-            place(scope, cluster, "treated-arm", &compare.treatment, &models),
+            place(scope, cluster, "control-arm", &compare.sides.control, &models),
+            place(scope, cluster, "treated-arm", &compare.sides.treatment, &models),
         )?;
         let of = |arm, namespace: String| settled(cluster, compare.service.as_ref(), arm, namespace);
         let (control, treatment) = try_join!(of(Arm::Control, control), of(Arm::Treatment, treatment))?;
@@ -82,6 +82,17 @@ impl Twins {
         let (control, treatment) = try_join!(self.control.renewed(), self.treatment.renewed())?;
         Ok(Self { control, treatment })
     }
+
+    /// Both arms, one of them with new pods.
+    ///
+    /// # Errors
+    /// The errors of [`Twins::renewed`].
+    pub(super) async fn with_renewed(self, arm: Arm) -> Result<Self> {
+        Ok(match arm {
+            Arm::Control => Self { control: self.control.renewed().await?, ..self },
+            Arm::Treatment => Self { treatment: self.treatment.renewed().await?, ..self },
+        })
+    }
 }
 
 impl Twin {
@@ -94,7 +105,7 @@ impl Twin {
     ///
     /// # Errors
     /// The errors of [`Twins::renewed`].
-    pub(super) async fn renewed(self) -> Result<Self> {
+    async fn renewed(self) -> Result<Self> {
         let pods = self.cluster.api::<Pod>(&self.namespace);
         let deleting =
             [&self.client, &self.server].map(async |pod| match pods.delete(&pod.pod, &DeleteParams::default()).await {

@@ -5,23 +5,17 @@ use crate::host::Host;
 use crate::judge::simulate::NOISES;
 use crate::judge::tests::{runs, trial};
 use crate::judge::{Judge, recorded};
-use crate::report::{OPEN_LINES, SCHEMA};
+use crate::report::OPEN_LINES;
 
 fn report(claims: Vec<Claim>, comparisons: Vec<Comparison>) -> Report {
     Report {
-        schema: SCHEMA.into(),
-        suite: "example".into(),
         run: "1".into(),
         revision: "abc".into(),
         host: Host { name: "here".into(), ..Host::default() },
         versions: BTreeMap::new(),
         claims,
         comparisons,
-        tables: Vec::new(),
-        growths: Vec::new(),
-        diagnoses: Vec::new(),
-        tests: Vec::new(),
-        conclusions: Vec::new(),
+        ..crate::report::of("example", BTreeMap::new())
     }
 }
 
