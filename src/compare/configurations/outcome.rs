@@ -1,9 +1,11 @@
 //! What is said of a comparison, in one line.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::conformance::Conformance;
 use super::measure::Measurement;
+use super::plan::Minutes;
 use crate::judge::{Comparison, Verdict, ends};
 use crate::report::{Claim, Judgement};
 
@@ -38,10 +40,9 @@ impl Outcome {
         if !regressed.is_empty() {
             return Self { verdict: Verdict::Regressed, why: regressed.join("; ") };
         }
-        let open: Vec<String> =
-            of(Verdict::Inconclusive).map(|one| format!("{}, {}", told(one), needs(one, measurement))).collect();
+        let open: Vec<&Comparison> = of(Verdict::Inconclusive).collect();
         if !open.is_empty() {
-            return Self { verdict: Verdict::Inconclusive, why: open.join("; ") };
+            return Self { verdict: Verdict::Inconclusive, why: undecided(&open, measurement) };
         }
         if let Some(claim) = conformance.unjudged() {
             let why = format!("{} could not be judged: {}", claim.id(), claim.observed());
@@ -58,14 +59,37 @@ fn told(one: &Comparison) -> String {
     format!("{} {:.3} ({}), bound {gate}", one.metric, one.ratio, ends(one.interval))
 }
 
-/// What would decide an inconclusive metric.
-fn needs(one: &Comparison, measurement: &Measurement) -> String {
-    match (&one.undecided, one.pairs_needed) {
-        (None, Some(pairs)) => {
-            let minutes = pairs as f64 * measurement.seconds_per_pair / 60.0;
-            format!("about {:.0} more minutes would decide it", minutes.ceil())
-        }
-        _ => one.remedy(),
+/// Why metrics are open, and what would decide them, once for all. Then the metrics.
+fn undecided(open: &[&Comparison], measurement: &Measurement) -> String {
+    let metrics = open.iter().map(|one| told(one)).collect::<Vec<_>>().join("; ");
+    let reasons: BTreeSet<String> =
+        open.iter().filter_map(|one| one.undecided.as_ref()).map(ToString::to_string).collect();
+    if !reasons.is_empty() {
+        return format!("{}; not decided: {metrics}", Vec::from_iter(reasons).join("; "));
+    }
+    let gates = measurement.comparisons.iter().filter(|one| one.bound.gate.is_some()).count();
+    let pairs = open.iter().map(|one| one.pairs).max().unwrap_or(0);
+    format!("{pairs} pairs do not decide {} of {gates} metrics, {}: {metrics}", open.len(), needed(open, measurement))
+}
+
+/// What would decide open metrics: time, unless their estimates are on their bounds.
+fn needed(open: &[&Comparison], measurement: &Measurement) -> String {
+    let (in_time, never): (Vec<&Comparison>, Vec<&Comparison>) =
+        open.iter().partition(|one| one.pairs_needed.is_some());
+    let Some(longest) = in_time.iter().max_by_key(|one| one.pairs_needed) else {
+        return "and more would not, as the estimates are on the bounds".into();
+    };
+    let pairs = longest.pairs_needed.unwrap_or(0);
+    let minutes = |pairs: usize| (pairs as f64 * measurement.seconds_per_pair / 60.0).ceil();
+    let all = minutes(longest.pairs + pairs);
+    let how = match Minutes::try_from(all) {
+        Ok(all) => format!("about {} more minutes would (--minutes {all})", minutes(pairs)),
+        Err(_) => format!("and a day would not (it takes about {all} minutes, on a machine as busy as this one)"),
+    };
+    let never: Vec<&str> = never.iter().map(|one| one.metric.as_str()).collect();
+    match never.as_slice() {
+        [] => how,
+        never => format!("{how}, except for {} (on the bound)", never.join(" and ")),
     }
 }
 
@@ -73,7 +97,7 @@ fn needs(one: &Comparison, measurement: &Measurement) -> String {
 mod tests {
     use super::*;
     use crate::judge::tests::{run, trial};
-    use crate::judge::{Arm, Judge};
+    use crate::judge::{Arm, Counter, Judge, Undecided};
 
     fn measurement(slower: f64, spread: f64) -> Measurement {
         let mut judge = Judge::new(&trial());
@@ -101,11 +125,47 @@ mod tests {
         assert!(outcome.to_string().starts_with("regressed: p99_us 2.0"), "{outcome}");
     }
 
+    /// Three open metrics that need so many further pairs, and one that is decided.
+    fn open(needed: [Option<usize>; 3]) -> Measurement {
+        let mut measurement = measurement(1.0, 1.0);
+        let one = measurement.comparisons.remove(0);
+        assert_eq!(one.verdict, Verdict::Inconclusive);
+        let metric = |(name, pairs_needed): (&str, _)| Comparison {
+            metric: name.into(),
+            ratio: 1.04,
+            interval: [Some(0.93), Some(1.16)],
+            pairs: 4,
+            pairs_needed,
+            undecided: None,
+            ..one.clone()
+        };
+        let decided = Comparison { verdict: Verdict::Pass, ..metric(("p50_us", None)) };
+        let open = ["p90_us", "p99_us", "memory_bytes"].into_iter().zip(needed).map(metric);
+        Measurement { comparisons: std::iter::once(decided).chain(open).collect(), ..measurement }
+    }
+
+    /// The line. What is said of a metric stands for it once.
+    fn said(measurement: &Measurement) -> String {
+        let line = Outcome::of(&conformance(Vec::new()), measurement).to_string();
+        line.replace(" 1.040 (0.930 to 1.160), bound ≤ 1.00", " R")
+    }
+
     #[test]
-    fn a_noisy_comparison_says_how_many_minutes_would_decide_it() {
-        let outcome = Outcome::of(&conformance(Vec::new()), &measurement(1.0, 1.0));
-        assert_eq!(outcome.verdict, Verdict::Inconclusive, "{outcome}");
-        assert!(outcome.why.contains("minutes would decide it") || outcome.why.contains("on the bound"), "{outcome}");
+    fn an_open_comparison_says_once_why_and_how_many_minutes_would_decide_it_then_the_metrics() {
+        // Pairs of 30 s.
+        insta::assert_snapshot!(said(&open([Some(5), Some(20), Some(1)])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, about 10 more minutes would (--minutes 12): p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([Some(5), None, Some(1)])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, about 3 more minutes would (--minutes 5), except for p99_us (on the bound): p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([None; 3])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and more would not, as the estimates are on the bounds: p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([Some(9_000), None, None])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and a day would not (it takes about 4502 minutes, on a machine as busy as this one), except for p99_us and memory_bytes (on the bound): p90_us R; p99_us R; memory_bytes R");
+    }
+
+    #[test]
+    fn what_time_does_not_decide_is_said_once_before_the_metrics() {
+        let mut measurement = open([Some(5); 3]);
+        let (receipt, required) = ("redirected".to_owned(), Counter { at_least: Some(1.0), at_most: None });
+        let why = Undecided::Precondition { receipt, arm: Arm::Control, mean: 0.5, required };
+        measurement.comparisons.iter_mut().for_each(|one| one.undecided = Some(why.clone()));
+        insta::assert_snapshot!(said(&measurement), @r"inconclusive: `redirected` is 0.500 in the mean over the control runs, and at least 1 is required of both arms; not decided: p90_us R; p99_us R; memory_bytes R");
     }
 
     #[test]
