@@ -28,6 +28,8 @@ pub struct Setting<'a> {
 struct Open {
     measured: Measured,
     judge: Judge,
+    /// Whether it was told that the planned pairs will probably not decide.
+    is_told: bool,
 }
 
 impl Open {
@@ -42,7 +44,20 @@ impl Open {
             // Remove an older flame graph: it does not belong to this comparison.
             let _ = std::fs::remove_file(runner.flame_graph(&trial.id, arm));
         }
-        Ok(Self { judge: Judge::new(&trial), measured: Measured { case, trial } })
+        Ok(Self { judge: Judge::new(&trial), measured: Measured { case, trial }, is_told: false })
+    }
+
+    /// Says once that the machine is too noisy for the planned pairs.
+    fn tell(&mut self, needed: usize) {
+        let (pairs, planned) = (self.judge.runs().count() / 2, self.measured.trial.budget.max_pairs);
+        if pairs + needed > planned && !self.is_told {
+            self.is_told = true;
+            let id = &self.measured.trial.id;
+            eprintln!(
+                "note: {id}: as noisy as this machine is now, about {} pairs would decide, of at most {planned}",
+                pairs + needed
+            );
+        }
     }
 
     /// Records an attempt, and passes it to the judge.
@@ -139,10 +154,14 @@ async fn decide(runner: &Runner<'_, impl Treatment>, mut groups: VecDeque<Vec<Op
     while let Some(mut group) = groups.pop_front() {
         block(runner, &mut group).await?;
         let mut undecided = Vec::new();
-        for open in group {
-            let Decision::Done(comparisons) = open.judge.decide() else {
-                undecided.push(open);
-                continue;
+        for mut open in group {
+            let comparisons = match open.judge.decide() {
+                Decision::Done(comparisons) => comparisons,
+                Decision::Continue { pairs_needed } => {
+                    pairs_needed.into_iter().for_each(|needed| open.tell(needed));
+                    undecided.push(open);
+                    continue;
+                }
             };
             let comparisons = open.judge.compared(comparisons)?;
             let trial = &open.measured.trial;

@@ -187,15 +187,23 @@ impl Judge {
         if !self.schedule().due(pairs) {
             return Decision::Continue { pairs_needed: None };
         }
-        let open = self.trial.metrics.iter().filter_map(|bound| {
+        let (mut open, mut is_lost) = (Vec::new(), false);
+        for bound in &self.trial.metrics {
+            let Some(gate) = bound.gate else { continue };
             let analysis = self.schedule().analyze(&self.logs(&bound.name), false);
-            let gate = bound.gate.filter(|gate| gate.verdict(analysis.ends()) == Verdict::Inconclusive)?;
-            Some(analysis.pairs_needed(gate.distance(analysis.ratio())))
-        });
-        let open: Vec<Option<usize>> = open.collect();
+            match gate.verdict(analysis.ends()) {
+                Verdict::Inconclusive => open.push(analysis.pairs_needed(gate.distance(analysis.ratio()))),
+                // More pairs would decide other metrics, and the comparison would fail all the same.
+                verdict => is_lost |= verdict == Verdict::Regressed && bound.expect != Verdict::Regressed,
+            }
+        }
+        let is_decided = self.undecided().is_none();
+        if is_lost && is_decided {
+            return Decision::Done(self.compare(false, "a metric is beyond its gate"));
+        }
         // Without any gate, nothing becomes clear early: spend the whole budget.
         let gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
-        if open.is_empty() && gated && self.undecided().is_none() {
+        if open.is_empty() && gated && is_decided {
             return Decision::Done(self.compare(false, "the answer is clear"));
         }
         let needed = open.into_iter().collect::<Option<Vec<_>>>().and_then(|needed| needed.into_iter().max());

@@ -125,6 +125,21 @@ fn a_clear_answer_ends_early_and_metrics_without_bounds_are_reported_beside_it()
     assert_eq!(seen[0].notes, ["stopped after 4 pairs: the answer is clear"]);
 }
 
+/// Nothing that follows makes a comparison hold that has a metric beyond its gate.
+#[test]
+fn a_metric_beyond_its_gate_ends_a_comparison_whose_other_metrics_are_open() {
+    let other =
+        "[[comparison.metric]]\nname = \"requests_per_second\"\ngate = { at_least = 0.833 }\nsource = \"here\"\n";
+    let at = BOUNDS.find("[[comparison.metric]]").unwrap();
+    let bounds = format!("{}{other}{}", &BOUNDS[..at], &BOUNDS[at..]);
+    let trial = Bounds::parse(&bounds, "bounds.toml".as_ref(), Mode::Quick).unwrap().trial("one").unwrap().clone();
+    let logs = [0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01, 0.02];
+    let seen = live(&trial, &runs(&logs, 1.2)).expect("an end after four pairs");
+    let verdict = |metric: &str| seen.iter().find(|one| one.metric == metric).unwrap().verdict;
+    assert_eq!((verdict("p99_us"), verdict("requests_per_second")), (Verdict::Regressed, Verdict::Inconclusive));
+    assert_eq!(seen[0].notes[0], "stopped after 4 pairs: a metric is beyond its gate");
+}
+
 #[test]
 fn what_was_tried_is_told_where_a_goal_is_not_reached_and_only_there() {
     let bounds = BOUNDS.replace("source = \"here\"", "source = \"here\"\ntried = \"everything\"");

@@ -20,7 +20,7 @@ pub use meshproof_probe::{
     TlsVersion, WhoAmI,
 };
 pub use probes::{caller, declared, ingress_host, meshed, naked, port, service_host};
-pub use raw::{Header, RawRequest};
+pub use raw::{ANSWER_MS, Header, RawRequest};
 
 use crate::cluster::{Error, Result, Workload};
 use crate::record::HostPort;

@@ -7,8 +7,12 @@ use super::dials::{dial, handshake};
 use crate::identity::ClientCertificate;
 use crate::record::HostPort;
 
-/// Wait for the answer, in milliseconds.
-const LISTEN_MS: u64 = 6_000;
+/// Longest wait for an answer to a request whose answer is judged, and not how soon it comes, in milliseconds. On a machine
+/// that starts pods meanwhile, a proxy can stand still for ten seconds.
+pub const ANSWER_MS: u64 = 25_000;
+
+/// Time to connect before that.
+const CONNECT_MS: u64 = 5_000;
 
 /// A request in the bytes that are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl RawRequest {
     pub fn dial(&self, id: impl Into<String>, to: &HostPort) -> Dial {
         let mut dial = dial(id, Protocol::Bytes, &to.host, to.port);
         dial.request = Some(self.bytes(&dial.nonce));
+        dial.timeout_ms = CONNECT_MS + ANSWER_MS;
         dial
     }
 
@@ -72,6 +77,7 @@ impl RawRequest {
         let mut dial = handshake(id, to, server_name, certificate, Protocol::Http1);
         dial.tls = dial.tls.map(|tls| TlsOptions { inside: Inside::Bytes, ..tls });
         dial.request = Some(self.bytes(&dial.nonce));
+        dial.timeout_ms = CONNECT_MS + ANSWER_MS;
         dial
     }
 
@@ -87,7 +93,7 @@ impl RawRequest {
             text.push_str("content-length: 0\r\n");
         }
         text.push_str("\r\n");
-        Request::Bytes { bytes: text.into_bytes(), quiet_ms: 0, listen_ms: LISTEN_MS }
+        Request::Bytes { bytes: text.into_bytes(), quiet_ms: 0, listen_ms: ANSWER_MS }
     }
 }
 

@@ -46,6 +46,7 @@ impl Suite {
     /// The harness's arguments, with the number of this suite's tests that run at the same time if they do not say it.
     pub fn arguments(&self, arguments: Arguments) -> Arguments {
         let at_once = match self.name {
+            "authorization" => authorization::AT_ONCE,
             "traffic" => traffic::AT_ONCE,
             _ => AT_ONCE,
         };

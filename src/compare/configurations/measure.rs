@@ -95,7 +95,13 @@ pub(super) async fn measured(
     let comparisons = loop {
         pair(scope, &twins, &judged, &mut judge).await?;
         let decision = judge.decide();
-        note(&judge, trial);
+        let pairs = judge.runs().count() / 2;
+        let needed = match decision {
+            Decision::Continue { pairs_needed } => pairs_needed,
+            Decision::Done(_) => None,
+        };
+        let progress = Progress { pairs, needed, seconds: began.elapsed().as_secs_f64() };
+        eprintln!("{}", progress.told(trial.budget.max_pairs));
         if let Decision::Done(comparisons) = decision {
             break judge.compared(comparisons).map_err(crate::scope::Error::from)?;
         }
@@ -167,10 +173,32 @@ async fn attempts(runner: &Runner<'_, Untreated>, measured: &Measured, judge: &m
     Ok(())
 }
 
-/// Says how far the measurement is.
-fn note(judge: &Judge, trial: &Trial) {
-    let pairs = judge.runs().count() / 2;
-    eprintln!("{pairs} of at most {} pairs are measured", trial.budget.max_pairs);
+/// How far a measurement is.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    /// Pairs that are measured.
+    pairs: usize,
+    /// Further pairs that would probably decide, as far as the judge can tell.
+    needed: Option<usize>,
+    /// Time since the first pair began.
+    seconds: f64,
+}
+
+impl Progress {
+    /// In a line. A machine that is too noisy for the planned pairs is told as soon as that shows.
+    fn told(self, planned: usize) -> String {
+        let Self { pairs, needed, seconds } = self;
+        let measured = format!("{pairs} of at most {planned} pairs are measured");
+        let minutes = |pairs: usize, each: f64| (pairs as f64 * each / 60.0).ceil();
+        match needed.filter(|needed| pairs + needed > planned) {
+            Some(needed) => format!(
+                "{measured}; as noisy as this machine is now, about {} would decide, which takes {} minutes",
+                pairs + needed,
+                minutes(pairs + needed, seconds / pairs.max(1) as f64)
+            ),
+            None => measured,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +218,15 @@ mod tests {
         assert_eq!(trial.metrics.len(), 7);
         let shortest = self::trial(None, 0.5.try_into().unwrap()).unwrap();
         assert_eq!(shortest.budget.max_pairs, 4, "never fewer than the judge needs");
+    }
+
+    #[test]
+    fn a_machine_that_is_too_noisy_is_told_with_what_it_would_take() {
+        let told = |needed| Progress { pairs: 4, needed, seconds: 80.0 }.told(10);
+        assert_eq!(told(None), "4 of at most 10 pairs are measured");
+        assert_eq!(told(Some(6)), "4 of at most 10 pairs are measured");
+        let owed = "4 of at most 10 pairs are measured; as noisy as this machine is now, about 44 would decide, which takes 15 minutes";
+        assert_eq!(told(Some(40)), owed);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use futures::future::try_join_all;
 use meshproof::istio::{AccessEntry, Decided, decisions, sni_of};
 use meshproof::policy::authorization::{Answer, Call, Decision, Denier, decide};
-use meshproof::probe::{Dial, Exchange, Expected, Protocol, Vantage, dial, grpc, port};
+use meshproof::probe::{ANSWER_MS, Dial, Exchange, Expected, Protocol, Vantage, dial, grpc, port};
 use meshproof::record::HostPort;
 use meshproof::report::Claim;
 use meshproof::scope::claims;
@@ -48,6 +48,8 @@ impl Spoken {
         let mut dial = dial(id, self.protocol(), &place.host, place.port);
         // Without a path, a gRPC dial calls the probe's own method.
         dial.path = (self == Self::Http2 || !is_control).then(|| ask.path.clone());
+        // What a policy decides is judged, not how soon. A caller asks hundreds of times at once.
+        dial.timeout_ms = ANSWER_MS;
         dial
     }
 }

@@ -21,6 +21,9 @@ mod rows;
 mod tcp;
 mod tokens;
 
+/// Tests that run at the same time, if the command line does not say. They keep two cores busy.
+pub(crate) const AT_ONCE: usize = 2;
+
 /// Name of the suite.
 const SUITE: &str = "authorization";
 

@@ -19,13 +19,10 @@ pub(crate) const ERROR: f64 = 1e-6;
 /// Longest wait for log lines. Proxies flush their logs every second.
 const LOGGED: Duration = Duration::from_secs(10);
 
-/// Time limit of a request, in milliseconds: where it goes is judged, not how soon. A caller sends hundreds at once.
-const TIMEOUT_MS: u64 = 30_000;
-
-/// A dial to a service of an arena. The kernel chooses the source port: a nonce tells such requests apart, and there are
+/// A dial to a service of an arena, whose answer has time: where it goes is judged, not how soon. The kernel chooses the source port: a nonce tells such requests apart, and there are
 /// hundreds.
 pub(crate) fn request(id: impl Into<String>, protocol: Protocol, host: &str, port: u16) -> Dial {
-    Dial { source_port: None, timeout_ms: TIMEOUT_MS, ..probe::dial(id, protocol, host, port) }
+    Dial { source_port: None, timeout_ms: probe::ANSWER_MS, ..probe::dial(id, protocol, host, port) }
 }
 
 /// Makes the dials from the caller.
