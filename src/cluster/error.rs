@@ -90,8 +90,10 @@ pub enum Error {
         cluster: String,
         /// The namespace.
         namespace: String,
+        /// The container in trouble. `None`: the pod has no node, or there is no pod.
+        container: Option<Box<str>>,
         /// The pod, what Kubernetes says of it, and the last words of a container that ended.
-        reason: String,
+        reason: Box<str>,
     },
     /// The pods of a deployment cannot start.
     #[error("{cluster}: deployment {namespace}/{deployment} cannot start: {reason}")]
@@ -102,8 +104,10 @@ pub enum Error {
         namespace: String,
         /// The deployment.
         deployment: String,
+        /// The container in trouble. `None`: a pod has no node, or there is no pod.
+        container: Option<Box<str>>,
         /// The object in trouble, and what Kubernetes says of it.
-        reason: String,
+        reason: Box<str>,
     },
     /// A command in a container failed.
     #[error("{cluster}: `{command}` in {namespace}/{pod} failed: {reason}")]

@@ -1,17 +1,18 @@
 //! Pods of a cluster: found, waited for, and explained if they do not run.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, ListParams, LogParams};
+use kube::core::{Expression, Selector, SelectorExt};
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::trouble::{Trouble, last_words, refusal, said};
+use super::trouble::{NoStart, Trouble, last_words, podless, refusal, said};
 use super::{Cluster, Error, Result, Seen, watch_all};
 
 /// A trouble that lasts longer does not pass by itself. The report is due 10 s after the trouble began.
@@ -49,10 +50,12 @@ impl Cluster {
         Ok(ready)
     }
 
-    /// Waits until `judge` accepts the pods that match the label selector. Gives up soon if one of them cannot start.
+    /// Waits until `judge` accepts the pods that match the label selector. Gives up soon if one of them cannot start, or
+    /// if no pod can be made of a deployment of such pods.
     ///
     /// # Errors
     /// [`Error::Stuck`]: a pod cannot start, with what Kubernetes says, and the last words of a container that ended.
+    /// [`Error::NotStarted`]: the API server refuses the pods of a deployment, with its words.
     /// [`Error::NotInTime`], with what `judge` saw last and the last warning about the pods.
     // A plain function, because `#[track_caller]` has no effect on an `async fn`.
     #[track_caller]
@@ -70,8 +73,9 @@ impl Cluster {
             let late = tokio::select! {
                 biased;
                 waited = waited => waited,
-                reason = self.lasting_trouble(namespace, selector) => {
-                    return Err(Error::Stuck { cluster: self.name().into(), namespace: namespace.into(), reason });
+                trouble = self.lasting_trouble(namespace, selector) => return Err(self.stuck(namespace, trouble)),
+                (deployment, refused) = self.lasting_refusals(namespace, selector) => {
+                    return Err(self.not_started(namespace, &deployment, refused));
                 }
             };
             match late {
@@ -101,16 +105,68 @@ impl Cluster {
 
     /// Waits for a trouble of the matching pods that does not pass, and returns what is known of it. Never ends while
     /// all is well.
-    pub(crate) async fn lasting_trouble(&self, namespace: &str, selector: &str) -> String {
+    pub(crate) async fn lasting_trouble(&self, namespace: &str, selector: &str) -> NoStart {
         let which = watcher::Config::default().labels(selector);
-        let trouble = lasting(self.api(namespace), which, |pods: &[&Pod]| current(pods).find_map(Trouble::of));
-        self.told(namespace, &trouble.await).await
+        let trouble = lasting(self.api(namespace), which, |pods: &[&Pod]| current(pods).find_map(Trouble::of)).await;
+        let reason = self.told(namespace, &trouble).await;
+        NoStart { container: trouble.container.map(String::into_boxed_str), reason }
     }
 
     /// Like [`Self::lasting_trouble`], for the refusal to create the pods of a deployment, for example by a quota.
-    pub(crate) async fn lasting_refusal(&self, namespace: &str, deployment: &str) -> String {
+    pub(crate) async fn lasting_refusal(&self, namespace: &str, deployment: &str) -> NoStart {
         let which = watcher::Config::default().fields(&format!("metadata.name={deployment}"));
-        lasting(self.api::<Deployment>(namespace), which, |found| refusal(found.first().copied())).await
+        lasting(self.api::<Deployment>(namespace), which, |found| match found.first() {
+            Some(deployment) => refusal(deployment),
+            None => Some(NoStart::of("it is gone")),
+        })
+        .await
+    }
+
+    /// Like [`Self::lasting_refusal`], for any deployment whose pods match the label selector: its name, and why.
+    async fn lasting_refusals(&self, namespace: &str, selector: &str) -> (String, NoStart) {
+        let selector = parsed(selector);
+        let refused = |deployment: &&Deployment| {
+            let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.clone());
+            let is_asked = selector.matches(&labels.unwrap_or_default());
+            is_asked
+                .then(|| refusal(deployment))
+                .flatten()
+                .map(|refused| Named { name: deployment.name_any(), refused })
+        };
+        let api = self.api::<Deployment>(namespace);
+        let Named { name, refused } =
+            lasting(api, watcher::Config::default(), |found| found.iter().find_map(refused)).await;
+        (name, refused)
+    }
+
+    /// Like [`Self::lasting_trouble`], for StatefulSets whose pods match the label selector and that have none. Only an
+    /// event tells why: a StatefulSet has no condition for it.
+    pub(crate) async fn lasting_lack(&self, namespace: &str, selector: &str) -> NoStart {
+        let selector = parsed(selector);
+        let podless = |set: &&StatefulSet| {
+            let labels = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.clone());
+            (podless(set) && selector.matches(&labels.unwrap_or_default())).then(|| set.name_any())
+        };
+        loop {
+            let api = self.api::<StatefulSet>(namespace);
+            let name = lasting(api, watcher::Config::default(), |found| found.iter().find_map(podless)).await;
+            if let Some(warning) = self.last_warning(namespace, |object| object == name).await {
+                return NoStart::of(warning);
+            }
+        }
+    }
+
+    /// The error for a pod that cannot start.
+    pub(crate) fn stuck(&self, namespace: &str, trouble: NoStart) -> Error {
+        let NoStart { container, reason } = trouble;
+        Error::Stuck { cluster: self.name().into(), namespace: namespace.into(), container, reason: reason.into() }
+    }
+
+    /// The error for a deployment whose pods cannot start.
+    pub(crate) fn not_started(&self, namespace: &str, deployment: &str, trouble: NoStart) -> Error {
+        let (cluster, namespace, deployment) = (self.name().into(), namespace.into(), deployment.into());
+        let NoStart { container, reason } = trouble;
+        Error::NotStarted { cluster, namespace, deployment, container, reason: reason.into() }
     }
 
     /// Pods of which none is ready: their names, and what keeps them from running.
@@ -165,11 +221,34 @@ impl Cluster {
     }
 }
 
+/// A deployment whose pods are refused.
+struct Named {
+    name: String,
+    refused: NoStart,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.refused)
+    }
+}
+
+/// A label selector of equalities and of keys, as the suites write them.
+fn parsed(selector: &str) -> Selector {
+    let terms = selector.split(',').map(str::trim).filter(|term| !term.is_empty());
+    terms
+        .map(|term| match term.split_once('=') {
+            Some((key, value)) => Expression::Equal(key.into(), value.trim_start_matches('=').into()),
+            None => Expression::Exists(term.into()),
+        })
+        .collect()
+}
+
 /// Waits for a trouble of the objects that does not pass, and returns its description. Never ends while all is well.
 async fn lasting<K, T>(api: Api<K>, which: watcher::Config, describe: impl Fn(&[&K]) -> Option<T>) -> T
 where
     K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
-    T: std::fmt::Display,
+    T: fmt::Display,
 {
     loop {
         let began = watch_all(api.clone(), which.clone(), "a trouble", WATCHED, |objects| match describe(objects) {

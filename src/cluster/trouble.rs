@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 
@@ -12,11 +12,33 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Words in a line of a log that tell of a failure.
 const FAILURES: [&str; 6] = ["assert", "critical", "error", "fatal", "panic", "failed"];
 
+/// Why pods do not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoStart {
+    /// The container in trouble. `None`: the pod has no node, or there is no pod.
+    pub(crate) container: Option<Box<str>>,
+    /// The object in trouble, and what Kubernetes says of it.
+    pub(crate) reason: String,
+}
+
+impl NoStart {
+    /// A reason that is about no container.
+    pub(crate) fn of(reason: impl Into<String>) -> Self {
+        Self { container: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for NoStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 /// What keeps a pod from running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     pod: String,
-    container: Option<String>,
+    pub(super) container: Option<String>,
     words: String,
     /// Whether the container has run and ended, so that it has a log.
     has_ended: bool,
@@ -88,17 +110,25 @@ fn stuck(container: &ContainerStatus) -> Option<Trouble> {
 }
 
 /// Why no pod of a deployment can be created, for example for a quota or by admission.
-pub(super) fn refusal(deployment: Option<&Deployment>) -> Option<String> {
-    let Some(deployment) = deployment else { return Some("it is gone".into()) };
+pub(super) fn refusal(deployment: &Deployment) -> Option<NoStart> {
     let status = deployment.status.as_ref()?;
     if status.observed_generation < deployment.metadata.generation {
         return None;
     }
-    let is_refusal =
-        |kind: &str, state: &str| matches!((kind, state), ("ReplicaFailure", "True") | ("Progressing", "False"));
-    let mut conditions = status.conditions.iter().flatten();
-    let refusal = conditions.find(|condition| is_refusal(&condition.type_, &condition.status))?;
-    Some(said(refusal.reason.as_deref(), refusal.message.as_deref()))
+    let is = |kind: &str, state: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == kind && condition.status == state)
+    };
+    // `Progressing` says only that it takes long.
+    let refusal = is("ReplicaFailure", "True").or_else(|| is("Progressing", "False"))?;
+    Some(NoStart::of(said(refusal.reason.as_deref(), refusal.message.as_deref())))
+}
+
+/// Whether a StatefulSet should have pods, and has none.
+pub(super) fn podless(set: &StatefulSet) -> bool {
+    let Some(status) = &set.status else { return false };
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    status.observed_generation >= set.metadata.generation && wanted > 0 && status.replicas == 0
 }
 
 /// A reason and a message of Kubernetes, as far as there are any.

@@ -201,7 +201,7 @@ impl Job {
             biased;
             prepared = prepared => prepared?.map_err(|reason| self.failed(reason)),
             // Also of a proxy beside the driver.
-            reason = self.cluster.lasting_trouble(&self.namespace, &selector) => Err(self.failed(reason)),
+            trouble = self.cluster.lasting_trouble(&self.namespace, &selector) => Err(self.failed(trouble.reason)),
         }
     }
 

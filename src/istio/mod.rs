@@ -28,6 +28,7 @@ pub use evidence_log::evidence_log;
 pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
 pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
+pub(crate) use membership::keeps_from_starting;
 pub use membership::{exposed, injection, strict};
 pub(crate) use mesh_config::MeshConfig;
 pub use mesh_config::{AuthorizationConfig, Authorizer, AuthorizerAddress, authorization_config};

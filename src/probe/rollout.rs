@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DeleteParams};
 
-use crate::cluster::{Cluster, Error, Result, Seen, availability, watch_one};
+use crate::cluster::{Cluster, NoStart, Result, Seen, availability, watch_one};
 use crate::record::Probe;
 
 /// Longest wait for a probe, with its image and its proxy.
@@ -16,7 +16,8 @@ const BOUND: Duration = Duration::from_secs(90);
 /// is removed: Kubernetes would try it again only after longer and longer pauses, also when the cause is gone.
 ///
 /// # Errors
-/// [`Error::NotStarted`], with what Kubernetes says. [`Error::NotInTime`].
+/// [`NotStarted`](crate::cluster::Error::NotStarted), with what Kubernetes says.
+/// [`NotInTime`](crate::cluster::Error::NotInTime).
 pub(crate) async fn available(cluster: &Cluster, probe: &Probe) -> Result<bool> {
     let Probe { namespace, deployment, .. } = probe;
     let deployments: Api<Deployment> = cluster.api(namespace);
@@ -27,23 +28,22 @@ pub(crate) async fn available(cluster: &Cluster, probe: &Probe) -> Result<bool> 
         has_waited.fetch_or(seen != Seen::Yes(()), Ordering::Relaxed);
         seen
     });
-    let reason = tokio::select! {
+    let trouble = tokio::select! {
         biased;
         rolled_out = rollout => match rolled_out {
             Ok(()) => return Ok(has_waited.into_inner()),
             Err(late) => match warning(cluster, namespace, deployment).await {
-                Some(warning) => format!("not available after {} s: {warning}", BOUND.as_secs()),
+                Some(warning) => NoStart::of(format!("not available after {} s: {warning}", BOUND.as_secs())),
                 None => return Err(late),
             },
         },
-        reason = cluster.lasting_refusal(namespace, deployment) => reason,
-        reason = cluster.lasting_trouble(namespace, &probe.selector) => reason,
+        trouble = cluster.lasting_refusal(namespace, deployment) => trouble,
+        trouble = cluster.lasting_trouble(namespace, &probe.selector) => trouble,
     };
     if let Err(error) = deployments.delete(deployment, &DeleteParams::background()).await {
         tracing::warn!(%error, namespace, deployment, "a deployment that cannot start is left behind");
     }
-    let (namespace, deployment) = (namespace.clone(), deployment.clone());
-    Err(Error::NotStarted { cluster: cluster.name().into(), namespace, deployment, reason })
+    Err(cluster.not_started(namespace, deployment, trouble))
 }
 
 /// The last warning about the deployment and what it made, as Kubernetes words it.

@@ -7,6 +7,9 @@ use crate::probe::PROBES_LABEL;
 use crate::report::{Claim, Kind, Place, Subject};
 use crate::{cluster, identity, istio, judge, record, report};
 
+/// Begins the words of an error that the surroundings of the mesh are to blame for.
+pub(super) const ENVIRONMENT: &str = "ENVIRONMENT: ";
+
 /// Result of an operation in a test.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -91,7 +94,7 @@ pub enum Error {
     },
     /// Other processes of this machine have had the mesh for too long.
     #[error(
-        "ENVIRONMENT: nothing was judged, because the mesh has been taken for {minutes} minutes by {holders}: end the process if it hangs, then run the test again"
+        "nothing was judged, because the mesh has been taken for {minutes} minutes by {holders}: end the process if it hangs, then run the test again"
     )]
     Busy {
         /// Test and process of each holder.
@@ -158,10 +161,18 @@ impl Error {
         if self.is_not_declared() {
             return Claim::not_declared(id, self.to_string());
         }
-        let claim = Claim::error(id, self.to_string());
+        let claim = Claim::error(id, self.told());
         match self.subject() {
             Some(subject) => claim.with_subject(subject),
             None => claim,
+        }
+    }
+
+    /// The error's words, as in reports. They begin with `ENVIRONMENT: ` if the surroundings of the mesh ended the test.
+    pub fn told(&self) -> String {
+        match self.kind() {
+            Kind::Infrastructure => format!("{ENVIRONMENT}{self}"),
+            Kind::Mesh | Kind::Assertion => self.to_string(),
         }
     }
 
@@ -197,7 +208,9 @@ impl Error {
     /// Whether the mesh, or what surrounds it, ended the test.
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Cluster(_) | Self::Istio(_) | Self::Identity(_) | Self::Probes(_) | Self::Suite(_) => Kind::Mesh,
+            Self::Cluster(error) | Self::Istio(istio::Error::Cluster(error)) if surround(error) => Kind::Infrastructure,
+            Self::Probes(error) => error.kind(),
+            Self::Cluster(_) | Self::Istio(_) | Self::Identity(_) | Self::Suite(_) => Kind::Mesh,
             _ => Kind::Infrastructure,
         }
     }
@@ -206,6 +219,16 @@ impl Error {
     pub fn suite(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Suite(error.into())
     }
+}
+
+/// Whether pods do not start for something outside the mesh.
+fn surround(error: &cluster::Error) -> bool {
+    let (cluster::Error::Stuck { container, reason, .. } | cluster::Error::NotStarted { container, reason, .. }) =
+        error
+    else {
+        return false;
+    };
+    !istio::keeps_from_starting(container.as_deref(), reason)
 }
 
 fn list(errors: &[Error]) -> String {

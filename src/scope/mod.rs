@@ -158,9 +158,9 @@ impl Scope {
             Record::read(place).map_err(Failure::of)?;
             // Before the first connection: whoever has the mesh alone may have paused its clusters.
             let lock = MeshLock::take(place, sharing, &format!("{suite}/{test}")).await;
-            let lock = lock.map_err(|error| tested::not_begun(&directory, suite, &test, error))?;
+            let lock = lock.map_err(|error| tested::not_begun(&directory, suite, &test, &error))?;
             let testbed = Testbed::connect_in(place).await;
-            let testbed = testbed.map_err(|error| tested::not_begun(&directory, suite, &test, error))?;
+            let testbed = testbed.map_err(|error| tested::not_begun(&directory, suite, &test, &error))?;
             // Boxed here and below: a test's future is large, and the stack of a test's thread is small.
             Box::pin(Self::run_on(testbed, lock, directory, suite, test, undeclared, body)).await
         };

@@ -188,10 +188,11 @@ const PLANNED: &str = "meshproof.dev/planned";
 const PLANNED_BOUND: Duration = Duration::from_secs(240);
 
 /// Deploys several probes into `namespace`, as copies of the cluster's own meshed probe and without services, and waits
-/// until all are ready. The pods are in the order of their plans.
+/// until all are ready. The pods are in the order of their plans. Pods that are refused, for example by a quota or by
+/// admission, and pods that cannot start are told within 10 s.
 ///
 /// # Errors
-/// The errors of [`deploy_probe`].
+/// The errors of [`deploy_probe`], and of [`Cluster::await_pods`].
 pub async fn deploy_probes(
     scope: &Scope,
     cluster: &Arc<Cluster>,
@@ -221,7 +222,17 @@ pub async fn deploy_probes(
         let seen = format!("{} of {} are ready", ready.len(), plans.len());
         if ready.len() == plans.len() { Seen::Yes(ready) } else { Seen::NotYet(seen) }
     };
-    Ok(cluster.await_pods(namespace, PLANNED, want, PLANNED_BOUND, judge).await?)
+    let lack = async {
+        match plans.iter().any(|plan| plan.stateful) {
+            true => cluster.lasting_lack(namespace, PLANNED).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        ready = cluster.await_pods(namespace, PLANNED, want, PLANNED_BOUND, judge) => Ok(ready?),
+        lack = lack => Err(cluster.stuck(namespace, lack).into()),
+    }
 }
 
 impl ProbePlan {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use super::error::ENVIRONMENT;
 use super::{Failure, Result};
 use crate::judge::Comparison;
 use crate::report::{self, Claim, Kind, Outcome, Tested};
@@ -46,9 +47,10 @@ impl Tests<'_> {
 }
 
 /// The failure of a test that could not begin, which is recorded: nothing was judged.
-pub(super) fn not_begun(directory: &Path, suite: &str, test: &str, error: impl fmt::Display) -> Failure {
+pub(super) fn not_begun(directory: &Path, suite: &str, test: &str, error: &impl fmt::Display) -> Failure {
     let id = format!("test/{test}");
-    let claim = Claim::error(&id, error.to_string());
+    let error = format!("{ENVIRONMENT}{error}");
+    let claim = Claim::error(&id, error.clone());
     let tested = Tested::now(test, Outcome::Failed(Kind::Infrastructure)).with_red(vec![id]);
     let recorded = report::record(directory, suite, BTreeMap::new(), &[claim], &[], Vec::new())
         .and_then(|()| report::record_test(directory, suite, tested));
@@ -60,8 +62,11 @@ pub(super) fn not_begun(directory: &Path, suite: &str, test: &str, error: impl f
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::Error;
     use super::*;
+    use crate::cluster;
 
     fn outcome(ended: Result<Result<()>, Box<dyn Any + Send>>, claims: &[Claim], complains: bool) -> Outcome {
         Tests { ended: &ended, claims, comparisons: &[] }.of("a_test", complains).outcome
@@ -81,6 +86,20 @@ mod tests {
         let met = || Error::suite("the pod is gone");
         assert_eq!(outcome(Ok(Err(met())), &[holds.clone(), error(&met())], true), of(Kind::Mesh));
         assert_eq!(outcome(Ok(Err(met())), &[fails, error(&met())], true), of(Kind::Assertion));
+        let refused = |reason: &str| {
+            let (cluster, namespace, deployment) = ("east".into(), "shop".into(), "probe".into());
+            let reason = reason.into();
+            Error::from(cluster::Error::NotStarted { cluster, namespace, deployment, container: None, reason })
+        };
+        let quota = refused("FailedCreate: exceeded quota");
+        assert_eq!(
+            error(&quota).observed(),
+            "ENVIRONMENT: east: deployment shop/probe cannot start: FailedCreate: exceeded quota"
+        );
+        assert_eq!(outcome(Ok(Err(quota)), std::slice::from_ref(&holds), true), of(Kind::Infrastructure));
+        let injector = refused("admission webhook \"namespace.sidecar-injector.istio.io\" denied the request");
+        let probes = Error::Probes(Arc::new(injector));
+        assert_eq!(outcome(Ok(Err(probes)), &[holds.clone(), error(&busy())], true), of(Kind::Mesh));
         let undeclared = || Error::from(crate::record::Error::not_declared("an ingress"));
         assert_eq!(outcome(Ok(Err(undeclared())), &[error(&undeclared())], true), Outcome::NotDeclared);
     }
@@ -88,10 +107,10 @@ mod tests {
     #[test]
     fn a_test_that_could_not_begin_is_in_the_report() {
         let directory = tempfile::tempdir().unwrap();
-        let failure = not_begun(directory.path(), "s", "a_test", "the mesh has been taken");
-        assert_eq!(failure.to_string(), "the mesh has been taken");
+        let failure = not_begun(directory.path(), "s", "a_test", &"the mesh has been taken");
+        assert_eq!(failure.to_string(), "ENVIRONMENT: the mesh has been taken");
         let report = report::read(directory.path()).unwrap();
         assert_eq!((report.tests.len(), report.tests[0].outcome), (1, Outcome::Failed(Kind::Infrastructure)));
-        assert_eq!(report.claims[0].observed(), "the mesh has been taken");
+        assert_eq!(report.claims[0].observed(), "ENVIRONMENT: the mesh has been taken");
     }
 }

@@ -13,6 +13,12 @@ use crate::record;
 
 /// A cluster with one pod of this status, and an event about it.
 fn cluster(status: Value) -> Cluster {
+    cluster_with(status, &[])
+}
+
+/// Like [`cluster`], with these deployments.
+fn cluster_with(status: Value, deployments: &[Value]) -> Cluster {
+    let deployments = deployments.to_vec();
     let metadata = json!({ "name": "shop-1", "namespace": "shop", "resourceVersion": "1" });
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status });
     let event = |name: &str, message: &str| {
@@ -31,6 +37,7 @@ fn cluster(status: Value) -> Cluster {
             }
             "log" => "info starting\ncritical assert failure: inotify_fd_ >= 0\ninfo ended\n".to_owned(),
             "events" => list("EventList", &events).to_string(),
+            "deployments" => list("DeploymentList", &deployments).to_string(),
             _ => list("PodList", std::slice::from_ref(&pod)).to_string(),
         };
         let response = http::Response::new(Body::from(format!("{body}\n").into_bytes()));
@@ -78,6 +85,64 @@ async fn an_image_for_another_architecture_is_told_within_10_s_in_the_words_of_t
     let words =
         "container probe: CrashLoopBackOff; it ended with exit code 128: StartError: exec /probe: exec format error";
     assert!(error.contains(words), "{error}");
+}
+
+/// A deployment in namespace `shop` whose pods have the label `app`, with a condition.
+fn deployment(app: &str, observed: i64, condition: &str, reason: &str, message: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": app, "namespace": "shop", "generation": 2, "resourceVersion": "1" },
+        "spec": { "selector": {}, "template": { "metadata": { "labels": { "app": app, "planned": "true" } } } },
+        "status": { "observedGeneration": observed, "replicas": 0, "conditions": [
+            { "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too long" },
+            { "type": condition, "status": "True", "reason": reason, "message": message },
+        ] },
+    })
+}
+
+const QUOTA: &str = "pods \"web-7d9\" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: \
+                     pods=0";
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_are_refused_are_told_within_10_s_with_their_deployment() {
+    let (progressing, refused) =
+        (json!({ "phase": "Pending" }), |app| deployment(app, 2, "ReplicaFailure", "FailedCreate", QUOTA));
+    for selector in ["app=shop", "app=shop,planned", "planned", ""] {
+        let cluster = cluster_with(progressing.clone(), &[refused("shop")]);
+        let began = Instant::now();
+        let never = |_: &[&Pod]| Seen::<()>::NotYet("not ready".into());
+        let error = cluster.await_pods("shop", selector, "a pod", Duration::from_secs(60), never).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(error.to_string(), format!("east: deployment shop/shop cannot start: FailedCreate: {QUOTA}"));
+    }
+    // Those of another deployment are not asked for, and neither is what was true of an earlier generation.
+    let others = [refused("cart"), deployment("shop", 1, "ReplicaFailure", "FailedCreate", QUOTA)];
+    let error = awaited(&cluster_with(progressing, &others)).await.to_string();
+    assert!(error.contains("last seen: not ready"), "{error}");
+}
+
+#[test]
+fn the_condition_that_pods_are_refused_outweighs_that_it_takes_long() {
+    let read = |value: Value| refusal(&serde_json::from_value(value).unwrap()).map(|refused| refused.reason);
+    let refused = deployment("shop", 2, "ReplicaFailure", "FailedCreate", QUOTA);
+    assert_eq!(read(refused), Some(format!("FailedCreate: {QUOTA}")));
+    let slow = deployment("shop", 2, "Available", "MinimumReplicasAvailable", "");
+    assert_eq!(read(slow), Some("ProgressDeadlineExceeded: too long".into()));
+    assert_eq!(read(deployment("shop", 1, "ReplicaFailure", "FailedCreate", QUOTA)), None, "of an earlier generation");
+}
+
+#[test]
+fn a_stateful_set_is_podless_until_it_has_a_pod() {
+    let set = |wanted: i32, observed: i64, replicas: i32| -> StatefulSet {
+        serde_json::from_value(json!({
+            "metadata": { "generation": 2 },
+            "spec": { "replicas": wanted, "selector": {}, "template": {}, "serviceName": "a" },
+            "status": { "observedGeneration": observed, "replicas": replicas },
+        }))
+        .unwrap()
+    };
+    assert!(podless(&set(1, 2, 0)) && podless(&set(2, 2, 0)));
+    assert!(!podless(&set(1, 2, 1)) && !podless(&set(0, 2, 0)) && !podless(&set(1, 1, 0)));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use super::{Change, NamespaceRef};
-use crate::cluster::{self, Cluster, Seen, watch_one};
+use crate::cluster::{Cluster, Seen, watch_one};
 use crate::record::Write;
 use crate::report;
 use crate::scope::{Result, prior};
@@ -76,14 +76,13 @@ impl Replicas {
             if available >= wanted { Seen::Yes(()) } else { Seen::NotYet(format!("{available} available")) }
         });
         let selector = self.selector.to_string();
-        let reason = tokio::select! {
+        let trouble = tokio::select! {
             biased;
             settled = settled => return Ok(settled?),
-            reason = self.cluster.lasting_refusal(&self.namespace, &self.deployment) => reason,
-            reason = self.cluster.lasting_trouble(&self.namespace, &selector) => reason,
+            trouble = self.cluster.lasting_refusal(&self.namespace, &self.deployment) => trouble,
+            trouble = self.cluster.lasting_trouble(&self.namespace, &selector) => trouble,
         };
-        let (namespace, deployment) = (self.namespace.clone(), self.deployment.clone());
-        Err(cluster::Error::NotStarted { cluster: self.cluster.name().into(), namespace, deployment, reason }.into())
+        Err(self.cluster.not_started(&self.namespace, &self.deployment, trouble).into())
     }
 }
 

@@ -76,7 +76,7 @@ mod tests {
         let other = holder("boutique/c (process 7, alone, since 10:20:00 UTC)", false);
         pass(&mut patience, &other, 20).await.unwrap();
         let error = pass(&mut patience, &other, 2).await.unwrap_err().to_string();
-        assert!(error.contains("boutique/c (process 7, ") && error.contains("ENVIRONMENT"), "{error}");
+        assert!(error.contains("boutique/c (process 7, ") && error.contains("nothing was judged"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

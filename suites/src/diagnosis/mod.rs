@@ -12,6 +12,7 @@
 mod certificates;
 mod own;
 mod peers;
+mod refused;
 
 use meshproof::diagnosis::diagnose;
 use meshproof::report::{Claim, Diagnosis, Layer};
@@ -66,6 +67,7 @@ crate::trials! {
     mod certificates,
     mod own,
     mod peers,
+    mod refused,
 }
 
 #[cfg(test)]
