@@ -37,8 +37,8 @@ pub enum Error {
         /// The namespace.
         name: String,
     },
-    /// There is no port to judge.
-    #[error("there is no port to judge in {what}: nothing was judged")]
+    /// There is no port at all.
+    #[error("no pod in {what} declares a port, and no Service targets one: nothing was judged")]
     NothingToJudge {
         /// Where.
         what: String,

@@ -70,18 +70,14 @@ pub async fn audit(testbed: &Testbed, options: &Options, found: impl FnMut(&Cell
     }
     let asking = testbed.clusters.iter().map(|cluster| (cluster, all_targets(cluster, &inventories, options.system)));
     let asking: Vec<(&Arc<Cluster>, Vec<Target<'_>>)> = asking.filter(|(_, targets)| !targets.is_empty()).collect();
-    if asking.is_empty() {
+    let vantages = asking.len();
+    let shared = Shared { testbed, options, vantages, started: Instant::now(), found: Mutex::new(found) };
+    let mut cells: Vec<Cell> = inventories.iter().flat_map(|inventory| unasked(&shared, inventory)).collect();
+    if asking.is_empty() && cells.is_empty() {
         let what = if options.namespaces.is_empty() { "the mesh".into() } else { options.namespaces.join(", ") };
         return Err(Error::NothingToJudge { what });
     }
-    let vantages = asking.len();
-    let shared = Shared { testbed, options, vantages, started: Instant::now(), found: Mutex::new(found) };
-    let mut cells: Vec<Cell> = Vec::new();
-    for inventory in &inventories {
-        let unasked = unasked(&shared, inventory);
-        unasked.iter().for_each(|cell| shared.announce(cell));
-        cells.extend(unasked);
-    }
+    cells.iter().for_each(|cell| shared.announce(cell));
     let asked = asking.into_iter().map(|(cluster, targets)| Box::pin(shared.from(cluster, targets)));
     let asked = try_join_all(asked).await?;
     cells.extend(asked.into_iter().flatten());
@@ -324,3 +320,6 @@ async fn gone(target: &Target<'_>) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,24 @@
 //! Pods that have no sidecar for a reason of their own: the audit names the reason.
 
+use std::sync::Arc;
+
 use meshproof::attach::PROVIDER;
 use meshproof::audit::{Audit, Cell, Options, Standing, audit};
+use meshproof::istio::injection;
 use meshproof::probe;
 use meshproof::record::{self, Label, Requirement, Write};
 use meshproof::report::Claim;
 use meshproof::scope::{ProbePlan, deploy_probes};
-use meshproof::{Scope, Verdict};
+use meshproof::{Cluster, Scope, Verdict};
 use serde_json::json;
 
 use super::SUITE;
 
 /// Label that makes Kubernetes refuse pods that do not comply with a level of Pod Security.
 const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
+
+/// Label of a namespace or pod in the ambient mesh, or out of it.
+const DATAPLANE: &str = "istio.io/dataplane-mode";
 
 fn label(key: &str, value: &str) -> Label {
     Label { key: key.into(), value: value.into() }
@@ -66,11 +72,7 @@ async fn a_pod_in_the_network_of_its_node_is_told_as_such() -> Verdict {
         ];
         let ports = probe::declared(cluster)?.ports;
         for ProbePlan { name, .. } in &plans {
-            let mut service = json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": namespace },
-                "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": ports.http }] },
-            });
-            scope.apply(cluster, &mut service).await?;
+            serve(scope, cluster, &namespace, name, ports.http).await?;
         }
         scope.apply(cluster, &mut meshproof::istio::strict(&namespace)).await?;
         deploy_probes(scope, cluster, &namespace, &plans).await?;
@@ -87,6 +89,53 @@ async fn a_pod_in_the_network_of_its_node_is_told_as_such() -> Verdict {
     .await
 }
 
+/// A namespace of the ambient mesh by its label: the testbed has no ztunnel, and the audit asks none.
+///
+/// Red when broken: if an audit of nothing but such ports is an error, as it was.
+async fn a_namespace_of_the_ambient_mesh_is_not_judged_by_name() -> Verdict {
+    Scope::run(SUITE, "a_namespace_of_the_ambient_mesh_is_not_judged_by_name", async |scope| {
+        scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
+        let cluster = &scope.testbed.clusters[0];
+        let labels = [injection(&cluster.record().istio, false), label(DATAPLANE, "ambient")];
+        let namespace = scope.namespace(cluster, "waves", &labels).await?;
+        let plan = |name: &str, labels| ProbePlan { name: name.into(), labels, ..ProbePlan::default() };
+        let ashore = plan("ashore", [(DATAPLANE.into(), "none".into())].into());
+        let ports = probe::declared(cluster)?.ports;
+        serve(scope, cluster, &namespace, "surf", ports.http).await?;
+        deploy_probes(scope, cluster, &namespace, &[plan("surf", Default::default())]).await?;
+        let options = Options { namespaces: vec![namespace.clone()], ..Options::default() };
+        let found = Box::pin(audit(&scope.testbed, &options, |_| ())).await?;
+        let requirement = "a port in a namespace of the ambient mesh is not judged, by name";
+        let owed = || Told { standing: Standing::NotJudged, kind: "not judged", named: "ambient mode is not judged" };
+        scope.claim(told("ambient/told", requirement, &found, "surf", ports.http, owed()));
+        serve(scope, cluster, &namespace, "ashore", ports.http).await?;
+        deploy_probes(scope, cluster, &namespace, &[ashore]).await?;
+        let found = Box::pin(audit(&scope.testbed, &options, |_| ())).await?;
+        scope.claim(told("ambient/beside", requirement, &found, "surf", ports.http, owed()));
+        let requirement = "a pod of the same namespace that is not in the ambient mesh is asked (the control)";
+        let owed = Told { standing: Standing::Shown, kind: "plaintext only", named: "outside the mesh" };
+        scope.claim(told("ambient/control", requirement, &found, "ashore", ports.http, owed));
+        Ok(())
+    })
+    .await
+}
+
+/// A service of the pods `name`.
+async fn serve(
+    scope: &Scope,
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<(), meshproof::Error> {
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": namespace },
+        "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": port }] },
+    });
+    scope.apply(cluster, &mut service).await
+}
+
 crate::trials! {
+    a_namespace_of_the_ambient_mesh_is_not_judged_by_name,
     a_pod_in_the_network_of_its_node_is_told_as_such,
 }
