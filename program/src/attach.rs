@@ -22,7 +22,7 @@ pub struct Wanted {
     read_only: bool,
     /// Image of the load driver, for performance comparisons: suites make namespaces for them. `cargo xtask image push --of
     /// load REGISTRY/REPO` pushes one
-    #[arg(long, value_name = "IMAGE", requires = "probe_image")]
+    #[arg(long, value_name = "IMAGE", value_parser = crate::reading::image, requires = "probe_image")]
     load_image: Option<String>,
     /// Service account that the printed rights are for
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "default/meshproof", value_parser = account)]

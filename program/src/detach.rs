@@ -35,6 +35,13 @@ struct Left {
     client: Client,
 }
 
+/// The error of a cluster from which nothing was removed.
+fn unremoved(error: meshproof::Error) -> anyhow::Error {
+    let is_held = matches!(error, meshproof::Error::Held { .. });
+    let why = if is_held { "nothing was removed; if that run is dead, add --force" } else { "nothing was removed" };
+    anyhow::Error::from(error).context(why)
+}
+
 impl Detach {
     /// Removes what suites have created, and the record.
     ///
@@ -50,7 +57,7 @@ impl Detach {
             let removing = async {
                 if !self.force {
                     let idle = scope::idle(client, name, directory).await;
-                    idle.context("nothing was removed; if that run is dead, add --force")?;
+                    idle.map_err(unremoved)?;
                 }
                 anyhow::Ok(attach::detach(client, name).await?)
             };
@@ -128,4 +135,23 @@ fn forget(directory: &Path) -> Result<()> {
     // Other files in it are not ours.
     let _ = std::fs::remove_dir(directory);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_holds_the_mesh_is_a_reason_to_force() {
+        let held = meshproof::Error::Held {
+            cluster: "east".into(),
+            holder: "ann".into(),
+            since: "10:00".into(),
+            until: "10:01".into(),
+            lease: "meshproof/lease".into(),
+        };
+        assert!(format!("{:#}", unremoved(held)).contains("add --force: east: ann has been judging"));
+        let error = unremoved(meshproof::Error::suite("east: could not list namespaces"));
+        assert_eq!(crate::ended::told(&error), "nothing was removed: east: could not list namespaces");
+    }
 }

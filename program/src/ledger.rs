@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use meshproof::ledger::{Entry, History, Ledger as File, flakes, histories};
 use meshproof::report;
 
@@ -76,6 +76,8 @@ impl Show {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut ledger = File::default();
         for path in &self.ledgers {
+            // A ledger that is to be appended to may be missing, and one that is asked may not.
+            ensure!(path.is_file(), "no ledger at {}: `meshproof ledger add` makes one", path.display());
             ledger = ledger.merged(File::read(path)?);
         }
         let all = histories(&ledger, now.saturating_sub(self.days * 86_400));

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
@@ -139,9 +139,13 @@ impl Progress {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        let value = result.with_context(|| match cluster {
-            Some(cluster) => format!("step `{name}` of {cluster} failed"),
-            None => format!("step `{name}` failed"),
+        let value = result.map_err(|error| {
+            let is_named = |cluster: &&str| error.to_string().starts_with(&format!("{cluster}: "));
+            let context = match cluster.filter(|cluster| !is_named(cluster)) {
+                Some(cluster) => format!("step `{name}` of {cluster} failed"),
+                None => format!("step `{name}` failed"),
+            };
+            error.context(context)
         })?;
         let cached = counters.found > 0 && counters.made == 0;
         let note = if cached { "  (already there)" } else { "" };
@@ -199,6 +203,13 @@ mod tests {
         let progress = Progress::new();
         let failed: Result<()> = progress.step(Some("cluster2"), "kubeadm", async { anyhow::bail!("boom") }).await;
         assert_eq!(format!("{:#}", failed.unwrap_err()), "step `kubeadm` of cluster2 failed: boom");
+        let named: Result<()> =
+            progress.step(Some("cluster2"), "read", async { anyhow::bail!("cluster2: boom") }).await;
+        assert_eq!(
+            format!("{:#}", named.unwrap_err()),
+            "step `read` failed: cluster2: boom",
+            "the cluster stands once"
+        );
         assert!(progress.steps().is_empty());
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use futures::future::try_join_all;
 use kube::Client;
 use meshproof::attach::rights::{self, Mode, Places};
 use meshproof::attach::{self, Access, FoundMesh, Names, Options};
 use meshproof::cluster::access::Kubeconfigs;
+use meshproof::identity::Certificate;
 use meshproof::record::{Bench, BenchDeployment, HostPort, Label, ProbeDeployment, Record};
 
 use crate::files;
@@ -26,7 +27,7 @@ pub(crate) struct How {
     pub(crate) contexts: Vec<String>,
     /// Image of the probe. In a checkout, `cargo xtask testbed kubeconfig --probe-image` prints the one in the nodes of
     /// `up`, which have it already: use it with `--probe-pull-policy Never`
-    #[arg(long, value_name = "IMAGE", requires = "contexts")]
+    #[arg(long, value_name = "IMAGE", value_parser = image, requires = "contexts")]
     pub(crate) probe_image: Option<String>,
     /// Beginning of the names of the namespaces that suites create
     #[arg(long, value_name = "PREFIX", default_value = "meshproof", value_parser = prefix)]
@@ -89,6 +90,25 @@ fn prefix(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.into())
+}
+
+/// The name of an image. Only what no registry can have is refused here; the kubelet tells the rest.
+pub(crate) fn image(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(char::is_whitespace) || text.starts_with(['/', '-']) {
+        return Err("it is no name of an image: give REGISTRY/REPO:TAG or REGISTRY/REPO@DIGEST".into());
+    }
+    if text.contains("://") {
+        return Err("it is an address: give REGISTRY/REPO:TAG or REGISTRY/REPO@DIGEST, without a scheme".into());
+    }
+    Ok(text.into())
+}
+
+/// The PEM text of a file with root certificates.
+fn root(path: &Path) -> Result<String> {
+    let pem = files::read(path)?;
+    let found = Certificate::all_from_pem("--root", &pem);
+    found.with_context(|| format!("{} has no usable root certificate", path.display()))?;
+    Ok(pem)
 }
 
 /// A name in a namespace.
@@ -203,7 +223,7 @@ impl Read {
 
 impl Told {
     fn options(&self, names: &Names) -> Result<Options> {
-        let roots = self.roots.iter().map(|path| files::read(path)).collect::<Result<_>>()?;
+        let roots = self.roots.iter().map(|path| root(path)).collect::<Result<_>>()?;
         let eastwest: BTreeMap<String, HostPort> =
             self.eastwest.iter().map(|one| (one.cluster.clone(), one.address.clone())).collect();
         Ok(Options {
@@ -239,6 +259,25 @@ mod tests {
         for wrong in ["registry", "/registry", "vault/", ""] {
             assert!(named(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_image_is_refused_that_no_registry_can_have() {
+        for right in ["probe", "meshproof-probe:0.1", "registry.example:5000/team/probe@sha256:0a"] {
+            assert_eq!(image(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "a probe", "/probe", "-probe", "https://registry.example/probe"] {
+            assert!(image(wrong).unwrap_err().contains("give REGISTRY/REPO"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_root_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.pem");
+        std::fs::write(&path, "no certificate").unwrap();
+        let error = format!("{:#}", root(&path).unwrap_err());
+        assert!(error.starts_with(&format!("{} has no usable root certificate: --root", path.display())), "{error}");
     }
 
     #[test]

@@ -73,7 +73,9 @@ fn exit_code_2_the_command_line() {
         (&["audit", "--context", "east"], "--probe-image"),
         (&["audit", "--probe-image", "probe"], "--context"),
         (&["audit", "--kubeconfig", "east.yaml"], "--context"),
-        (&["compare", "--control", "none", "--treatment", "none"], "none is no directory"),
+        (&["plan", "--context", "east", "--probe-image", ""], "it is no name of an image"),
+        (&["plan", "--context", "east", "--probe-image", "https://registry/probe"], "without a scheme"),
+        (&["compare", "--control", "none", "--treatment", "none"], "none: it is no directory: give one with"),
         (&["compare", "--control", "none", "--treatment", "none", "--service", "cart"], "--port"),
     ] {
         let output = meshproof(directory.path(), arguments);
@@ -92,6 +94,7 @@ fn exit_code_3_nothing_was_judged() {
         (&["report", "nowhere"], "nowhere"),
         (&["plan", "--context", "east", "--read-only", "--kubeconfig", "none"], "none"),
         (&["detach"], "no record at"),
+        (&["ledger", "show", "none"], "no ledger at none: `meshproof ledger add` makes one"),
         (&["audit", "--context", "east", "--probe-image", "probe", "--kubeconfig", "none"], "none"),
     ] {
         let output = meshproof(directory.path(), arguments);

@@ -21,7 +21,7 @@ pub enum Error {
     Identity(#[from] identity::Error),
     /// The credentials do not allow a request without which nothing can be found.
     #[error(
-        "{context}: not allowed to {doing}, so it is unknown whether Istio is there: ask for that permission ({reason})"
+        "{context}: the API server forbids to {doing} ({reason}), so it is unknown whether Istio is there: ask for that right, or for a `meshproof plan` by somebody who has it, which prints all rights that are needed"
     )]
     Forbidden {
         /// The context.

@@ -114,7 +114,7 @@ fn a_change_that_cannot_be_compared_does_not_hold() {
 fn an_unusable_file_of_comparisons_is_an_invalid_command_line() {
     for (file, said) in [
         (FILE.replace("treatment", "treatmnt"), "comparisons.toml: line 4: unknown field `treatmnt`"),
-        (FILE.replace("git:BASE:mesh", "git:BASE:mash"), "is no directory"),
+        (FILE.replace("git:BASE:mesh", "git:BASE:mash"), "the revision has no directory mash"),
         (String::new(), "it has no [[comparison]]"),
     ] {
         let ended = job(&file).step("comparisons");

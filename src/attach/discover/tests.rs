@@ -68,7 +68,10 @@ async fn refused(answer: impl Fn(&str) -> Option<(u16, Value)> + Send + Sync + '
 #[tokio::test]
 async fn a_refused_request_is_never_none_found() {
     let denied = refused(|path| path.ends_with("/deployments").then(|| status(403))).await;
-    assert!(denied.contains("not allowed to list deployments") && denied.contains("unknown whether Istio"), "{denied}");
+    assert!(
+        denied.contains("the API server forbids to list deployments") && denied.contains("unknown whether Istio"),
+        "{denied}"
+    );
     let none = refused(|path| path.ends_with("/deployments").then(|| list(json!([])))).await;
     assert!(none.contains("no Istio"), "{none}");
     let broken = refused(|path| path.ends_with("/services").then(|| status(500))).await;

@@ -23,7 +23,7 @@ pub fn read(source: &str) -> Result<Manifests> {
     let place = Place::open(source)?;
     let directory = place.directory();
     if !directory.is_dir() {
-        return Err(failed(source, format!("{} is no directory", directory.display())));
+        return Err(failed(source, place.missing()));
     }
     if KUSTOMIZATIONS.iter().any(|file| directory.join(file).is_file()) {
         return Manifests::parse(&built(source, &directory)?, &directory);
@@ -56,6 +56,16 @@ impl Place {
         let unpacked = tar::Archive::new(archive.as_slice()).unpack(root.path());
         unpacked.map_err(|error| failed(source, format!("the tree of {revision} cannot be unpacked: {error}")))?;
         Ok(Self::Copy { root, below: path.trim_start_matches('/').into() })
+    }
+
+    /// What to say where there is no such directory. The error names the source.
+    fn missing(&self) -> String {
+        match self {
+            Self::Here(_) => "it is no directory: give one with manifests or a kustomization".into(),
+            Self::Copy { below, .. } => {
+                format!("the revision has no directory {}: give it from the root of the repository", below.display())
+            }
+        }
     }
 
     fn directory(&self) -> PathBuf {
@@ -113,7 +123,9 @@ mod tests {
         std::fs::write(directory.path().join("README.md"), "no manifest").unwrap();
         assert_eq!(read(directory.path().to_str().unwrap()).unwrap().len(), 1);
         let error = read("no/such/directory").unwrap_err();
-        assert!(error.is_usage() && error.to_string().contains("no/such/directory"), "{error}");
+        assert!(error.is_usage());
+        let words = "no/such/directory: it is no directory: give one with manifests or a kustomization";
+        assert_eq!(error.to_string(), words);
     }
 
     #[test]
@@ -125,7 +137,7 @@ mod tests {
             ("git:HEAD", "git:REVISION:DIRECTORY"),
             ("git:--exec=x:a", "no revision"),
             ("git:no-such-revision:a", "no-such-revision"),
-            ("git:HEAD:no/such", "no directory"),
+            ("git:HEAD:no/such", "git:HEAD:no/such: the revision has no directory no/such: give it from the root"),
         ] {
             let error = read(wrong).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(said), "{wrong}: {error}");

@@ -79,6 +79,23 @@ async fn a_plugin_gets_the_cluster_if_it_wants_and_runs_once() {
 }
 
 #[tokio::test]
+async fn a_plugin_gets_the_cluster_where_no_ca_is_named_and_a_missing_ca_is_not_taken_for_its_fault() {
+    let home = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let server = serve(&authority, &authority.sign(&["127.0.0.1"]), vec![Answer::Version]).await;
+    let asks = "case \"$KUBERNETES_EXEC_INFO\" in *'\"server\"'*) ;; *) exit 1;; esac\n";
+    let plugin = script(home.path(), "plugin", &format!("{asks}{}", prints("\"token\":\"t1\"")));
+    let exec = format!("exec: {{{API}, command: '{}', provideClusterInfo: true}}", plugin.display());
+    let of = |more: &str| {
+        let fields = format!("server: '{}'{more}", server.url());
+        load(&[&write(home.path(), "config", &kubeconfig(&fields, &exec))])
+    };
+    of(", insecure-skip-tls-verify: true").connect("test").await.unwrap_or_else(|error| panic!("{error}"));
+    let message = refusal(&of(""), "test").await;
+    assert!(message.contains("`certificate-authority` of cluster `c`") && message.contains("is missing"), "{message}");
+}
+
+#[tokio::test]
 async fn a_plugin_that_gives_no_credentials_is_quoted_and_a_token_is_not() {
     let home = tempfile::tempdir().unwrap();
     for (body, part) in [
