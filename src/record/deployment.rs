@@ -150,4 +150,17 @@ mod tests {
         assert_eq!(probe.service_name("cluster.local"), Some("probe-east"));
         assert_eq!(probe.service_name("other.local"), None);
     }
+
+    #[test]
+    fn workloads_of_comparisons_are_deployed_only_beside_probes_that_are() {
+        let with_image = |mut cluster: Cluster| {
+            let image = "registry.example/load:1".into();
+            cluster.bench.as_mut().unwrap().deployment = Some(BenchDeployment { image, pull_policy: None });
+            cluster
+        };
+        let image = |cluster: Cluster| cluster.bench_to_deploy().map(|(_, bench)| bench.image.clone());
+        assert_eq!(image(with_image(deployed(|_| {}))).as_deref(), Some("registry.example/load:1"));
+        assert_eq!(image(with_image(cluster("east"))), None, "its namespaces are not meshproof's");
+        assert_eq!(image(deployed(|_| {})), None, "there is no image");
+    }
 }
