@@ -60,3 +60,56 @@ fn every_file_that_the_guide_shows_is_as_it_shows() {
         assert_eq!(file, shown, "{name}");
     }
 }
+
+/// What `istioctl manifest generate` prints of a control plane whose istiod has this name.
+fn manifest(istiod: &str) -> String {
+    let object = |kind: &str, name: &str| format!("---\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {{}}\n");
+    [
+        object("CustomResourceDefinition", "sidecars.networking.istio.io"),
+        object("ServiceAccount", "istio-reader-service-account"),
+        object("ClusterRole", &istiod.replace("istiod", "istiod-clusterrole").replace("next", "next-istio-system")),
+        object("Deployment", istiod),
+    ]
+    .concat()
+}
+
+/// Runs `control-plane.sh` where istioctl makes this manifest. Returns whether it succeeded, and the commands of kubectl
+/// with the objects that they were given.
+fn control_plane(arguments: &[&str], manifest: &str) -> (bool, String) {
+    let place = tempfile::tempdir().unwrap();
+    let called = place.path().join("called");
+    let given = place.path().join("manifest");
+    std::fs::write(&given, manifest).unwrap();
+    let kubectl = format!(
+        "echo \"$*\" >> {called}\nwhile [ $# -gt 0 ]; do [ \"$1\" != --filename ] || cat \"$2\" >> {called}; shift; done",
+        called = called.display()
+    );
+    for (program, script) in [("istioctl", format!("cat {}", given.display())), ("kubectl", kubectl)] {
+        let path = place.path().join(program);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap());
+    let script = root().join("examples/compare/another-revision/control-plane.sh");
+    let ended = std::process::Command::new(script).args(arguments).env("PATH", path).output().unwrap();
+    (ended.status.success(), std::fs::read_to_string(called).unwrap_or_default())
+}
+
+#[test]
+fn a_second_control_plane_leaves_that_of_today_as_it_is() {
+    for (action, command) in
+        [("add", "apply --server-side --filename"), ("remove", "delete --ignore-not-found --filename")]
+    {
+        let (succeeded, called) = control_plane(&[action, "next"], &manifest("istiod-next"));
+        assert!(succeeded && called.contains(command), "{called}");
+        let names: Vec<&str> = called.lines().filter_map(|line| line.strip_prefix("  name: ")).collect();
+        assert_eq!(names, ["istiod-clusterrole-next-istio-system", "istiod-next"], "{called}");
+    }
+    // The settings of today's control plane win.
+    let (succeeded, called) = control_plane(&["add", "next"], &manifest("istiod"));
+    assert!(!succeeded && !called.contains("apply"), "{called}");
+    for wrong in [&["add"][..], &["add", "default"], &["add", ""], &["add", "a b"], &["adopt", "next"]] {
+        let (succeeded, called) = control_plane(wrong, &manifest("istiod-next"));
+        assert!(!succeeded && !called.contains("apply") && !called.contains("delete"), "{wrong:?}: {called}");
+    }
+}

@@ -59,11 +59,14 @@ pub struct Compare {
     /// Image of the load driver, for a mesh that `cargo xtask testbed up` did not make
     #[arg(long, value_name = "IMAGE")]
     load_image: Option<String>,
+    /// A namespace that runs on while the arms are measured and a testbed freezes all else. Repeat it for more
+    #[arg(long, value_name = "NAMESPACE")]
+    running: Vec<String>,
 }
 
 /// Arguments of a single comparison, which a file has for each of its own.
-const ONE: [&str; 9] =
-    ["control", "treatment", "minutes", "bounds", "service", "port", "path", "cluster", "load_image"];
+const ONE: [&str; 10] =
+    ["control", "treatment", "minutes", "bounds", "service", "port", "path", "cluster", "load_image", "running"];
 
 /// A comparison to make.
 struct Ready {
@@ -119,6 +122,7 @@ impl Compare {
             service: own.map(|(name, port)| OwnService { name, port, path: self.path.clone() }),
             cluster: self.cluster.clone(),
             load_image: self.load_image.clone(),
+            running: self.running.clone(),
             may_be_inconclusive: false,
         };
         let one = Ready::new(reports.join(SUITE), planned)?;
@@ -135,6 +139,7 @@ impl Ready {
             service: planned.service.clone(),
             cluster: planned.cluster.clone(),
             driver: planned.load_image.clone(),
+            running: planned.running.clone(),
         });
         let trial = configurations::trial(planned.bounds.as_deref(), planned.minutes)?;
         Ok(Self { planned, comparing, trial, directory })

@@ -33,6 +33,8 @@ pub struct Planned {
     pub cluster: Option<String>,
     /// Image of the load driver. `None`: the testbed's own.
     pub load_image: Option<String>,
+    /// Namespaces that run on while the arms are measured.
+    pub running: Vec<String>,
     /// Whether the gate lets a change pass that this comparison did not decide.
     pub may_be_inconclusive: bool,
 }
@@ -58,6 +60,8 @@ struct Raw {
     path: Option<String>,
     cluster: Option<String>,
     load_image: Option<String>,
+    #[serde(default)]
+    running: Vec<String>,
     #[serde(default)]
     inconclusive: Inconclusive,
 }
@@ -134,6 +138,7 @@ impl Raw {
             service,
             cluster: self.cluster,
             load_image: self.load_image,
+            running: self.running,
             may_be_inconclusive: matches!(self.inconclusive, Inconclusive::Passes),
         })
     }
@@ -163,9 +168,14 @@ mod tests {
         assert_eq!((one.control.as_str(), one.treatment.as_str()), ("git:4c1d0b6:mesh/proxies", "mesh/proxies"));
         assert_eq!(one.minutes, Minutes::default());
         assert_eq!((one.may_be_inconclusive, one.service, one.bounds), (false, None, None));
-        let own = "service = \"cart\"\nport = 70\nminutes = 6\ninconclusive = \"passes\"\n";
+        let own = "service = \"cart\"\nport = 70\nminutes = 6\nrunning = [\"agents\"]\ninconclusive = \"passes\"\n";
         let own = read(&format!("{ONE}{own}"), Some("main")).unwrap().remove(0);
-        assert!(own.may_be_inconclusive && own.minutes.seconds() == 360.0 && own.service.unwrap().path == "/");
+        assert!(
+            own.may_be_inconclusive
+                && own.running == ["agents"]
+                && own.minutes.seconds() == 360.0
+                && own.service.unwrap().path == "/"
+        );
     }
 
     #[test]

@@ -11,8 +11,7 @@ use std::path::Path;
 use super::conformance::{self, Lost};
 use super::difference::Receipt;
 use super::error::{Error, Result};
-use super::manifests::Declared;
-use super::plan::Minutes;
+use super::plan::{Compare, Minutes};
 use super::pushes::Pushed;
 use super::receipt;
 use super::stage::Twins;
@@ -79,7 +78,7 @@ pub(super) async fn measured(
     scope: &Scope,
     mut twins: Twins,
     trial: &Trial,
-    declared: &[Declared],
+    compare: &Compare,
     receipt: &Receipt,
 ) -> Result<Measurement> {
     scope.lock().permits("a measurement")?;
@@ -93,7 +92,7 @@ pub(super) async fn measured(
     let (mut judge, mut pushed) = (Judge::new(&judged), Pushed::default());
     let began = std::time::Instant::now();
     let comparisons = loop {
-        pair(scope, &twins, &judged, &mut judge).await?;
+        pair(scope, &twins, &compare.running, &judged, &mut judge).await?;
         let decision = judge.decide();
         let pairs = judge.runs().count() / 2;
         let needed = match decision {
@@ -106,7 +105,7 @@ pub(super) async fn measured(
             break judge.compared(comparisons).map_err(crate::scope::Error::from)?;
         }
         twins = pushed.renewed(twins).await?;
-        receipt::confirmed(&twins, declared, receipt).await?;
+        receipt::confirmed(&twins, compare.sides.declared(), receipt).await?;
     };
     let lost = |arm: Arm| {
         let of_arm = judge.runs().filter(|run| run.arm == arm);
@@ -122,11 +121,11 @@ pub(super) async fn measured(
 }
 
 /// Measures a pair of runs.
-async fn pair(scope: &Scope, twins: &Twins, trial: &Trial, judge: &mut Judge) -> Result<()> {
+async fn pair(scope: &Scope, twins: &Twins, running: &[String], trial: &Trial, judge: &mut Judge) -> Result<()> {
     let case = case(twins);
     case.answers().await?;
     // Anew for each pair: the pods to spare are known by their UIDs, and new pods have others.
-    let isolation = isolated(scope, twins)?;
+    let isolation = isolated(scope, twins, running)?;
     let mut runner = Runner::new(&Untreated, Host::this(), scope.directory());
     runner.isolation = isolation.as_ref();
     let measured = Measured { case, trial: trial.clone() };
@@ -136,10 +135,10 @@ async fn pair(scope: &Scope, twins: &Twins, trial: &Trial, judge: &mut Judge) ->
     Ok(())
 }
 
-/// Freezes everything else for each run, where the testbed can.
-fn isolated(scope: &Scope, twins: &Twins) -> Result<Option<Isolation>> {
+/// Freezes everything but the arms and `running` for each run, where the testbed can.
+fn isolated(scope: &Scope, twins: &Twins, running: &[String]) -> Result<Option<Isolation>> {
     let except = twins.control.cluster.name().to_owned();
-    let namespaces = twins.both().map(|twin| twin.namespace.clone()).into();
+    let namespaces = twins.both().map(|twin| &twin.namespace).into_iter().chain(running).cloned().collect();
     let isolation =
         Isolation::begin(&scope.testbed.record, Extent::AllButNamespaces { except, namespaces }, scope.lock())?;
     if isolation.is_none() {

@@ -80,7 +80,7 @@ pub async fn compare(scope: &Scope, compare: &Compare, trial: &Trial) -> Result<
     if let Some(lost) = conformance.lost() {
         return Ok(Outcome::lost(lost));
     }
-    let measurement = Box::pin(measure::measured(scope, twins, trial, declared, &receipt)).await?;
+    let measurement = Box::pin(measure::measured(scope, twins, trial, compare, &receipt)).await?;
     scope.claim(measurement.errors.clone());
     println!("{}", table::comparisons(&measurement.comparisons));
     if let Some(pushes) = &measurement.pushes {

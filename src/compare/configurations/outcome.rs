@@ -77,7 +77,7 @@ fn needed(open: &[&Comparison], measurement: &Measurement) -> String {
     let (in_time, never): (Vec<&Comparison>, Vec<&Comparison>) =
         open.iter().partition(|one| one.pairs_needed.is_some());
     let Some(longest) = in_time.iter().max_by_key(|one| one.pairs_needed) else {
-        return "and more would not, as the estimates are on the bounds".into();
+        return "and no time can be named that would (too few pairs, or estimates too near the bounds)".into();
     };
     let pairs = longest.pairs_needed.unwrap_or(0);
     let minutes = |pairs: usize| (pairs as f64 * measurement.seconds_per_pair / 60.0).ceil();
@@ -89,7 +89,7 @@ fn needed(open: &[&Comparison], measurement: &Measurement) -> String {
     let never: Vec<&str> = never.iter().map(|one| one.metric.as_str()).collect();
     match never.as_slice() {
         [] => how,
-        never => format!("{how}, except for {} (on the bound)", never.join(" and ")),
+        never => format!("{how}, except for {} (too near the bound)", never.join(" and ")),
     }
 }
 
@@ -154,9 +154,9 @@ mod tests {
     fn an_open_comparison_says_once_why_and_how_many_minutes_would_decide_it_then_the_metrics() {
         // Pairs of 30 s.
         insta::assert_snapshot!(said(&open([Some(5), Some(20), Some(1)])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, about 10 more minutes would (--minutes 12): p90_us R; p99_us R; memory_bytes R");
-        insta::assert_snapshot!(said(&open([Some(5), None, Some(1)])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, about 3 more minutes would (--minutes 5), except for p99_us (on the bound): p90_us R; p99_us R; memory_bytes R");
-        insta::assert_snapshot!(said(&open([None; 3])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and more would not, as the estimates are on the bounds: p90_us R; p99_us R; memory_bytes R");
-        insta::assert_snapshot!(said(&open([Some(9_000), None, None])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and a day would not (it takes about 4502 minutes, on a machine as busy as this one), except for p99_us and memory_bytes (on the bound): p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([Some(5), None, Some(1)])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, about 3 more minutes would (--minutes 5), except for p99_us (too near the bound): p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([None; 3])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and no time can be named that would (too few pairs, or estimates too near the bounds): p90_us R; p99_us R; memory_bytes R");
+        insta::assert_snapshot!(said(&open([Some(9_000), None, None])), @r"inconclusive: 4 pairs do not decide 3 of 4 metrics, and a day would not (it takes about 4502 minutes, on a machine as busy as this one), except for p99_us and memory_bytes (too near the bound): p90_us R; p99_us R; memory_bytes R");
     }
 
     #[test]

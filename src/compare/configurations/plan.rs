@@ -97,6 +97,8 @@ pub struct Compare {
     pub cluster: Option<String>,
     /// Image of the load driver. `None`: the testbed's own.
     pub driver: Option<String>,
+    /// Namespaces of the cluster that run on while the arms are measured and all else is frozen.
+    pub running: Vec<String>,
 }
 
 /// A service of the user, which the client calls.
