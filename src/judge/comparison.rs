@@ -20,6 +20,14 @@ pub struct Bound {
     pub source: String,
 }
 
+impl Bound {
+    /// The bound of a metric that has none.
+    pub(super) fn none() -> Self {
+        let source = "measured beside what is judged; it has no bound".into();
+        Self { gate: None, goal: None, expect: Verdict::Reported, source }
+    }
+}
+
 /// A measurement by others, in the comparison's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

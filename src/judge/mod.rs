@@ -314,7 +314,7 @@ impl Judge {
             ratios: logs.iter().map(|log| log.exp()).collect(),
             minimum_detectable: analysis.and_then(|analysis| known(analysis.minimum_detectable())),
             pairs_needed: None,
-            bound: bound.map_or_else(unbounded, recorded_bound),
+            bound: bound.map_or_else(Bound::none, MetricBound::recorded),
             verdict: Verdict::Reported,
             holds: true,
             goal: None,
@@ -387,15 +387,6 @@ fn judge(
     if comparison.verdict == Verdict::Inconclusive {
         comparison.pairs_needed = analysis.and_then(|analysis| analysis.pairs_needed(gate.distance(analysis.ratio())));
     }
-}
-
-fn recorded_bound(bound: &MetricBound) -> Bound {
-    Bound { gate: bound.gate, goal: bound.goal, expect: bound.expect, source: bound.source.clone() }
-}
-
-fn unbounded() -> Bound {
-    let source = "measured beside what is judged; it has no bound".into();
-    Bound { gate: None, goal: None, expect: Verdict::Reported, source }
 }
 
 /// Turns infinity into `None`: JSON has no infinity.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counter::Counter;
 use super::limit::{Limit, Verdict};
-use crate::judge::{Error, Reference, Result};
+use crate::judge::{Bound, Error, Reference, Result};
 
 /// Schema identifier in the bounds file.
 pub(super) const SCHEMA: &str = "meshproof.bounds/v1";
@@ -116,6 +116,13 @@ pub struct MetricBound {
     pub source: String,
     /// Measurement by others.
     pub reference: Option<Reference>,
+}
+
+impl MetricBound {
+    /// What a report says of the bound.
+    pub(super) fn recorded(&self) -> Bound {
+        Bound { gate: self.gate, goal: self.goal, expect: self.expect, source: self.source.clone() }
+    }
 }
 
 /// A planned comparison.
