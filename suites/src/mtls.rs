@@ -30,6 +30,9 @@ const PLAINTEXT: [(Protocol, Protocol); 5] = [
     (Protocol::Tcp, Protocol::ServerFirst),
 ];
 
+/// Every meshed caller reaches every meshed server over each protocol, and each end proves who it is.
+///
+/// Seen red by: a `DestinationRule` of the whole mesh with TLS mode DISABLE; `enableAutoMtls: false`; a server without a sidecar.
 async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "meshed_reaches_meshed", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog])?;
@@ -101,6 +104,9 @@ async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
     .await
 }
 
+/// A STRICT server resets plaintext, by its service and by its pod.
+///
+/// Seen red by: a `PeerAuthentication` that makes the probes PERMISSIVE.
 async fn plaintext_is_reset_under_strict() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_under_strict", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog])?;
@@ -164,6 +170,9 @@ async fn a_client_certificate_is_refused(flaw: Flaw, refusal: Expected) -> Verdi
     .await
 }
 
+/// A server answers an older TLS version with an alert.
+///
+/// Seen red by: an `EnvoyFilter` that takes TLS 1.0.
 async fn tls_below_1_2_is_refused(version: TlsVersion) -> Verdict {
     Scope::run(SUITE, format!("tls_below_1_2_is_refused_{version}"), async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -282,6 +291,8 @@ async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
 }
 
 /// Control: the same probes where plaintext is allowed. Shows that the suite can tell the difference.
+///
+/// Seen red by: a `PeerAuthentication` that makes the probes PERMISSIVE, which the STRICT half of the control must reset.
 async fn plaintext_is_answered_under_permissive() -> Verdict {
     Scope::run(SUITE, "plaintext_is_answered_under_permissive", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
