@@ -112,6 +112,9 @@ fn settled(summary: &str) -> String {
         if let Some((before, _)) = line.split_once(" | regressed | ") {
             return format!("{before} | regressed | … |");
         }
+        if let Some((before, _)) = line.split_once(" | failed (assertion) | compare ") {
+            return format!("{before} | failed (assertion) | … | – |");
+        }
         line.split(' ').map(word).collect::<Vec<_>>().join(" ")
     };
     summary.lines().map(|one| line(one) + "\n").collect()
