@@ -46,10 +46,11 @@ pub fn resample(trial: &Trial, runs: &[Run], made: &Made) -> Result<Resampled> {
         let gated = || comparisons.iter().filter(|one| one.bound.gate.is_some());
         let whole = gated().map(|one| one.verdict).fold(Verdict::Pass, worse);
         let pairs = comparisons.first().map_or(0, |one| one.pairs);
-        count(&mut seen.whole, whole, pairs, 0.0);
+        seen.whole.count(whole, pairs);
         for one in gated() {
             let of_metric = seen.metrics.entry(one.metric.clone()).or_default();
-            count(of_metric, one.verdict, one.pairs, one.ratio.ln());
+            of_metric.count(one.verdict, one.pairs);
+            of_metric.log_ratios += one.ratio.ln();
         }
     }
     Ok(seen)
@@ -124,17 +125,6 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
         (Verdict::Regressed, _) | (_, Verdict::Regressed) => Verdict::Regressed,
         (Verdict::Inconclusive, _) | (_, Verdict::Inconclusive) => Verdict::Inconclusive,
         _ => Verdict::Pass,
-    }
-}
-
-fn count(seen: &mut Outcomes, verdict: Verdict, pairs: usize, log_ratio: f64) {
-    seen.comparisons += 1;
-    seen.pairs += pairs;
-    seen.log_ratios += log_ratio;
-    match verdict {
-        Verdict::Regressed => seen.regressed += 1,
-        Verdict::Inconclusive => seen.inconclusive += 1,
-        Verdict::Pass | Verdict::Reported => seen.pass += 1,
     }
 }
 

@@ -193,6 +193,17 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
+    /// Counts a comparison, judged after so many pairs.
+    pub(super) fn count(&mut self, verdict: Verdict, pairs: usize) {
+        self.comparisons += 1;
+        self.pairs += pairs;
+        match verdict {
+            Verdict::Pass => self.pass += 1,
+            Verdict::Regressed => self.regressed += 1,
+            Verdict::Inconclusive | Verdict::Reported => self.inconclusive += 1,
+        }
+    }
+
     /// The share of `count` comparisons.
     pub fn share(&self, count: u32) -> Share {
         let (count, all) = (f64::from(count), f64::from(self.comparisons));
@@ -248,17 +259,12 @@ fn of_each(
     mut pairs: impl FnMut(&mut fastrand::Rng) -> Vec<f64>,
 ) -> Outcomes {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut outcomes = Outcomes { comparisons, ..Outcomes::default() };
+    let mut outcomes = Outcomes::default();
     for _ in 0..comparisons {
         let logs = pairs(&mut random);
         outcomes.log_ratios += logs.iter().sum::<f64>() / logs.len().max(1) as f64;
         let Settled { verdict, pairs } = verdict(schedule, limit, &logs);
-        outcomes.pairs += pairs;
-        match verdict {
-            Verdict::Pass => outcomes.pass += 1,
-            Verdict::Regressed => outcomes.regressed += 1,
-            Verdict::Inconclusive | Verdict::Reported => outcomes.inconclusive += 1,
-        }
+        outcomes.count(verdict, pairs);
     }
     outcomes
 }

@@ -87,6 +87,6 @@ fn table(schedule: Schedule, comparisons: u32) -> Table {
     table
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }

@@ -8,6 +8,8 @@ use meshproof::judge::simulate::{Made, Outcomes, Share};
 use meshproof::judge::{self, Bounds, Mode, Recording, Run};
 use meshproof::report::Table;
 
+use super::power::percent;
+
 /// Factors by which the treatment is worse than the control.
 const EFFECTS: [f64; 3] = [1.05, 1.10, 1.20];
 
@@ -55,11 +57,11 @@ fn table(id: &str, comparisons: u32, mode: Mode, equal: &Resampled, worse: &[Res
         let mut row = vec![name.to_owned()];
         row.extend([equal.regressed, equal.pass].map(|count| {
             let Share { share, upper } = equal.share(count);
-            format!("{:.1} % ({:.1} %)", share * 100.0, upper * 100.0)
+            format!("{} ({})", percent(share), percent(upper))
         }));
         row.extend(worse.iter().map(|worse| {
             let seen = of(worse);
-            format!("{:.1} % ({:.1} pairs)", seen.share(seen.regressed).share * 100.0, seen.mean_pairs())
+            format!("{} ({:.1} pairs)", percent(seen.share(seen.regressed).share), seen.mean_pairs())
         }));
         row
     };

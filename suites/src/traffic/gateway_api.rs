@@ -11,18 +11,12 @@ use meshproof::{Error, Result, Scope, Seen, Verdict, Workload, eventually};
 use serde_json::{Value, json};
 
 use super::arena::{PLAIN, Place, REQUIRED, SUITE, await_marks};
-use super::sent::{Arrivals, all_answered, answers_share, ask, is_by, request};
+use super::sent::{Arrivals, REQUESTS, SOME, all_answered, answers_share, ask, is_by, request};
 use super::span::{Servers, Side, Span, Spanning};
 
 /// Group of the API's objects, and their version.
 const GROUP: &str = "gateway.networking.k8s.io";
 const VERSION: &str = "v1";
-
-/// Requests for each share. See `ERROR`.
-const REQUESTS: usize = 150;
-
-/// Requests of which all, or some, go somewhere.
-const SOME: usize = 40;
 
 /// Share of the requests for the first cluster, in percent.
 const WEIGHT: u8 = 80;

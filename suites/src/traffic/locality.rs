@@ -7,14 +7,8 @@ use meshproof::{Result, Scope, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::arena::{PLAIN, REQUIRED, SUITE};
-use super::sent::{Arrivals, all_answered, answers_share, ask, is_by, request};
+use super::sent::{Arrivals, REQUESTS, SOME, all_answered, answers_share, ask, is_by, request};
 use super::span::{Side, Span, Spanning, region};
-
-/// Requests for each share. See `ERROR`.
-const REQUESTS: usize = 150;
-
-/// Requests of which all, or some, go somewhere.
-const SOME: usize = 40;
 
 /// Share of the requests that stay in their region, in percent.
 const STAYS: u8 = 70;

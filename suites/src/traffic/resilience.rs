@@ -10,10 +10,7 @@ use meshproof::{Result, Scope, Verdict, Workload};
 use serde_json::json;
 
 use super::arena::{Arena, PLAIN, Place, REQUIRED, SUITE, Service};
-use super::sent::{ERROR, Logs, ask, logs, request, told};
-
-/// Requests of which a share is aborted. See [`ERROR`].
-const REQUESTS: usize = 150;
+use super::sent::{ERROR, Logs, REQUESTS, ask, logs, request, told};
 
 /// Percentage of aborted requests. With [`REQUESTS`], 0 % and 60 % are refused in more than 99 % of runs.
 const ABORTED: u8 = 30;

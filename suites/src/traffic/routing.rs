@@ -8,13 +8,9 @@ use meshproof::{Error, Result, Scope, Verdict, Workload};
 use serde_json::{Value, json};
 
 use super::arena::{Arena, PLAIN, Place, REQUIRED, SUITE, Service};
-use super::sent::{Arrivals, ERROR, Logs, all_answered, answers_share, ask, is_by, logs, request, told};
-
-/// Requests for each share. With 150, a share of 50 % in place of 80 % is refused in more than 99.8 % of runs.
-const REQUESTS: usize = 150;
-
-/// Requests without a rule. Two servers that share them by chance both answer, but for 2 in 2⁴⁰.
-const CONTROLS: usize = 40;
+use super::sent::{
+    Arrivals, ERROR, Logs, REQUESTS, SOME, all_answered, answers_share, ask, is_by, logs, request, told,
+};
 
 /// Weight of the server `one`, in percent.
 const WEIGHT: u8 = 80;
@@ -127,10 +123,10 @@ async fn shares(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {
         let owed = "routes share requests as their weights say";
         claims.push(answers_share(id, owed, &seen, one, f64::from(WEIGHT) / 100.0));
     }
-    let pinned = ask(caller, many(PINNED, Protocol::Http1, CONTROLS)?.collect()).await?;
+    let pinned = ask(caller, many(PINNED, Protocol::Http1, SOME)?.collect()).await?;
     let owed = "a route to a subset leads to no other server";
     claims.push(answers_share(format!("subset/{way}"), owed, &pinned, two, 1.0));
-    let plain = ask(caller, many(PLAIN, Protocol::Http1, CONTROLS)?.collect()).await?;
+    let plain = ask(caller, many(PLAIN, Protocol::Http1, SOME)?.collect()).await?;
     claims.push(both_answer(format!("no-rule/{way}"), arena, &plain));
     Ok(claims)
 }
@@ -159,7 +155,7 @@ async fn matching(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {
     let dials = cases.iter().map(|case| case.request.dial(format!("{}/{way}", case.name), &ruled));
     // The control: a request that a rule would match, without the rule.
     let unruled = RawRequest::new("GET", &plain.host, "/whoami").with_nonce_in_query().with_header("x-user", "jason");
-    let controls = (0..CONTROLS).map(|_| unruled.dial(format!("no-rule/{way}"), &plain));
+    let controls = (0..SOME).map(|_| unruled.dial(format!("no-rule/{way}"), &plain));
     let seen = ask(caller, dials.chain(controls).collect()).await?;
     let seen: Vec<Exchange> = seen.into_iter().map(Exchange::with_status).collect();
     let logs = logs(arena, &seen, |_| 1).await?;
@@ -213,11 +209,11 @@ async fn mirroring(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {
         let (id, host) = (format!("{service}/{way}"), arena.place.host(service));
         (0..count).map(move |_| request(&id, Protocol::Http1, &host, port))
     };
-    let asked = many(COPIED, CONTROLS).chain(many(HALF_COPIED, REQUESTS)).chain(many(PINNED, CONTROLS));
+    let asked = many(COPIED, SOME).chain(many(HALF_COPIED, REQUESTS)).chain(many(PINNED, SOME));
     let seen = ask(caller, asked.collect()).await?;
     let is_copied = |exchange: &Exchange| exchange.dial.host == arena.place.host(COPIED);
     let logs = logs(arena, &seen, |exchange| if is_copied(exchange) { 2 } else { 1 }).await?;
-    let (copied, rest) = seen.split_at(CONTROLS);
+    let (copied, rest) = seen.split_at(SOME);
     let (half, pinned) = rest.split_at(REQUESTS);
     let [one, two] = &arena.servers;
     let each = |exchanges: &[Exchange], expected: Arrivals| {
