@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::gateways::sni_of;
 use super::proxy_config::outbound_name;
 use super::registry::{Registered, seen_by_istiod};
 use crate::cluster::{Result, Seen, Workload, eventually};
 
 /// Longest wait for a new endpoint to reach a proxy. istiod batches changes for less than a second.
 const KNOWN: Duration = Duration::from_secs(30);
+
+/// Longest wait for a new endpoint to reach a gateway, where a gateway that is not opened for it never knows it.
+const OPENED: Duration = Duration::from_secs(10);
 
 /// Longest wait for istiod to read another cluster: one that restarts takes a moment.
 const READ: Duration = Duration::from_secs(4);
@@ -64,9 +68,21 @@ pub async fn await_endpoint(source: &Workload, destination: &Workload) -> Result
 /// # Errors
 /// [`NotInTime`](crate::cluster::Error::NotInTime).
 pub async fn await_service(source: &Workload, service_host: &str, port: u16) -> Result<()> {
-    let name = outbound_name(port, service_host);
-    eventually(format!("the proxy of {source} to know {service_host}:{port}"), KNOWN, async || {
-        let known = match endpoints(source).await {
+    await_upstream(source, &outbound_name(port, service_host), KNOWN).await
+}
+
+/// Waits until an east-west gateway that a service's callers in other networks reach it by knows a healthy endpoint of
+/// the service's port. They may know the service earlier.
+///
+/// # Errors
+/// [`NotInTime`](crate::cluster::Error::NotInTime), also if the gateway is not opened for the service.
+pub async fn await_service_at(gateway: &Workload, service_host: &str, port: u16) -> Result<()> {
+    await_upstream(gateway, &sni_of(port, service_host), OPENED).await
+}
+
+async fn await_upstream(proxy: &Workload, name: &str, within: Duration) -> Result<()> {
+    eventually(format!("the proxy of {proxy} to know {name}"), within, async || {
+        let known = match endpoints(proxy).await {
             Err(error) if error.is_final() => return Ok(Seen::Yes(Err(error))),
             known => known?,
         };

@@ -23,6 +23,16 @@ pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, cluster.record().eastwest()?).await
 }
 
+/// All ready pods of a cluster's east-west gateway.
+///
+/// # Errors
+/// The errors of [`eastwest_gateway`].
+pub async fn eastwest_gateways(cluster: &Arc<Cluster>) -> Result<Vec<Workload>> {
+    let gateway = cluster.record().eastwest()?;
+    let pods = cluster.ready_pods(&gateway.namespace, &gateway.selector).await?;
+    Ok(pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect())
+}
+
 async fn find(cluster: &Arc<Cluster>, gateway: &Gateway) -> Result<Workload> {
     Workload::find(cluster, &gateway.namespace, &gateway.selector).await
 }

@@ -20,12 +20,14 @@ mod tls;
 
 pub use configuration::{configuration, peer_authentications};
 pub use decisions::{Decided, decisions};
-pub use endpoints::{Endpoint, await_endpoint, await_service, await_service_of, await_services, endpoints};
+pub use endpoints::{
+    Endpoint, await_endpoint, await_service, await_service_at, await_service_of, await_services, endpoints,
+};
 pub use error::{Error, Result};
 pub(crate) use evidence::Side;
 pub use evidence::{AccessEntry, Ends, both_ends, inbound, logged, outbound, read_until, turned_away};
 pub use evidence_log::evidence_log;
-pub use gateways::{eastwest_gateway, ingress_gateway, sni_of};
+pub use gateways::{eastwest_gateway, eastwest_gateways, ingress_gateway, sni_of};
 pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
 pub(crate) use membership::keeps_from_starting;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Workload};
-use crate::istio::{await_service_of, evidence_log, exposed};
+use crate::istio::{await_service_at, await_service_of, eastwest_gateways, evidence_log, exposed};
 use crate::probe::{self, Exchange, Protocol, Vantage, dial, evidence_label};
 use crate::scope::{CopiedProbe, Error, Result, Scope, copied_probe, deploy_probe_with};
 
@@ -19,6 +19,8 @@ pub struct Newcomer {
     pub pods: Vec<Workload>,
     /// Name of the service.
     pub host: String,
+    /// The clusters whose east-west gateways lead to the pods. A call from another network waits for these.
+    pub gateways: Vec<Arc<Cluster>>,
 }
 
 impl Newcomer {
@@ -57,7 +59,10 @@ impl Newcomer {
         let name = &probe::declared(cluster)?.meshed.deployment;
         let host = format!("{name}.{namespace}.svc.{}", cluster.record().domain);
         let lacking = || Error::suite(format!("{namespace} in {} has no pod with an address", cluster.name()));
-        Ok(Self { destination: pods.first().cloned().ok_or_else(lacking)?, pods, host })
+        let serves = |one: &&Arc<Cluster>| one.record().network == cluster.record().network;
+        let gateways = scope.testbed.clusters.iter().filter(serves).filter(|one| one.record().eastwest().is_ok());
+        let gateways = gateways.cloned().collect();
+        Ok(Self { destination: pods.first().cloned().ok_or_else(lacking)?, pods, host, gateways })
     }
 
     /// The port of the service for a protocol.
@@ -68,13 +73,31 @@ impl Newcomer {
         Ok(probe::port(&self.destination.cluster, protocol)?)
     }
 
-    /// Calls the service from `source`, once the proxy there knows it, or cannot know it.
+    /// Waits until the proxy of `source` and the gateways on the way know a port of the service, or cannot know it.
+    ///
+    /// # Errors
+    /// [`NotInTime`](crate::cluster::Error::NotInTime), with the proxy that does not know it.
+    pub async fn await_known(&self, source: &Workload, port: u16) -> Result<()> {
+        await_service_of(source, &self.destination, &self.host, port).await?;
+        let is_direct = source.cluster.record().network == self.destination.cluster.record().network;
+        if is_direct || self.destination.without_proxy().await.is_some() {
+            return Ok(());
+        }
+        let at_each = self.gateways.iter().map(async |cluster| {
+            let gateways = eastwest_gateways(cluster).await?;
+            let each = gateways.iter().map(|gateway| await_service_at(gateway, &self.host, port));
+            futures::future::try_join_all(each).await.map(drop)
+        });
+        Ok(futures::future::try_join_all(at_each).await.map(drop)?)
+    }
+
+    /// Calls the service from `source`, once the proxies on the way know it, or cannot know it.
     ///
     /// # Errors
     /// The errors of [`Vantage::dial`].
     pub async fn call(&self, source: &Workload, id: &str) -> Result<Exchange> {
         let port = probe::port(&self.destination.cluster, Protocol::Http1)?;
-        if let Err(error) = await_service_of(source, &self.destination, &self.host, port).await {
+        if let Err(error) = self.await_known(source, port).await {
             // The call judges it.
             tracing::warn!(%error, "a proxy does not know a new service");
         }

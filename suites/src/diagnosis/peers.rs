@@ -46,7 +46,7 @@ async fn a_fault_of_a_gateway_that_does_not_expose() -> Verdict {
         scope.apply(&from, &mut service).await?;
         let destination = deploy_probe(scope, &to, &namespace).await?;
         let host = format!("probe.{namespace}.svc.{}", to.record().domain);
-        let created = Newcomer { pods: vec![destination.clone()], destination, host };
+        let created = Newcomer { pods: vec![destination.clone()], destination, host, gateways: Vec::new() };
         let seen = created.call(&probe::caller(&from).await?, "call").await?;
         let claim = claims::answered("broken", "a meshed caller is answered", &seen, &created.destination);
         let exposing = first_gateway(&to).await?;

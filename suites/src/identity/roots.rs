@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use meshproof::cluster::Pair;
 use meshproof::identity::{Certificate, ClusterIssuers, Minter, SpiffeId, Trust, Validity};
-use meshproof::istio::{await_service_of, both_ends, outbound};
+use meshproof::istio::{both_ends, outbound};
 use meshproof::probe::{Exchange, Expected, Protocol, Vantage, dial};
 use meshproof::record::{Requirement, Write};
 use meshproof::scope::claims::{self, Peers};
@@ -81,7 +81,7 @@ impl<'a> Parties<'a> {
         let parties = Self { scope, created, ids, held };
         for pair in parties.pairs() {
             let (from, to) = parties.ends(&pair);
-            await_service_of(&from.destination, &to.destination, &to.host, to.port(Protocol::Tcp)?).await?;
+            to.await_known(&from.destination, to.port(Protocol::Tcp)?).await?;
         }
         Ok(parties)
     }
