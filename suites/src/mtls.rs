@@ -32,7 +32,8 @@ const PLAINTEXT: [(Protocol, Protocol); 5] = [
 
 /// Every meshed caller reaches every meshed server over each protocol, and each end proves who it is.
 ///
-/// Seen red by: a `DestinationRule` of the whole mesh with TLS mode DISABLE; `enableAutoMtls: false`; a server without a sidecar.
+/// Seen red by: TLS mode DISABLE in the namespace's own `DestinationRule` ("makes the proxy of caller-… speak plaintext"); a
+/// server without a sidecar ("has no sidecar: its label sidecar.istio.io/inject is `false`").
 async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict {
     Scope::run(SUITE, "meshed_reaches_meshed", async |scope| {
         scope.requires([Requirement::Probes, Requirement::AccessLog])?;
@@ -58,7 +59,8 @@ async fn meshed_reaches_meshed_and_each_end_authenticates_the_other() -> Verdict
 
 /// Endpoints outlive what told of them: a service that is older than a fault may still be answered.
 ///
-/// Red if a remote secret is missing, or if its token is refused.
+/// Red if a remote secret is missing, or if its token is refused. Seen red by: a `DestinationRule` of the whole mesh with TLS
+/// mode DISABLE ("no healthy upstream"); a second `Gateway` for `*.local`, for which the proxy refuses its listener.
 async fn a_service_created_now_is_answered_from_every_other_cluster() -> Verdict {
     Scope::run(SUITE, "a_service_created_now", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Clusters(2), Requirement::Write(Write::Namespaces)])?;
@@ -80,6 +82,10 @@ async fn a_service_created_now_is_answered_from_every_other_cluster() -> Verdict
     .await
 }
 
+/// An ingress gateway calls with its own certificate.
+///
+/// Seen red by: TLS mode DISABLE in a `DestinationRule` of the gateway's namespace ("makes the proxy of istio-ingressgateway-…
+/// speak plaintext", HTTP 503).
 async fn an_ingress_gateway_reaches_meshed_as_itself() -> Verdict {
     Scope::run(SUITE, "ingress", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Ingress, Requirement::AccessLog])?;
@@ -172,7 +178,7 @@ async fn a_client_certificate_is_refused(flaw: Flaw, refusal: Expected) -> Verdi
 
 /// A server answers an older TLS version with an alert.
 ///
-/// Seen red by: an `EnvoyFilter` that takes TLS 1.0.
+/// Seen red by: an `EnvoyFilter` that adds a filter chain with TLS 1.0 for the port ("expected TLS alert 70, seen answered").
 async fn tls_below_1_2_is_refused(version: TlsVersion) -> Verdict {
     Scope::run(SUITE, format!("tls_below_1_2_is_refused_{version}"), async |scope| {
         scope.requires([Requirement::Probes])?;
@@ -224,6 +230,8 @@ impl Unexposed {
     }
 }
 
+/// Seen red, in all cases, by: a filter chain of the gateway that leads each name, and none, to the probe ("answered with HTTP
+/// status 200 by pinnacle/probe-…"). A `Gateway` for `*.local` alone turns no case red.
 async fn an_east_west_gateway_refuses_a_name(unexposed: Unexposed) -> Verdict {
     Scope::run(SUITE, format!("an_east_west_gateway_refuses_a_name_{unexposed:?}"), async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest])?;
@@ -246,6 +254,8 @@ async fn an_east_west_gateway_refuses_a_name(unexposed: Unexposed) -> Verdict {
 
 /// A service outside the mesh is refused because it has no proxy, whatever the gateway exposes. The service in this
 /// test has a proxy, so only the gateway's own list of exposed services can refuse it.
+///
+/// Seen red by: `*.local` as the host of the `Gateway`, as the seed has it ("answered with HTTP status 200 by …-unexposed-…").
 async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> Verdict {
     Scope::run(SUITE, "an_east_west_gateway_keeps_in_what_is_not_exposed", async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest, Requirement::Write(Write::Namespaces)])?;
@@ -273,6 +283,9 @@ async fn an_east_west_gateway_refuses_a_meshed_service_that_is_not_exposed() -> 
     .await
 }
 
+/// A client without TLS is reset.
+///
+/// Seen red by: a filter chain of the gateway that answers HTTP ("expected reset after the request, seen malformed answer").
 async fn plaintext_is_reset_at_an_east_west_gateway() -> Verdict {
     Scope::run(SUITE, "plaintext_is_reset_at_an_east_west_gateway", async |scope| {
         scope.requires([Requirement::Probes, Requirement::EastWest])?;

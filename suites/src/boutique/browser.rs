@@ -20,6 +20,7 @@ use super::shop::{FRONTEND, PageError, REQUIRED, Shop};
 /// Time limit for one page, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Seen red by: a `VirtualService` that aborts all calls to paymentservice (`04-order`: "We will be right back", 0 found).
 async fn a_person_shops_in_a_browser() -> Verdict {
     Scope::run(SUITE, "a_person_shops_in_a_browser", async |scope| {
         scope.requires([REQUIRED])?;

@@ -16,6 +16,7 @@ use shop::{Card, REQUIRED, Shopper};
 
 const SUITE: &str = "boutique";
 
+/// Seen red by: a `VirtualService` that aborts all calls to paymentservice (`order/status`: "expected 200, seen 503").
 async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict {
     Scope::run(SUITE, "a_shopper_buys", async |scope| {
         scope.requires([REQUIRED])?;
@@ -50,6 +51,7 @@ async fn a_shopper_buys_what_is_in_the_cart_in_the_chosen_currency() -> Verdict 
     .await
 }
 
+/// Seen red by: a route of the ingress gateway that sets one session's cookie for all (`carts/other`: "expected 0, seen 1").
 async fn two_shoppers_have_two_carts() -> Verdict {
     Scope::run(SUITE, "two_shoppers_have_two_carts", async |scope| {
         scope.requires([REQUIRED])?;
@@ -64,6 +66,8 @@ async fn two_shoppers_have_two_carts() -> Verdict {
     .await
 }
 
+/// Seen red, in all cases, by: a `VirtualService` that aborts all calls to paymentservice ("expected 422, seen 503", and so is
+/// the control).
 async fn a_card_is_refused_and_the_cart_stays(card: Card) -> Verdict {
     Scope::run(SUITE, format!("a_card_is_refused_{card:?}"), async |scope| {
         scope.requires([REQUIRED])?;

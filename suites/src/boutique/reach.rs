@@ -9,6 +9,8 @@ use super::shop::{self, REQUIRED, Shop, Visitors};
 /// Requirements for evidence from both ends of the application's calls.
 const BOTH_ENDS: [Requirement; 3] = [REQUIRED, Requirement::AccessLog, Requirement::Write(Write::Objects)];
 
+/// Seen red by: TLS mode DISABLE in a `DestinationRule` for adservice ("makes the proxy of frontend-… speak plaintext", gRPC
+/// status 14).
 async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_the_other() -> Verdict {
     Scope::alone(SUITE, "every_service_reaches_those_that_it_calls", async |scope| {
         scope.requires(BOTH_ENDS)?;
@@ -21,6 +23,7 @@ async fn every_service_reaches_those_that_it_calls_and_each_end_authenticates_th
     .await
 }
 
+/// Seen red by: one more `AuthorizationPolicy`, which allows all calls to adservice ("expected gRPC status 7, seen answered").
 async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() -> Verdict {
     Scope::alone(SUITE, "under_least_privilege", async |scope| {
         scope.requires(BOTH_ENDS)?;
@@ -45,6 +48,7 @@ async fn under_least_privilege_no_service_reaches_one_that_it_does_not_need() ->
     .await
 }
 
+/// Seen red by: a `PeerAuthentication` that makes adservice PERMISSIVE ("port 9555 of adservice-… takes plaintext").
 async fn no_service_takes_plaintext() -> Verdict {
     Scope::alone(SUITE, "no_service_takes_plaintext", async |scope| {
         scope.requires(BOTH_ENDS.into_iter().chain([Requirement::Probes]))?;
