@@ -65,6 +65,7 @@ impl std::fmt::Display for Message {
     }
 }
 
+/// Seen red by: a `VirtualService` of a gateway that is not there ("IST0101 … Referenced gateway not found").
 async fn istioctl_analyze_reports_nothing_unexpected() -> Verdict {
     Scope::alone(SUITE, "istioctl_analyze_reports_nothing_unexpected", async |scope| {
         let istioctl = scope.testbed.directory.join("bin/istioctl");

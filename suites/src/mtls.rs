@@ -144,6 +144,9 @@ async fn plaintext_is_reset_under_strict() -> Verdict {
     .await
 }
 
+/// Seen red by: a filter chain of the port that takes clients without a certificate (`that_is_missing`) or expired ones
+/// (`that_has_expired`: "expected TLS alert 45, seen answered with HTTP status 200"); one more alias of the trust domain
+/// (`of_another_trust_domain`); a certificate without the flaw in `Flaw::certificate` (the other three: "seen answered").
 async fn a_client_certificate_is_refused(flaw: Flaw, refusal: Expected) -> Verdict {
     Scope::run(SUITE, format!("a_client_certificate_is_refused_{flaw}"), async |scope| {
         scope.requires([Requirement::Probes])?;

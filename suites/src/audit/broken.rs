@@ -71,6 +71,7 @@ fn said(cell: &Cell) -> String {
     format!("{:?}, {}{first}, {lines}", cell.standing(), cell.wire.kind)
 }
 
+/// Seen red by: the policy `open-port` deleted meanwhile ("expected PERMISSIVE, Red, seen Holds, STRICT").
 async fn each_way_in_which_a_port_is_not_strict_is_found_and_named() -> Verdict {
     Scope::run(SUITE, "each_way_in_which_a_port_is_not_strict_is_found_and_named", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

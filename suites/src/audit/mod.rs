@@ -24,6 +24,8 @@ const SUITE: &str = "audit";
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// Alone: other suites make namespaces that are not STRICT.
+///
+/// Seen red by: a `PeerAuthentication` that makes the probes PERMISSIVE (each of their ports: "expected STRICT, seen PERMISSIVE").
 async fn every_port_in_the_mesh_takes_mutual_tls_only() -> Verdict {
     Scope::alone(SUITE, "every_port_in_the_mesh_takes_mutual_tls_only", async |scope| {
         scope.requires([Requirement::Probes])?;

@@ -40,6 +40,7 @@ fn all_are(id: &str, requirement: &str, found: &Audit, standing: Standing, named
     )
 }
 
+/// Seen red by: the namespace made PERMISSIVE meanwhile ("expected Holds, STRICT, for every port, seen Red, PERMISSIVE").
 async fn a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict() -> Verdict {
     Scope::run(SUITE, "a_port_behind_a_default_deny_network_policy_is_inconclusive_and_not_strict", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -84,6 +85,7 @@ async fn is_enforced(cluster: &Arc<Cluster>, to: &Workload) -> Result<bool, Erro
     Ok(dropped.await.is_ok())
 }
 
+/// Seen red by: the namespace made PERMISSIVE meanwhile, so that no port holds before the pod goes (`going/before`: 0).
 async fn a_pod_that_goes_meanwhile_is_not_judged_and_not_red() -> Verdict {
     Scope::run(SUITE, "a_pod_that_goes_meanwhile_is_not_judged_and_not_red", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -31,6 +31,8 @@ const BOUND: Duration = Duration::from_secs(90);
 
 /// A pod with a gateway's labels is ready, and nothing listens on the gateway's port. Found by the claims about each pod,
 /// and by those about first attempts from every other cluster.
+///
+/// Seen red by: the dead pod scaled to nothing meanwhile ("red in each round: 1 of 2, 0 of 1, …", and 0 of 2 first attempts).
 async fn a_gateway_that_is_listed_and_dead_is_found_every_time() -> Verdict {
     Scope::alone(SUITE, "a_gateway_that_is_listed_and_dead_is_found_every_time", async |scope| {
         scope.requires([
@@ -63,6 +65,8 @@ async fn a_gateway_that_is_listed_and_dead_is_found_every_time() -> Verdict {
 }
 
 /// The application of one of two pods of a service does not listen. Its proxy is well.
+///
+/// Seen red by: the dead pod scaled to nothing meanwhile ("red in each round: 4 of 8, 4 of 8, 4 of 8, 4 of 8, 0 of 4, …").
 async fn an_endpoint_that_is_listed_and_dead_is_found_every_time() -> Verdict {
     Scope::run(SUITE, "an_endpoint_that_is_listed_and_dead_is_found_every_time", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
@@ -93,6 +97,8 @@ async fn an_endpoint_that_is_listed_and_dead_is_found_every_time() -> Verdict {
 }
 
 /// One of two istiods looks for remote secrets where there are none.
+///
+/// Seen red by: that istiod scaled to nothing meanwhile ("red in each round: 1 of 4, …, 0 of 2, 0 of 2").
 async fn an_istiod_that_does_not_see_a_cluster_is_found_every_time() -> Verdict {
     Scope::alone(SUITE, "an_istiod_that_does_not_see_a_cluster_is_found_every_time", async |scope| {
         scope.requires([

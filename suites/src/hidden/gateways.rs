@@ -27,7 +27,7 @@ async fn each_pod_of_each_east_west_gateway_forwards() -> Verdict {
     .await
 }
 
-/// Red as for the east-west gateways.
+/// Seen red by: a pod with the gateway's labels that is ready and listens to nothing ("connection refused").
 async fn each_pod_of_each_ingress_gateway_forwards() -> Verdict {
     Scope::run(SUITE, "each_pod_of_each_ingress_gateway_forwards", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Ingress])?;
