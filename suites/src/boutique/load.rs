@@ -11,6 +11,7 @@ use super::shop::{LOAD_GENERATOR, REQUIRED, Shop, container_of};
 const RATE: &str = "20";
 const SECONDS: &str = "60";
 
+/// Seen red by: a `VirtualService` that aborts one call in a hundred to checkoutservice ("1187 completed, 13 failed").
 async fn a_minute_of_customers_is_served_without_a_failed_journey() -> Verdict {
     Scope::alone(SUITE, "a_minute_of_customers", async |scope| {
         scope.requires([REQUIRED])?;

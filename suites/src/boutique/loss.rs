@@ -14,6 +14,8 @@ use super::shop::{REQUIRED, Shop, Visitors};
 /// Longest wait for the shop to recover after the part is scaled up again.
 const BACK: Duration = Duration::from_secs(60);
 
+/// Seen red, for adservice, by: a route of the ingress gateway that delays pages of products by 5 s (`adservice/product`:
+/// "expected status 200 within 4.0 s, seen status 200 after 5.0 s").
 async fn a_lost_service_is_missed_only_by_what_needs_it(service: &str) -> Verdict {
     Scope::alone(SUITE, format!("loss_of_{service}"), async |scope| {
         scope.requires(LOSABLE)?;
@@ -30,6 +32,7 @@ async fn a_lost_service_is_missed_only_by_what_needs_it(service: &str) -> Verdic
     .await
 }
 
+/// Seen red by: the same delay (`cluster1/product`: "status 200 after 5.7 s").
 async fn a_cluster_that_is_cut_off_is_missed_only_by_what_needs_it() -> Verdict {
     Scope::alone(SUITE, "loss_of_a_cluster", async |scope| {
         scope.requires(LOSABLE)?;
