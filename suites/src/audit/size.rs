@@ -28,6 +28,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Most memory of this process, in MiB.
 const MEMORY: u64 = 200;
 
+/// Seen red by: namespaces that are not STRICT ("at least 100 ports that hold, seen 0").
 async fn a_thousand_ports_are_audited_in_a_minute_and_in_little_memory() -> Verdict {
     Scope::alone(SUITE, "a_thousand_ports_are_audited_in_a_minute_and_in_little_memory", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;

@@ -85,7 +85,8 @@ async fn is_enforced(cluster: &Arc<Cluster>, to: &Workload) -> Result<bool, Erro
     Ok(dropped.await.is_ok())
 }
 
-/// Seen red by: the namespace made PERMISSIVE meanwhile, so that no port holds before the pod goes (`going/before`: 0).
+/// Seen red by: the namespace made PERMISSIVE meanwhile, so that no port holds before the pod goes (`going/before`: 0); no
+/// second look at pods in `audit::run` (`going/after`: "Unclear, … timed out while connecting").
 async fn a_pod_that_goes_meanwhile_is_not_judged_and_not_red() -> Verdict {
     Scope::run(SUITE, "a_pod_that_goes_meanwhile_is_not_judged_and_not_red", async |scope| {
         scope.requires([Requirement::Probes, Requirement::Write(Write::Namespaces)])?;
