@@ -49,16 +49,6 @@ impl AccessEntry {
         self.get("response_code_details").is_some_and(|details| details == "ext_authz_error")
     }
 
-    /// The DENY policy that matched, as `NAMESPACE/NAME`. `None` if no policy denied, or none allowed.
-    pub fn matched_policy(&self) -> Option<String> {
-        let fields = ["response_code_details", "connection_termination_details"];
-        let details = fields.into_iter().filter_map(|field| self.get(field)).find(|text| text.starts_with("rbac_"))?;
-        let matched = details.split_once("matched_policy[ns[")?.1;
-        let (namespace, rest) = matched.split_once("]-policy[")?;
-        let (name, _) = rest.split_once("]-rule[")?;
-        Some(format!("{namespace}/{name}"))
-    }
-
     /// Whether the line is about this call, at the called workload's proxy. A request is known by its id, or by the
     /// nonce in its query. A connection is
     /// known by the caller's address, or behind a gateway by the server name and the caller's identity.
@@ -114,13 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_that_denied_is_named() {
-        let named = "rbac_access_denied_matched_policy[ns[shop]-policy[no-get]-rule[0]]";
-        for field in ["response_code_details", "connection_termination_details"] {
-            assert_eq!(entry(field, named).matched_policy().as_deref(), Some("shop/no-get"));
-        }
-        let none = entry("response_code_details", "rbac_access_denied_matched_policy[none]");
-        assert!(none.matched_policy().is_none() && none.is_denied_by_policy());
+    fn who_decided_is_told() {
         assert!(entry("response_code_details", "via_upstream").is_from_workload());
         let denied = entry("response_code_details", "ext_authz_denied");
         assert!(denied.is_denied_by_authorizer() && !denied.is_denied_without_authorizer());

@@ -67,6 +67,9 @@ mod tests {
         let details = "rbac_access_denied_matched_policy[ns[shop]-policy[no-strangers]-rule[0]]";
         let denied = entry(json!({ "response_code_details": details }));
         assert_eq!(denied.denied_by().as_deref(), Some("shop/no-strangers"));
+        let details = "rbac_access_denied_matched_policy[istio-ext-authz-p-ns[shop]-policy[ask]-rule[0]-deny-due-to-bad-CUSTOM-action]";
+        let no_provider = entry(json!({ "connection_termination_details": details }));
+        assert_eq!(no_provider.denied_by().as_deref(), Some("shop/ask"));
         let none = entry(json!({ "response_code_details": "rbac_access_denied_matched_policy[none]" }));
         assert!(none.is_denied_by_policy() && none.denied_by().is_none());
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Error, Result};
 use crate::cluster::Cluster;
-use crate::policy::authorization::Normalization;
+use crate::policy::authorization::{AuthorizerKind, Normalization, Over};
 use crate::record::HostPort;
 
 /// Istio's `MeshConfig`.
@@ -48,8 +48,17 @@ struct PathNormalization {
 #[serde(rename_all = "camelCase", default)]
 struct ExtensionProvider {
     name: String,
-    envoy_ext_authz_http: Option<AuthorizerAddress>,
-    envoy_ext_authz_grpc: Option<AuthorizerAddress>,
+    envoy_ext_authz_http: Option<ExternalAuthorization>,
+    envoy_ext_authz_grpc: Option<ExternalAuthorization>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExternalAuthorization {
+    service: String,
+    port: u16,
+    #[serde(default)]
+    fail_open: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,8 +117,11 @@ impl MeshConfig {
     fn authorization(self) -> std::result::Result<AuthorizationConfig, String> {
         let normalization = self.path_normalization.normalization.map(|name| name.parse()).transpose()?;
         let authorizer = |provider: ExtensionProvider| {
-            let address = provider.envoy_ext_authz_http.or(provider.envoy_ext_authz_grpc)?;
-            Some(Authorizer { provider: provider.name, address })
+            let over = if provider.envoy_ext_authz_http.is_some() { Over::Http } else { Over::Grpc };
+            let declared = provider.envoy_ext_authz_http.or(provider.envoy_ext_authz_grpc)?;
+            let ExternalAuthorization { service, port, fail_open } = declared;
+            let kind = AuthorizerKind { over, fails_open: fail_open };
+            Some(Authorizer { provider: provider.name, address: AuthorizerAddress { service, port }, kind })
         };
         let authorizers = self.extension_providers.into_iter().filter_map(authorizer).collect();
         Ok(AuthorizationConfig { normalization: normalization.unwrap_or_default(), authorizers })
@@ -117,7 +129,7 @@ impl MeshConfig {
 }
 
 /// Where an external authorizer is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorizerAddress {
     /// Host name of its service.
     pub service: String,
@@ -141,6 +153,8 @@ pub struct Authorizer {
     pub provider: String,
     /// Where it is.
     pub address: AuthorizerAddress,
+    /// How it is asked.
+    pub kind: AuthorizerKind,
 }
 
 /// Reads the mesh configuration of a cluster's control plane.
@@ -192,11 +206,17 @@ mod tests {
     #[test]
     fn normalization_and_authorizers_are_read_and_defaults_are_istios() {
         let text = "pathNormalization:\n  normalization: MERGE_SLASHES\nextensionProviders:\n- name: log\n  \
-                    envoyFileAccessLog: {path: /dev/stdout}\n- name: ask\n  envoyExtAuthzHttp: {service: a.b, port: 80}\n";
+                    envoyFileAccessLog: {path: /dev/stdout}\n- name: ask\n  envoyExtAuthzHttp: {service: a.b, port: 80}\n- name: open\n  \
+                    envoyExtAuthzGrpc: {service: a.b, port: 80, failOpen: true, timeout: 5s}\n";
         let config = parse(text).unwrap();
         assert_eq!(config.normalization, Normalization::MergeSlashes);
         let address = AuthorizerAddress { service: "a.b".into(), port: 80 };
-        assert_eq!(config.authorizers, [Authorizer { provider: "ask".into(), address }]);
+        let authorizer = |provider: &str, over, fails_open| Authorizer {
+            provider: provider.into(),
+            address: address.clone(),
+            kind: AuthorizerKind { over, fails_open },
+        };
+        assert_eq!(config.authorizers, [authorizer("ask", Over::Http, false), authorizer("open", Over::Grpc, true)]);
         assert_eq!(parse("trustDomain: x\n").unwrap().normalization, Normalization::Base);
         assert_eq!(parse("").unwrap().authorizers, []);
         assert!(parse("pathNormalization: {normalization: ODD}").unwrap_err().contains("ODD"));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::call::{Answer, Call};
 use super::fields::{Context, OnTcp};
-use super::mesh::Mesh;
+use super::mesh::{AuthorizerKind, Mesh, Over};
 use super::spec::{Action, Policy, Rule};
 
 /// What becomes of a call.
@@ -29,6 +29,8 @@ pub enum Denier {
     Authorizer(String),
     /// A CUSTOM policy of this name asks an external authorizer, which does not answer.
     NoAnswer(String),
+    /// A CUSTOM policy of this name matches, and the mesh configuration does not have its provider.
+    NoProvider(String),
 }
 
 impl fmt::Display for Decision {
@@ -40,6 +42,9 @@ impl fmt::Display for Decision {
             Self::Denied(Denier::Authorizer(name)) => write!(f, "denied by the authorizer of policy {name}"),
             Self::Denied(Denier::NoAnswer(name)) => {
                 write!(f, "denied because the authorizer of policy {name} does not answer")
+            }
+            Self::Denied(Denier::NoProvider(name)) => {
+                write!(f, "denied because the mesh has no provider of the name in policy {name}")
             }
             Self::Malformed => f.write_str("rejected as malformed"),
         }
@@ -54,12 +59,9 @@ pub fn decide<'a>(mesh: &Mesh, policies: impl IntoIterator<Item = &'a Policy>, c
     let policies: Vec<&Policy> = policies.into_iter().filter(|policy| !policy.dry_run).collect();
     let of = |action: Action| policies.iter().copied().filter(move |policy| policy.spec.action == action);
     let first = |action: Action| of(action).find(|policy| is_matched(mesh, policy, call));
-    if let Some(Policy { name, .. }) = first(Action::Custom) {
-        match call.authorizer {
-            Answer::Allows => {}
-            Answer::Denies => return Decision::Denied(Denier::Authorizer(name.clone())),
-            Answer::Nothing => return Decision::Denied(Denier::NoAnswer(name.clone())),
-        }
+    let mut asking = of(Action::Custom).filter(|policy| is_matched(mesh, policy, call));
+    if let Some(denier) = asking.find_map(|policy| denied_by_authorizer(mesh, policy, call)) {
+        return Decision::Denied(denier);
     }
     if let Some(policy) = first(Action::Deny) {
         return Decision::Denied(Denier::Policy(policy.name.clone()));
@@ -68,6 +70,21 @@ pub fn decide<'a>(mesh: &Mesh, policies: impl IntoIterator<Item = &'a Policy>, c
         return Decision::Denied(Denier::NoneAllows);
     }
     Decision::Allowed
+}
+
+/// Why a CUSTOM policy that matches denies the call, if it does.
+fn denied_by_authorizer(mesh: &Mesh, policy: &Policy, call: &Call) -> Option<Denier> {
+    let name = policy.name.clone();
+    let provider = policy.spec.provider.as_ref().and_then(|provider| mesh.authorizers.get(&provider.name));
+    let Some(AuthorizerKind { over, fails_open }) = provider else { return Some(Denier::NoProvider(name)) };
+    if *over == Over::Http && call.http.is_none() {
+        return None;
+    }
+    match call.authorizer {
+        Answer::Allows => None,
+        Answer::Denies => Some(Denier::Authorizer(name)),
+        Answer::Nothing => (!fails_open).then_some(Denier::NoAnswer(name)),
+    }
 }
 
 fn is_matched(mesh: &Mesh, policy: &Policy, call: &Call) -> bool {

@@ -1,5 +1,7 @@
 //! The part of the mesh configuration that authorization depends on.
 
+use std::collections::BTreeMap;
+
 use super::normalization::Normalization;
 
 /// What policies depend on in the mesh configuration.
@@ -11,6 +13,27 @@ pub struct Mesh {
     pub aliases: Vec<String>,
     /// How proxies normalise paths.
     pub normalization: Normalization,
+    /// The external authorizers of CUSTOM policies, by the names of their extension providers.
+    pub authorizers: BTreeMap<String, AuthorizerKind>,
+}
+
+/// How an external authorizer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorizerKind {
+    /// By which protocol.
+    pub over: Over,
+    /// Whether a call comes through that the authorizer cannot be asked about (`failOpen`).
+    pub fails_open: bool,
+}
+
+/// The protocol by which an external authorizer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// `envoyExtAuthzHttp`. istiod leaves a CUSTOM policy of such a provider out where the workload's proxy handles the
+    /// connection as TCP: nobody is asked, and the connection comes through.
+    Http,
+    /// `envoyExtAuthzGrpc`.
+    Grpc,
 }
 
 impl Mesh {

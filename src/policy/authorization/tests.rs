@@ -12,6 +12,9 @@ fn mesh() -> Mesh {
         trust_domain: "corp.example".into(),
         aliases: vec!["old.example".into()],
         normalization: Normalization::Base,
+        authorizers: [("p", Over::Grpc, false), ("open", Over::Grpc, true), ("http", Over::Http, false)]
+            .map(|(name, over, fails_open)| (name.to_owned(), AuthorizerKind { over, fails_open }))
+            .into(),
     }
 }
 
@@ -111,6 +114,36 @@ fn actions_are_asked_in_the_order_custom_deny_allow() {
     assert_eq!(decided(&[policy("none", json!({})), allow()], &call()), Decision::Allowed, "one of several is enough");
     let denies_nothing = policy("deny", json!({ "action": "DENY" }));
     assert_eq!(decided(&[denies_nothing], &call()), Decision::Allowed);
+}
+
+#[test]
+fn a_custom_policy_depends_on_its_provider() {
+    let custom = |provider: &str| {
+        policy("ask", json!({ "action": "CUSTOM", "provider": { "name": provider }, "rules": [to("methods", "GET")] }))
+    };
+    let refused = Call { authorizer: Answer::Denies, ..call() };
+    let unanswered = Call { authorizer: Answer::Nothing, ..call() };
+    let tcp = |call: &Call| Call { http: None, ..call.clone() };
+    let decided = |provider: &str, call: &Call| decide(&mesh(), &[custom(provider)], call);
+    let by_authorizer = Decision::Denied(Denier::Authorizer("ask".into()));
+    assert_eq!(decided("p", &tcp(&refused)), by_authorizer, "fields of HTTP are left out on TCP");
+    assert_eq!(decided("p", &tcp(&call())), Decision::Allowed);
+    assert_eq!(decided("p", &tcp(&unanswered)), Decision::Denied(Denier::NoAnswer("ask".into())));
+    assert_eq!(decided("http", &refused), by_authorizer);
+    for call in [&refused, &unanswered] {
+        assert_eq!(decided("http", &tcp(call)), Decision::Allowed, "an HTTP provider decides about no connection");
+    }
+    assert_eq!(decided("open", &refused), by_authorizer);
+    assert_eq!(
+        (decided("open", &unanswered), decided("open", &tcp(&unanswered))),
+        (Decision::Allowed, Decision::Allowed)
+    );
+    let no_provider = Decision::Denied(Denier::NoProvider("ask".into()));
+    for call in [&call(), &tcp(&call())] {
+        assert_eq!(decided("misspelt", call), no_provider);
+    }
+    let post = request(|http| http.method = "POST".into());
+    assert_eq!(decided("misspelt", &post), Decision::Allowed, "the rule does not match");
 }
 
 #[test]

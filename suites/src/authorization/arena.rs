@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof::cluster::Pair;
-use meshproof::istio::{authorization_config, eastwest_gateway, endpoints, evidence_log, exposed, sni_of};
+use meshproof::istio::{Authorizer, authorization_config, eastwest_gateway, endpoints, evidence_log, exposed, sni_of};
 use meshproof::policy::authorization::{Mesh, Policy};
 use meshproof::probe::{self, Outcome, Protocol, RawRequest, Vantage, evidence_label};
 use meshproof::record::{HostPort, Requirement, Write};
@@ -166,8 +166,12 @@ async fn server(
     let known = try_join_all(callers.iter().map(|caller| await_known(caller, &place)));
     let (gateway, config, _, ()) = futures::try_join!(gateway, config, known, await_policies(&workload, &policies))?;
     let trust = &scope.testbed.record.mesh.trust;
-    let mesh =
-        Mesh { trust_domain: trust.name.clone(), aliases: trust.aliases.clone(), normalization: config.normalization };
+    let mesh = Mesh {
+        trust_domain: trust.name.clone(),
+        aliases: trust.aliases.clone(),
+        normalization: config.normalization,
+        authorizers: config.authorizers.into_iter().map(|Authorizer { provider, kind, .. }| (provider, kind)).collect(),
+    };
     Ok(Server { workload, host, mesh, policies, gateway })
 }
 

@@ -12,8 +12,8 @@ use super::judge::{Spoken, claim_all, judge};
 use super::rows::{Ask, Row, cells, policies, row, to};
 
 /// The extension providers by which the probe is an authorizer, over HTTP and over gRPC: fixtures/mesh/evidence-log.yaml.
-const HTTP: &str = "meshproof-authorizer-http";
-const GRPC: &str = "meshproof-authorizer-grpc";
+pub(super) const HTTP: &str = "meshproof-authorizer-http";
+pub(super) const GRPC: &str = "meshproof-authorizer-grpc";
 
 /// Why all cells of a row may have one expectation.
 const ONE_SIDED: &str = "`custom` is the counterpart";
@@ -114,8 +114,7 @@ async fn without_its_authorizer_nothing_comes_through(provider: &'static str) ->
                 .asking(["POST", "GET"].map(|method| unanswered(said(method, method, &["allow"], authorize::NOBODY)))),
         ];
         let made = servers(scope, &format!("away-{}", over(provider)), &callers, |owner, namespace| {
-            let address = addresses.iter().find(|at| at.cluster == owner.name()).map(|at| at.service.as_str());
-            let objects = vec![no_authorizer(namespace, address.unwrap_or_default())];
+            let objects = vec![no_authorizer(&addresses, owner, namespace)?];
             Ok(Setup { objects, ..Setup::new(policies(&rows, namespace)?) })
         })
         .await?;
@@ -140,9 +139,11 @@ async fn at_server(scope: &Scope, server: &Server, callers: &[Caller], rows: &[R
     Ok(())
 }
 
-/// A rule by which the proxies of `namespace` want an identity of the authorizer that nobody has.
-fn no_authorizer(namespace: &str, service: &str) -> Value {
-    json!({
+/// A rule by which the proxies of `namespace` want an identity of the cluster's authorizer that nobody has.
+pub(super) fn no_authorizer(declared: &[Declared], cluster: &Cluster, namespace: &str) -> Result<Value> {
+    let found = declared.iter().find(|at| at.cluster == cluster.name());
+    let Declared { service, .. } = found.ok_or_else(|| Error::suite("the cluster has no authorizer"))?;
+    Ok(json!({
         "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
         "metadata": { "name": "no-authorizer", "namespace": namespace },
         "spec": {
@@ -151,7 +152,7 @@ fn no_authorizer(namespace: &str, service: &str) -> Value {
                 "mode": "ISTIO_MUTUAL", "subjectAltNames": ["spiffe://nobody.example/ns/none/sa/none"],
             } },
         },
-    })
+    }))
 }
 
 /// Short name of a provider.
@@ -180,7 +181,7 @@ fn decider<'a>(deciders: &'a [Decider], cluster: &Cluster) -> Result<&'a str> {
 }
 
 /// Where the authorizer of a cluster is.
-struct Declared {
+pub(super) struct Declared {
     cluster: String,
     service: String,
 }
@@ -189,7 +190,7 @@ struct Declared {
 ///
 /// # Errors
 /// Not declared: a mesh configuration lacks the provider, or the provider is no probe of ours.
-async fn declared(scope: &Scope, provider: &str) -> Result<Vec<Declared>> {
+pub(super) async fn declared(scope: &Scope, provider: &str) -> Result<Vec<Declared>> {
     let reading = scope.testbed.clusters.iter().map(async |cluster| {
         let probe = probe::service_host(cluster)?;
         let is_ours = |one: &Authorizer| {

@@ -217,7 +217,7 @@ pub(crate) fn by_the_right_policy(
     let Some(account) = account else { return claim };
     let by_authorizer = match expected {
         Decision::Denied(Denier::Authorizer(_)) => {
-            Some((account.is_denied_by_authorizer(), "its authorizer denied the request"))
+            Some((account.is_denied_by_authorizer(), "its authorizer denied it"))
         }
         Decision::Denied(Denier::NoAnswer(_)) => {
             Some((account.is_denied_without_authorizer(), "its authorizer did not answer"))
@@ -230,10 +230,10 @@ pub(crate) fn by_the_right_policy(
         return if is_so { claim } else { claim.with_fault(fault()) };
     }
     let wanted = match expected {
-        Decision::Denied(Denier::Policy(name)) => Some(format!("{namespace}/{name}")),
+        Decision::Denied(Denier::Policy(name) | Denier::NoProvider(name)) => Some(format!("{namespace}/{name}")),
         _ => None,
     };
-    let matched = account.matched_policy();
+    let matched = account.denied_by();
     if account.is_denied_by_policy() && matched == wanted {
         return claim;
     }

@@ -10,6 +10,7 @@ mod advisories;
 mod arena;
 mod auto;
 mod custom;
+mod custom_tcp;
 mod fields;
 mod former;
 mod gateway;
@@ -17,6 +18,7 @@ mod issuer;
 mod judge;
 mod paths;
 mod peers;
+mod routes;
 mod rows;
 mod tcp;
 mod tokens;
@@ -31,6 +33,7 @@ crate::trials! {
     mod advisories,
     mod auto,
     mod custom,
+    mod custom_tcp,
     mod fields,
     mod former,
     mod gateway,
