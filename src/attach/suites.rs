@@ -219,6 +219,18 @@ const PARTS: &[Part] = &[
     },
     Part {
         suite: "identity",
+        what: "an authority is renewed in a running istiod",
+        requires: &[
+            Requirement::Probes,
+            Requirement::AccessLog,
+            Requirement::Clusters(2),
+            Requirement::ParentKeys,
+            Requirement::Write(Write::Namespaces),
+            Requirement::Write(Write::Objects),
+        ],
+    },
+    Part {
+        suite: "identity",
         what: "the token of a remote secret is renewed, and nothing is lost",
         requires: &[
             Requirement::Probes,

@@ -69,7 +69,11 @@ fn above(chain: &[Certificate], roots: &[Certificate]) -> Result<Issuer, String>
     if !known {
         return Err("istiod's chain lacks the CA that signed its certificate".into());
     }
-    Ok(Issuer { certificates: signers.iter().map(|signer| to_pem(signer.der())).collect(), key: None })
+    Ok(Issuer {
+        certificates: signers.iter().map(|signer| to_pem(signer.der())).collect(),
+        key: None,
+        parent_key: None,
+    })
 }
 
 /// A certificate in PEM.

@@ -158,6 +158,11 @@ impl Minter {
         &self.chain_pem
     }
 
+    /// The CA's private key, PEM.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A workload certificate for the arguments, otherwise like istiod's.
     ///
     /// # Errors

@@ -196,6 +196,9 @@ pub struct Issuer {
     /// Private key of the first certificate, if this machine has it. Absolute or relative to the record's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// Private key of the authority that signed the first certificate: of the second one, or of the root. As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_key: Option<PathBuf>,
 }
 
 /// Pods that dial and answer for suites.
@@ -352,5 +355,14 @@ impl Cluster {
     pub fn signer(&self) -> Result<Signer<'_>> {
         let signer = self.issuers.iter().find_map(|issuer| Some(Signer { issuer, key: issuer.key.as_ref()? }));
         self.declared("a signing key", signer)
+    }
+
+    /// The first issuer of whose parent this machine has the private key. The signer's `key` is the parent's.
+    ///
+    /// # Errors
+    /// [`Error::NotDeclared`].
+    pub fn parent_signer(&self) -> Result<Signer<'_>> {
+        let signer = self.issuers.iter().find_map(|issuer| Some(Signer { issuer, key: issuer.parent_key.as_ref()? }));
+        self.declared("a key that signs authorities of clusters", signer)
     }
 }

@@ -22,6 +22,8 @@ pub enum Requirement {
     EastWest,
     /// The private key of an issuer of workload certificates, for every cluster.
     SigningKeys,
+    /// The private key of the authority above such an issuer, for every cluster.
+    ParentKeys,
     /// The proxies' access log, in every cluster.
     AccessLog,
     /// Namespaces for performance comparisons, in at least one cluster.
@@ -55,6 +57,7 @@ impl Requirement {
             ),
             Self::EastWest => eastwest(record),
             Self::SigningKeys => without("a signing key", |cluster| cluster.signer().is_ok()),
+            Self::ParentKeys => without("a key that signs authorities", |cluster| cluster.parent_signer().is_ok()),
             Self::AccessLog => without("the proxies' access log", |cluster| cluster.istio.access_log.is_some()),
             Self::Bench => unless(record.clusters.iter().any(|cluster| cluster.bench.is_some()), BENCH.into()),
             Self::Treatment(name) => unless(record.capabilities.has_treatment(name), format!("the treatment {name}")),

@@ -24,7 +24,11 @@ pub(crate) fn cluster(name: &str) -> Cluster {
             ingress: Some(gateway("ingressgateway", 8080, HostPort::new("127.0.0.1", 1))),
             eastwest: Some(gateway("eastwestgateway", 15443, HostPort::new("10.0.0.3", 15443))),
         },
-        issuers: vec![Issuer { certificates: vec!["pem".into()], key: Some("secrets/ca-key.pem".into()) }],
+        issuers: vec![Issuer {
+            certificates: vec!["pem".into()],
+            key: Some("secrets/ca-key.pem".into()),
+            parent_key: Some("secrets/root/ca-key.pem".into()),
+        }],
         probes: Some(probes(name)),
         bench: Some(Bench {
             meshed: "meshproof-perf".into(),
@@ -203,6 +207,7 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
             Requirement::Ingress,
             Requirement::EastWest,
             Requirement::SigningKeys,
+            Requirement::ParentKeys,
             Requirement::AccessLog,
             Requirement::Bench,
             Requirement::Treatment(treatment::TCP_BYPASS),
@@ -226,6 +231,7 @@ fn everything_that_a_record_lacks_is_named_at_once_with_its_clusters() {
         "an ingress gateway",
         "an east-west gateway of network2",
         "a signing key of east",
+        "a key that signs authorities of east",
         "the proxies' access log of east",
         BENCH,
         "the treatment tcp-bypass",

@@ -1,11 +1,12 @@
-//! The state of nodes and deployments before a test changed them, in annotations on the objects themselves. After a
-//! killed test, the next test or `up` restores the state from the annotations.
+//! The state of nodes, deployments and Secrets before a test changed them, on the objects themselves: in annotations, and
+//! in keys of a Secret. After a killed test, the next test or `up` restores the state.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,13 @@ pub(super) const REPLICAS: &str = "meshproof.dev/prior-replicas";
 
 /// Annotation on a deployment that a test has placed: the previous value of its node selector's [`HOSTNAME_LABEL`].
 pub(super) const PLACEMENT: &str = "meshproof.dev/prior-placement";
+
+/// Label of a Secret whose data a test has replaced.
+pub(super) const DATA: &str = "meshproof.dev/prior-data-kept";
+
+/// Begins the keys of such a Secret that hold the previous values. An annotation would show them to whoever describes the
+/// Secret.
+const KEPT: &str = "meshproof-prior.";
 
 /// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;
@@ -112,6 +120,36 @@ pub(super) fn unlabelling(node: &Node, only: Option<&str>) -> Result<Option<Valu
     let labels: BTreeMap<&String, &Option<String>> = back.iter().map(|(label, prior)| (label, &prior.value)).collect();
     let annotation = (!kept.is_empty()).then(|| json!(kept).to_string());
     Ok(Some(json!({"metadata": {"labels": labels, "annotations": {LABELS: annotation}}})))
+}
+
+/// The patch that replaces all data of a Secret, and keeps the data from before the first change.
+pub(super) fn replacing(secret: &Secret, data: &BTreeMap<String, String>) -> Result<Option<Value>> {
+    let now = secret.data.clone().unwrap_or_default();
+    let is_first = !secret.labels().contains_key(DATA);
+    let mut values: BTreeMap<String, Value> = BTreeMap::new();
+    for (key, value) in now.iter().filter(|(key, _)| !key.starts_with(KEPT)) {
+        values.insert(key.clone(), Value::Null);
+        if is_first {
+            values.insert(format!("{KEPT}{key}"), json!(value));
+        }
+    }
+    values.extend(data.iter().map(|(key, text)| (key.clone(), json!(ByteString(text.clone().into_bytes())))));
+    Ok(Some(json!({"metadata": {"labels": {DATA: "true"}}, "data": values})))
+}
+
+/// The patch that restores the data of a Secret. `None` if no test has changed it.
+pub(super) fn unreplacing(secret: &Secret) -> Result<Option<Value>> {
+    if !secret.labels().contains_key(DATA) {
+        return Ok(None);
+    }
+    let now = secret.data.clone().unwrap_or_default();
+    let (kept, new): (Vec<_>, Vec<_>) = now.into_iter().partition(|(key, _)| key.starts_with(KEPT));
+    let mut values: BTreeMap<String, Value> = new.into_iter().map(|(key, _)| (key, Value::Null)).collect();
+    for (key, value) in kept {
+        values.insert(key.trim_start_matches(KEPT).to_owned(), json!(value));
+        values.insert(key, Value::Null);
+    }
+    Ok(Some(json!({"metadata": {"labels": {DATA: null}}, "data": values})))
 }
 
 fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotation: &'static str) -> Result<Option<T>> {
@@ -209,6 +247,27 @@ mod tests {
         assert!(!one.labels().contains_key("bypass") && one.labels().contains_key("other"), "{:?}", one.labels());
         let back = patched(&one, unlabelling(&one, None).unwrap());
         assert_eq!((back.labels(), back.annotations()), (before.labels(), before.annotations()));
+    }
+
+    #[test]
+    fn a_secret_gets_back_its_data_byte_for_byte() {
+        let before: Secret = serde_json::from_value(json!({
+            "metadata": { "name": "cacerts", "labels": { "own": "yes" } },
+            "data": { "key": "AP8K", "chain": "YQ==" },
+        }))
+        .unwrap();
+        let data = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let once = patched(&before, replacing(&before, &data(&[("key", "new"), ("added", "b")])).unwrap());
+        let now = |secret: &Secret, key: &str| secret.data.as_ref().unwrap().get(key).map(|value| value.0.clone());
+        assert_eq!((now(&once, "key"), now(&once, "chain")), (Some(b"new".to_vec()), None), "all data is replaced");
+        // A later run, after a killed one.
+        let twice = patched(&once, replacing(&once, &data(&[("key", "newer")])).unwrap());
+        assert_eq!((now(&twice, "key"), now(&twice, "added")), (Some(b"newer".to_vec()), None));
+        let back = patched(&twice, unreplacing(&twice).unwrap());
+        assert_eq!((&back.data, back.labels()), (&before.data, before.labels()));
+        assert_eq!(unreplacing(&back).unwrap(), None, "a Secret that no test has changed is left alone");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
@@ -51,8 +51,8 @@ impl Swept {
     }
 }
 
-/// Removes all objects that have a run's label, and restores the labels of nodes, and the replicas and nodes of
-/// deployments. Call this function only while no test runs. Returns what was restored.
+/// Removes all objects that have a run's label, and restores the labels of nodes, the replicas and nodes of deployments,
+/// and the data of Secrets. Call this function only while no test runs. Returns what was restored.
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
@@ -69,6 +69,7 @@ async fn all(client: &Client, cluster: &str) -> Result<Swept> {
     // The nodes first, so that pods start where they belong.
     swept.gather(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
     swept.gather(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
+    swept.gather(sweeper.secrets().await);
     Ok(swept)
 }
 
@@ -229,6 +230,25 @@ impl Sweeper<'_> {
             let back = |node: &Node| prior::unlabelling(node, None);
             let changed = prior::change(&nodes, &name, self.failed(format!("put back {what}")), back).await;
             results.push(changed.map(|_| what));
+        }
+        results
+    }
+
+    /// Restores the data of Secrets that tests changed.
+    async fn secrets(&self) -> Vec<Result<String>> {
+        let everywhere: Api<Secret> = Api::all(self.client.clone());
+        let listed = match everywhere.list_metadata(&ListParams::default().labels(prior::DATA)).await {
+            Ok(listed) => listed.items,
+            Err(error) if is_forbidden(&error) && self.may_not("patch", "", "secrets").await => return Vec::new(),
+            Err(error) => return vec![Err(self.failed("list the Secrets that tests changed")(error))],
+        };
+        let mut results = Vec::new();
+        for secret in listed.iter().filter(|secret| secret.labels().contains_key(prior::DATA)) {
+            let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+            let what = format!("the data of Secret {namespace}/{name}");
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+            let failed = self.failed(format!("put back {what}"));
+            results.push(prior::change(&api, &name, failed, prior::unreplacing).await.map(|_| what));
         }
         results
     }

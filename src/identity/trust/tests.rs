@@ -232,7 +232,7 @@ fn a_record_gives_all_roots_aliases_and_issuers() {
     let mut record = crate::record::tests::record(clusters.into());
     let roots = roots.iter().map(|root| root.chain_pem().to_owned()).collect();
     record.mesh.trust = TrustDomain { name: "cluster.local".into(), aliases: vec!["old.local".into()], roots };
-    record.clusters[0].issuers = vec![Issuer { certificates: above[..2].to_vec(), key: None }];
+    record.clusters[0].issuers = vec![Issuer { certificates: above[..2].to_vec(), key: None, parent_key: None }];
     record.clusters[1].issuers = vec![];
     let trust = Trust::of(&record).unwrap();
     let verified = trust.verify(&chain(&issuer, Validity::Now)[0], Usage::Server, now()).unwrap();

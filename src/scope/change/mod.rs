@@ -6,6 +6,7 @@ mod node_label;
 mod object;
 mod placement;
 mod replicas;
+mod secret;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use node_label::NodeLabel;
 pub use object::Object;
 pub use placement::Placement;
 pub use replicas::Replicas;
+pub use secret::SecretData;
 
 use super::Result;
 use crate::record::Write;

@@ -66,6 +66,57 @@ fn answer(method: &str, path: &str) -> (u16, Value) {
     }
 }
 
+/// An API server with two Secrets, of which a test has changed one. Records the patches.
+fn with_secrets() -> (Client, Arc<Mutex<Vec<String>>>) {
+    let patches = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&patches);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let log = Arc::clone(&log);
+        async move {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            let secret = |name: &str, labels: Value, data: Value| json!({ "metadata": { "name": name, "namespace": "istio", "labels": labels }, "data": data });
+            let changed = secret(
+                "cacerts",
+                json!({ prior::DATA: "true" }),
+                json!({ "key": "bmV3", "meshproof-prior.key": "b2xk" }),
+            );
+            let (code, body) = match (method.as_str(), path.as_str()) {
+                ("PATCH", _) => {
+                    let patch = request.into_body().collect_bytes().await.unwrap();
+                    log.lock().unwrap().push(format!("{path} {}", String::from_utf8_lossy(&patch)));
+                    (200, changed)
+                }
+                (_, "/api/v1/namespaces/istio/secrets/cacerts") => (200, changed),
+                (_, "/api/v1/secrets") => {
+                    let (_, mut listed) = answer("GET", "/api/v1/nodes");
+                    listed["items"] = json!([secret("other", json!({}), json!({})), changed]);
+                    (200, listed)
+                }
+                ("GET", "/api" | "/apis") => answer("GET", &path),
+                _ => answer("GET", "/api/v1/nodes"),
+            };
+            let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    (Client::new(service, "default"), patches)
+}
+
+#[tokio::test]
+async fn a_secret_that_a_killed_test_changed_gets_back_its_data() {
+    let (client, patches) = with_secrets();
+    let sweeper = Sweeper { client: &client, cluster: "cluster1", label: RUN_LABEL, prefix: None };
+    let restored: Vec<String> = sweeper.secrets().await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(restored, ["the data of Secret istio/cacerts"]);
+    let patches = patches.lock().unwrap();
+    let [patch] = patches.as_slice() else { panic!("{patches:#?}") };
+    let (path, patch) = patch.split_once(' ').unwrap();
+    let patch: Value = serde_json::from_str(patch).unwrap();
+    assert_eq!(path, "/api/v1/namespaces/istio/secrets/cacerts");
+    assert_eq!(patch["data"], json!({ "key": "b2xk", "meshproof-prior.key": null }));
+    assert_eq!(patch["metadata"]["labels"], json!({ prior::DATA: null }));
+}
+
 /// Aggregated discovery of one API group.
 fn groups(kinds: &[(&str, &str, &str, &str)]) -> Value {
     let versions = ["v1", "v1alpha3"].map(|served| {

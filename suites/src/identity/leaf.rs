@@ -20,13 +20,13 @@ use super::SUITE;
 
 /// How long the connection is held, in milliseconds: longer than an agent waits until it renews a leaf of
 /// [`renewing`], and shorter than a probe waits for a line (10 s).
-const HELD_MS: u64 = 8_500;
+pub(super) const HELD_MS: u64 = 8_500;
 
 /// Pause between calls, in milliseconds.
 const PAUSE_MS: u64 = 500;
 
 /// Leaves that last 40 s and are renewed after 6 s: the agent renews when 85 % of the lifetime are left.
-fn renewing(copy: &mut CopiedProbe) {
+pub(super) fn renewing(copy: &mut CopiedProbe) {
     let metadata = json!({
         "SECRET_TTL": "40s", "SECRET_GRACE_PERIOD_RATIO": "0.85", "SECRET_GRACE_PERIOD_RATIO_JITTER": "0",
     });
@@ -91,7 +91,7 @@ async fn renewed(scope: &Scope, pair: &Pair, from: &Newcomer, to: &Newcomer) -> 
     let (held, calls) = futures::try_join!(held, calls)?;
     let after = Leaves::of(source, destination).await?;
     scope.claim(renewal(pair, &before, &after));
-    scope.claim(answered_late(pair, &held[0], destination));
+    scope.claim(answered_late("renewal", pair, &held[0], destination));
     calls.iter().for_each(|call| {
         scope.claim(claims::answered("renewal", "no call is lost while leaves are renewed", call, destination));
     });
@@ -118,7 +118,7 @@ async fn renewed(scope: &Scope, pair: &Pair, from: &Newcomer, to: &Newcomer) -> 
 }
 
 /// A connection over which a line is sent only at the end.
-fn held(pair: &Pair, to: &Newcomer) -> Result<Dial, Error> {
+pub(super) fn held(pair: &Pair, to: &Newcomer) -> Result<Dial, Error> {
     let bytes = format!("{}\n", nonce()).into_bytes();
     let request = Request::Bytes { bytes, quiet_ms: HELD_MS, listen_ms: 5_000 };
     let through = dial(format!("held/{pair}"), Protocol::Bytes, &to.host, to.port(Protocol::Tcp)?);
@@ -126,7 +126,7 @@ fn held(pair: &Pair, to: &Newcomer) -> Result<Dial, Error> {
 }
 
 /// Calls during the time for which the connection is held.
-fn calls(pair: &Pair, to: &Newcomer) -> Result<Vec<Dial>, Error> {
+pub(super) fn calls(pair: &Pair, to: &Newcomer) -> Result<Vec<Dial>, Error> {
     let call = |at: u64| {
         let protocol = if at.is_multiple_of(2) { Protocol::Http1 } else { Protocol::Tcp };
         let call = dial(format!("{protocol}-{at}/{pair}"), protocol, &to.host, to.port(protocol)?);
@@ -153,14 +153,14 @@ fn renewal(pair: &Pair, before: &Leaves, after: &Leaves) -> Claim {
         )
 }
 
-/// The claim that the held connection was still there at the end.
-fn answered_late(pair: &Pair, held: &Exchange, destination: &Workload) -> Claim {
+/// The claim that the held connection was still there at the end. `id` begins its id.
+pub(super) fn answered_late(id: &str, pair: &Pair, held: &Exchange, destination: &Workload) -> Claim {
     let words = |exchange: &Exchange| {
         let received = exchange.report.received.as_ref();
         let start = received.map(|received| String::from_utf8_lossy(&received.start).into_owned());
         format!("{}{}", exchange.outcome(), start.map(|start| format!(": {start}…")).unwrap_or_default())
     };
-    Claim::about(format!("renewal/held/{pair}"), "a connection stays open while leaves are renewed")
+    Claim::about(format!("{id}/held/{pair}"), "a connection stays open while certificates are renewed")
         .from(&held.vantage)
         .to(destination)
         .expects(format!("a line is answered by {} after {HELD_MS} ms of silence", destination.cluster.name()))

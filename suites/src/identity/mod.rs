@@ -2,11 +2,12 @@
 //! before it ends.
 //!
 //! Needs a live testbed (`cargo xtask testbed up`). The certificates that a test makes itself stay in namespaces of the
-//! test's own. Verdicts are in `target/meshproof/identity/report.json`.
+//! test's own, except in `plugged_in`, which has the mesh alone. Verdicts are in `target/meshproof/identity/report.json`.
 
 mod alias;
 mod expiry;
 mod leaf;
+mod plugged_in;
 mod remote;
 mod roots;
 
@@ -18,5 +19,6 @@ crate::trials! {
     mod leaf,
     mod roots,
     mod alias,
+    mod plugged_in,
     mod remote,
 }

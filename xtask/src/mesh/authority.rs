@@ -21,6 +21,16 @@ pub(crate) const FILES: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pe
 /// The authorities on disk, a directory each: `secrets/<cluster>/`, and `secrets/root/` and the like for those above.
 pub(crate) struct Authority {
     directory: PathBuf,
+    kind: Kind,
+}
+
+/// The authorities above a cluster's own. Each signs the next; the first is a root.
+fn above(kind: Kind, cluster: &str) -> Vec<String> {
+    match kind {
+        Kind::SharedRoot => vec!["root".into()],
+        Kind::Chain => vec!["root".into(), "issuing".into()],
+        Kind::SeparateRoots => vec![format!("root-{cluster}")],
+    }
 }
 
 impl Authority {
@@ -30,19 +40,9 @@ impl Authority {
     /// # Errors
     /// Fails if a file cannot be read or written.
     pub(crate) fn ensure(directory: PathBuf, kind: Kind, clusters: &[&str]) -> Result<Self> {
-        let authority = Self { directory };
-        let shared = match kind {
-            Kind::SharedRoot => Some(authority.signer(&["root"])?),
-            Kind::Chain => Some(authority.signer(&["root", "issuing"])?),
-            Kind::SeparateRoots => None,
-        };
-        let mut signers = Vec::new();
-        for cluster in clusters {
-            signers.push(match &shared {
-                Some(shared) => shared.clone(),
-                None => authority.signer(&[&format!("root-{cluster}")])?,
-            });
-        }
+        let authority = Self { directory, kind };
+        let signers = clusters.iter().map(|cluster| authority.signer(&above(kind, cluster)));
+        let signers = signers.collect::<Result<Vec<Signer>>>()?;
         let roots: BTreeSet<&str> = signers.iter().map(|signer| signer.root.as_str()).collect();
         let bundle = roots.into_iter().collect::<String>();
         for (cluster, signer) in clusters.iter().zip(&signers) {
@@ -52,7 +52,7 @@ impl Authority {
     }
 
     /// The last of `names`, each of which signs the next. The first is a root.
-    fn signer(&self, names: &[&str]) -> Result<Signer> {
+    fn signer(&self, names: &[String]) -> Result<Signer> {
         let mut signer: Option<Signer> = None;
         for (place, name) in names.iter().enumerate() {
             let parameters = parameters(name, None, names.len() - place);
@@ -99,6 +99,11 @@ impl Authority {
         paths::write_secret(&self.file(name, "cert-chain.pem"), &format!("{}{parents}", certificate.pem()))
     }
 
+    /// Name of the authority that signed the cluster's.
+    pub(crate) fn parent(&self, cluster: &str) -> String {
+        above(self.kind, cluster).pop().unwrap_or_default()
+    }
+
     /// The certificates of the cluster's authority and of its parents, PEM, without the root.
     pub(crate) fn issuers(&self, cluster: &str) -> Result<Vec<String>> {
         let mut chain = certificates(&self.read(cluster, "cert-chain.pem")?);
@@ -123,7 +128,6 @@ impl Authority {
 }
 
 /// An authority that signs clusters' authorities.
-#[derive(Clone)]
 struct Signer {
     key: String,
     certificate: String,
@@ -223,6 +227,17 @@ mod tests {
         assert_eq!(depth(Kind::SharedRoot), (vec![1, 1], vec![1, 1]));
         assert_eq!(depth(Kind::SeparateRoots), (vec![1, 1], vec![2, 2]));
         assert_eq!(depth(Kind::Chain), (vec![2, 2], vec![1, 1]));
+    }
+
+    #[test]
+    fn the_parent_of_a_clusters_authority_is_the_one_that_signed_it() {
+        for kind in [Kind::SharedRoot, Kind::SeparateRoots, Kind::Chain] {
+            let directory = tempfile::tempdir().unwrap();
+            let authority = Authority::ensure(directory.path().to_owned(), kind, &["a", "b"]).unwrap();
+            let (own, parent) = (authority.read("b", "cert-chain.pem").unwrap(), authority.parent("b"));
+            let parent = authority.read(&parent, "ca-cert.pem").unwrap();
+            assert_eq!(certificates(&own)[1], parent, "{kind:?}");
+        }
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn cluster(
             certificates: authority.issuers(name)?,
             // Whoever judges somebody else's mesh has no key of its authority.
             key: prepared.then(|| Path::new("secrets").join(name).join("ca-key.pem")),
+            parent_key: prepared.then(|| Path::new("secrets").join(authority.parent(name)).join("ca-key.pem")),
         }],
         probes: Some(probes),
         bench: prepared.then(bench),
