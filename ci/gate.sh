@@ -6,7 +6,7 @@ set -euo pipefail
 # Every suite that was asked for: one without a report was not judged. Without a list, all that have a report.
 directories=()
 for suite in ${MESHPROOF_SUITES:-} $(cat "$state/own" "$state/compared" 2> /dev/null || true); do
-    directories+=("$reports/$suite")
+    directories+=("$reports/${suite%%/*}")
 done
 if [ "${#directories[@]}" -eq 0 ]; then
     for report in "$reports"/*/report.json; do

@@ -6,10 +6,21 @@ set -euo pipefail
 : > "$state/own"
 # shellcheck disable=SC2086 # A list of names.
 set -- ${MESHPROOF_SUITES:-}
-for suite in "$@"; do
-    echo "=== $suite"
+named=" "
+for asked in "$@"; do
+    [[ "$asked" =~ ^[a-z0-9_-]+(/[A-Za-z0-9_:]+(,[A-Za-z0-9_:]+)*)?$ ]] ||
+        usage "suites: \`$asked\`: write SUITE, or SUITE/TEST,TEST for some of its tests"
+    suite=${asked%%/*}
+    # The second report would take the place of the first.
+    [[ "$named" != *" $suite "* ]] || usage "suites: $suite is there twice: name several of its tests as $suite/TEST,TEST"
+    named+="$suite "
+done
+for asked in "$@"; do
+    suite=${asked%%/*}
+    IFS=, read -ra tests <<< "${asked:${#suite}}"
+    echo "=== $asked"
     code=0
-    as_root "$(command -v meshproof)" test --output "$reports" "$suite" || code=$?
+    as_root "$(command -v meshproof)" test --output "$reports" "$suite" "${tests[@]#/}" || code=$?
     [ "$code" -ne 2 ] || exit 2
 done
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use crate::runner::{Runner, root};
+use crate::runner::{Runner, root, yaml};
 
 const EXAMPLE: &str = "examples/pull-request";
 
@@ -20,7 +20,8 @@ fn run(program: &Path, arguments: &[&str], directory: &Path) -> String {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    run(Path::new("cp"), &["-R", &format!("{}/.", from.display()), &to.display().to_string()], root());
+    // With the times of the files: cargo builds anew what is newer.
+    run(Path::new("cp"), &["-Rp", &format!("{}/.", from.display()), &to.display().to_string()], root());
 }
 
 /// Both tests use one place and one testbed.
@@ -69,9 +70,9 @@ impl Repository {
         let all =
             run(&kubectl, &["--kubeconfig", &kubeconfig, "config", "get-contexts", "-o", "name"], &self.directory);
         for context in all.lines() {
-            let delete =
-                ["--kubeconfig", &kubeconfig, "--context", context, "delete", "--ignore-not-found", "-R", "-f", "mesh"];
-            run(&kubectl, &delete, &self.directory);
+            let at = ["--kubeconfig", &kubeconfig, "--context", context];
+            let delete = ["delete", "--wait=false", "--ignore-not-found", "-R", "-f", "mesh"];
+            run(&kubectl, &[&at[..], &delete].concat(), &self.directory);
         }
     }
 }
@@ -120,27 +121,27 @@ fn settled(summary: &str) -> String {
     summary.lines().map(|one| line(one) + "\n").collect()
 }
 
-/// A job of the example's repository with these suites of ours, and the repository.
-fn job(suites: &str) -> (Runner, Repository) {
+/// A job of the example's repository, with the inputs that its workflow gives but for `others`, and the repository.
+fn job(others: &[(&str, &str)]) -> (Runner, Repository) {
     let testbed = std::env::var("MESHPROOF_TESTBED").map_or_else(|_| root().join("target/testbed"), PathBuf::from);
     let testbed = testbed.canonicalize().expect("run `cargo xtask testbed up` first");
-    let inputs = [
-        ("mesh", "testbed"),
-        ("configuration", "mesh"),
-        ("suites", suites),
-        ("own-suite", "suite"),
-        ("comparisons", "comparisons.toml"),
-        ("base-revision", "main"),
-        ("quarantine", "quarantine.toml"),
-        ("base", "../base"),
-    ];
+    let workflow = yaml(&root().join(EXAMPLE).join(".github/workflows/mesh.yml"));
+    let with = workflow.pointer("/jobs/mesh/with").and_then(|with| with.as_object()).unwrap();
+    let with = with.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
+    // Of the workflow alone, and a branch that is not here.
+    let with = with.filter(|(name, _)| !["meshproof-ref", "ledger-branch"].contains(name));
+    let here = [("mesh", "testbed"), ("base-revision", "main"), ("base", "../base")];
+    let inputs: Vec<(&str, &str)> = with.chain(here).chain(others.iter().copied()).collect();
     // Always the same place: cargo builds a package of another path anew.
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pull-request");
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let place = temporary.join("pull-request");
     let _ = std::fs::remove_dir_all(&place);
     let mut runner = Runner::at(place, &inputs);
+    // What is compiled outlives the place, and the dependencies that this workspace has compiled are not compiled again.
+    runner.set("CARGO_BUILD_BUILD_DIR", temporary.parent().unwrap().to_str().unwrap());
     runner.set("MESHPROOF_TESTBED", testbed.to_str().unwrap());
     runner.set("MESHPROOF_SETTLE", "10");
-    for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "MESHPROOF_HOLDER"] {
+    for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "MESHPROOF_HOLDER"] {
         if let Ok(value) = std::env::var(variable) {
             runner.set(variable, value);
         }
@@ -167,7 +168,7 @@ fn shown(runner: &mut Runner, repository: &Repository, change: &str, owed: &str)
 #[ignore = "needs a testbed, and changes its policies: runs by name only"]
 fn each_pull_request_of_the_example_has_the_verdict_and_the_summary_that_the_docs_show() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut runner, repository) = job("audit");
+    let (mut runner, repository) = job(&[]);
     let (verdict, summary) = judged(&mut runner);
     assert_eq!(verdict, "holds", "the main branch: {summary}");
     copy(&runner.path("temp/meshproof/base"), &runner.path("base"));
@@ -180,7 +181,7 @@ fn each_pull_request_of_the_example_has_the_verdict_and_the_summary_that_the_doc
 #[ignore = "needs a testbed, and has it alone for three minutes: runs by name only"]
 fn a_change_that_costs_p99_is_regressed() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut runner, repository) = job("");
+    let (mut runner, repository) = job(&[("suites", "")]);
     shown(&mut runner, &repository, "3-costs-p99", "does-not-hold");
     assert!(runner.read("GITHUB_STEP_SUMMARY").contains("| proxies | regressed | "));
 }

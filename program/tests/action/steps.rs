@@ -140,6 +140,37 @@ fn an_unknown_suite_or_mesh_is_an_invalid_command_line() {
 }
 
 #[test]
+fn a_suite_is_run_whole_or_by_the_tests_that_are_named() {
+    let with = |suites: &str| {
+        let mut runner = Runner::new(&[("mesh", "testbed"), ("suites", suites)]);
+        std::fs::remove_file(runner.path("temp/meshproof/bin/meshproof")).unwrap();
+        runner.stand_in("temp/meshproof/bin/meshproof", r#"echo "$*" >> "$HOME/called""#);
+        let ended = runner.step("suites");
+        (runner, ended)
+    };
+    let (mut runner, ended) = with("hidden audit/every_port,apart::a_pod");
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let called = runner.read("home/called");
+    let owed = "test --output meshproof hidden\ntest --output meshproof audit every_port apart::a_pod\n";
+    assert_eq!(called, owed);
+    // The gate misses both reports, by the names of their suites.
+    let text = runner.step("gate").text;
+    assert!(
+        !text.contains("every_port") && runner.read("home/called").contains("gate meshproof/hidden meshproof/audit ")
+    );
+    for (suites, said) in [
+        ("audit mtls audit/every_port", "audit is there twice: name several of its tests as audit/TEST,TEST"),
+        ("mtls audit/--ignored", "`audit/--ignored`: write SUITE, or SUITE/TEST,TEST"),
+        ("audit/", "`audit/`: write SUITE"),
+        ("audit/../mtls", "`audit/../mtls`: write SUITE"),
+    ] {
+        let (runner, ended) = with(suites);
+        assert_eq!(ended.code, Some(2), "{suites}: {}", ended.text);
+        assert!(ended.text.contains(said) && runner.read("home/called").is_empty(), "{suites}: {}", ended.text);
+    }
+}
+
+#[test]
 fn up_brings_a_testbed_up_and_applies_the_configuration_to_every_cluster() {
     let mut runner = Runner::new(&[("configuration", "mesh"), ("declaration", "clusters.toml")]);
     std::fs::create_dir_all(runner.path("workspace/mesh")).unwrap();
