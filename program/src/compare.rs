@@ -7,7 +7,7 @@ use meshproof::Scope;
 use meshproof::compare::configurations::{
     self, Compare as Comparing, Equal, Error, Minutes, Outcome, OwnService, Planned, Sides,
 };
-use meshproof::judge::{Trial, Verdict};
+use meshproof::judge::{Arm, Trial, Verdict};
 use meshproof::record::Record;
 use meshproof::report::{self as reports, Concluded, Conclusion};
 
@@ -134,6 +134,10 @@ impl Compare {
 impl Ready {
     fn new(directory: PathBuf, planned: Planned) -> Result<Self, Error> {
         let (control, treatment) = (configurations::read(&planned.control)?, configurations::read(&planned.treatment)?);
+        if let Some(own) = &planned.service {
+            own.checked(&control, Arm::Control)?;
+            own.checked(&treatment, Arm::Treatment)?;
+        }
         let comparing = Sides::of(control, treatment).map(|sides| Comparing {
             sides,
             service: planned.service.clone(),

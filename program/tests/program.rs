@@ -85,6 +85,33 @@ fn exit_code_2_the_command_line() {
 }
 
 #[test]
+fn exit_code_2_a_service_that_the_manifests_do_not_declare() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: cart}, spec: {ports: [{name: http, port: 80}]}}";
+    for (side, manifest) in [("one", service.to_owned()), ("other", service.replace("80", "8080"))] {
+        std::fs::create_dir(directory.path().join(side)).unwrap();
+        std::fs::write(directory.path().join(side).join("cart.yaml"), manifest).unwrap();
+    }
+    let sides = ["compare", "--control", "one", "--treatment", "other", "--service"];
+    for (service, said) in [
+        (
+            ["cart", "--port", "70"],
+            "service cart of the control cannot be measured: Service/cart in its manifests has 80 (http), and must",
+        ),
+        (
+            ["card", "--port", "80"],
+            "service card of the control cannot be measured: its manifests declare Service/cart",
+        ),
+    ] {
+        // There is no mesh, and none is missed.
+        let output = meshproof(directory.path(), &[&sides[..], &service].concat());
+        assert_eq!(code(&output), Some(2), "{}", text(&output));
+        assert!(text(&output).contains(said), "{}", text(&output));
+    }
+    assert!(!directory.path().join("meshproof").exists(), "a report was written");
+}
+
+#[test]
 fn exit_code_3_nothing_was_judged() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, said) in [

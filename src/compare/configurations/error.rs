@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::judge::Arm;
 use crate::{compare, scope};
 
 /// Result of a step.
@@ -53,12 +54,12 @@ pub enum Error {
         cluster: String,
     },
     /// The user's own service is not as the comparison needs it.
-    #[error("service {service} of the {arm} cannot be measured: {reason}")]
+    #[error("service {service} of the {side} cannot be measured: {reason}")]
     Service {
         /// The service.
         service: String,
-        /// The arm.
-        arm: &'static str,
+        /// The side whose manifests are to be mended.
+        side: Arm,
         /// What is missing, and what to do.
         reason: String,
     },
@@ -87,7 +88,7 @@ pub struct Equal {
 impl Error {
     /// Whether the command line, or a file that it names, is unusable.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Source { .. } | Self::Manifest { .. })
+        matches!(self, Self::Source { .. } | Self::Manifest { .. } | Self::Service { .. })
     }
 }
 

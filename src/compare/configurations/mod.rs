@@ -16,6 +16,7 @@ mod outcome;
 mod plan;
 mod pushes;
 mod receipt;
+mod service;
 mod source;
 mod stage;
 mod workloads;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::Equal;
 use super::manifests::{Declared, Manifests};
+use crate::judge::Arm;
 
 /// Fewest minutes: time for the fewest pairs.
 const FEWEST: f64 = 0.5;
@@ -78,6 +79,14 @@ impl Sides {
             return Err(Equal { objects: control.len() });
         }
         Ok(Self { control, treatment, declared })
+    }
+
+    /// The manifests of a side.
+    pub(super) fn side(&self, side: Arm) -> &Manifests {
+        match side {
+            Arm::Control => &self.control,
+            Arm::Treatment => &self.treatment,
+        }
     }
 
     /// The objects that the treatment declares differently.

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use futures::try_join;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use meshproof_probe::wire::WHOAMI_PATH;
@@ -57,15 +56,21 @@ impl Twins {
     /// Deploys both arms side by side.
     ///
     /// # Errors
-    /// An object cannot be applied. A pod does not become ready. The user's service is not there.
+    /// A side does not declare the user's service as it must. An object cannot be applied. A pod does not become ready.
     pub(super) async fn deploy(scope: &Scope, cluster: &Arc<Cluster>, compare: &Compare) -> Result<Self> {
+        // Before anything is written.
+        if let Some(own) = &compare.service {
+            for side in [Arm::Control, Arm::Treatment] {
+                own.checked(compare.sides.side(side), side)?;
+            }
+        }
         let models = Models::read(cluster, compare.driver.as_deref()).await?;
         // Names of one length, so that no text in an arm is longer than its twin.
         let (control, treatment) = try_join!(
             place(scope, cluster, "control-arm", &compare.sides.control, &models),
             place(scope, cluster, "treated-arm", &compare.sides.treatment, &models),
         )?;
-        let of = |arm, namespace: String| settled(cluster, compare.service.as_ref(), arm, namespace);
+        let of = |arm, namespace: String| settled(cluster, compare, arm, namespace);
         let (control, treatment) = try_join!(of(Arm::Control, control), of(Arm::Treatment, treatment))?;
         Ok(Self { control, treatment })
     }
@@ -160,10 +165,11 @@ fn alone(mut deployment: Value) -> Value {
 }
 
 /// The arm in `namespace`, once its pods are ready.
-async fn settled(cluster: &Arc<Cluster>, service: Option<&OwnService>, arm: Arm, namespace: String) -> Result<Twin> {
+async fn settled(cluster: &Arc<Cluster>, compare: &Compare, arm: Arm, namespace: String) -> Result<Twin> {
+    let Compare { sides, service, .. } = compare;
     let selector = match service {
         None => workloads::SERVER.to_owned(),
-        Some(own) => selector_of(cluster, own, arm, &namespace).await?,
+        Some(own) => own.selector(sides.side(arm), arm, &namespace)?,
     };
     let (client, server) =
         try_join!(only(cluster, &namespace, workloads::CLIENT), only(cluster, &namespace, &selector))?;
@@ -175,39 +181,6 @@ async fn settled(cluster: &Arc<Cluster>, service: Option<&OwnService>, arm: Arm,
     let host = format!("{name}.{namespace}.svc.{domain}");
     let cluster = Arc::clone(cluster);
     Ok(Twin { cluster, namespace, client, server, host, port, path, is_own: service.is_some(), selector })
-}
-
-/// The label selector of the user's own service.
-async fn selector_of(cluster: &Cluster, own: &OwnService, arm: Arm, namespace: &str) -> Result<String> {
-    let failed = |reason: &str| Error::Service {
-        service: own.name.clone(),
-        arm: if arm == Arm::Control { "control" } else { "treatment" },
-        reason: reason.into(),
-    };
-    let found = cluster.api::<Service>(namespace).get_opt(&own.name).await;
-    let found = found.map_err(cluster.failed(format!("read service {namespace}/{}", own.name)))?;
-    let spec = found.and_then(|service| service.spec);
-    let spec =
-        spec.ok_or_else(|| failed("its directory declares no Service of that name: add it, with its Deployment"))?;
-    if !spec.ports.iter().flatten().any(|port| port.port == i32::from(own.port)) {
-        return Err(failed(&format!("it has no port {}: name one by `--port`", own.port)));
-    }
-    let selector = spec.selector.unwrap_or_default();
-    if selector.is_empty() {
-        return Err(failed("it selects no pods: give it a selector"));
-    }
-    let deployments = cluster.api::<Deployment>(namespace).list(&kube::api::ListParams::default()).await;
-    let deployments = deployments.map_err(cluster.failed(format!("list the deployments of {namespace}")))?;
-    let selects = |deployment: &Deployment| {
-        let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
-        selector.iter().all(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value)))
-    };
-    if !deployments.iter().any(selects) {
-        return Err(failed(
-            "it selects the pods of no Deployment in its directory: compare its selector with their labels",
-        ));
-    }
-    Ok(selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
 }
 
 /// The only pod that the selector selects, once it is ready, and alone: its predecessor's costs are not its own.
