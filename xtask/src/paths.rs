@@ -41,3 +41,16 @@ pub(crate) fn testbed() -> PathBuf {
 pub(crate) fn place() -> Place {
     Place { reports: root().join("target/meshproof"), ..Place::in_checkout(&testbed()) }
 }
+
+/// Removes a directory and all in it, if it is there.
+///
+/// # Errors
+/// Fails if it is there afterwards.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -47,6 +47,12 @@ pub(super) const ALL: [Stage; 8] = [
 const TESTS: [&str; 10] =
     ["action", "layers", "program", "recipes", "shop", "bypass", "handshakes", "printing", "field", "commands"];
 
+/// Test binaries that are built by name only.
+const BY_NAME: [&str; 5] = ["attach", "growth", "perf", "recovery", "sidecars"];
+
+/// Programs with documentation.
+const PROGRAMS: [&str; 5] = ["boutique", "load", "probe", "tcp-bypass", "xtask"];
+
 /// The simulations of the judge take long. The stage of the judge runs them.
 const SIMULATIONS: &str = "judge::simulate::";
 
@@ -83,7 +89,7 @@ impl Stage {
             Self::Format => "format: rustfmt",
             Self::Workflows => "workflows: actionlint, also over the action and the example",
             Self::Dependencies => "dependencies: cargo-deny",
-            Self::Clippy => "clippy: the workspace, and the performance suite",
+            Self::Clippy => "clippy: the workspace, and the tests that run by name only",
             Self::Docs => "docs: rustdoc without warnings",
             Self::UnitTests => "unit-tests: tests without a testbed",
             Self::JudgeAlone => "judge-alone: the judge without Kubernetes",
@@ -141,16 +147,19 @@ impl Stage {
             Self::Clippy => {
                 let clippy: &[&str] = &["clippy", "--quiet", "--locked"];
                 let deny: &[&str] = &["--", "-D", "warnings"];
-                let perf: &[&str] = &["--test", "perf"];
-                // `--all-targets` does not include `perf`, which is built by name only.
+                // `--all-targets` leaves out what is built by name only. Of the workspace too: with the features of one
+                // package, cargo would check the dependencies again.
+                let by_name: Vec<&str> = BY_NAME.iter().flat_map(|test| ["--test", test]).collect();
                 vec![
                     Step::cargo(&[clippy, &["--workspace", "--all-targets"], deny]),
-                    Step::cargo(&[clippy, perf, deny]),
+                    Step::cargo(&[clippy, &["--workspace"], &by_name, deny]),
                 ]
             }
             Self::Docs => {
-                let doc = Step::cargo(&[&["doc", "--quiet", "--locked", "--workspace", "--no-deps"]]);
-                vec![doc.with("RUSTDOCFLAGS", "-D warnings")]
+                // The example brings the features of tests along, with which clippy has checked the dependencies.
+                let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--lib", "--example", "loopback"];
+                let programs: Vec<&str> = PROGRAMS.iter().flat_map(|program| ["--bin", program]).collect();
+                vec![Step::cargo(&[&doc, &programs]).with("RUSTDOCFLAGS", "-D warnings")]
             }
             Self::UnitTests => {
                 let features = ["--features", "meshproof-multibuffer-tls/testing", "--lib", "--bins"];
@@ -168,7 +177,8 @@ impl Stage {
                 // The stage also checks uncommitted changes.
                 let directory = self::packages().display().to_string();
                 let package: &[&str] = &["package", "--quiet", "--locked", "--allow-dirty", "--target-dir", &directory];
-                vec![Step::cargo(&[package, &packages])]
+                // Nobody debugs what is built here.
+                vec![Step::cargo(&[package, &packages]).with("CARGO_PROFILE_DEV_DEBUG", "false")]
             }
         })
     }
@@ -192,13 +202,13 @@ fn forget_packages(cargo_home: &Path, target: &Path) -> Result<()> {
     let version = concat!("-", env!("CARGO_PKG_VERSION"));
     for registry in entries(&cargo_home.join("registry/src"))? {
         for package in PACKAGES.map(|package| registry.join(format!("{package}{version}"))) {
-            remove(&package)?;
+            paths::remove(&package)?;
         }
     }
     for compiled in entries(&target.join("debug/.fingerprint"))? {
         let name = compiled.file_name().unwrap_or_default().to_string_lossy();
         if name.rsplit_once('-').is_some_and(|(package, _)| PACKAGES.contains(&package)) {
-            remove(&compiled)?;
+            paths::remove(&compiled)?;
         }
     }
     Ok(())
@@ -208,15 +218,6 @@ fn forget_packages(cargo_home: &Path, target: &Path) -> Result<()> {
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Ok(Vec::new()) };
     Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -305,6 +306,32 @@ mod tests {
         let mut all: Vec<_> = members.map(|member| read(paths::root().join(member.as_str().unwrap()))).collect();
         all.push(root);
         all
+    }
+
+    /// Names of the `kind`s of targets, such as `test`, for which `says` holds.
+    fn targets(kind: &str, says: impl Fn(&toml::Table) -> bool) -> Vec<String> {
+        let of = |manifest: &toml::Table| manifest.get(kind).and_then(toml::Value::as_array).cloned();
+        let all = manifests().into_iter().filter_map(|(_, manifest)| of(&manifest)).flatten();
+        let tables = all.map(|target| target.as_table().unwrap().clone()).filter(|target| says(target));
+        let mut names: Vec<String> = tables.map(|target| target["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_built_by_name_only_is_checked_by_name() {
+        assert_eq!(targets("test", |test| test.get("test") == Some(&false.into())), BY_NAME);
+    }
+
+    #[test]
+    fn every_program_is_documented_unless_its_manifest_says_that_it_has_no_documentation() {
+        let mut programs = targets("bin", |bin| bin.get("doc") != Some(&false.into()));
+        let is_bare =
+            |manifest: &toml::Table, at: &Path| !manifest.contains_key("bin") && at.join("src/main.rs").exists();
+        let bare = manifests().into_iter().filter(|(at, manifest)| is_bare(manifest, at));
+        programs.extend(bare.map(|(_, manifest)| manifest["package"]["name"].as_str().unwrap().to_owned()));
+        programs.sort();
+        assert_eq!(programs, PROGRAMS);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The mesh's certificate authorities: one for each cluster (Istio's plug-in certificates), and those that sign them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -175,16 +175,6 @@ fn parameters(kind: &str, cluster: Option<&str>, below: usize) -> CertificatePar
     parameters.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
     parameters.not_after = OffsetDateTime::now_utc() + VALIDITY;
     parameters
-}
-
-/// Removes every authority below `directory`.
-pub(crate) fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

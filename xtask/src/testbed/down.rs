@@ -5,7 +5,6 @@ use clap::Args;
 use meshproof::record::Record;
 
 use crate::lock::Lock;
-use crate::mesh::authority;
 use crate::paths;
 use crate::progress::Progress;
 use crate::provider::Provider;
@@ -38,7 +37,7 @@ impl Arguments {
             provider.remove(&progress).await?;
         }
         // Remove the whole directory: record, ledger, kubeconfig, and the keys of the removed mesh.
-        authority::remove(&directory)?;
+        paths::remove(&directory)?;
         progress.say("The testbed is gone; its artifacts stay in the cache.");
         Ok(())
     }
