@@ -32,22 +32,29 @@ impl Cluster {
             ..LogParams::default()
         };
         let newest = self.read_log(at, &parameters).await?;
-        // Asked last: a file that was begun in the middle is noticed.
-        let parameters = LogParams { since_seconds: None, limit_bytes: Some(TIME), ..parameters };
-        let first = self.read_log(at, &parameters).await?;
-        let is_whole = first.is_empty() || time_of(&first).is_some_and(|(first, _)| first < begin);
-        let newest: Vec<Line<'_>> = newest.split_inclusive('\n').map(Line::of_api).collect();
-        let put_aside = match is_whole {
+        let put_aside = match self.is_whole(at, parameters, &newest, begin).await? {
             true => String::new(),
             false => self.put_aside(at).await.unwrap_or_else(|reason| {
-                tracing::warn!(%reason, "the log of {at} begins with the file of {first:?}, and what came before is out of reach");
+                tracing::warn!(%reason, "the log of {at} begins with a file that is too new, and what came before is out of reach");
                 String::new()
             }),
         };
+        let newest: Vec<Line<'_>> = newest.split_inclusive('\n').map(Line::of_api).collect();
         let end = newest.iter().find_map(|line| line.time);
         let earlier = of_file(&put_aside);
         let earlier = earlier.iter().filter(|(time, _)| *time >= begin && end.is_none_or(|end| *time < end));
         Ok(earlier.map(|(_, text)| text.as_str()).chain(newest.iter().map(|line| line.text)).collect())
+    }
+
+    /// Whether the newest file has all lines since `begin`: it has an earlier one, among those that were read or as its first.
+    async fn is_whole(&self, at: Container<'_>, of: LogParams, newest: &str, begin: Timestamp) -> Result<bool> {
+        let is_earlier = |log: &str| time_of(log).is_some_and(|(first, _)| first < begin);
+        if is_earlier(newest) {
+            return Ok(true);
+        }
+        // Asked last: a file that was begun in the middle is noticed.
+        let first = self.read_log(at, &LogParams { since_seconds: None, limit_bytes: Some(TIME), ..of }).await?;
+        Ok(first.is_empty() || is_earlier(&first))
     }
 
     async fn read_log(&self, at: Container<'_>, parameters: &LogParams) -> Result<String> {
@@ -129,7 +136,46 @@ fn files_put_aside(index: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use kube::Client;
+    use kube::client::Body;
+
     use super::*;
+    use crate::record;
+
+    /// What a reading of the last ten seconds asks for, where the lines since then and the first line of the file are so old,
+    /// in seconds.
+    async fn asked(newest: i64, first: i64) -> Vec<&'static str> {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let answer = move |request: Request<Body>| {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let (what, age) = match query {
+                _ if !path.ends_with("/log") => ("the pod", 0),
+                query if query.contains("limitBytes") => ("the first line", first),
+                _ => ("the lines", newest),
+            };
+            seen.lock().unwrap().push(what);
+            let line = format!("{} a line\n", Timestamp::now() - SignedDuration::from_secs(age));
+            let status = if what == "the pod" { 404 } else { 200 };
+            let response = ::http::Response::builder().status(status).body(Body::from(line.into_bytes())).unwrap();
+            std::future::ready(Ok::<_, Infallible>(response))
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let cluster = Cluster::new(record::tests::cluster("east"), "/kubeconfig".into(), client, "v1".into());
+        let at = Container { namespace: "shop", pod: "cart-1", container: "istio-proxy" };
+        assert_eq!(cluster.logs(at, Duration::from_secs(10)).await.unwrap(), "a line\n");
+        Vec::clone(&asked.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_earlier_file_is_looked_for_only_where_the_newest_one_may_have_begun_meanwhile() {
+        assert_eq!(asked(11, 300).await, ["the lines"], "it has an earlier line");
+        assert_eq!(asked(5, 300).await, ["the lines", "the first line"]);
+        assert_eq!(asked(5, 5).await, ["the lines", "the first line", "the pod"]);
+    }
 
     #[test]
     fn a_file_put_aside_is_told_from_the_newest_and_from_compressed_ones() {
@@ -137,7 +183,6 @@ mod tests {
                      <a href=\"0.log.20261128-021000.gz\">x</a>\n<a href=\"0.log.20261128-020000.tmp\">x</a>\n</pre>\n";
         assert_eq!(files_put_aside(index), ["0.log.20261128-021500"]);
     }
-
     #[test]
     fn a_line_in_parts_is_one_line_with_the_time_of_the_first() {
         let file = "2026-11-28T02:15:00.1Z stdout F whole line\n\

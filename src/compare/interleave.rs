@@ -7,7 +7,7 @@ use super::isolation::{Extent, Isolation, LONGEST_FREEZE};
 use super::runner::{Measured, Runner, drain, length};
 use super::{Case, Treatment};
 use crate::host::{Awake, Host};
-use crate::judge::{Arm, Baselines, Bounds, Comparison, Decision, Judge, Mode, Run, recorded, turns};
+use crate::judge::{Arm, Baselines, Bounds, Comparison, Decision, Judge, Mode, Run, Trial, recorded, turns};
 use crate::record::fault;
 use crate::report::table;
 use crate::scope::{Error, Result, Scope};
@@ -49,14 +49,11 @@ impl Open {
 
     /// Says once that the machine is too noisy for the planned pairs.
     fn tell(&mut self, needed: usize) {
-        let (pairs, planned) = (self.judge.runs().count() / 2, self.measured.trial.budget.max_pairs);
-        if pairs + needed > planned && !self.is_told {
+        let Trial { id, budget, .. } = &self.measured.trial;
+        let exceeded = budget.exceeded(self.judge.runs().count() / 2, needed).filter(|_| !self.is_told);
+        if let Some(too_noisy) = exceeded {
             self.is_told = true;
-            let id = &self.measured.trial.id;
-            eprintln!(
-                "note: {id}: as noisy as this machine is now, about {} pairs would decide, of at most {planned}",
-                pairs + needed
-            );
+            eprintln!("note: {id}: {too_noisy}, of at most {}", budget.max_pairs);
         }
     }
 

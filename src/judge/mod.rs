@@ -64,7 +64,7 @@ pub use interim::Schedule;
 pub use limit::{Attainment, Limit, Verdict};
 pub use run::{Distribution, Metric, Recording, Run, SCHEMA};
 pub use share::{Share, ShareInterval};
-pub use trial::{Budget, MODE_VARIABLE, MetricBound, Mode, Receipt, RunPlan, Trial};
+pub use trial::{Budget, MODE_VARIABLE, MetricBound, Mode, Receipt, RunPlan, TooNoisy, Trial};
 
 use interim::{BLOCK, InterimAnalysis};
 

@@ -1,6 +1,7 @@
 //! The plan of a comparison: duration, receipts, and bounds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,28 @@ pub struct Budget {
     pub max_pairs: usize,
     /// Seconds since the start of the first run. A block that would end later is not started.
     pub seconds: f64,
+}
+
+impl Budget {
+    /// Whether the machine is too noisy: with `needed` further pairs after those that are measured, there are more than
+    /// planned.
+    pub fn exceeded(&self, measured: usize, needed: usize) -> Option<TooNoisy> {
+        let pairs = measured + needed;
+        (pairs > self.max_pairs).then_some(TooNoisy { pairs })
+    }
+}
+
+/// A machine that is too noisy for a budget, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooNoisy {
+    /// Number of pairs that would probably decide.
+    pub pairs: usize,
+}
+
+impl fmt::Display for TooNoisy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "as noisy as this machine is now, about {} pairs would decide", self.pairs)
+    }
 }
 
 /// Required values of a receipt in every run of an arm, to prove that only one arm had the treatment.

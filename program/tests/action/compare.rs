@@ -1,23 +1,13 @@
 //! The comparisons of a change with its base, and the gate that takes their verdicts.
 
-use std::path::Path;
-use std::process::Command;
-
 use meshproof::report::{self, Concluded, Conclusion, Kind, Outcome, Tested};
 
-use crate::runner::{Ended, Runner};
+use crate::runner::{Ended, Runner, git};
 use crate::steps::suite;
 
 const FILE: &str = "[[comparison]]\nname = \"proxies\"\ncontrol = \"git:BASE:mesh\"\ntreatment = \"mesh\"\n";
 
 const MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n";
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
-    let done = Command::new("git").current_dir(directory).args(identity).args(arguments).output().unwrap();
-    assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap().trim().to_owned()
-}
 
 /// A job of a pull request whose base has `mesh/`, and whose suite passed.
 fn job(file: &str) -> Runner {
@@ -29,7 +19,7 @@ fn job(file: &str) -> Runner {
     git(&workspace, &["init", "--quiet", "--initial-branch", "main"]);
     git(&workspace, &["add", "--all"]);
     git(&workspace, &["commit", "--quiet", "--message", "base"]);
-    let base = git(&workspace, &["rev-parse", "HEAD"]);
+    let base = git(&workspace, &["rev-parse", "HEAD"]).trim().to_owned();
     let event = format!(r#"{{"pull_request": {{"number": 5, "base": {{"sha": "{base}"}}}}}}"#);
     std::fs::write(runner.path("event.json"), event).unwrap();
     suite(&runner, "meshproof", true);
@@ -85,7 +75,7 @@ fn the_verdict_of_a_comparison_is_that_of_the_gate() {
         assert!(summary.contains(&line), "no `{line}` in:\n{summary}");
         assert!(!summary.contains("compare | – "), "what changed since an earlier run is another question:\n{summary}");
         // What the comparison was called with: the base of the event.
-        let base = git(&runner.path("workspace"), &["rev-parse", "HEAD"]);
+        let base = git(&runner.path("workspace"), &["rev-parse", "HEAD"]).trim().to_owned();
         let called = runner.read("home/called");
         assert!(called.contains(&format!("--declared comparisons.toml --base {base} ")), "{called}");
     }

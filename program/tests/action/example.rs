@@ -1,22 +1,14 @@
 //! `examples/pull-request` on a live testbed: each of its pull requests is a commit, judged as its workflow judges it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use crate::runner::{Runner, root, yaml};
+use crate::runner::{Runner, git, root, run, yaml};
 
 const EXAMPLE: &str = "examples/pull-request";
 
 /// Environment variable that writes the summaries in place of comparing with them.
 const BLESS: &str = "MESHPROOF_BLESS";
-
-fn run(program: &Path, arguments: &[&str], directory: &Path) -> String {
-    let done = Command::new(program).current_dir(directory).args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{} {arguments:?}: {text}", program.display());
-    text
-}
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -47,8 +39,7 @@ impl Repository {
     }
 
     fn git(&self, arguments: &[&str]) -> String {
-        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
-        run(Path::new("git"), &[&identity, arguments].concat(), &self.directory)
+        git(&self.directory, arguments)
     }
 
     fn commit(&self, message: &str) {

@@ -6,14 +6,7 @@ use std::process::Command;
 use meshproof::ledger::{Entry, Ledger, VERSION};
 use meshproof::report::Outcome;
 
-use crate::runner::root;
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
-    let done = Command::new("git").current_dir(directory).args(identity).args(arguments).output().unwrap();
-    assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
-}
+use crate::runner::{git, root};
 
 fn outcomes(path: &Path, run: usize) {
     let entry = |n: usize| Entry {

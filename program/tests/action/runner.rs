@@ -18,6 +18,19 @@ pub(crate) fn yaml(path: &Path) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Runs a program that must succeed, and returns what it printed.
+pub(crate) fn run(program: &Path, arguments: &[&str], directory: &Path) -> String {
+    let done = Command::new(program).current_dir(directory).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{} {arguments:?}: {}", program.display(), text(&done));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Runs git, with an author for commits.
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> String {
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
+    run(Path::new("git"), &[&identity, arguments].concat(), directory)
+}
+
 /// A job on a machine of its own.
 pub(crate) struct Runner {
     place: PathBuf,

@@ -19,7 +19,7 @@ use crate::compare::isolation::Extent;
 use crate::compare::runner::{Measured, Runner};
 use crate::compare::{Arms, Case, Isolation, Load, Untreated};
 use crate::host::{Awake, Host};
-use crate::judge::{Arm, Bounds, Comparison, Decision, Judge, Mode, Run, Trial, recorded};
+use crate::judge::{Arm, Bounds, Budget, Comparison, Decision, Judge, Mode, Run, Trial, recorded};
 use crate::record::fault;
 use crate::report::{Claim, Table};
 use crate::scope::Scope;
@@ -100,7 +100,7 @@ pub(super) async fn measured(
             Decision::Done(_) => None,
         };
         let progress = Progress { pairs, needed, seconds: began.elapsed().as_secs_f64() };
-        eprintln!("{}", progress.told(trial.budget.max_pairs));
+        eprintln!("{}", progress.told(&trial.budget));
         if let Decision::Done(comparisons) = decision {
             break judge.compared(comparisons).map_err(crate::scope::Error::from)?;
         }
@@ -185,18 +185,12 @@ struct Progress {
 
 impl Progress {
     /// In a line. A machine that is too noisy for the planned pairs is told as soon as that shows.
-    fn told(self, planned: usize) -> String {
+    fn told(self, budget: &Budget) -> String {
         let Self { pairs, needed, seconds } = self;
-        let measured = format!("{pairs} of at most {planned} pairs are measured");
-        let minutes = |pairs: usize, each: f64| (pairs as f64 * each / 60.0).ceil();
-        match needed.filter(|needed| pairs + needed > planned) {
-            Some(needed) => format!(
-                "{measured}; as noisy as this machine is now, about {} would decide, which takes {} minutes",
-                pairs + needed,
-                minutes(pairs + needed, seconds / pairs.max(1) as f64)
-            ),
-            None => measured,
-        }
+        let measured = format!("{pairs} of at most {} pairs are measured", budget.max_pairs);
+        let Some(too_noisy) = needed.and_then(|needed| budget.exceeded(pairs, needed)) else { return measured };
+        let minutes = too_noisy.pairs as f64 * seconds / pairs.max(1) as f64 / 60.0;
+        format!("{measured}; {too_noisy}, which takes {} minutes", minutes.ceil())
     }
 }
 
@@ -221,10 +215,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_too_noisy_is_told_with_what_it_would_take() {
-        let told = |needed| Progress { pairs: 4, needed, seconds: 80.0 }.told(10);
+        let budget = Budget { min_pairs: 4, max_pairs: 10, seconds: 180.0 };
+        let told = |needed| Progress { pairs: 4, needed, seconds: 80.0 }.told(&budget);
         assert_eq!(told(None), "4 of at most 10 pairs are measured");
         assert_eq!(told(Some(6)), "4 of at most 10 pairs are measured");
-        let owed = "4 of at most 10 pairs are measured; as noisy as this machine is now, about 44 would decide, which takes 15 minutes";
+        let owed = "4 of at most 10 pairs are measured; as noisy as this machine is now, about 44 pairs would decide, which takes 15 minutes";
         assert_eq!(told(Some(40)), owed);
     }
 

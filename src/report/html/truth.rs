@@ -124,7 +124,7 @@ fn line(
                 @match places.get(&(row.id.as_str(), column.id.as_str())) {
                     None => td class=(place) {},
                     Some((n, cell)) => td class={ (place) " " (look(cell)) } {
-                        a href={ "#cell-" (n) } title=(words(cell)) { (letter(cell)) }
+                        a href={ "#cell-" (n) } title=(cell.words()) { (letter(cell)) }
                     },
                 }
             }
@@ -184,15 +184,6 @@ fn look(cell: &Cell) -> &'static str {
         (_, Look::Open) => "open",
         (_, Look::Refused) => "refused",
         (_, Look::Other) => "other",
-    }
-}
-
-fn words(cell: &Cell) -> String {
-    match cell.state {
-        State::Holds => cell.observed.clone(),
-        State::Red => format!("{}, and must be {}", cell.observed, cell.expected),
-        State::NotJudged => format!("not judged, must be {}", cell.expected),
-        State::NotMade => "not made".into(),
     }
 }
 

@@ -96,20 +96,11 @@ impl Difference {
         ];
         for (word, changes) in all {
             for Change { row, column, was, is } in changes {
-                let cell = |cell: &Option<Cell>| cell.as_ref().map_or_else(|| "–".into(), words);
+                let cell = |cell: &Option<Cell>| cell.as_ref().map_or_else(|| "–".into(), Cell::words);
                 table.rows.push(vec![row.clone(), column.clone(), word.into(), cell(was), cell(is)]);
             }
         }
         table
-    }
-}
-
-fn words(cell: &Cell) -> String {
-    match cell.state {
-        State::Holds => cell.observed.clone(),
-        State::Red => format!("{}, and must be {}", cell.observed, cell.expected),
-        State::NotJudged => format!("not judged, must be {}", cell.expected),
-        State::NotMade => "not made".into(),
     }
 }
 

@@ -153,6 +153,17 @@ impl TruthTable {
 }
 
 impl Cell {
+    /// What was seen, and what must be where that is not it.
+    pub(crate) fn words(&self) -> String {
+        let Self { observed, expected, .. } = self;
+        match self.state {
+            State::Holds => observed.clone(),
+            State::Red => format!("{observed}, and must be {expected}"),
+            State::NotJudged => format!("not judged, must be {expected}"),
+            State::NotMade => "not made".into(),
+        }
+    }
+
     fn place(&self) -> (String, String) {
         (self.row.clone(), self.column.clone())
     }

@@ -7,7 +7,7 @@ use meshproof::{Result, Scope, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::arena::{PLAIN, REQUIRED, SUITE};
-use super::sent::{Arrivals, REQUESTS, SOME, all_answered, answers_share, ask, is_by, request};
+use super::sent::{REQUESTS, SOME, answers_share, ask, both_answer, request};
 use super::span::{Side, Span, Spanning, region};
 
 /// Share of the requests that stay in their region, in percent.
@@ -87,18 +87,8 @@ async fn at_first(span: &Span, side: &Side) -> Result<Vec<Claim>> {
         claims.push(answers_share(id, owed, &spread, &side.server, f64::from(STAYS) / 100.0));
     }
     let plain = calls(span, side, PLAIN, Protocol::Http1, SOME).await?;
-    let by = |side: &Side| plain.iter().filter(|exchange| is_by(exchange, &side.server)).count();
-    let counts = Arrivals([by(side), by(span.other(side.index))]);
-    let claim = Claim::about(format!("{SUITE}/near/no-rule/from-{from}"), "without a rule, all clusters answer")
-        .from(format!("meshed {}", side.caller))
-        .to(span.place.host(PLAIN))
-        .expects("answers of the own and of the other cluster")
-        .observes(
-            &counts,
-            |Arrivals([own, other])| format!("{own} of the own cluster, {other} of the other"),
-            |Arrivals(counts)| !counts.contains(&0),
-        );
-    claims.push(all_answered(claim, &plain, &side.server));
+    let servers = [&side.server, &span.other(side.index).server];
+    claims.push(both_answer(format!("near/no-rule/from-{from}"), &plain, servers));
     Ok(claims)
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::arena::{Arena, PLAIN, Place, REQUIRED, SUITE, Service};
 use super::sent::{
-    Arrivals, ERROR, Logs, REQUESTS, SOME, all_answered, answers_share, ask, is_by, logs, request, told,
+    Arrivals, ERROR, Logs, REQUESTS, SOME, all_answered, answers_share, ask, both_answer, is_by, logs, request, told,
 };
 
 /// Weight of the server `one`, in percent.
@@ -127,24 +127,8 @@ async fn shares(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {
     let owed = "a route to a subset leads to no other server";
     claims.push(answers_share(format!("subset/{way}"), owed, &pinned, two, 1.0));
     let plain = ask(caller, many(PLAIN, Protocol::Http1, SOME)?.collect()).await?;
-    claims.push(both_answer(format!("no-rule/{way}"), arena, &plain));
+    claims.push(both_answer(format!("no-rule/{way}"), &plain, [one, two]));
     Ok(claims)
-}
-
-/// The control: without a rule, each server answers, so that the rules make the difference.
-fn both_answer(id: String, arena: &Arena, exchanges: &[Exchange]) -> Claim {
-    let [one, two] = &arena.servers;
-    let by = |server: &Workload| exchanges.iter().filter(|exchange| is_by(exchange, server)).count();
-    let claim = Claim::about(format!("{SUITE}/{id}"), "without a rule, both servers answer")
-        .from(exchanges.first().map(|exchange| exchange.vantage.to_string()).unwrap_or_default())
-        .to(exchanges.first().map(Exchange::destination).unwrap_or_default())
-        .expects("answers of both")
-        .observes(
-            &Arrivals([by(one), by(two)]),
-            |seen| format!("answers: {seen}"),
-            |Arrivals(seen)| !seen.contains(&0),
-        );
-    all_answered(claim, exchanges, one)
 }
 
 async fn matching(arena: &Arena, caller: &Workload) -> Result<Vec<Claim>> {

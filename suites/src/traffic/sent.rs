@@ -6,7 +6,7 @@ use std::time::Duration;
 use meshproof::istio::{AccessEntry, logged, read_until};
 use meshproof::judge::Share;
 use meshproof::probe::{self, Dial, Exchange, Protocol, Vantage};
-use meshproof::report::Claim;
+use meshproof::report::{Claim, Statement};
 use meshproof::scope::claims::must_be_answered;
 use meshproof::{Result, Workload, cluster};
 
@@ -43,6 +43,23 @@ pub(crate) fn is_by(exchange: &Exchange, server: &Workload) -> bool {
         && who.is_some_and(|who| (who.cluster.as_str(), &who.pod) == (server.cluster.name(), &server.pod))
 }
 
+/// A claim about requests from one place to another.
+fn about(id: String, requirement: &str, exchanges: &[Exchange]) -> Statement {
+    Claim::about(format!("{SUITE}/{id}"), requirement)
+        .from(exchanges.first().map(|exchange| exchange.vantage.to_string()).unwrap_or_default())
+        .to(exchanges.first().map(Exchange::destination).unwrap_or_default())
+}
+
+/// The control of rules: without one, both servers answer, so that the rules make the difference.
+pub(crate) fn both_answer(id: String, exchanges: &[Exchange], servers: [&Workload; 2]) -> Claim {
+    let by = servers.map(|server| exchanges.iter().filter(|exchange| is_by(exchange, server)).count());
+    let [one, other] = servers;
+    let claim = about(id, "without a rule, both servers answer", exchanges)
+        .expects(format!("answers of {one} and of {other}"))
+        .observes(&by, |[ones, others]| format!("{ones} of {one}, {others} of {other}"), |by| !by.contains(&0));
+    all_answered(claim, exchanges, one)
+}
+
 /// The claim that `server` answers this share of the requests, and that all are answered.
 pub(crate) fn answers_share(
     id: String,
@@ -52,9 +69,7 @@ pub(crate) fn answers_share(
     expected: f64,
 ) -> Claim {
     let share = Share::of(exchanges, |exchange| is_by(exchange, server));
-    let claim = Claim::about(format!("{SUITE}/{id}"), requirement)
-        .from(exchanges.first().map(|exchange| exchange.vantage.to_string()).unwrap_or_default())
-        .to(exchanges.first().map(Exchange::destination).unwrap_or_default())
+    let claim = about(id, requirement, exchanges)
         .expects(format!("{:.0} % of the answers from {server}", 100.0 * expected))
         .observes(&share, told, |share| share.fits(expected, ERROR));
     all_answered(claim, exchanges, server)
