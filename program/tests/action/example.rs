@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::runner::{Runner, git, root, run, yaml};
+use crate::runner::{Ended, Runner, git, root, run, yaml};
 
 const EXAMPLE: &str = "examples/pull-request";
 
@@ -74,11 +74,26 @@ impl Drop for Repository {
     }
 }
 
+/// The directory that cargo builds into. The commands of the testbed are of this workspace, and the suite is not.
+const TARGET: &str = "CARGO_TARGET_DIR";
+
+/// The step of the suites. What it compiles outlives the place, and the dependencies that this workspace has compiled are not
+/// compiled again.
+fn sharing(runner: &mut Runner) -> Ended {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let target = runner.unset(TARGET);
+    runner.set("CARGO_BUILD_BUILD_DIR", built.to_str().unwrap());
+    let ended = runner.step("suites");
+    runner.unset("CARGO_BUILD_BUILD_DIR");
+    target.into_iter().for_each(|target| runner.set(TARGET, target));
+    ended
+}
+
 /// The verdict and the summary of the commit that is checked out.
 fn judged(runner: &mut Runner) -> (String, String) {
     let _ = std::fs::remove_file(runner.path("GITHUB_STEP_SUMMARY"));
     for step in ["mesh", "suites", "comparisons", "gate"] {
-        let ended = runner.step(step);
+        let ended = if step == "suites" { sharing(runner) } else { runner.step(step) };
         println!("{}", ended.text);
         assert!(step == "gate" || ended.code == Some(0), "{step}");
     }
@@ -134,15 +149,12 @@ fn job(others: &[(&str, &str)]) -> (Runner, Repository) {
     let here = [("mesh", "testbed"), ("base-revision", "main"), ("base", "../base")];
     let inputs: Vec<(&str, &str)> = with.chain(here).chain(others.iter().copied()).collect();
     // Always the same place: cargo builds a package of another path anew.
-    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let place = temporary.join("pull-request");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pull-request");
     let _ = std::fs::remove_dir_all(&place);
     let mut runner = Runner::at(place, &inputs);
-    // What is compiled outlives the place, and the dependencies that this workspace has compiled are not compiled again.
-    runner.set("CARGO_BUILD_BUILD_DIR", temporary.parent().unwrap().to_str().unwrap());
     runner.set("MESHPROOF_TESTBED", testbed.to_str().unwrap());
     runner.set("MESHPROOF_SETTLE", "10");
-    for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "MESHPROOF_HOLDER"] {
+    for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", TARGET, "MESHPROOF_HOLDER"] {
         if let Ok(value) = std::env::var(variable) {
             runner.set(variable, value);
         }

@@ -100,6 +100,10 @@ impl Runner {
         self.variables.insert(variable.into(), value.into());
     }
 
+    pub(crate) fn unset(&mut self, variable: &str) -> Option<String> {
+        self.variables.remove(variable)
+    }
+
     pub(crate) fn output(&self, step: &str, name: &str) -> &str {
         self.outputs.get(&format!("steps.{step}.outputs.{name}")).map_or("", String::as_str)
     }
