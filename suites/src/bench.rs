@@ -92,6 +92,7 @@ async fn all_but_what_is_measured_is_frozen() -> Verdict {
     .await
 }
 
+/// Seen red by: a loop that lets the controller manager go on meanwhile ("generation 2, of which 2 was observed").
 async fn what_can_be_spared_is_stopped_for_as_long_as_it_takes() -> Verdict {
     Scope::alone(SUITE, "spared", async |scope| {
         scope.requires(REQUIREMENTS)?;
