@@ -203,15 +203,16 @@ pub async fn deploy_probes(
     let found = cluster.api::<Deployment>(&model.namespace).get(&model.deployment).await;
     let found = found.map_err(cluster.failed(format!("read deployment {}/{}", model.namespace, model.deployment)))?;
     let template = serde_json::to_value(found.spec.map(|spec| spec.template)).map_err(Error::suite)?;
-    let mut objects = vec![json!({
+    let mut named = vec![json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": { "name": template["spec"]["serviceAccountName"], "namespace": namespace },
     })];
     if let Some(secret) = probe::deploy::pull_secret(cluster, namespace).await? {
-        objects.push(serde_json::to_value(secret).map_err(Error::suite)?);
+        named.push(serde_json::to_value(secret).map_err(Error::suite)?);
     }
-    objects.extend(plans.iter().map(|plan| plan.workload(namespace, template.clone())));
-    scope.apply_all(cluster, objects).await?;
+    // Before the workloads that name them: a ReplicaSet keeps its first refusal, and would tell of a missing account.
+    scope.apply_all(cluster, named).await?;
+    scope.apply_all(cluster, plans.iter().map(|plan| plan.workload(namespace, template.clone())).collect()).await?;
     let want = format!("{} probes in {namespace} of {} to be ready", plans.len(), cluster.name());
     let judge = |pods: &[&Pod]| {
         let of = |plan: &ProbePlan| {
