@@ -19,12 +19,17 @@ struct Limit {
 
 /// Sufficient for 120 pods with sidecars: docs/measurements/sidecars.md. The kernel's defaults are those of one
 /// user's desktop: with 128 inotify instances, the proxies from about the fortieth on abort.
-const LIMITS: [Limit; 5] = [
+const LIMITS: [Limit; 8] = [
     Limit { name: "fs.inotify.max_user_instances", needed: 8192, used_by: "each proxy, kubelet and containerd" },
     Limit { name: "fs.inotify.max_user_watches", needed: 131_072, used_by: "each mounted secret and ConfigMap" },
     Limit { name: "fs.file-max", needed: 262_144, used_by: "each connection and open file" },
     Limit { name: "kernel.pid_max", needed: 32_768, used_by: "each thread of a container" },
     Limit { name: "net.netfilter.nf_conntrack_max", needed: 65_536, used_by: "each connection" },
+    // All network namespaces share the table of neighbours. With the default of 1,024 it was full while 100 pods called each
+    // other, and connections ended with "No route to host". Above the first value, entries are collected.
+    Limit { name: "net.ipv4.neigh.default.gc_thresh3", needed: 16_384, used_by: "each two pods that talk" },
+    Limit { name: "net.ipv4.neigh.default.gc_thresh2", needed: 8192, used_by: "each two pods that talk" },
+    Limit { name: "net.ipv4.neigh.default.gc_thresh1", needed: 4096, used_by: "each two pods that talk" },
 ];
 
 impl Limit {
