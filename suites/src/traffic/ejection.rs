@@ -22,11 +22,11 @@ const REQUESTS: usize = 40;
 /// Failures in a row that eject a server.
 const FAILURES: usize = 3;
 
-/// How long a server is ejected the first time.
-const EJECTED: Duration = Duration::from_secs(10);
+/// How long a server is ejected the first time: longer than a busy machine needs for the next requests.
+const EJECTED: Duration = Duration::from_secs(20);
 
 /// Longest wait for an ejected server to be asked again.
-const BACK: Duration = Duration::from_secs(30);
+const BACK: Duration = Duration::from_secs(45);
 
 /// Requests at once to a service with limits.
 const AT_ONCE: usize = 12;
