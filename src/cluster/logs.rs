@@ -183,6 +183,7 @@ mod tests {
                      <a href=\"0.log.20261128-021000.gz\">x</a>\n<a href=\"0.log.20261128-020000.tmp\">x</a>\n</pre>\n";
         assert_eq!(files_put_aside(index), ["0.log.20261128-021500"]);
     }
+
     #[test]
     fn a_line_in_parts_is_one_line_with_the_time_of_the_first() {
         let file = "2026-11-28T02:15:00.1Z stdout F whole line\n\

@@ -176,3 +176,23 @@ impl Certificate {
         Ok(false)
     }
 }
+
+/// The certificates in a PEM text, each with its markers.
+pub fn pem_certificates(text: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    let each = text.split_inclusive(END).filter(|one| one.ends_with(END));
+    each.map(|one| one.trim_start().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_of_a_text_are_told_apart() {
+        let one = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+        let other = one.replace("AA", "BB");
+        assert_eq!(pem_certificates(&format!("\n{one}{other}\n")), [one, &other]);
+        assert_eq!(pem_certificates("no certificate"), Vec::<String>::new());
+    }
+}

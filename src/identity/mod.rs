@@ -9,7 +9,7 @@ pub(crate) mod trust;
 mod usage;
 mod window;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, pem_certificates};
 pub use error::{Error, Result};
 pub use lifetime::{Lifetime, Lifetimes, Limits, Part, words};
 pub use mint::{ClientCertificate, Minter, Oddity, ServerCertificate, Validity, self_signed_rsa};

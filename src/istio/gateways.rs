@@ -23,14 +23,15 @@ pub async fn eastwest_gateway(cluster: &Arc<Cluster>) -> Result<Workload> {
     find(cluster, cluster.record().eastwest()?).await
 }
 
-/// All ready pods of a cluster's east-west gateway.
+/// The ready pods of a gateway, by name.
 ///
 /// # Errors
-/// The errors of [`eastwest_gateway`].
-pub async fn eastwest_gateways(cluster: &Arc<Cluster>) -> Result<Vec<Workload>> {
-    let gateway = cluster.record().eastwest()?;
+/// The errors of [`Cluster::ready_pods`].
+pub async fn gateway_pods(cluster: &Arc<Cluster>, gateway: &Gateway) -> Result<Vec<Workload>> {
     let pods = cluster.ready_pods(&gateway.namespace, &gateway.selector).await?;
-    Ok(pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect())
+    let mut pods: Vec<Workload> = pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect();
+    pods.sort_by(|one, other| one.pod.cmp(&other.pod));
+    Ok(pods)
 }
 
 async fn find(cluster: &Arc<Cluster>, gateway: &Gateway) -> Result<Workload> {

@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub(crate) use evidence::Side;
 pub use evidence::{AccessEntry, Ends, both_ends, inbound, logged, outbound, read_until, turned_away};
 pub use evidence_log::evidence_log;
-pub use gateways::{eastwest_gateway, eastwest_gateways, ingress_gateway, sni_of};
+pub use gateways::{eastwest_gateway, gateway_pods, ingress_gateway, sni_of};
 pub use inbound::{await_mode, inbound_modes};
 pub use issue::issue;
 pub(crate) use membership::keeps_from_starting;

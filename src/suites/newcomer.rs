@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Workload};
-use crate::istio::{await_service_at, await_service_of, eastwest_gateways, evidence_log, exposed};
+use crate::istio::{await_service_at, await_service_of, evidence_log, exposed, gateway_pods};
 use crate::probe::{self, Exchange, Protocol, Vantage, dial, evidence_label};
 use crate::scope::{CopiedProbe, Error, Result, Scope, copied_probe, deploy_probe_with};
 
@@ -84,7 +84,7 @@ impl Newcomer {
             return Ok(());
         }
         let at_each = self.gateways.iter().map(async |cluster| {
-            let gateways = eastwest_gateways(cluster).await?;
+            let gateways = gateway_pods(cluster, cluster.record().eastwest()?).await?;
             let each = gateways.iter().map(|gateway| await_service_at(gateway, &self.host, port));
             futures::future::try_join_all(each).await.map(drop)
         });

@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Seen, Testbed, eventually};
-use crate::identity::{self, Certificate, Minter};
+use crate::identity::{self, Certificate, Minter, pem_certificates};
 use crate::istio::issue;
 use crate::probe;
 use crate::record::{self, Signer, Write};
@@ -66,8 +66,9 @@ impl PluggedIn {
             .ok_or_else(lacking)?;
         let former = Certificate::from_pem("the present authority", &certificate)?;
         // The chain begins with the authority itself, and may end with the root.
-        let above: Vec<String> = certificates(&chain).into_iter().skip(1).collect();
-        let parent = above.first().cloned().or_else(|| certificates(&roots).into_iter().next()).ok_or_else(lacking)?;
+        let above: Vec<String> = pem_certificates(&chain).into_iter().skip(1).collect();
+        let parent =
+            above.first().cloned().or_else(|| pem_certificates(&roots).into_iter().next()).ok_or_else(lacking)?;
         let path = testbed.directory.join(key);
         let key = std::fs::read_to_string(&path)
             .map_err(|error| identity::Error { what: path.display().to_string(), reason: error.to_string() })?;
@@ -75,8 +76,8 @@ impl PluggedIn {
         let parents = if above.is_empty() { parent.clone() } else { above.concat() };
         let minted = Minter::from_pem(&name, parent, &key, parents)?.intermediate("meshproof renewed")?;
         let authority = Certificate::from_pem("the new authority", minted.certificate_pem())?;
-        let is_root = |pem: &String| certificates(&roots).contains(pem);
-        let issuers = certificates(minted.chain_pem()).into_iter().filter(|pem| !is_root(pem)).collect();
+        let is_root = |pem: &String| pem_certificates(&roots).contains(pem);
+        let issuers = pem_certificates(minted.chain_pem()).into_iter().filter(|pem| !is_root(pem)).collect();
         let data = [
             (CERTIFICATE, minted.certificate_pem().to_owned()),
             (KEY, minted.key_pem()),
@@ -185,24 +186,4 @@ impl Change for PluggedIn {
 fn text(secret: &Secret, key: &str) -> Option<String> {
     let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
     String::from_utf8(bytes.clone()).ok()
-}
-
-/// The certificates in a PEM text, each with its markers.
-fn certificates(pem: &str) -> Vec<String> {
-    const END: &str = "-----END CERTIFICATE-----\n";
-    let each = pem.split_inclusive(END).filter(|one| one.ends_with(END));
-    each.map(|one| one.trim_start().to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificates_of_a_text_are_told_apart() {
-        let one = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-        let other = one.replace("AA", "BB");
-        assert_eq!(certificates(&format!("\n{one}{other}\n")), [one, &other]);
-        assert_eq!(certificates("no certificate"), Vec::<String>::new());
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use meshproof::istio::{issue, sni_of};
+use meshproof::istio::{gateway_pods, issue, sni_of};
 use meshproof::probe::{self, Dial, Protocol, Vantage, dial, handshake, service_host};
-use meshproof::record::{Gateway, HostPort, Requirement};
+use meshproof::record::{HostPort, Requirement};
 use meshproof::report::Claim;
 use meshproof::scope::claims;
-use meshproof::{Cluster, Error, Scope, Verdict, Workload};
+use meshproof::{Cluster, Error, Scope, Verdict};
 
 use super::SUITE;
 
@@ -36,7 +36,7 @@ async fn each_pod_of_each_ingress_gateway_forwards() -> Verdict {
             let (naked, meshed) = (probe::naked(cluster).await?, probe::meshed(cluster).await?);
             let gateway = cluster.record().ingress()?;
             let host = probe::ingress_host(cluster)?;
-            let dials = pods(cluster, gateway).await?.into_iter().enumerate().map(|(number, pod)| {
+            let dials = gateway_pods(cluster, gateway).await?.into_iter().enumerate().map(|(number, pod)| {
                 let through = dial(id("ingress", cluster, number), Protocol::Http1, pod.address, gateway.port);
                 Dial { authority: Some(host.to_owned()), ..through }
             });
@@ -58,7 +58,7 @@ pub(super) async fn eastwest(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Ve
     let certificate = issue(&scope.testbed, &probe::caller(cluster).await?).await?;
     let gateway = cluster.record().eastwest()?;
     let name = sni_of(probe::port(cluster, Protocol::Http1)?, service_host(cluster)?);
-    let dials = pods(cluster, gateway).await?.into_iter().enumerate().map(|(number, pod)| {
+    let dials = gateway_pods(cluster, gateway).await?.into_iter().enumerate().map(|(number, pod)| {
         let address = HostPort::new(&pod.address, gateway.port);
         handshake(id("east-west", cluster, number), &address, Some(&name), Some(&certificate), Protocol::Http1)
     });
@@ -71,14 +71,6 @@ pub(super) async fn eastwest(scope: &Scope, cluster: &Arc<Cluster>) -> Result<Ve
         }
     });
     Ok(claims.collect())
-}
-
-/// The ready pods of a gateway, by name.
-async fn pods(cluster: &Arc<Cluster>, gateway: &Gateway) -> Result<Vec<Workload>, Error> {
-    let pods = cluster.ready_pods(&gateway.namespace, &gateway.selector).await?;
-    let mut pods: Vec<Workload> = pods.iter().filter_map(|pod| Workload::of(cluster, pod)).collect();
-    pods.sort_by(|one, other| one.pod.cmp(&other.pod));
-    Ok(pods)
 }
 
 fn id(kind: &str, cluster: &Cluster, number: usize) -> String {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use meshproof::cluster::Pair;
 use meshproof::identity::{Certificate, Trust};
-use meshproof::istio::{await_service_of, both_ends, secrets};
+use meshproof::istio::{both_ends, secrets};
 use meshproof::probe::{Exchange, Protocol, Vantage, dial};
 use meshproof::record::{Issuer, Record, Requirement, Write};
 use meshproof::report::Claim;
@@ -125,7 +125,7 @@ async fn an_authority_is_renewed_in_a_running_istiod() -> Verdict {
         let parties = Parties { scope, home: &home, peers: &peers };
         let waiting = parties.routes().into_iter().flat_map(|route| [(route, Protocol::Tcp), (route, Protocol::Http1)]);
         try_join_all(waiting.map(async |(Route { from, to }, protocol)| {
-            await_service_of(&from.destination, &to.destination, &to.host, to.port(protocol)?).await?;
+            to.await_known(&from.destination, to.port(protocol)?).await?;
             Ok::<_, Error>(())
         }))
         .await?;
@@ -168,7 +168,7 @@ async fn renew(parties: &Parties<'_>, cluster: &Arc<Cluster>, renewal: PluggedIn
     scope.claim(issued(&created.destination, &authority).await?);
     let newer = Parties { home: &created, ..*parties };
     for Route { from, to } in newer.routes() {
-        await_service_of(&from.destination, &to.destination, &to.host, to.port(Protocol::Tcp)?).await?;
+        to.await_known(&from.destination, to.port(Protocol::Tcp)?).await?;
     }
     newer.judge("created", &trust).await?;
     scope.revert(injected).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use meshproof::identity::pem_certificates;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -106,14 +107,14 @@ impl Authority {
 
     /// The certificates of the cluster's authority and of its parents, PEM, without the root.
     pub(crate) fn issuers(&self, cluster: &str) -> Result<Vec<String>> {
-        let mut chain = certificates(&self.read(cluster, "cert-chain.pem")?);
+        let mut chain = pem_certificates(&self.read(cluster, "cert-chain.pem")?);
         chain.pop();
         Ok(chain)
     }
 
     /// The roots that the cluster trusts, PEM.
     pub(crate) fn roots(&self, cluster: &str) -> Result<Vec<String>> {
-        Ok(certificates(&self.read(cluster, "root-cert.pem")?))
+        Ok(pem_certificates(&self.read(cluster, "root-cert.pem")?))
     }
 
     /// Path of one of [`FILES`].
@@ -146,11 +147,6 @@ impl Signer {
     fn chain(&self) -> String {
         format!("{}{}", self.certificate, self.parents)
     }
-}
-
-/// The certificates in a PEM text, each with its markers.
-fn certificates(pem: &str) -> Vec<String> {
-    pem.split_inclusive("-----END CERTIFICATE-----\n").map(|one| one.trim_start().to_owned()).collect()
 }
 
 /// An authority that may have `below` levels of authorities below it.
@@ -226,7 +222,7 @@ mod tests {
             let authority = Authority::ensure(directory.path().to_owned(), kind, &["a", "b"]).unwrap();
             let (own, parent) = (authority.read("b", "cert-chain.pem").unwrap(), authority.parent("b"));
             let parent = authority.read(&parent, "ca-cert.pem").unwrap();
-            assert_eq!(certificates(&own)[1], parent, "{kind:?}");
+            assert_eq!(pem_certificates(&own)[1], parent, "{kind:?}");
         }
     }
 
