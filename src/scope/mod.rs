@@ -14,7 +14,7 @@ mod leftovers;
 mod lock;
 mod naming;
 mod ownership;
-mod prior;
+pub(crate) mod prior;
 mod probes;
 mod revert;
 mod standing;

@@ -32,6 +32,16 @@ pub(super) const DATA: &str = "meshproof.dev/prior-data-kept";
 /// Secret.
 const KEPT: &str = "meshproof-prior.";
 
+/// Label of a remote secret that a test has changed. Until it is put back, the secret may lack [`MULTI_CLUSTER`].
+pub(crate) const REMOTE: &str = "meshproof.dev/prior-remote-secret";
+
+/// Annotation on such a secret whose data a test has changed: the previous data. A key of the Secret would not do: istiod
+/// takes each key for the name of a cluster.
+const REMOTE_DATA: &str = "meshproof.dev/prior-data";
+
+/// Label by which istiod finds remote secrets.
+pub(crate) const MULTI_CLUSTER: &str = "istio/multiCluster";
+
 /// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;
 
@@ -152,6 +162,33 @@ pub(super) fn unreplacing(secret: &Secret) -> Result<Option<Value>> {
     Ok(Some(json!({"metadata": {"labels": {DATA: null}}, "data": values})))
 }
 
+/// The patch that hides a remote secret from istiod.
+pub(crate) fn hiding(_: &Secret) -> Result<Option<Value>> {
+    Ok(Some(json!({"metadata": {"labels": {MULTI_CLUSTER: null, REMOTE: "true"}}})))
+}
+
+/// The patch that gives a remote secret other data, and shows it to istiod. Keeps the data from before the first change.
+pub(crate) fn showing(secret: &Secret, data: &BTreeMap<String, String>) -> Result<Option<Value>> {
+    let mut patch = json!({"metadata": {"labels": {MULTI_CLUSTER: "true", REMOTE: "true"}}, "stringData": data});
+    if !secret.annotations().contains_key(REMOTE_DATA) {
+        patch["metadata"]["annotations"][REMOTE_DATA] = json!(secret.data).to_string().into();
+    }
+    Ok(Some(patch))
+}
+
+/// The patch that restores a remote secret. `None` if no test has changed it.
+pub(crate) fn unhiding(secret: &Secret) -> Result<Option<Value>> {
+    if !secret.labels().contains_key(REMOTE) {
+        return Ok(None);
+    }
+    let mut patch = json!({"metadata": {"labels": {MULTI_CLUSTER: "true", REMOTE: null}}});
+    if let Some(data) = read::<Value>(secret, REMOTE_DATA)? {
+        patch["metadata"]["annotations"][REMOTE_DATA] = Value::Null;
+        patch["data"] = data;
+    }
+    Ok(Some(patch))
+}
+
 fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotation: &'static str) -> Result<Option<T>> {
     let text = object.meta().annotations.as_ref().and_then(|annotations| annotations.get(annotation));
     let parsed = text.map(|text| serde_json::from_str(text)).transpose();
@@ -160,7 +197,7 @@ fn read<T: DeserializeOwned>(object: &impl Resource<DynamicType = ()>, annotatio
 
 /// Updates an object with the patch computed from its current state. Value and annotation change atomically, and only
 /// if the object has not changed in between. Returns whether there was a patch.
-pub(super) async fn change<K>(
+pub(crate) async fn change<K>(
     api: &Api<K>,
     name: &str,
     failed: impl Fn(kube::Error) -> Error,
@@ -268,6 +305,34 @@ mod tests {
         let back = patched(&twice, unreplacing(&twice).unwrap());
         assert_eq!((&back.data, back.labels()), (&before.data, before.labels()));
         assert_eq!(unreplacing(&back).unwrap(), None, "a Secret that no test has changed is left alone");
+    }
+
+    #[test]
+    fn a_remote_secret_gets_back_its_data_and_its_label() {
+        let before: Secret = serde_json::from_value(json!({
+            "metadata": { "name": "remote", "labels": { MULTI_CLUSTER: "true" } },
+            "data": { "east": "AP8K" },
+        }))
+        .unwrap();
+        let hidden = patched(&before, hiding(&before).unwrap());
+        assert!(!hidden.labels().contains_key(MULTI_CLUSTER));
+        let token = |text: &str| BTreeMap::from([("east".to_owned(), text.to_owned())]);
+        let shown = patched(&hidden, showing(&hidden, &token("refused")).unwrap());
+        assert!(shown.labels().contains_key(MULTI_CLUSTER));
+        // As the API server does with `stringData`. A later run follows, after a killed one.
+        let stored = |mut secret: Secret| {
+            let written = secret.string_data.take().unwrap_or_default();
+            let written = written.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+            secret.data.get_or_insert_default().extend(written);
+            secret
+        };
+        let shown = stored(shown);
+        assert_eq!(shown.data.as_ref().unwrap()["east"].0, b"refused");
+        let again = stored(patched(&shown, showing(&shown, &token("refused again")).unwrap()));
+        let back = patched(&again, unhiding(&again).unwrap());
+        let of = |secret: &Secret| (secret.data.clone(), secret.labels().clone(), secret.annotations().clone());
+        assert_eq!(of(&back), of(&before));
+        assert_eq!(unhiding(&back).unwrap(), None, "a remote secret that no test has changed is left alone");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Swept {
 }
 
 /// Removes all objects that have a run's label, and restores the labels of nodes, the replicas and nodes of deployments,
-/// and the data of Secrets. Call this function only while no test runs. Returns what was restored.
+/// the data of Secrets, and remote secrets. Call this function only while no test runs. Returns what was restored.
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
@@ -69,7 +69,7 @@ async fn all(client: &Client, cluster: &str) -> Result<Swept> {
     // The nodes first, so that pods start where they belong.
     swept.gather(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
     swept.gather(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
-    swept.gather(sweeper.secrets().await);
+    swept.gather(sweeper.all_secrets().await);
     Ok(swept)
 }
 
@@ -234,21 +234,33 @@ impl Sweeper<'_> {
         results
     }
 
-    /// Restores the data of Secrets that tests changed.
-    async fn secrets(&self) -> Vec<Result<String>> {
+    /// Restores the Secrets that tests changed.
+    async fn all_secrets(&self) -> Vec<Result<String>> {
+        let mut results = self.secrets("data", prior::DATA, prior::unreplacing).await;
+        results.extend(self.secrets("label and the data", prior::REMOTE, prior::unhiding).await);
+        results
+    }
+
+    /// Restores `what` of the Secrets that tests changed: those with `label`.
+    async fn secrets(
+        &self,
+        what: &str,
+        label: &str,
+        back: fn(&Secret) -> Result<Option<Value>>,
+    ) -> Vec<Result<String>> {
         let everywhere: Api<Secret> = Api::all(self.client.clone());
-        let listed = match everywhere.list_metadata(&ListParams::default().labels(prior::DATA)).await {
+        let listed = match everywhere.list_metadata(&ListParams::default().labels(label)).await {
             Ok(listed) => listed.items,
             Err(error) if is_forbidden(&error) && self.may_not("patch", "", "secrets").await => return Vec::new(),
             Err(error) => return vec![Err(self.failed("list the Secrets that tests changed")(error))],
         };
         let mut results = Vec::new();
-        for secret in listed.iter().filter(|secret| secret.labels().contains_key(prior::DATA)) {
+        for secret in listed.iter().filter(|secret| secret.labels().contains_key(label)) {
             let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-            let what = format!("the data of Secret {namespace}/{name}");
+            let what = format!("the {what} of Secret {namespace}/{name}");
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
             let failed = self.failed(format!("put back {what}"));
-            results.push(prior::change(&api, &name, failed, prior::unreplacing).await.map(|_| what));
+            results.push(prior::change(&api, &name, failed, back).await.map(|_| what));
         }
         results
     }

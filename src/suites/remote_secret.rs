@@ -11,36 +11,26 @@ use futures::future::LocalBoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use serde_json::{Map, Value, json};
+use kube::api::{ListParams, PostParams};
+use serde_json::Value;
 
 use crate::cluster::{Cluster, Pair, Seen, eventually};
 use crate::istio::{Registered, seen_by_istiod};
 use crate::record::{self, Write};
-use crate::scope::change::Change;
-use crate::scope::{Error, Result};
+use crate::scope::change::{Change, SecretData};
+use crate::scope::{Error, Result, prior};
 
-/// Label by which istiod finds remote secrets.
-const LABEL: &str = "istio/multiCluster";
-
-/// Label that keeps a remote secret whose [`LABEL`] is taken away, and the annotation with the data of one whose token is
-/// replaced: what a person needs to put the secret right after a killed test.
-const TAKEN: &str = "meshproof.dev/prior-multi-cluster";
-const PRIOR: &str = "meshproof.dev/prior-data";
-
-/// Longest wait for istiod to notice. istiod reads on by the old token until it has tried the new one for 30 s
-/// (`PILOT_REMOTE_CLUSTER_TIMEOUT`).
+/// Longest wait for istiod to notice. istiod tries a token for 30 s (`PILOT_REMOTE_CLUSTER_TIMEOUT`).
 const NOTICED: Duration = Duration::from_secs(60);
-
-/// The status of a cluster that istiod still tries to read.
-const SYNCING: &str = "syncing";
 
 /// What becomes of the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretFault {
     /// istiod does not find it any more.
     Missing,
-    /// Its token is one that the other cluster refuses.
+    /// istiod forgets the cluster, and then finds the secret again, with a token that the other cluster refuses. (If the
+    /// token of a secret that it reads by is replaced by such a one, istiod 1.31-alpha reads no remote secret any more until
+    /// it is started again.)
     Refused,
     /// Its token is a new one that the other cluster accepts.
     Renewed,
@@ -62,7 +52,7 @@ impl RemoteSecret {
     pub async fn find(pair: &Pair, fault: SecretFault) -> Result<Self> {
         let Pair { from, to } = pair;
         let namespace = &from.record().istio.namespace;
-        let listed = from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(LABEL)).await;
+        let listed = from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(prior::MULTI_CLUSTER)).await;
         let listed = listed.map_err(from.failed(format!("list the remote secrets in {namespace}")))?;
         let name = format!("istio-remote-secret-{}", to.name());
         if !listed.items.iter().any(|secret| secret.name_any() == name) {
@@ -81,27 +71,31 @@ impl RemoteSecret {
         &self.pair.from
     }
 
-    async fn patch(&self, patch: Value) -> Result<()> {
+    async fn change(&self, doing: &str, patch: impl Fn(&Secret) -> Result<Option<Value>>) -> Result<()> {
         let secrets = self.cluster().api::<Secret>(&self.cluster().record().istio.namespace);
-        let patched = secrets.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        Ok(patched.map(drop).map_err(self.cluster().failed(format!("change {}", self.object())))?)
+        let failed = |error| self.cluster().failed(format!("{doing} {}", self.object()))(error).into();
+        prior::change(&secrets, &self.name, failed, patch).await.map(drop)
     }
 
     async fn read(&self) -> Result<Secret> {
-        let secrets = self.cluster().api::<Secret>(&self.cluster().record().istio.namespace);
-        let found = secrets.get(&self.name).await;
-        Ok(found.map_err(self.cluster().failed(format!("read {}", self.object())))?)
+        SecretData::read(self.cluster(), &self.cluster().record().istio.namespace, &self.name).await
     }
 
-    /// Writes the secret with another token, and keeps what was there.
-    async fn with_token(&self, found: &Secret, token: &str) -> Result<()> {
-        let kubeconfigs = found.data.iter().flatten();
-        let changed: Map<String, Value> = kubeconfigs
-            .map(|(name, kubeconfig)| (name.clone(), with_token(&String::from_utf8_lossy(&kubeconfig.0), token).into()))
-            .collect();
-        let prior = serde_json::to_value(&found.data).map_err(Error::suite)?;
-        let annotations = json!({ PRIOR: prior.to_string() });
-        self.patch(json!({ "metadata": { "annotations": annotations }, "stringData": changed })).await
+    /// Gives the secret another token, and shows it to istiod.
+    async fn show(&self, token: &str) -> Result<()> {
+        let with_token = |secret: &Secret| {
+            let kubeconfigs = secret.data.iter().flatten();
+            let changed = kubeconfigs
+                .map(|(name, kubeconfig)| (name.clone(), with_token(&String::from_utf8_lossy(&kubeconfig.0), token)));
+            prior::showing(secret, &changed.collect())
+        };
+        self.change("replace the token of", with_token).await
+    }
+
+    /// Hides the secret until istiod has forgotten the cluster.
+    async fn hide(&self) -> Result<()> {
+        self.change("hide", prior::hiding).await?;
+        self.noticed("to forget", |status| status.is_none()).await
     }
 
     /// A new token for the account that the secret's token is for.
@@ -144,47 +138,41 @@ impl Change for RemoteSecret {
 
     fn apply(&self) -> LocalBoxFuture<'_, Result<()>> {
         async {
-            if self.fault == SecretFault::Missing {
-                return self.patch(json!({ "metadata": { "labels": { LABEL: null, TAKEN: "true" } } })).await;
+            if self.fault == SecretFault::Renewed {
+                return self.show(&self.renewed(&self.read().await?).await?).await;
             }
-            let found = self.read().await?;
-            let token = match self.fault {
-                SecretFault::Renewed => self.renewed(&found).await?,
-                _ => "refused".into(),
-            };
-            self.with_token(&found, &token).await
+            self.hide().await?;
+            if self.fault == SecretFault::Refused { self.show("refused").await } else { Ok(()) }
         }
         .boxed_local()
     }
 
     fn verify(&self) -> LocalBoxFuture<'_, Result<()>> {
-        let (want, lost) = match self.fault {
-            SecretFault::Renewed => ("to read", false),
-            _ => ("to lose", true),
-        };
-        let is = move |status: Option<&String>| match status.map(String::as_str) {
-            Some(Registered::SYNCED) => !lost,
-            Some(SYNCING) => false,
-            _ => lost,
-        };
-        self.noticed(want, is).boxed_local()
+        match self.fault {
+            SecretFault::Missing => async { Ok(()) }.boxed_local(),
+            // `syncing` at first, and `timeout` after 30 s: it has no endpoint of the cluster in either case.
+            SecretFault::Refused => {
+                self.noticed("to try to read", |status| status.is_some() && !is_read(status)).boxed_local()
+            }
+            SecretFault::Renewed => self.noticed("to read", is_read).boxed_local(),
+        }
     }
 
     fn revert(&self) -> LocalBoxFuture<'_, Result<()>> {
         async {
-            let found = self.read().await?;
-            if found.labels().contains_key(TAKEN) {
-                self.patch(json!({ "metadata": { "labels": { LABEL: "true", TAKEN: null } } })).await?;
+            if self.fault == SecretFault::Refused {
+                self.hide().await?;
             }
-            if let Some(prior) = found.annotations().get(PRIOR) {
-                let data: Value = serde_json::from_str(prior).map_err(Error::suite)?;
-                self.patch(json!({ "metadata": { "annotations": { PRIOR: null } }, "data": data })).await?;
-            }
-            let is_read = |status: Option<&String>| status.is_some_and(|status| status == Registered::SYNCED);
+            self.change("put back", prior::unhiding).await?;
             self.noticed("to read", is_read).await
         }
         .boxed_local()
     }
+}
+
+/// Whether istiod reads a cluster, by its word about it.
+fn is_read(status: Option<&String>) -> bool {
+    status.is_some_and(|status| status == Registered::SYNCED)
 }
 
 /// A kubeconfig with another token.

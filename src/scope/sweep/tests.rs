@@ -66,27 +66,26 @@ fn answer(method: &str, path: &str) -> (u16, Value) {
     }
 }
 
-/// An API server with two Secrets, of which a test has changed one. Records the patches.
-fn with_secrets() -> (Client, Arc<Mutex<Vec<String>>>) {
+/// A Secret in the namespace of Istio.
+fn secret(name: &str, labels: Value, data: Value) -> Value {
+    json!({ "metadata": { "name": name, "namespace": "istio", "labels": labels }, "data": data })
+}
+
+/// An API server with two Secrets, of which a test has changed one: `changed`. Records the patches.
+fn with_secrets(changed: Value) -> (Client, Arc<Mutex<Vec<String>>>) {
     let patches = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&patches);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let log = Arc::clone(&log);
+        let (log, changed) = (Arc::clone(&log), changed.clone());
         async move {
             let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-            let secret = |name: &str, labels: Value, data: Value| json!({ "metadata": { "name": name, "namespace": "istio", "labels": labels }, "data": data });
-            let changed = secret(
-                "cacerts",
-                json!({ prior::DATA: "true" }),
-                json!({ "key": "bmV3", "meshproof-prior.key": "b2xk" }),
-            );
             let (code, body) = match (method.as_str(), path.as_str()) {
                 ("PATCH", _) => {
                     let patch = request.into_body().collect_bytes().await.unwrap();
                     log.lock().unwrap().push(format!("{path} {}", String::from_utf8_lossy(&patch)));
                     (200, changed)
                 }
-                (_, "/api/v1/namespaces/istio/secrets/cacerts") => (200, changed),
+                (_, path) if path.starts_with("/api/v1/namespaces/istio/secrets/") => (200, changed),
                 (_, "/api/v1/secrets") => {
                     let (_, mut listed) = answer("GET", "/api/v1/nodes");
                     listed["items"] = json!([secret("other", json!({}), json!({})), changed]);
@@ -104,17 +103,30 @@ fn with_secrets() -> (Client, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test]
 async fn a_secret_that_a_killed_test_changed_gets_back_its_data() {
-    let (client, patches) = with_secrets();
-    let sweeper = Sweeper { client: &client, cluster: "cluster1", label: RUN_LABEL, prefix: None };
-    let restored: Vec<String> = sweeper.secrets().await.into_iter().map(Result::unwrap).collect();
+    let data = json!({ "key": "bmV3", "meshproof-prior.key": "b2xk" });
+    let (restored, patch) = restored(secret("cacerts", json!({ prior::DATA: "true" }), data)).await;
     assert_eq!(restored, ["the data of Secret istio/cacerts"]);
+    assert_eq!(patch["data"], json!({ "key": "b2xk", "meshproof-prior.key": null }));
+    assert_eq!(patch["metadata"]["labels"], json!({ prior::DATA: null }));
+}
+
+#[tokio::test]
+async fn a_remote_secret_that_a_killed_test_hid_is_shown_again() {
+    let (restored, patch) = restored(secret("remote", json!({ prior::REMOTE: "true" }), json!({}))).await;
+    assert_eq!(restored, ["the label and the data of Secret istio/remote"]);
+    assert_eq!(patch["metadata"]["labels"], json!({ prior::REMOTE: null, prior::MULTI_CLUSTER: "true" }));
+}
+
+/// What a sweep says that it restored where `changed` is the only Secret that a test has changed, and its patch.
+async fn restored(changed: Value) -> (Vec<String>, Value) {
+    let (client, patches) = with_secrets(changed.clone());
+    let sweeper = Sweeper { client: &client, cluster: "cluster1", label: RUN_LABEL, prefix: None };
+    let restored = sweeper.all_secrets().await.into_iter().map(Result::unwrap).collect();
     let patches = patches.lock().unwrap();
     let [patch] = patches.as_slice() else { panic!("{patches:#?}") };
     let (path, patch) = patch.split_once(' ').unwrap();
-    let patch: Value = serde_json::from_str(patch).unwrap();
-    assert_eq!(path, "/api/v1/namespaces/istio/secrets/cacerts");
-    assert_eq!(patch["data"], json!({ "key": "b2xk", "meshproof-prior.key": null }));
-    assert_eq!(patch["metadata"]["labels"], json!({ prior::DATA: null }));
+    assert_eq!(path, format!("/api/v1/namespaces/istio/secrets/{}", changed["metadata"]["name"].as_str().unwrap()));
+    (restored, serde_json::from_str(patch).unwrap())
 }
 
 /// Aggregated discovery of one API group.
