@@ -201,10 +201,10 @@ impl Judge {
         if is_lost && is_decided {
             return Decision::Done(self.compare(false, "a metric is beyond its gate"));
         }
-        // Without any gate, nothing becomes clear early: spend the whole budget.
-        let gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
-        if open.is_empty() && gated && is_decided {
-            return Decision::Done(self.compare(false, "the answer is clear"));
+        if open.is_empty() && is_decided {
+            let is_gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
+            let reason = if is_gated { "the answer is clear" } else { "no metric has a gate" };
+            return Decision::Done(self.compare(false, reason));
         }
         let needed = open.into_iter().collect::<Option<Vec<_>>>().and_then(|needed| needed.into_iter().max());
         Decision::Continue { pairs_needed: needed }

@@ -125,6 +125,17 @@ fn a_clear_answer_ends_early_and_metrics_without_bounds_are_reported_beside_it()
     assert_eq!(seen[0].notes, ["stopped after 4 pairs: the answer is clear"]);
 }
 
+/// A bound that is a multiple of a baseline is no gate on a machine without one.
+#[test]
+fn a_comparison_without_a_gate_ends_at_its_first_look() {
+    let mut trial = trial();
+    trial.metrics[0].gate = None;
+    let logs: Vec<f64> = (0..20).map(|order| [0.0, 0.3, -0.2, 0.1, 0.25][order % 5]).collect();
+    let seen = live(&trial, &runs(&logs, 1.0)).unwrap();
+    assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].holds), (4, Verdict::Reported, true));
+    assert_eq!(seen[0].notes[0], "stopped after 4 pairs: no metric has a gate");
+}
+
 /// Nothing that follows makes a comparison hold that has a metric beyond its gate.
 #[test]
 fn a_metric_beyond_its_gate_ends_a_comparison_whose_other_metrics_are_open() {

@@ -181,7 +181,7 @@ async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
 const UNDER_WAY: Duration = Duration::from_secs(15);
 
 /// Duration of the load during the changes.
-const UNDER_CHANGES: Duration = Duration::from_secs(40);
+const UNDER_CHANGES: Duration = Duration::from_secs(30);
 
 /// Time for older connections to drain after the listener change: twice the gateway's drain time. The load must last at
 /// least this long.
