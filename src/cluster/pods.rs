@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
 use kube::api::{Api, ListParams, LogParams};
 use kube::core::{Expression, Selector, SelectorExt};
 use kube::runtime::watcher;
@@ -115,11 +115,21 @@ impl Cluster {
     /// Like [`Self::lasting_trouble`], for the refusal to create the pods of a deployment, for example by a quota.
     pub(crate) async fn lasting_refusal(&self, namespace: &str, deployment: &str) -> NoStart {
         let which = watcher::Config::default().fields(&format!("metadata.name={deployment}"));
-        lasting(self.api::<Deployment>(namespace), which, |found| match found.first() {
+        let refused = lasting(self.api::<Deployment>(namespace), which, |found| match found.first() {
             Some(deployment) => refusal(deployment),
             None => Some(NoStart::of("it is gone")),
         })
-        .await
+        .await;
+        self.latest(namespace, deployment, refused).await
+    }
+
+    /// Why the pods of a deployment are refused now. Its condition keeps the first reason, which may have passed.
+    async fn latest(&self, namespace: &str, deployment: &str, refused: NoStart) -> NoStart {
+        let is_of_set = |object: &ObjectReference| {
+            let set = object.name.as_deref().filter(|_| object.kind.as_deref() == Some("ReplicaSet"));
+            set.and_then(|set| set.rsplit_once('-')).is_some_and(|(owner, _)| owner == deployment)
+        };
+        self.last_warning_of(namespace, is_of_set).await.map_or(refused, NoStart::of)
     }
 
     /// Like [`Self::lasting_refusal`], for any deployment whose pods match the label selector: its name, and why.
@@ -136,6 +146,7 @@ impl Cluster {
         let api = self.api::<Deployment>(namespace);
         let Named { name, refused } =
             lasting(api, watcher::Config::default(), |found| found.iter().find_map(refused)).await;
+        let refused = self.latest(namespace, &name, refused).await;
         (name, refused)
     }
 
@@ -210,9 +221,18 @@ impl Cluster {
 
     /// The last warning in a namespace about an object whose name `is_about` accepts.
     pub(crate) async fn last_warning(&self, namespace: &str, is_about: impl Fn(&str) -> bool) -> Option<String> {
+        self.last_warning_of(namespace, |object| is_about(object.name.as_deref().unwrap_or_default())).await
+    }
+
+    /// Like [`Self::last_warning`], about an object that `is_about` accepts.
+    async fn last_warning_of(
+        &self,
+        namespace: &str,
+        is_about: impl Fn(&ObjectReference) -> bool,
+    ) -> Option<String> {
         let listing = ListParams::default().fields("type=Warning");
         let events = self.api::<Event>(namespace).list(&listing).await.ok()?;
-        let about = |event: &&Event| is_about(event.involved_object.name.as_deref().unwrap_or_default());
+        let about = |event: &&Event| is_about(&event.involved_object);
         let time = |event: &&Event| event.last_timestamp.as_ref().map(|time| time.0);
         let last = events.items.iter().filter(about).max_by_key(time)?;
         let object = &last.involved_object;

@@ -21,13 +21,19 @@ fn cluster_with(status: Value, deployments: &[Value]) -> Cluster {
     let deployments = deployments.to_vec();
     let metadata = json!({ "name": "shop-1", "namespace": "shop", "resourceVersion": "1" });
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status });
-    let event = |name: &str, message: &str| {
+    let event = |kind: &str, name: &str, second: u32, message: &str| {
         json!({
             "apiVersion": "v1", "kind": "Event", "metadata": {}, "reason": "FailedMount", "message": message,
-            "involvedObject": { "kind": "Pod", "name": name }, "lastTimestamp": "2026-01-01T00:00:00Z",
+            "involvedObject": { "kind": kind, "name": name }, "lastTimestamp": format!("2026-01-01T00:00:0{second}Z"),
         })
     };
-    let events = [event("shop-1", "no volume"), event("shop-12", "of another pod")];
+    let events = [
+        event("Pod", "shop-1", 0, "no volume"),
+        event("Pod", "shop-12", 0, "of another pod"),
+        event("ReplicaSet", "mall-7d9", 1, "no account"),
+        event("ReplicaSet", "mall-7d9", 2, "no quota"),
+        event("ReplicaSet", "mall-east-7d9", 3, "of another deployment"),
+    ];
     let answer = move |request: http::Request<Body>| {
         let path = request.uri().path();
         let list = |kind: &str, items: &[Value]| json!({ "apiVersion": "v1", "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
@@ -115,6 +121,10 @@ async fn pods_that_are_refused_are_told_within_10_s_with_their_deployment() {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!(error.to_string(), format!("east: deployment shop/shop cannot start: FailedCreate: {QUOTA}"));
     }
+    // The last event counts more than the condition, which keeps its first message.
+    let cluster = cluster_with(progressing.clone(), &[refused("mall")]);
+    let told = cluster.lasting_refusal("shop", "mall").await;
+    assert_eq!(told.reason, "ReplicaSet mall-7d9: FailedMount: no quota");
     // Those of another deployment are not asked for, and neither is what was true of an earlier generation.
     let others = [refused("cart"), deployment("shop", 1, "ReplicaFailure", "FailedCreate", QUOTA)];
     let error = awaited(&cluster_with(progressing, &others)).await.to_string();
