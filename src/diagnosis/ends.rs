@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::case::{Case, blame};
 use super::facts::{ClusterFacts, owner};
+use super::way;
 use crate::cluster::{has_container, is_ready, trouble};
 use crate::identity::Usage;
 use crate::istio::Authorizing;
@@ -118,7 +119,9 @@ pub(super) fn peer_authentication(case: Case<'_>) -> Option<Cause> {
     // A handshake of the probe's own has a certificate of the mesh, as far as it must be answered.
     let is_handshake = case.call.speaks == Speaks::Anything;
     let wrong = match (case.call.must, effective.mode) {
-        (Must::Refuse, Mode::Permissive | Mode::Disable) => "takes plaintext",
+        (Must::Refuse, Mode::Disable) => "takes plaintext",
+        // A client with a certificate is not let in by the mode.
+        (Must::Refuse, Mode::Permissive) if !way::is_authenticated(case) => "takes plaintext",
         (Must::Answer, Mode::Disable) if is_meshed || is_handshake => "takes no mutual TLS",
         (Must::Answer, Mode::Strict) if !is_meshed && !is_handshake => "takes no plaintext",
         _ => return None,
@@ -137,15 +140,18 @@ pub(super) fn peer_authentication(case: Case<'_>) -> Option<Cause> {
     Some(blame(Layer::PeerAuthentication, end.of, object, finding, command))
 }
 
-/// An authorization policy refuses the call.
+/// An authorization policy refuses the call, or lets it in.
 pub(super) fn authorization(case: Case<'_>) -> Option<Cause> {
     let (end, port) = (destination(case)?, case.pod_port()?);
-    if case.call.must == Must::Refuse || case.call.ended == Ended::Answered || case.call.ended == Ended::NoName {
-        return None;
-    }
     let listeners = case.facts.proxies.get(end.place)?.listeners.as_ref().ok()?;
     let concerns = |one: &&Authorizing| one.ports.is_empty() || one.ports.contains(&port);
     let rules: Vec<&Authorizing> = listeners.iter().flat_map(|one| &one.authorization).filter(concerns).collect();
+    if case.call.must == Must::Refuse {
+        return let_in(case, &end, &rules);
+    }
+    if case.call.ended == Ended::Answered || case.call.ended == Ended::NoName {
+        return None;
+    }
     let logged = case.facts.denials.get(end.place);
     // Without an answer that says so, a refusal by policy is known from the proxy's log alone.
     if case.call.ended != Ended::Denied && logged.is_none() {
@@ -163,6 +169,28 @@ pub(super) fn authorization(case: Case<'_>) -> Option<Cause> {
         (None, Some(policy), None) => ((*policy).to_owned(), "it denies the call".to_owned()),
         (None, None, None) => return None,
     };
+    by_policy(&end, &policy, finding)
+}
+
+/// The policies let in a caller that they know by its certificate. Where there is none, none was to refuse the call.
+fn let_in(case: Case<'_>, end: &End<'_>, rules: &[&Authorizing]) -> Option<Cause> {
+    if case.call.ended != Ended::Answered || !way::is_authenticated(case) {
+        return None;
+    }
+    let of = |denies: bool| -> BTreeSet<&str> {
+        rules.iter().filter(|one| one.denies == denies).map(|one| one.policy.as_str()).collect()
+    };
+    let (allowing, denying) = (of(false), of(true));
+    let all = |policies: &BTreeSet<&str>| policies.iter().copied().collect::<Vec<_>>().join(", ");
+    let (policy, finding) = match (allowing.first(), denying.first()) {
+        (Some(policy), _) => (policy, format!("a rule of {} allows the call", all(&allowing))),
+        (None, Some(policy)) => (policy, format!("no rule of {} denies the call", all(&denying))),
+        (None, None) => return None,
+    };
+    by_policy(end, policy, finding)
+}
+
+fn by_policy(end: &End<'_>, policy: &str, finding: String) -> Option<Cause> {
     let (namespace, name) = policy.split_once('/')?;
     let command = end.of.kubectl(format_args!("-n {namespace} get authorizationpolicy {name} -o yaml"));
     Some(blame(Layer::Authorization, end.of, format!("AuthorizationPolicy {policy}"), finding, command))

@@ -326,6 +326,30 @@ async fn for_an_answer_that_should_have_been_a_refusal_the_policy_in_effect_is_n
     assert_eq!((cause.layer, cause.object.as_str()), (L::PeerAuthentication, "PeerAuthentication shop/default"));
 }
 
+/// A caller with a certificate is let in by a policy, or for the lack of one, and never by the mode.
+#[tokio::test]
+async fn for_a_known_caller_that_should_have_been_refused_the_authorization_policy_is_named() {
+    let mut mesh = healthy();
+    (mesh.call.must, mesh.call.ended) = (Must::Refuse, Ended::Answered);
+    mesh.there().policies = Policies::Known { root: "istio-system".into(), policies: vec![strict("PERMISSIVE")] };
+    assert_eq!(mesh.cause(), None, "there is no authorization policy");
+    let rule = |denies, policy: &str| Authorizing { denies, policy: policy.into(), ports: Vec::new() };
+    let mut with = |rules: &[Authorizing]| {
+        let inbound = Listening { port: 15006, server_names: Vec::new(), authorization: rules.to_vec() };
+        mesh.proxy(&destination()).listeners = Ok(vec![inbound]);
+        let cause = mesh.cause().unwrap();
+        (cause.layer, cause.object, cause.finding)
+    };
+    let (deny, allow) = (rule(true, "shop/nobody"), rule(false, "shop/some"));
+    let named = |name: &str, finding: &str| (L::Authorization, format!("AuthorizationPolicy {name}"), finding.to_owned());
+    assert_eq!(with(&[deny.clone()]), named("shop/nobody", "no rule of shop/nobody denies the call"));
+    assert_eq!(with(&[deny, allow]), named("shop/some", "a rule of shop/some allows the call"));
+    // In plaintext the caller is unknown, and the mode lets it in.
+    let plain = Upstream { tls: UpstreamTls::Plaintext, rule: None };
+    mesh.proxy(&caller()).upstreams.insert((HOST.into(), 8080), Ok(Some(plain)));
+    assert_eq!(mesh.cause().unwrap().layer, L::PeerAuthentication);
+}
+
 #[tokio::test]
 async fn pods_that_are_not_ready_are_explained_without_a_call() {
     let mut mesh = healthy();

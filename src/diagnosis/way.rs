@@ -147,6 +147,12 @@ fn upstream<'a>(case: Case<'a>) -> Option<Option<&'a Upstream>> {
     answer.as_ref().ok().map(Option::as_ref)
 }
 
+/// Whether the caller shows its certificate: it calls a Service, and its proxy speaks mutual TLS to it.
+pub(super) fn is_authenticated(case: Case<'_>) -> bool {
+    let speaks = upstream(case).flatten().map(|upstream| upstream.tls);
+    case.route == Route::Named && matches!(speaks, Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
+}
+
 /// The caller's istiod keeps the Service from the caller's proxy.
 pub(super) fn visibility(case: Case<'_>) -> Option<Cause> {
     let (from, target, pod) = (case.from()?, case.target?, case.source()?);
