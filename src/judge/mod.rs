@@ -201,8 +201,9 @@ impl Judge {
         if is_lost && is_decided {
             return Decision::Done(self.compare(false, "a metric is beyond its gate"));
         }
-        if open.is_empty() && is_decided {
-            let is_gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
+        // The other modes measure what they can.
+        let is_gated = self.trial.metrics.iter().any(|bound| bound.gate.is_some());
+        if open.is_empty() && is_decided && (is_gated || self.trial.plan.mode == Mode::Quick) {
             let reason = if is_gated { "the answer is clear" } else { "no metric has a gate" };
             return Decision::Done(self.compare(false, reason));
         }

@@ -134,6 +134,9 @@ fn a_comparison_without_a_gate_ends_at_its_first_look() {
     let seen = live(&trial, &runs(&logs, 1.0)).unwrap();
     assert_eq!((seen[0].pairs, seen[0].verdict, seen[0].holds), (4, Verdict::Reported, true));
     assert_eq!(seen[0].notes[0], "stopped after 4 pairs: no metric has a gate");
+    // A measurement in full spends its whole budget.
+    trial.plan.mode = Mode::Full;
+    assert_eq!(live(&trial, &runs(&logs, 1.0)).unwrap()[0].pairs, 10);
 }
 
 /// Nothing that follows makes a comparison hold that has a metric beyond its gate.
