@@ -225,11 +225,7 @@ impl Cluster {
     }
 
     /// Like [`Self::last_warning`], about an object that `is_about` accepts.
-    async fn last_warning_of(
-        &self,
-        namespace: &str,
-        is_about: impl Fn(&ObjectReference) -> bool,
-    ) -> Option<String> {
+    async fn last_warning_of(&self, namespace: &str, is_about: impl Fn(&ObjectReference) -> bool) -> Option<String> {
         let listing = ListParams::default().fields("type=Warning");
         let events = self.api::<Event>(namespace).list(&listing).await.ok()?;
         let about = |event: &&Event| is_about(&event.involved_object);

@@ -102,7 +102,8 @@ pub async fn interleave<T: Treatment>(
     // If runs are too long to freeze, `isolate` has stopped components for the whole comparison instead.
     runner.isolation = isolation.as_ref().filter(|_| can_freeze(&groups));
     let comparisons = decide(&runner, groups).await?;
-    drop(isolation);
+    // It waits until the nodes of the paused clusters are ready again.
+    scope.end_meanwhile(|| drop(isolation));
     for table in table::beside_others(&comparisons) {
         println!("{table}");
     }

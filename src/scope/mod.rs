@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::cluster::{Testbed, testbed_directory};
@@ -77,6 +78,8 @@ pub struct Scope {
     comparisons: Mutex<Vec<Comparison>>,
     /// Objects and changes to restore. Each is listed before it is made, so that none is forgotten.
     owned: Mutex<Vec<Owned>>,
+    /// What ends while changes are reverted.
+    ending: Mutex<Vec<JoinHandle<()>>>,
     /// Number of changes injected so far.
     injected: AtomicU64,
     /// Whether a failure is explained by the state of the pods.
@@ -180,9 +183,21 @@ impl Scope {
         F: AsyncFnOnce(&Self) -> Result<()>,
     {
         let (claims, comparisons, owned) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (injected, diagnoses) = (AtomicU64::new(0), AtomicBool::new(true));
-        let scope =
-            Self { testbed, directory, suite, test, undeclared, lock, claims, comparisons, owned, injected, diagnoses };
+        let (injected, diagnoses, ending) = (AtomicU64::new(0), AtomicBool::new(true), Mutex::default());
+        let scope = Self {
+            testbed,
+            directory,
+            suite,
+            test,
+            undeclared,
+            lock,
+            claims,
+            comparisons,
+            owned,
+            ending,
+            injected,
+            diagnoses,
+        };
         let ended = scope.leased(Box::pin(AssertUnwindSafe(body(&scope)).catch_unwind())).await;
         Box::pin(scope.conclude(ended)).await
     }
@@ -249,6 +264,8 @@ impl Scope {
             Undeclared::Fails => complaints.extend(undeclared.iter().map(ToString::to_string)),
         }
         complaints.extend(self.clean_up().await);
+        let ending = std::mem::take(&mut *self.ending.lock().unwrap_or_else(PoisonError::into_inner));
+        futures::future::join_all(ending).await;
         let left = tested::Tests { ended: &ended, claims: &claims, comparisons: &comparisons };
         let tested = left.of(&self.test, !complaints.is_empty());
         complaints
@@ -270,6 +287,12 @@ impl Scope {
     /// Adds judged comparisons. A comparison whose gate does not hold fails the test at its end.
     pub fn compare(&self, comparisons: Vec<Comparison>) {
         self.comparisons.lock().unwrap_or_else(PoisonError::into_inner).extend(comparisons);
+    }
+
+    /// Begins `work`, which blocks, and lets the test's changes be reverted meanwhile. The test ends after it.
+    pub(crate) fn end_meanwhile(&self, work: impl FnOnce() + Send + 'static) {
+        let ending = tokio::task::spawn_blocking(work);
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
     }
 
     /// Leaves out the state of the pods from a failure, for a body that explains its failures itself.

@@ -140,7 +140,7 @@ impl Scope {
             owned.extract_if(.., which).collect()
         };
         let mut failures = Vec::new();
-        for revert::Failed { change, error } in revert::last_first(back, Owned::restore).await {
+        for revert::Failed { change, error } in revert::last_first(back, Owned::stands_alone, Owned::restore).await {
             self.own(change);
             failures.push(error);
         }
@@ -194,7 +194,7 @@ impl Scope {
         if owned.iter().any(|owned| matches!(owned, Owned::Change(..))) {
             diagnosis::forget();
         }
-        let failed = revert::last_first(owned, Owned::restore).await;
+        let failed = revert::last_first(owned, Owned::stands_alone, Owned::restore).await;
         failed.into_iter().map(|failed| failed.error.to_string()).collect()
     }
 

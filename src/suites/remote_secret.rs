@@ -52,7 +52,8 @@ impl RemoteSecret {
     pub async fn find(pair: &Pair, fault: SecretFault) -> Result<Self> {
         let Pair { from, to } = pair;
         let namespace = &from.record().istio.namespace;
-        let listed = from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(prior::MULTI_CLUSTER)).await;
+        let listed =
+            from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(prior::MULTI_CLUSTER)).await;
         let listed = listed.map_err(from.failed(format!("list the remote secrets in {namespace}")))?;
         let name = format!("istio-remote-secret-{}", to.name());
         if !listed.items.iter().any(|secret| secret.name_any() == name) {

@@ -42,6 +42,11 @@ pub trait Change: fmt::Display + Send + Sync {
     /// Restores the previous state, and waits until others can rely on it. Succeeds if the change was never applied.
     fn revert(&self) -> LocalBoxFuture<'_, Result<()>>;
 
+    /// Whether the change can be reverted at the same time as its neighbours that say so too.
+    fn stands_alone(&self) -> bool {
+        false
+    }
+
     /// The namespace whose pods explain a failure under this change.
     fn namespace(&self) -> Option<NamespaceRef> {
         None
@@ -81,6 +86,11 @@ impl Owned {
             Self::Namespace(namespace) => Some(namespace.clone()),
             Self::Change(_, change) => change.namespace(),
         }
+    }
+
+    /// Whether this can be restored at the same time as its neighbours that say so too.
+    pub(super) fn stands_alone(&self) -> bool {
+        matches!(self, Self::Change(_, change) if change.stands_alone())
     }
 
     /// Whether this is an object in a namespace that the test does not own.

@@ -117,6 +117,10 @@ impl Change for Replicas {
         .boxed_local()
     }
 
+    fn stands_alone(&self) -> bool {
+        true
+    }
+
     fn namespace(&self) -> Option<NamespaceRef> {
         Some(NamespaceRef::new(&self.cluster, &self.namespace))
     }
