@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::facts::{ClusterFacts, ProxyFacts};
 use crate::identity::Trust;
-use crate::istio::sni_of;
+use crate::istio::{Upstream, UpstreamTls, sni_of};
 use crate::report::{Call, Cause, Layer, Place, Speaks};
 
 /// All that was read.
@@ -73,6 +73,20 @@ impl<'a> Case<'a> {
 
     pub(super) fn proxy_of(&self, place: Option<&Place>) -> Option<&'a ProxyFacts> {
         self.facts.proxies.get(place?)
+    }
+
+    /// What the caller's proxy says of the target, if the caller has a proxy that was asked.
+    pub(super) fn upstream(&self) -> Option<Option<&'a Upstream>> {
+        let target = self.target?;
+        let proxy = self.proxy_of(self.call.source.as_ref())?;
+        let answer = proxy.upstreams.get(&(target.host.clone(), target.port))?;
+        answer.as_ref().ok().map(Option::as_ref)
+    }
+
+    /// Whether the caller shows its certificate: it calls a Service, and its proxy speaks mutual TLS to it.
+    pub(super) fn is_authenticated(&self) -> bool {
+        let speaks = self.upstream().flatten().map(|upstream| upstream.tls);
+        self.route == Route::Named && matches!(speaks, Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
     }
 
     /// Whether the call goes into another network.

@@ -8,7 +8,6 @@ use kube::ResourceExt;
 
 use super::case::{Case, blame};
 use super::facts::{ClusterFacts, owner};
-use super::way;
 use crate::cluster::{has_container, is_ready, trouble};
 use crate::identity::Usage;
 use crate::istio::Authorizing;
@@ -121,7 +120,7 @@ pub(super) fn peer_authentication(case: Case<'_>) -> Option<Cause> {
     let wrong = match (case.call.must, effective.mode) {
         (Must::Refuse, Mode::Disable) => "takes plaintext",
         // A client with a certificate is not let in by the mode.
-        (Must::Refuse, Mode::Permissive) if !way::is_authenticated(case) => "takes plaintext",
+        (Must::Refuse, Mode::Permissive) if !case.is_authenticated() => "takes plaintext",
         (Must::Answer, Mode::Disable) if is_meshed || is_handshake => "takes no mutual TLS",
         (Must::Answer, Mode::Strict) if !is_meshed && !is_handshake => "takes no plaintext",
         _ => return None,
@@ -174,7 +173,7 @@ pub(super) fn authorization(case: Case<'_>) -> Option<Cause> {
 
 /// The policies let in a caller that they know by its certificate. Where there is none, none was to refuse the call.
 fn let_in(case: Case<'_>, end: &End<'_>, rules: &[&Authorizing]) -> Option<Cause> {
-    if case.call.ended != Ended::Answered || !way::is_authenticated(case) {
+    if case.call.ended != Ended::Answered || !case.is_authenticated() {
         return None;
     }
     let of = |denies: bool| -> BTreeSet<&str> {

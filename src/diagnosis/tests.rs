@@ -343,7 +343,7 @@ async fn for_a_known_caller_that_should_have_been_refused_the_authorization_poli
     let (deny, allow) = (rule(true, "shop/nobody"), rule(false, "shop/some"));
     let named =
         |name: &str, finding: &str| (L::Authorization, format!("AuthorizationPolicy {name}"), finding.to_owned());
-    assert_eq!(with(&[deny.clone()]), named("shop/nobody", "no rule of shop/nobody denies the call"));
+    assert_eq!(with(std::slice::from_ref(&deny)), named("shop/nobody", "no rule of shop/nobody denies the call"));
     assert_eq!(with(&[deny, allow]), named("shop/some", "a rule of shop/some allows the call"));
     // In plaintext the caller is unknown, and the mode lets it in.
     let plain = Upstream { tls: UpstreamTls::Plaintext, rule: None };

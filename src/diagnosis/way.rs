@@ -10,7 +10,7 @@ use super::case::{Case, Route, Target, blame, matches, port_of, protocol};
 use super::ends::missing;
 use super::facts::{ClusterFacts, owner};
 use crate::cluster::{is_ready, trouble};
-use crate::istio::{Upstream, UpstreamTls};
+use crate::istio::UpstreamTls;
 use crate::report::{Cause, Ended, Layer, Must, Speaks};
 
 /// The name does not resolve at the caller.
@@ -139,26 +139,12 @@ fn ready_endpoints(of: &ClusterFacts, namespace: &str, name: &str) -> usize {
     ready.count()
 }
 
-/// What the caller's proxy says of the target, if the caller has a proxy that was asked.
-fn upstream<'a>(case: Case<'a>) -> Option<Option<&'a Upstream>> {
-    let target = case.target?;
-    let proxy = case.proxy_of(case.call.source.as_ref())?;
-    let answer = proxy.upstreams.get(&(target.host.clone(), target.port))?;
-    answer.as_ref().ok().map(Option::as_ref)
-}
-
-/// Whether the caller shows its certificate: it calls a Service, and its proxy speaks mutual TLS to it.
-pub(super) fn is_authenticated(case: Case<'_>) -> bool {
-    let speaks = upstream(case).flatten().map(|upstream| upstream.tls);
-    case.route == Route::Named && matches!(speaks, Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
-}
-
 /// The caller's istiod keeps the Service from the caller's proxy.
 pub(super) fn visibility(case: Case<'_>) -> Option<Cause> {
     let (from, target, pod) = (case.from()?, case.target?, case.source()?);
     let Target { namespace, name, host, .. } = target;
     let service = from.service(namespace, name)?;
-    if upstream(case)?.is_some() {
+    if case.upstream()?.is_some() {
         return None;
     }
     let at = case.call.source.as_ref()?;
@@ -232,7 +218,7 @@ fn unread(from: &ClusterFacts, peer: &str) -> Option<Cause> {
 
 /// The caller's proxy does not speak mutual TLS to the Service.
 pub(super) fn client_tls(case: Case<'_>) -> Option<Cause> {
-    let (from, target, upstream) = (case.from()?, case.target?, upstream(case)??);
+    let (from, target, upstream) = (case.from()?, case.target?, case.upstream()??);
     let how = match upstream.tls {
         UpstreamTls::Plaintext => "plaintext",
         UpstreamTls::Simple => "TLS without a client certificate",
@@ -257,7 +243,7 @@ pub(super) fn client_tls(case: Case<'_>) -> Option<Cause> {
 /// The caller's proxy knows no endpoint that leads to the destination.
 pub(super) fn network(case: Case<'_>) -> Option<Cause> {
     let (from, to, target) = (case.from()?, case.to()?, case.target?);
-    upstream(case)??;
+    case.upstream()??;
     let known = case.proxy_of(case.call.source.as_ref())?.endpoints.as_ref().ok()?;
     let name = crate::istio::outbound_name(target.port, &target.host);
     let known: Vec<_> = known.iter().filter(|endpoint| endpoint.upstream_cluster == name).collect();
