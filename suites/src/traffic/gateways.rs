@@ -35,7 +35,8 @@ const CHANGES: Duration = Duration::from_secs(1);
 /// certificate, none, a stranger's and an expired one are refused. A certificate that is replaced is shown to new
 /// connections, and no connection is lost.
 ///
-/// Red if: two certificates are exchanged; mutual TLS is simple TLS.
+/// Red if (each tried): two certificates are exchanged; mutual TLS is simple TLS; the certificate is not replaced; the
+/// gateway's pod is deleted when it is.
 async fn gateways_choose_by_name_and_keep_connections() -> Verdict {
     Scope::run(SUITE, "gateways_choose_by_name_and_keep_connections", async |scope| {
         scope.requires(REQUIRED)?;

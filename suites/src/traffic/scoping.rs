@@ -23,7 +23,8 @@ const NOT_SPOKEN_TO: Expected = Expected::Http(503);
 /// nothing else is reached, and what is not in the scope of a `Sidecar` is not known. A service, a route and a rule that
 /// are not exported count in their own namespace alone. Each has the same call without the rule.
 ///
-/// Red if: an entry is missing; `REGISTRY_ONLY` is `ALLOW_ANY`; the scope has all hosts; anything is exported to all.
+/// Red if (each tried): the entry of the ledger is missing; `REGISTRY_ONLY` is `ALLOW_ANY`; the scope has all hosts; the
+/// service, the route or the rule is exported to all.
 async fn proxies_know_what_they_are_told_and_nothing_else() -> Verdict {
     Scope::run(SUITE, "proxies_know_what_they_are_told_and_nothing_else", async |scope| {
         scope.requires(REQUIRED)?;
