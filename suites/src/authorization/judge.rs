@@ -94,8 +94,7 @@ pub(crate) struct Verdict {
     claim: Claim,
 }
 
-/// Judges every cell from every caller at `server`. Asks once more if an authorizer did not answer that should have: one of
-/// the suites' own, on a machine that is too busy, decides nothing about the policies.
+/// Judges every cell from every caller at `server`.
 ///
 /// # Errors
 /// A caller does not report on its calls. A log cannot be read.
@@ -106,25 +105,6 @@ pub(crate) async fn judge(
     cells: &[Cell],
     spoken: Spoken,
 ) -> Result<Vec<Verdict>> {
-    let Round { verdicts, unanswered } = round(scope, server, callers, cells, spoken).await?;
-    if unanswered == 0 {
-        return Ok(verdicts);
-    }
-    eprintln!(
-        "note: for {unanswered} calls to {} the authorizer did not answer in time: asking once more",
-        server.workload
-    );
-    Ok(round(scope, server, callers, cells, spoken).await?.verdicts)
-}
-
-/// The verdicts on all cells, each asked once.
-struct Round {
-    verdicts: Vec<Verdict>,
-    /// Calls that were denied because the authorizer did not answer, although it was there.
-    unanswered: usize,
-}
-
-async fn round(scope: &Scope, server: &Server, callers: &[Caller], cells: &[Cell], spoken: Spoken) -> Result<Round> {
     let asking = callers.iter().map(|caller| ask(scope, server, caller, cells, spoken));
     let asked = try_join_all(asking).await?;
     // The proxy of the caller may reject what is malformed, so the server's need not log it.
@@ -135,13 +115,6 @@ async fn round(scope: &Scope, server: &Server, callers: &[Caller], cells: &[Cell
     let found = decisions(&calls, &server.workload).await?;
     let accounts: BTreeMap<&str, AccessEntry> =
         logged.iter().zip(found).filter_map(|(exchange, entry)| Some((exchange.dial.nonce.as_str(), entry?))).collect();
-    let is_away =
-        |judged: &&Judged<'_>| matches!(judged.expected, Expectation::Policies(Decision::Denied(Denier::NoAnswer(_))));
-    let is_unanswered = |judged: &&Judged<'_>| {
-        let account = accounts.get(judged.exchange.dial.nonce.as_str());
-        account.is_some_and(AccessEntry::is_denied_without_authorizer) && !is_away(judged)
-    };
-    let unanswered = asked.iter().flat_map(|asked| &asked.judged).filter(is_unanswered).count();
     let verdicts = asked.iter().flat_map(|Asked { control, judged }| {
         judged.iter().map(|judged| {
             let account = accounts.get(judged.exchange.dial.nonce.as_str());
@@ -149,7 +122,7 @@ async fn round(scope: &Scope, server: &Server, callers: &[Caller], cells: &[Cell
             Verdict { row: judged.cell.row, is_denial, claim: claim(server, judged, control, account) }
         })
     });
-    Ok(Round { verdicts: verdicts.collect(), unanswered })
+    Ok(verdicts.collect())
 }
 
 async fn ask<'a>(
