@@ -125,6 +125,9 @@ impl Cluster {
 
     /// Why the pods of a deployment are refused now. Its condition keeps the first reason, which may have passed.
     async fn latest(&self, namespace: &str, deployment: &str, refused: NoStart) -> NoStart {
+        if !refused.is_refusal() {
+            return refused;
+        }
         let is_of_set = |object: &ObjectReference| {
             let set = object.name.as_deref().filter(|_| object.kind.as_deref() == Some("ReplicaSet"));
             set.and_then(|set| set.rsplit_once('-')).is_some_and(|(owner, _)| owner == deployment)

@@ -26,6 +26,11 @@ impl NoStart {
     pub(crate) fn of(reason: impl Into<String>) -> Self {
         Self { container: None, reason: reason.into() }
     }
+
+    /// Whether pods were refused: the condition `ReplicaFailure` has this reason.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.reason.starts_with("FailedCreate")
+    }
 }
 
 impl fmt::Display for NoStart {

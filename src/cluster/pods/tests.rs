@@ -125,6 +125,10 @@ async fn pods_that_are_refused_are_told_within_10_s_with_their_deployment() {
     let cluster = cluster_with(progressing.clone(), &[refused("mall")]);
     let told = cluster.lasting_refusal("shop", "mall").await;
     assert_eq!(told.reason, "ReplicaSet mall-7d9: FailedMount: no quota");
+    // It says nothing about a deployment that only takes long.
+    let cluster = cluster_with(progressing.clone(), &[deployment("mall", 2, "Available", "Minimum", "")]);
+    let told = cluster.lasting_refusal("shop", "mall").await;
+    assert_eq!(told.reason, "ProgressDeadlineExceeded: too long");
     // Those of another deployment are not asked for, and neither is what was true of an earlier generation.
     let others = [refused("cart"), deployment("shop", 1, "ReplicaFailure", "FailedCreate", QUOTA)];
     let error = awaited(&cluster_with(progressing, &others)).await.to_string();
