@@ -12,9 +12,6 @@ use super::reader::{Reader, place};
 use crate::cluster::http;
 use crate::istio::{self, Registered};
 
-/// Label of remote secrets.
-const REMOTE: &str = "istio/multiCluster=true";
-
 /// Annotation of a remote secret with the name of its cluster.
 const CLUSTER: &str = "networking.istio.io/cluster";
 
@@ -28,7 +25,7 @@ const DEBUG: u16 = 8080;
 /// [`Error::Cluster`](super::Error::Cluster).
 pub(super) async fn find(reader: &Reader, plane: &ControlPlane, istiods: &[Pod], own: &str) -> Result<Peers> {
     let so = "whose remote secrets there are, is unknown";
-    let secrets = reader.metadata::<Secret>(&plane.namespace(), REMOTE, so).await?;
+    let secrets = reader.metadata::<Secret>(&plane.namespace(), &format!("{}=true", istio::MULTI_CLUSTER), so).await?;
     let secrets = secrets.map(|secrets| {
         let name = |secret: &kube::api::PartialObjectMeta<Secret>| {
             let annotated = secret.annotations().get(CLUSTER).cloned();

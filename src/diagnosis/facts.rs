@@ -22,8 +22,7 @@ use crate::report::Place;
 /// Most requests at once.
 const AT_ONCE: usize = 16;
 
-/// Label of remote secrets, and the annotation with the name of their cluster.
-const REMOTE: &str = "istio/multiCluster=true";
+/// Annotation of a remote secret with the name of its cluster.
 const REMOTE_CLUSTER: &str = "networking.istio.io/cluster";
 
 /// Something that was asked: the answer, or why there is none. What is unknown is never taken for a fault.
@@ -136,7 +135,7 @@ impl Reader {
     /// Only the metadata of secrets is read: they are keys to other clusters.
     async fn remote_secrets(&self, cluster: &Cluster) -> Answer<BTreeMap<String, String>> {
         let api = cluster.api::<Secret>(&cluster.record().istio.namespace);
-        let which = ListParams::default().labels(REMOTE);
+        let which = ListParams::default().labels(&format!("{}=true", istio::MULTI_CLUSTER));
         let listed = self.ask(async { api.list_metadata(&which).await.map_err(|error| brief(&error)) }).await?;
         let of = |secret: &kube::api::PartialObjectMeta<Secret>| {
             let name = secret.name_any();

@@ -10,7 +10,7 @@ use super::case::{Case, Route, Target, blame, matches, port_of, protocol};
 use super::ends::missing;
 use super::facts::{ClusterFacts, owner};
 use crate::cluster::{is_ready, trouble};
-use crate::istio::UpstreamTls;
+use crate::istio::{MULTI_CLUSTER, UpstreamTls};
 use crate::report::{Cause, Ended, Layer, Must, Speaks};
 
 /// The name does not resolve at the caller.
@@ -203,7 +203,7 @@ fn unread(from: &ClusterFacts, peer: &str) -> Option<Cause> {
     let (finding, command) = match (secret, status, &from.remote_secrets) {
         (None, _, Ok(_)) => (
             format!("{own} has no remote secret of {peer}"),
-            from.kubectl(format_args!("-n {namespace} get secrets -l istio/multiCluster=true")),
+            from.kubectl(format_args!("-n {namespace} get secrets -l {MULTI_CLUSTER}=true")),
         ),
         (_, Some(status), _) => (
             format!(

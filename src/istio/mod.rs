@@ -40,6 +40,6 @@ pub use proxy_config::{
     upstream,
 };
 pub use pushes::Pushes;
-pub(crate) use registry::worst;
 pub use registry::{Configured, Registered, configured, istiods, registered, seen_by, seen_by_istiod};
+pub(crate) use registry::{MULTI_CLUSTER, worst};
 pub(crate) use tls::secured;

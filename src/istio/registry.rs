@@ -28,6 +28,9 @@ impl Registered {
     pub const SYNCED: &str = "synced";
 }
 
+/// Label by which istiod finds remote secrets.
+pub(crate) const MULTI_CLUSTER: &str = "istio/multiCluster";
+
 /// The entries in an answer of `/debug/clusterz`.
 ///
 /// # Errors

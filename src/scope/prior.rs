@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Result};
 use crate::cluster::HOSTNAME_LABEL;
+use crate::istio::MULTI_CLUSTER;
 
 /// Annotation on a node: the labels that tests have changed, each with its previous value.
 pub(super) const LABELS: &str = "meshproof.dev/prior-labels";
@@ -38,9 +39,6 @@ pub(crate) const REMOTE: &str = "meshproof.dev/prior-remote-secret";
 /// Annotation on such a secret whose data a test has changed: the previous data. A key of the Secret would not do: istiod
 /// takes each key for the name of a cluster.
 const REMOTE_DATA: &str = "meshproof.dev/prior-data";
-
-/// Label by which istiod finds remote secrets.
-pub(crate) const MULTI_CLUSTER: &str = "istio/multiCluster";
 
 /// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;

@@ -1,15 +1,18 @@
 //! Clean-up of what killed tests left in a cluster.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 
 use futures::StreamExt;
 use futures::stream;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, verbs};
 use kube::{Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Error, Result};
@@ -67,9 +70,9 @@ async fn all(client: &Client, cluster: &str) -> Result<Swept> {
     swept.gather(sweeper.remove_all().await?);
     swept.gather(sweeper.labels().await);
     // The nodes first, so that pods start where they belong.
-    swept.gather(sweeper.deployments("nodes", prior::PLACEMENT, prior::unplacing).await);
-    swept.gather(sweeper.deployments("replicas", prior::REPLICAS, prior::unscaling).await);
-    swept.gather(sweeper.all_secrets().await);
+    swept.gather(sweeper.put_back(Changed::deployments("nodes", prior::PLACEMENT, prior::unplacing)).await);
+    swept.gather(sweeper.put_back(Changed::deployments("replicas", prior::REPLICAS, prior::unscaling)).await);
+    swept.gather(sweeper.secrets().await);
     Ok(swept)
 }
 
@@ -235,61 +238,73 @@ impl Sweeper<'_> {
     }
 
     /// Restores the Secrets that tests changed.
-    async fn all_secrets(&self) -> Vec<Result<String>> {
-        let mut results = self.secrets("data", prior::DATA, prior::unreplacing).await;
-        results.extend(self.secrets("label and the data", prior::REMOTE, prior::unhiding).await);
+    async fn secrets(&self) -> Vec<Result<String>> {
+        let mut results = self.put_back(Changed::secrets("data", prior::DATA, prior::unreplacing)).await;
+        results.extend(self.put_back(Changed::secrets("label and the data", prior::REMOTE, prior::unhiding)).await);
         results
     }
 
-    /// Restores `what` of the Secrets that tests changed: those with `label`.
-    async fn secrets(
-        &self,
-        what: &str,
-        label: &str,
-        back: fn(&Secret) -> Result<Option<Value>>,
-    ) -> Vec<Result<String>> {
-        let everywhere: Api<Secret> = Api::all(self.client.clone());
-        let listed = match everywhere.list_metadata(&ListParams::default().labels(label)).await {
+    async fn put_back<K>(&self, changed: Changed<K>) -> Vec<Result<String>>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + k8s_openapi::Resource,
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let Changed { objects, listing, what, mark, back } = changed;
+        let everywhere: Api<K> = Api::all(self.client.clone());
+        let listed = match everywhere.list_metadata(&listing).await {
             Ok(listed) => listed.items,
-            Err(error) if is_forbidden(&error) && self.may_not("patch", "", "secrets").await => return Vec::new(),
-            Err(error) => return vec![Err(self.failed("list the Secrets that tests changed")(error))],
-        };
-        let mut results = Vec::new();
-        for secret in listed.iter().filter(|secret| secret.labels().contains_key(label)) {
-            let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-            let what = format!("the {what} of Secret {namespace}/{name}");
-            let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-            let failed = self.failed(format!("put back {what}"));
-            results.push(prior::change(&api, &name, failed, back).await.map(|_| what));
-        }
-        results
-    }
-
-    /// Restores `what` of the deployments that tests changed: those with `annotation`.
-    async fn deployments(
-        &self,
-        what: &str,
-        annotation: &str,
-        back: fn(&Deployment) -> Result<Option<Value>>,
-    ) -> Vec<Result<String>> {
-        let everywhere: Api<Deployment> = Api::all(self.client.clone());
-        let listed = match everywhere.list_metadata(&ListParams::default()).await {
-            Ok(listed) => listed.items,
-            Err(error) if is_forbidden(&error) && self.may_not("patch", "apps", "deployments").await => {
+            Err(error) if is_forbidden(&error) && self.may_not("patch", K::GROUP, K::URL_PATH_SEGMENT).await => {
                 return Vec::new();
             }
-            Err(error) => return vec![Err(self.failed("list the deployments")(error))],
+            Err(error) => return vec![Err(self.failed(format!("list the {objects}"))(error))],
         };
         let mut results = Vec::new();
-        for deployment in listed.iter().filter(|deployment| deployment.annotations().contains_key(annotation)) {
-            let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
-            let what = format!("the {what} of deployment {namespace}/{name}");
-            let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        for object in listed.iter().filter(|object| is_marked(*object, mark)) {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let what = format!("the {what} {namespace}/{name}");
+            let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
             let failed = self.failed(format!("put back {what}"));
             results.push(prior::change(&api, &name, failed, back).await.map(|_| what));
         }
         results
     }
+}
+
+/// Objects of one kind that tests changed, and what restores them.
+struct Changed<K> {
+    /// The objects that are listed, in words.
+    objects: &'static str,
+    listing: ListParams,
+    /// What is restored, and the kind.
+    what: String,
+    /// Label or annotation of those that are changed.
+    mark: &'static str,
+    back: fn(&K) -> Result<Option<Value>>,
+}
+
+impl Changed<Deployment> {
+    /// Deployments with the annotation `mark`.
+    fn deployments(what: &str, mark: &'static str, back: fn(&Deployment) -> Result<Option<Value>>) -> Self {
+        Self {
+            objects: "deployments",
+            listing: ListParams::default(),
+            what: format!("{what} of deployment"),
+            mark,
+            back,
+        }
+    }
+}
+
+impl Changed<Secret> {
+    /// Secrets with the label `mark`.
+    fn secrets(what: &str, mark: &'static str, back: fn(&Secret) -> Result<Option<Value>>) -> Self {
+        let (objects, listing) = ("Secrets that tests changed", ListParams::default().labels(mark));
+        Self { objects, listing, what: format!("{what} of Secret"), mark, back }
+    }
+}
+
+fn is_marked(object: &impl ResourceExt, mark: &str) -> bool {
+    object.labels().contains_key(mark) || object.annotations().contains_key(mark)
 }
 
 /// Whether the kind or the object does not exist, or the kind does not support the request.

@@ -15,7 +15,7 @@ use kube::api::{ListParams, PostParams};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Pair, Seen, eventually};
-use crate::istio::{Registered, seen_by_istiod};
+use crate::istio::{MULTI_CLUSTER, Registered, seen_by_istiod};
 use crate::record::{self, Write};
 use crate::scope::change::{Change, SecretData};
 use crate::scope::{Error, Result, prior};
@@ -52,8 +52,7 @@ impl RemoteSecret {
     pub async fn find(pair: &Pair, fault: SecretFault) -> Result<Self> {
         let Pair { from, to } = pair;
         let namespace = &from.record().istio.namespace;
-        let listed =
-            from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(prior::MULTI_CLUSTER)).await;
+        let listed = from.api::<Secret>(namespace).list_metadata(&ListParams::default().labels(MULTI_CLUSTER)).await;
         let listed = listed.map_err(from.failed(format!("list the remote secrets in {namespace}")))?;
         let name = format!("istio-remote-secret-{}", to.name());
         if !listed.items.iter().any(|secret| secret.name_any() == name) {

@@ -8,6 +8,7 @@ use kube::client::Body;
 use serde_json::json;
 
 use super::*;
+use crate::istio::MULTI_CLUSTER;
 
 /// An API server with these kinds, with one labelled object of each kind. The server records its requests. Listing
 /// the kind `Broken` fails.
@@ -114,14 +115,14 @@ async fn a_secret_that_a_killed_test_changed_gets_back_its_data() {
 async fn a_remote_secret_that_a_killed_test_hid_is_shown_again() {
     let (restored, patch) = restored(secret("remote", json!({ prior::REMOTE: "true" }), json!({}))).await;
     assert_eq!(restored, ["the label and the data of Secret istio/remote"]);
-    assert_eq!(patch["metadata"]["labels"], json!({ prior::REMOTE: null, prior::MULTI_CLUSTER: "true" }));
+    assert_eq!(patch["metadata"]["labels"], json!({ prior::REMOTE: null, MULTI_CLUSTER: "true" }));
 }
 
 /// What a sweep says that it restored where `changed` is the only Secret that a test has changed, and its patch.
 async fn restored(changed: Value) -> (Vec<String>, Value) {
     let (client, patches) = with_secrets(changed.clone());
     let sweeper = Sweeper { client: &client, cluster: "cluster1", label: RUN_LABEL, prefix: None };
-    let restored = sweeper.all_secrets().await.into_iter().map(Result::unwrap).collect();
+    let restored = sweeper.secrets().await.into_iter().map(Result::unwrap).collect();
     let patches = patches.lock().unwrap();
     let [patch] = patches.as_slice() else { panic!("{patches:#?}") };
     let (path, patch) = patch.split_once(' ').unwrap();
