@@ -106,8 +106,8 @@ async fn forgotten(pair: &Pair) -> Result<(), Error> {
     Ok(forgotten.await?)
 }
 
-/// Old endpoints can outlive a refused token, so the service is created afterwards. Red if the fault is taken for another
-/// (tried: the secret hidden in place of a refused token), or if the old endpoints are what is called.
+/// Old endpoints can outlive a refused token, so the service is created afterwards. Red if the fault is taken for another,
+/// or if the old endpoints are what is called.
 async fn a_fault_of_a_remote_secret_whose_token_is_refused() -> Verdict {
     Scope::alone(SUITE, "a_fault_of_a_remote_secret_whose_token_is_refused", async |scope| {
         let pair = pair(scope)?;
