@@ -12,11 +12,15 @@ use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::trouble::{NoStart, Trouble, last_words, podless, refusal, said};
+use super::trouble::{NoStart, Trouble, is_slow_webhook, last_words, podless, refusal, said};
 use super::{Cluster, Error, Result, Seen, watch_all};
 
 /// A trouble that lasts longer does not pass by itself. The report is due 10 s after the trouble began.
 const LASTING: Duration = Duration::from_secs(4);
+
+/// Like [`LASTING`], for a webhook that did not answer in time, which a busy mesh causes: the longest timeout of a
+/// webhook, so that the next attempt has ended too.
+const LASTING_SLOW: Duration = Duration::from_secs(30);
 
 /// Length of one watch for troubles. The next one goes on.
 const WATCHED: Duration = Duration::from_secs(90);
@@ -275,7 +279,8 @@ where
             None => Seen::NotYet("none".into()),
         });
         let Ok(mut trouble) = began.await else { continue };
-        let passed = watch_all(api.clone(), which.clone(), "it to pass", LASTING, |objects| match describe(objects) {
+        let within = if is_slow_webhook(&trouble.to_string()) { LASTING_SLOW } else { LASTING };
+        let passed = watch_all(api.clone(), which.clone(), "it to pass", within, |objects| match describe(objects) {
             None => Seen::Yes(()),
             Some(now) => {
                 let words = now.to_string();

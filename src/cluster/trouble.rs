@@ -129,6 +129,13 @@ pub(super) fn refusal(deployment: &Deployment) -> Option<NoStart> {
     Some(NoStart::of(said(refusal.reason.as_deref(), refusal.message.as_deref())))
 }
 
+/// Whether a reason says that a webhook did not answer in time. It may be busy only; Kubernetes asks again.
+pub(super) fn is_slow_webhook(reason: &str) -> bool {
+    // The words of Go's `context` and of its HTTP client.
+    let late = ["deadline exceeded", "Client.Timeout", "i/o timeout"];
+    reason.contains("failed calling webhook") && late.iter().any(|words| reason.contains(words))
+}
+
 /// Whether a StatefulSet should have pods, and has none.
 pub(super) fn podless(set: &StatefulSet) -> bool {
     let Some(status) = &set.status else { return false };

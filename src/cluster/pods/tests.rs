@@ -135,6 +135,25 @@ async fn pods_that_are_refused_are_told_within_10_s_with_their_deployment() {
     assert!(error.contains("last seen: not ready"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_too_slow_is_given_another_chance_and_told_in_the_end() {
+    let told_after = async |message: &str| {
+        let refused = deployment("mall", 2, "ReplicaFailure", "FailedCreate", message);
+        let cluster = cluster_with(json!({ "phase": "Pending" }), &[refused]);
+        let began = Instant::now();
+        cluster.lasting_refusal("shop", "mall").await;
+        began.elapsed()
+    };
+    let called = "Internal error occurred: failed calling webhook \"inject.example\": failed to call webhook: Post \
+                  \"https://istiod.istio-system.svc:443/inject?timeout=10s\":";
+    for slow in ["context deadline exceeded", "net/http: Client.Timeout exceeded while awaiting headers"] {
+        let after = told_after(&format!("{called} {slow}")).await;
+        assert!((30..40).contains(&after.as_secs()), "{slow}: {after:?}");
+    }
+    let after = told_after(&format!("{called} no endpoints available for service \"istiod\"")).await;
+    assert!(after < Duration::from_secs(10), "{after:?}");
+}
+
 #[test]
 fn the_condition_that_pods_are_refused_outweighs_that_it_takes_long() {
     let read = |value: Value| refusal(&serde_json::from_value(value).unwrap()).map(|refused| refused.reason);
