@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Pod, PodIP, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::facts::{ClusterFacts, ProxyFacts};
 use crate::identity::Trust;
 use crate::istio::{Upstream, UpstreamTls, sni_of};
-use crate::report::{Call, Cause, Layer, Place, Speaks};
+use crate::record::Gateway;
+use crate::report::{Call, Cause, Ended, Layer, Must, Place, Speaks};
 
 /// All that was read.
 #[derive(Debug, Default)]
@@ -27,8 +28,10 @@ pub(super) struct Facts {
 pub(super) enum Route {
     /// By the name of a Service, through the caller's proxy.
     Named,
-    /// To a gateway, with a server name.
+    /// To an east-west gateway, with a server name.
     Gateway,
+    /// To something else that calls the destination, such as a gateway of the application's own.
+    Through,
     /// To the destination's address.
     Direct,
 }
@@ -89,6 +92,16 @@ impl<'a> Case<'a> {
         self.route == Route::Named && matches!(speaks, Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
     }
 
+    /// Whether the call can come to the destination only if that has a sidecar: it comes through an east-west gateway,
+    /// or with mutual TLS that the caller does not choose by the endpoint. What should have been refused, or was answered
+    /// without its proofs, needs one as well.
+    pub(super) fn needs_sidecar(&self) -> bool {
+        let speaks = self.upstream().flatten().map(|upstream| upstream.tls);
+        let is_handshake = self.call.speaks == Speaks::Anything;
+        let is_open = self.call.must == Must::Refuse || self.call.ended == Ended::Answered;
+        is_open || self.crosses() || is_handshake || speaks == Some(UpstreamTls::Mutual)
+    }
+
     /// Whether the call goes into another network.
     pub(super) fn crosses(&self) -> bool {
         let network = |facts: Option<&'a ClusterFacts>| facts.map(|facts| facts.cluster.record().network.as_str());
@@ -124,18 +137,46 @@ pub(super) fn route(call: &Call, facts: &Facts) -> (Route, Option<Target>) {
     let to = call.destination.as_ref().and_then(|place| facts.clusters.get(&place.cluster));
     let domain = to.map_or("cluster.local", |to| to.cluster.record().domain.as_str());
     let own = call.source.as_ref().map_or("", |source| source.namespace.as_str());
-    if let Some(target) = named(&call.host, call.port, domain).or_else(|| relative(call, own, domain)) {
+    let is_namespace = |name: &str| facts.clusters.values().any(|of| of.namespaces.contains_key(name));
+    let relative =
+        || relative(call, own, domain).filter(|target| target.namespace == own || is_namespace(&target.namespace));
+    if let Some(target) = named(&call.host, call.port, domain).or_else(relative) {
         return (Route::Named, Some(target));
     }
     let pod = to.zip(call.destination.as_ref()).and_then(|(to, place)| to.pod(place));
-    let addresses = pod.and_then(|pod| pod.status.as_ref()?.pod_ips.clone()).unwrap_or_default();
-    if addresses.iter().any(|address| address.ip == call.host) {
+    if pod.is_some_and(|pod| ips(pod).iter().any(|ip| ip.ip == call.host)) {
         return (Route::Direct, None);
     }
-    if let Some(name) = &call.server_name {
-        return (Route::Gateway, by_server_name(name, domain));
+    let routed = call.server_name.as_ref().map(|name| by_server_name(name, domain));
+    if let Some(target) = routed.filter(|target| target.is_some() || is_eastwest(&call.host, facts)) {
+        return (Route::Gateway, target);
     }
-    (Route::Named, to.zip(pod).and_then(|(to, pod)| serving(to, pod, call.speaks)))
+    // A caller outside of all clusters uses a gateway of the record, whose proxy calls the Service.
+    let is_ingress = call.source.as_ref().is_some_and(|source| is_ingress(source, facts));
+    let route = if is_ingress { Route::Named } else { Route::Through };
+    (route, to.zip(pod).and_then(|(to, pod)| serving(to, pod, call.speaks)))
+}
+
+/// Whether an address is that of an east-west gateway, or of one of its pods.
+fn is_eastwest(address: &str, facts: &Facts) -> bool {
+    facts.clusters.values().any(|of| {
+        let record = of.cluster.record();
+        let has = |pod: &Pod| ips(pod).iter().any(|ip| ip.ip == address);
+        let is_of_pod = |gateway: &Gateway| of.selected(&gateway.namespace, &gateway.selector).any(has);
+        record.eastwest_address().is_ok_and(|gateway| gateway.host == address)
+            || record.gateways.eastwest.as_ref().is_some_and(is_of_pod)
+    })
+}
+
+fn is_ingress(place: &Place, facts: &Facts) -> bool {
+    let of = facts.clusters.get(&place.cluster);
+    let gateway = of.and_then(|of| of.cluster.record().gateways.ingress.as_ref());
+    of.zip(gateway).is_some_and(|(of, gateway)| of.ready_pods_of(gateway).contains(place))
+}
+
+/// The addresses of a pod.
+pub(super) fn ips(pod: &Pod) -> &[PodIP] {
+    pod.status.as_ref().and_then(|status| status.pod_ips.as_deref()).unwrap_or_default()
 }
 
 fn named(host: &str, port: u16, domain: &str) -> Option<Target> {
@@ -143,7 +184,8 @@ fn named(host: &str, port: u16, domain: &str) -> Option<Target> {
     Some(Target { namespace: namespace.into(), name: name.into(), host: host.into(), port })
 }
 
-/// The Service of a name that is relative to the caller's namespace: `probe`, `probe.shop` or `probe.shop.svc`.
+/// The Service of a name that is relative to the caller's namespace: `probe`, `probe.shop` or `probe.shop.svc`. A host
+/// elsewhere, such as `ledger.example`, looks the same.
 fn relative(call: &Call, own: &str, domain: &str) -> Option<Target> {
     if own.is_empty() || call.host.parse::<std::net::IpAddr>().is_ok() {
         return None;

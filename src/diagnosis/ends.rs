@@ -37,7 +37,8 @@ fn source(case: Case<'_>) -> Option<End<'_>> {
 
 /// An end has no sidecar, or its sidecar does not capture the port.
 pub(super) fn sidecar(case: Case<'_>) -> Option<Cause> {
-    let missing = source(case).into_iter().chain(destination(case)).find_map(|end| missing(end.of, end.pod));
+    let destination = destination(case).filter(|_| case.needs_sidecar());
+    let missing = source(case).into_iter().chain(destination).find_map(|end| missing(end.of, end.pod));
     missing.or_else(|| uncaptured(case))
 }
 
@@ -67,8 +68,12 @@ pub(super) fn missing(of: &ClusterFacts, pod: &Pod) -> Option<Cause> {
     Some(blame(Layer::Sidecar, of, owner(pod), finding, command))
 }
 
+fn has_sidecar(end: &End<'_>) -> bool {
+    has_container(end.pod, &end.of.cluster.record().istio.proxy.container)
+}
+
 fn uncaptured(case: Case<'_>) -> Option<Cause> {
-    let (end, port) = (destination(case)?, case.pod_port()?);
+    let (end, port) = (destination(case).filter(has_sidecar)?, case.pod_port()?);
     let annotations = end.pod.annotations();
     let lists = |value: &str| value.split(',').any(|one| one.trim() == port.to_string());
     let excluded = ("traffic.sidecar.istio.io/excludeInboundPorts", true);
@@ -102,7 +107,7 @@ pub(super) fn certificate(case: Case<'_>) -> Option<Cause> {
 
 /// The mode in effect at the destination is not what the call needs.
 pub(super) fn peer_authentication(case: Case<'_>) -> Option<Cause> {
-    let (end, port) = (destination(case)?, case.pod_port()?);
+    let (end, port) = (destination(case).filter(has_sidecar)?, case.pod_port()?);
     let namespace = &end.place.namespace;
     let ports: BTreeSet<u16> = end
         .pod

@@ -14,9 +14,10 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::cluster::{Cluster, Workload, brief};
+use crate::cluster::{Cluster, Workload, brief, is_ready};
 use crate::istio::{self, Endpoint, Listening, ProxySecrets, Upstream};
 use crate::policy::Policies;
+use crate::record::Gateway;
 use crate::report::Place;
 
 /// Most requests at once.
@@ -187,6 +188,13 @@ impl ClusterFacts {
                 pod.labels().get(key.trim()).is_some_and(|found| found == value.trim_start_matches('=').trim())
             })
         })
+    }
+
+    /// The ready pods of a gateway.
+    pub(super) fn ready_pods_of(&self, gateway: &Gateway) -> Vec<Place> {
+        let pods = self.selected(&gateway.namespace, &gateway.selector).filter(|pod| is_ready(pod));
+        let (cluster, namespace) = (self.cluster.name(), &gateway.namespace);
+        pods.map(|pod| Place { cluster: cluster.into(), namespace: namespace.clone(), pod: pod.name_any() }).collect()
     }
 
     /// A command line of kubectl for this cluster.

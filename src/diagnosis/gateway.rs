@@ -6,7 +6,6 @@ use kube::api::DynamicObject;
 use super::case::{Case, blame};
 use super::facts::ClusterFacts;
 use super::way::{gateways_to, texts, unready};
-use crate::cluster::is_ready;
 use crate::istio::Listening;
 use crate::record::{Gateway, GatewayKind};
 use crate::report::{Cause, Layer, Place};
@@ -19,21 +18,10 @@ fn entry<'a>(case: Case<'a>) -> Option<(&'a ClusterFacts, &'a Gateway)> {
     gateways_to(case).into_iter().find_map(|of| Some((of, of.cluster.record().eastwest().ok()?)))
 }
 
-/// The ready pods of a gateway.
-pub(super) fn pods_of(of: &ClusterFacts, gateway: &Gateway) -> Vec<Place> {
-    let pods = of.selected(&gateway.namespace, &gateway.selector).filter(|pod| is_ready(pod));
-    let place = |pod: &k8s_openapi::api::core::v1::Pod| Place {
-        cluster: of.cluster.name().into(),
-        namespace: gateway.namespace.clone(),
-        pod: pod.name_any(),
-    };
-    pods.map(place).collect()
-}
-
 /// No pod of the gateway is ready.
 pub(super) fn down(case: Case<'_>) -> Option<Cause> {
     let (of, gateway) = entry(case)?;
-    if !pods_of(of, gateway).is_empty() {
+    if !of.ready_pods_of(gateway).is_empty() {
         return None;
     }
     let Gateway { namespace, deployment, kind, selector, .. } = gateway;
@@ -54,7 +42,7 @@ pub(super) fn down(case: Case<'_>) -> Option<Cause> {
 /// The listener of the gateway for other networks. The outer `None`: it is not known.
 fn listener<'a>(case: Case<'a>) -> Option<(&'a ClusterFacts, &'a Gateway, Place, Option<&'a Listening>)> {
     let (of, gateway) = entry(case)?;
-    let place = pods_of(of, gateway).into_iter().next()?;
+    let place = of.ready_pods_of(gateway).into_iter().next()?;
     let listeners = case.facts.proxies.get(&place)?.listeners.as_ref().ok()?;
     Some((of, gateway, place, listeners.iter().find(|one| one.port == gateway.port)))
 }

@@ -122,6 +122,8 @@ fn walk(case: Case<'_>) -> Option<Cause> {
         // What should have been refused was answered: only the destination can be to blame.
         (Must::Refuse, _) if was_answered => vec![ENDS],
         (_, Route::Direct) => vec![ENDS],
+        // How the last hop goes is not known: it may carry the certificate of what is between.
+        (_, Route::Through) => vec![&[way::service, way::endpoints, ends::certificate, ends::application]],
         (_, Route::Gateway) => vec![&[way::service, way::endpoints], GATEWAY, ENDS],
         (_, Route::Named) if was_answered => vec![&[way::service, way::client_tls], ENDS],
         (_, Route::Named) => vec![WAY, GATEWAY, ENDS],
@@ -143,7 +145,7 @@ fn pods_of(subject: &Subject, facts: &Facts) -> Vec<Place> {
             let crosses = route == Route::Gateway || networks.len() > 1;
             let gateway = to.filter(|_| crosses).and_then(|to| {
                 let gateway = to.cluster.record().eastwest().ok()?;
-                Some(gateway::pods_of(to, gateway))
+                Some(to.ready_pods_of(gateway))
             });
             let ends = call.source.iter().chain(&call.destination).cloned();
             ends.chain(gateway.into_iter().flatten()).collect()

@@ -1,5 +1,7 @@
 //! The walk over facts of two fictitious clusters: healthy, and with one fault each.
 
+mod elsewhere;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

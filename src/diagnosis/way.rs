@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::case::{Case, Route, Target, blame, matches, port_of, protocol};
+use super::case::{Case, Route, Target, blame, ips, matches, port_of, protocol};
 use super::ends::missing;
 use super::facts::{ClusterFacts, owner};
 use crate::cluster::{is_ready, trouble};
@@ -253,7 +253,7 @@ pub(super) fn network(case: Case<'_>) -> Option<Cause> {
         if from.cluster.name() != to.cluster.name() && known.is_empty() {
             return Some(untold(case, from, to, command));
         }
-        let addresses = case.destination()?.status.as_ref()?.pod_ips.clone().unwrap_or_default();
+        let addresses = ips(case.destination()?);
         let is_there = known.iter().any(|one| one.healthy && addresses.iter().any(|address| address.ip == one.address));
         let finding = format!("istiod has not told the proxy of {} of the endpoint in {}", at.pod, to.cluster.name());
         let object = format!("Service {}/{}", target.namespace, target.name);
