@@ -8,6 +8,7 @@ mod conclusion;
 mod each;
 mod error;
 mod failure;
+pub(crate) mod istiod;
 mod label;
 mod lease;
 mod leftovers;

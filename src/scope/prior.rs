@@ -38,7 +38,7 @@ pub(crate) const REMOTE: &str = "meshproof.dev/prior-remote-secret";
 
 /// Annotation on such a secret whose data a test has changed: the previous data. A key of the Secret would not do: istiod
 /// takes each key for the name of a cluster.
-const REMOTE_DATA: &str = "meshproof.dev/prior-data";
+pub(super) const REMOTE_DATA: &str = "meshproof.dev/prior-data";
 
 /// Most attempts at an update with conflicts.
 const ATTEMPTS: u32 = 10;

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::label::RUN_LABEL;
-use super::prior;
+use super::{istiod, prior};
 use crate::cluster::{self, Permission, code, permission, request};
 use crate::probe::PROBES_LABEL;
 use crate::record::Write;
@@ -55,7 +55,7 @@ impl Swept {
 }
 
 /// Removes all objects that have a run's label, and restores the labels of nodes, the replicas and nodes of deployments,
-/// the data of Secrets, and remote secrets. Call this function only while no test runs. Returns what was restored.
+/// the data of Secrets, and remote secrets. Starts istiod again after a remote secret had other data. Call this function only while no test runs. Returns what was restored.
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
@@ -240,8 +240,25 @@ impl Sweeper<'_> {
     /// Restores the Secrets that tests changed.
     async fn secrets(&self) -> Vec<Result<String>> {
         let mut results = self.put_back(Changed::secrets("data", prior::DATA, prior::unreplacing)).await;
+        let renewed = self.istiods_of_other_remotes().await;
         results.extend(self.put_back(Changed::secrets("label and the data", prior::REMOTE, prior::unhiding)).await);
+        for namespace in renewed {
+            let restarted = istiod::restart(self.client, self.cluster, &namespace).await;
+            results.push(restarted.map(|()| format!("istiod in {namespace}, by a restart")));
+        }
         results
+    }
+
+    /// The namespaces with a remote secret whose data a test has changed. An error is left to what puts them back.
+    async fn istiods_of_other_remotes(&self) -> BTreeSet<String> {
+        let everywhere: Api<Secret> = Api::all(self.client.clone());
+        let listed = everywhere.list_metadata(&ListParams::default().labels(prior::REMOTE)).await;
+        let secrets = listed.map(|listed| listed.items).unwrap_or_default();
+        secrets
+            .iter()
+            .filter(|secret| is_marked(*secret, prior::REMOTE_DATA))
+            .filter_map(|one| one.namespace())
+            .collect()
     }
 
     async fn put_back<K>(&self, changed: Changed<K>) -> Vec<Result<String>>

@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, Pair, Seen, eventually};
 use crate::istio::{MULTI_CLUSTER, Registered, seen_by_istiod};
 use crate::record::{self, Write};
 use crate::scope::change::{Change, SecretData};
-use crate::scope::{Error, Result, prior};
+use crate::scope::{Error, Result, istiod, prior};
 
 /// Longest wait for istiod to notice. istiod tries a token for 30 s (`PILOT_REMOTE_CLUSTER_TIMEOUT`).
 const NOTICED: Duration = Duration::from_secs(60);
@@ -28,9 +28,8 @@ const NOTICED: Duration = Duration::from_secs(60);
 pub enum SecretFault {
     /// istiod does not find it any more.
     Missing,
-    /// istiod forgets the cluster, and then finds the secret again, with a token that the other cluster refuses. (If the
-    /// token of a secret that it reads by is replaced by such a one, istiod 1.31-alpha reads no remote secret any more until
-    /// it is started again.)
+    /// istiod forgets the cluster, and then finds the secret again, with a token that the other cluster refuses. To revert
+    /// this, istiod is started again: it does not always let go of such a cluster.
     Refused,
     /// Its token is a new one that the other cluster accepts.
     Renewed,
@@ -160,10 +159,11 @@ impl Change for RemoteSecret {
 
     fn revert(&self) -> LocalBoxFuture<'_, Result<()>> {
         async {
-            if self.fault == SecretFault::Refused {
-                self.hide().await?;
-            }
             self.change("put back", prior::unhiding).await?;
+            if self.fault == SecretFault::Refused {
+                let cluster = self.cluster();
+                istiod::restart(&cluster.client(), cluster.name(), &cluster.record().istio.namespace).await?;
+            }
             self.noticed("to read", is_read).await
         }
         .boxed_local()

@@ -87,6 +87,13 @@ fn with_secrets(changed: Value) -> (Client, Arc<Mutex<Vec<String>>>) {
                     (200, changed)
                 }
                 (_, path) if path.starts_with("/api/v1/namespaces/istio/secrets/") => (200, changed),
+                ("GET", "/apis/apps/v1/namespaces/istio/deployments") => {
+                    let counts = json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 });
+                    let metadata = json!({ "name": "istiod", "namespace": "istio" });
+                    let istiod =
+                        json!({ "metadata": metadata, "spec": { "selector": {}, "template": {} }, "status": counts });
+                    (200, json!({ "metadata": { "resourceVersion": "1" }, "items": [istiod] }))
+                }
                 (_, "/api/v1/secrets") => {
                     let (_, mut listed) = answer("GET", "/api/v1/nodes");
                     listed["items"] = json!([secret("other", json!({}), json!({})), changed]);
@@ -116,6 +123,21 @@ async fn a_remote_secret_that_a_killed_test_hid_is_shown_again() {
     let (restored, patch) = restored(secret("remote", json!({ prior::REMOTE: "true" }), json!({}))).await;
     assert_eq!(restored, ["the label and the data of Secret istio/remote"]);
     assert_eq!(patch["metadata"]["labels"], json!({ prior::REMOTE: null, MULTI_CLUSTER: "true" }));
+}
+
+#[tokio::test]
+async fn istiod_is_started_again_after_a_killed_test_gave_a_remote_secret_another_token() {
+    let mut refused = secret("remote", json!({ prior::REMOTE: "true" }), json!({ "west": "cmVmdXNlZA==" }));
+    refused["metadata"]["annotations"] = json!({ prior::REMOTE_DATA: json!({ "west": "b2xk" }).to_string() });
+    let (client, patches) = with_secrets(refused);
+    let sweeper = Sweeper { client: &client, cluster: "cluster1", label: RUN_LABEL, prefix: None };
+    let restored: Vec<String> = sweeper.secrets().await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(restored, ["the label and the data of Secret istio/remote", "istiod in istio, by a restart"]);
+    let patches = patches.lock().unwrap();
+    let [back, restart] = patches.as_slice() else { panic!("{patches:#?}") };
+    assert!(back.contains(r#""west":"b2xk""#), "{back}");
+    assert!(restart.starts_with("/apis/apps/v1/namespaces/istio/deployments/istiod "), "{restart}");
+    assert!(restart.contains("restartedAt"), "{restart}");
 }
 
 /// What a sweep says that it restored where `changed` is the only Secret that a test has changed, and its patch.

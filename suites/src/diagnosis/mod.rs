@@ -3,9 +3,9 @@
 //! Needs a live testbed (`cargo xtask testbed up`). Each test breaks something, states a claim that the break turns red,
 //! and judges the diagnosis of that claim. Verdicts are in `target/meshproof/diagnosis/report.json`.
 //!
-//! The token that is refused belongs to a remote secret that istiod has just found. A token that replaces another is not
-//! tried: istiod reads on by the old one for 30 s, and then, in the version of the testbed, reads no remote secret any more
-//! until it is started again. A unit test of the walk has it.
+//! The token that is refused belongs to a remote secret that istiod has just found. At the end, istiod is started again:
+//! the version of the testbed does not always let go of such a cluster. A token that replaces another is not tried: istiod
+//! reads on by the old one for 30 s. A unit test of the walk has it.
 //!
 //! Not here: a gateway without an address and a DNS server that is down, because all suites need both to go on, and an
 //! API server of a cluster that does not answer: its tests could not put it back.
