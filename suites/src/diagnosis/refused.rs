@@ -53,12 +53,15 @@ impl Obstacle {
             Self::QuotaOfAModelProbe => deploy_probe(scope, cluster, namespace).await.map(drop),
             Self::PodSecurity => deploy_probes(scope, cluster, namespace, &plan(false, true)).await.map(drop),
             Self::Node => {
-                copy(scope, cluster, namespace, |pod| pod["nodeSelector"] = json!({ "meshproof.dev/none": "" })).await
+                let none = json!({ "meshproof.dev/none": "" });
+                copy(scope, cluster, namespace, |pod| pod["spec"]["nodeSelector"] = none).await
             }
             Self::Image => {
                 let missing = json!({ "image": "meshproof.invalid/none:1", "imagePullPolicy": "Never" });
                 copy(scope, cluster, namespace, |pod| {
-                    let container = &mut pod["containers"][0];
+                    // A sidecar starts first, and takes its time on a busy machine.
+                    pod["metadata"]["labels"]["sidecar.istio.io/inject"] = "false".into();
+                    let container = &mut pod["spec"]["containers"][0];
                     missing.as_object().into_iter().flatten().for_each(|(key, value)| container[key] = value.clone());
                 })
                 .await
@@ -75,7 +78,7 @@ async fn copy(
     change: impl FnOnce(&mut Value),
 ) -> Result<(), Error> {
     let CopiedProbe { mut account, mut deployment, .. } = copied_probe(cluster, namespace).await?;
-    change(&mut deployment["spec"]["template"]["spec"]);
+    change(&mut deployment["spec"]["template"]);
     for object in [&mut account, &mut deployment] {
         scope.apply(cluster, object).await?;
     }
