@@ -127,6 +127,13 @@ impl AccessEntry {
         self.is("upstream_local_address", who.map(|who| who.peer_address.as_str()))
             && self.is("upstream_host", who.map(|who| who.local_address.as_str()))
             && (!exchange.dial.protocol.is_http() || self.is_about(exchange))
+            && !self.has_failed_handshake()
+    }
+
+    /// Whether the caller came with TLS and without a certificate, and was refused. Envoy connects to the application
+    /// before the handshake ends, so the line has the address of that connection, which a later one may have as well.
+    fn has_failed_handshake(&self) -> bool {
+        self.get("downstream_transport_failure_reason").is_some() && self.get("downstream_peer_uri_san").is_none()
     }
 
     /// Whether the line is about the very connection that the caller of `exchange` made, with nothing in between.

@@ -68,6 +68,22 @@ async fn connections_with_the_same_addresses_at_the_probe_are_told_apart_by_thei
 }
 
 #[tokio::test]
+async fn a_refused_handshake_with_the_same_addresses_at_the_probe_is_no_answer() {
+    let exchanges = [exchange(Protocol::ServerFirst)];
+    let line = |caller: &str, reason: &str, peer: &str| {
+        entry(json!({
+            "downstream_remote_address": caller, "upstream_local_address": "127.0.0.6:41000",
+            "upstream_host": "10.0.0.2:8083", "downstream_tls_version": "TLSv1.3",
+            "downstream_transport_failure_reason": reason, "downstream_peer_uri_san": peer,
+        }))
+    };
+    let refused = line("192.168.0.3:1", "TLS_error:|PEER_DID_NOT_RETURN_A_CERTIFICATE", "-");
+    let log = [refused, line("192.168.0.3:2", "-", "spiffe://mesh/ns/shop/sa/caller")];
+    assert_eq!(destination_line(&exchanges[0], &exchanges, &indexed(&log)), Some(&log[1]));
+    assert_eq!(destination_line(&exchanges[0], &exchanges, &indexed(&log[..1])), None, "it is not logged yet");
+}
+
+#[tokio::test]
 async fn http_on_a_pooled_connection_is_found_by_its_nonce_as_well() {
     let http = exchange(Protocol::Http2);
     let line = |path: &str, id: &str| {
