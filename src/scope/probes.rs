@@ -5,10 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Error, Result, Scope};
 use crate::cluster::{self, Cluster, Seen, Workload, is_ready};
@@ -63,9 +65,11 @@ async fn deployed(scope: &Scope, cluster: &Arc<Cluster>, namespace: &str, copy: 
         let mut secret = serde_json::to_value(secret).map_err(Error::suite)?;
         scope.apply(cluster, &mut secret).await?;
     }
-    for object in [&mut account, &mut service, &mut deployment] {
+    for object in [&mut account, &mut service] {
         scope.apply(cluster, object).await?;
     }
+    let _turn = STARTING.acquire().await;
+    scope.apply(cluster, &mut deployment).await?;
     let model = &probe::declared(cluster)?.meshed;
     rollout::available(cluster, &record::Probe { namespace: namespace.into(), ..model.clone() }).await?;
     Ok(())
@@ -184,12 +188,19 @@ pub struct ProbePlan {
 /// Label of the pods of [`deploy_probes`].
 const PLANNED: &str = "meshproof.dev/planned";
 
-/// Longest wait for the pods of [`deploy_probes`]: 120 pods on two processors were ready after 160 s.
+/// Longest wait for the pods of one wave of [`deploy_probes`].
 const PLANNED_BOUND: Duration = Duration::from_secs(240);
 
+/// Most pods of one call of [`deploy_probes`] that start at the same time.
+const WAVE: usize = 8;
+
+/// Pods that may start at the same time, in all tests of a process. With 80 sidecars that started at once, two busy
+/// processors took longer than the 10 s that API servers wait for the injector.
+static STARTING: Semaphore = Semaphore::const_new(2 * WAVE);
+
 /// Deploys several probes into `namespace`, as copies of the cluster's own meshed probe and without services, and waits
-/// until all are ready. The pods are in the order of their plans. Pods that are refused, for example by a quota or by
-/// admission, and pods that cannot start are told within 10 s.
+/// until all are ready. They start in waves. The pods are in the order of their plans. Pods that are refused, for example
+/// by a quota or by admission, and pods that cannot start are told within 10 s.
 ///
 /// # Errors
 /// The errors of [`deploy_probe`], and of [`Cluster::await_pods`].
@@ -212,7 +223,18 @@ pub async fn deploy_probes(
     }
     // Before the workloads that name them: a ReplicaSet keeps its first refusal, and would tell of a missing account.
     scope.apply_all(cluster, named).await?;
-    scope.apply_all(cluster, plans.iter().map(|plan| plan.workload(namespace, template.clone())).collect()).await?;
+    let waves = plans.chunks(WAVE).map(async |wave| {
+        // The semaphore is never closed.
+        let _turn = STARTING.acquire_many(u32::try_from(wave.len()).unwrap_or(1)).await;
+        let workloads = wave.iter().map(|plan| plan.workload(namespace, template.clone())).collect();
+        scope.apply_all(cluster, workloads).await?;
+        ready(cluster, namespace, wave).await
+    });
+    Ok(try_join_all(waves).await?.concat())
+}
+
+/// The pods of these plans, when all are ready.
+async fn ready(cluster: &Arc<Cluster>, namespace: &str, plans: &[ProbePlan]) -> Result<Vec<Workload>> {
     let want = format!("{} probes in {namespace} of {} to be ready", plans.len(), cluster.name());
     let judge = |pods: &[&Pod]| {
         let of = |plan: &ProbePlan| {
