@@ -13,6 +13,7 @@ use meshproof::scope::claims;
 use meshproof::{Error, Result, Scope};
 
 use super::arena::{Caller, Server};
+use super::dial_in_turn;
 use super::rows::{Ask, CONTROL, Cell, Presented, Row};
 
 const REQUIREMENT: &str = "a workload's authorization policies decide as Istio's reference says";
@@ -140,7 +141,7 @@ async fn ask<'a>(
     let control = Ask::get("get", CONTROL);
     let control = spoken.dial(id("control", &control), &control, &place, true);
     let dials = cells.iter().map(|cell| spoken.dial(id(cell.row, &cell.ask), &cell.ask, &place, false));
-    let mut exchanges = caller.vantage.dial(dials.chain([control]).collect()).await?;
+    let mut exchanges = dial_in_turn(&caller.vantage, dials.chain([control]).collect()).await?;
     if spoken == Spoken::Http1 {
         exchanges = exchanges.into_iter().map(Exchange::with_status).collect();
     }

@@ -15,9 +15,9 @@ use meshproof::scope::claims;
 use meshproof::{Error, Result, Scope, Workload};
 use serde_json::{Value, json};
 
-use super::SUITE;
 use super::arena::{Caller, Server};
 use super::judge::by_the_right_policy;
+use super::{SUITE, dial_in_turn};
 
 const REQUIREMENT: &str = "authorization policies decide about connections as Istio's reference says";
 
@@ -197,7 +197,7 @@ impl<'a> Route<'a> {
         };
         let cells: Vec<(Line, &Identity)> = lines.iter().flat_map(of_line).collect();
         let dials = cells.iter().map(|(line, identity)| self.dial(*line, identity)).collect();
-        let exchanges = self.vantage.dial(dials).await?;
+        let exchanges = dial_in_turn(&self.vantage, dials).await?;
         let expected =
             cells.iter().map(|(line, identity)| self.expected(*line, identity, authorizer(identity, line.port)));
         let expected: Vec<Decision> = expected.collect();
