@@ -19,7 +19,7 @@ use serde_json::json;
 use super::SUITE;
 
 /// How long the connection is held, in milliseconds: longer than an agent waits until it renews a leaf of
-/// [`renewing`], and shorter than a probe waits for a line (10 s).
+/// [`renewing`], and shorter than a probe waits for a line (30 s).
 pub(super) const HELD_MS: u64 = 8_500;
 
 /// Pause between calls, in milliseconds.
