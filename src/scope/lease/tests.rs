@@ -73,6 +73,15 @@ fn a_lease_that_is_gone_or_has_no_holder_is_lost() {
 /// The Lease that a cluster's API server holds.
 type Stored = Arc<Mutex<Option<Value>>>;
 
+fn version(lease: &Value) -> u64 {
+    lease["metadata"]["resourceVersion"].as_str().map_or(0, |version| version.parse().unwrap())
+}
+
+/// Gives the Lease the version after its own.
+fn renumber(lease: &mut Value) {
+    lease["metadata"]["resourceVersion"] = (version(lease) + 1).to_string().into();
+}
+
 /// An API server with a Lease and nothing else.
 fn server(stored: &Stored) -> Client {
     let stored = Arc::clone(stored);
@@ -83,19 +92,25 @@ fn server(stored: &Stored) -> Client {
             let body = body.collect_bytes().await.unwrap();
             let mut stored = stored.lock().unwrap();
             let is_lease = parts.uri.path().contains("/namespaces/istio-system/leases");
-            let answer = match (parts.method, is_lease) {
-                (Method::GET, true) => stored.clone(),
-                (Method::POST | Method::PUT, true) => {
-                    let mut lease: Value = serde_json::from_slice(&body).unwrap();
-                    lease["metadata"]["resourceVersion"] = "1".into();
-                    stored.insert(lease).clone().into()
-                }
-                _ => None,
+            let failed = |code: u16, reason: &str| {
+                (code, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "code": code, "reason": reason}))
             };
-            let absent =
-                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "code": 404, "reason": "NotFound"});
-            let code = if answer.is_some() { 200 } else { 404 };
-            let body = Body::from(answer.unwrap_or(absent).to_string().into_bytes());
+            let (code, answer) = match (parts.method, is_lease, stored.clone()) {
+                (Method::GET, true, Some(lease)) => (200, lease),
+                (Method::POST | Method::PUT, true, before) => {
+                    let mut lease: Value = serde_json::from_slice(&body).unwrap();
+                    match before.is_some_and(|before| version(&before) != version(&lease)) {
+                        // Somebody else has written since the Lease was read.
+                        true => failed(409, "Conflict"),
+                        false => {
+                            renumber(&mut lease);
+                            (200, stored.insert(lease).clone())
+                        }
+                    }
+                }
+                _ => failed(404, "NotFound"),
+            };
+            let body = Body::from(answer.to_string().into_bytes());
             Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
         }
     });
@@ -119,6 +134,7 @@ fn taken_over(stored: &Stored) {
     let term = lease["spec"]["leaseTransitions"].as_i64().unwrap();
     lease["spec"]["holderIdentity"] = "bob@laptop".into();
     lease["spec"]["leaseTransitions"] = (term + 1).into();
+    renumber(lease);
 }
 
 /// Takes longer than a Lease lasts.
