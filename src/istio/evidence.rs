@@ -133,7 +133,9 @@ impl AccessEntry {
     /// Whether the caller came with TLS and without a certificate, and was refused. Envoy connects to the application
     /// before the handshake ends, so the line has the address of that connection, which a later one may have as well.
     fn has_failed_handshake(&self) -> bool {
-        self.get("downstream_transport_failure_reason").is_some() && self.get("downstream_peer_uri_san").is_none()
+        let has = |field: &str| self.get(field).is_some();
+        // A connection in plaintext that is reset has a reason too.
+        has("downstream_tls_version") && has("downstream_transport_failure_reason") && !has("downstream_peer_uri_san")
     }
 
     /// Whether the line is about the very connection that the caller of `exchange` made, with nothing in between.

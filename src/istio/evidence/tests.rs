@@ -81,6 +81,9 @@ async fn a_refused_handshake_with_the_same_addresses_at_the_probe_is_no_answer()
     let log = [refused, line("192.168.0.3:2", "-", "spiffe://mesh/ns/shop/sa/caller")];
     assert_eq!(destination_line(&exchanges[0], &exchanges, &indexed(&log)), Some(&log[1]));
     assert_eq!(destination_line(&exchanges[0], &exchanges, &indexed(&log[..1])), None, "it is not logged yet");
+    let mut plain = line("192.168.0.3:3", "connection reset", "-");
+    plain.0.remove("downstream_tls_version");
+    assert!(plain.is_destination_of(&exchanges[0]), "an answer in plaintext, reset afterwards");
 }
 
 #[tokio::test]
