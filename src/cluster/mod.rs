@@ -38,7 +38,7 @@ pub use permission::{Permission, permission};
 pub use pods::is_ready;
 pub(crate) use pods::{has_container, trouble};
 pub use testbed::{ATTACHED, DIRECTORY_VARIABLE, Pair, Testbed, testbed_directory};
-pub(crate) use trouble::NoStart;
+pub(crate) use trouble::{NoStart, is_slow_webhook};
 pub use watch::{watch_all, watch_one};
 pub use workload::{ProxyCount, Workload};
 
