@@ -86,20 +86,23 @@ impl<'a> Case<'a> {
         answer.as_ref().ok().map(Option::as_ref)
     }
 
+    /// The TLS that the caller's proxy speaks to the target, if it is known.
+    fn speaks(&self) -> Option<UpstreamTls> {
+        self.upstream().flatten().map(|upstream| upstream.tls)
+    }
+
     /// Whether the caller shows its certificate: it calls a Service, and its proxy speaks mutual TLS to it.
     pub(super) fn is_authenticated(&self) -> bool {
-        let speaks = self.upstream().flatten().map(|upstream| upstream.tls);
-        self.route == Route::Named && matches!(speaks, Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
+        self.route == Route::Named && matches!(self.speaks(), Some(UpstreamTls::Automatic | UpstreamTls::Mutual))
     }
 
     /// Whether the call can come to the destination only if that has a sidecar: it comes through an east-west gateway,
     /// or with mutual TLS that the caller does not choose by the endpoint. What should have been refused, or was answered
     /// without its proofs, needs one as well.
     pub(super) fn needs_sidecar(&self) -> bool {
-        let speaks = self.upstream().flatten().map(|upstream| upstream.tls);
         let is_handshake = self.call.speaks == Speaks::Anything;
         let is_open = self.call.must == Must::Refuse || self.call.ended == Ended::Answered;
-        is_open || self.crosses() || is_handshake || speaks == Some(UpstreamTls::Mutual)
+        is_open || self.crosses() || is_handshake || self.speaks() == Some(UpstreamTls::Mutual)
     }
 
     /// Whether the call goes into another network.

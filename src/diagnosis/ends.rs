@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::case::{Case, blame};
 use super::facts::{ClusterFacts, owner};
-use crate::cluster::{has_container, is_ready, trouble};
+use crate::cluster::{is_ready, trouble};
 use crate::identity::Usage;
 use crate::istio::Authorizing;
 use crate::policy::{Mode, Policies};
@@ -44,8 +44,7 @@ pub(super) fn sidecar(case: Case<'_>) -> Option<Cause> {
 
 /// Why a pod has no sidecar, if it has none.
 pub(super) fn missing(of: &ClusterFacts, pod: &Pod) -> Option<Cause> {
-    let container = &of.cluster.record().istio.proxy.container;
-    if has_container(pod, container) {
+    if of.has_proxy(pod) {
         return None;
     }
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
@@ -69,7 +68,7 @@ pub(super) fn missing(of: &ClusterFacts, pod: &Pod) -> Option<Cause> {
 }
 
 fn has_sidecar(end: &End<'_>) -> bool {
-    has_container(end.pod, &end.of.cluster.record().istio.proxy.container)
+    end.of.has_proxy(end.pod)
 }
 
 fn uncaptured(case: Case<'_>) -> Option<Cause> {

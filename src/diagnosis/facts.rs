@@ -14,7 +14,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::cluster::{Cluster, Workload, brief, is_ready};
+use crate::cluster::{Cluster, Workload, brief, has_container, is_ready};
 use crate::istio::{self, Endpoint, Listening, ProxySecrets, Upstream};
 use crate::policy::Policies;
 use crate::record::Gateway;
@@ -188,6 +188,11 @@ impl ClusterFacts {
                 pod.labels().get(key.trim()).is_some_and(|found| found == value.trim_start_matches('=').trim())
             })
         })
+    }
+
+    /// Whether a pod has a proxy of the mesh.
+    pub(super) fn has_proxy(&self, pod: &Pod) -> bool {
+        has_container(pod, &self.cluster.record().istio.proxy.container)
     }
 
     /// The ready pods of a gateway.

@@ -240,9 +240,7 @@ fn questions(subjects: &[(&Claim, &Subject)], facts: &Facts) -> BTreeMap<Place, 
         let (_, target) = case::route(call, facts);
         for place in pods_of(subject, facts) {
             let of = facts.clusters.get(&place.cluster);
-            let has_proxy = of.zip(of.and_then(|of| of.pod(&place))).is_some_and(|(of, pod)| {
-                crate::cluster::has_container(pod, &of.cluster.record().istio.proxy.container)
-            });
+            let has_proxy = of.zip(of.and_then(|of| of.pod(&place))).is_some_and(|(of, pod)| of.has_proxy(pod));
             if !has_proxy {
                 continue;
             }

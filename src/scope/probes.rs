@@ -194,7 +194,7 @@ const PLANNED_BOUND: Duration = Duration::from_secs(240);
 /// Most pods of one call of [`deploy_probes`] that start at the same time.
 const WAVE: usize = 8;
 
-/// Pods that may start at the same time, in all tests of a process. With 80 sidecars that started at once, two busy
+/// Pods that may start at the same time, in all tests of a process. When all sidecars of `modes` started at once, two busy
 /// processors took longer than the 10 s that API servers wait for the injector.
 static STARTING: Semaphore = Semaphore::const_new(2 * WAVE);
 

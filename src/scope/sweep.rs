@@ -55,7 +55,8 @@ impl Swept {
 }
 
 /// Removes all objects that have a run's label, and restores the labels of nodes, the replicas and nodes of deployments,
-/// the data of Secrets, and remote secrets. Starts istiod again after a remote secret had other data. Call this function only while no test runs. Returns what was restored.
+/// the data of Secrets, and remote secrets. Starts istiod again after a remote secret had other data. Call this function
+/// only while no test runs. Returns what was restored.
 ///
 /// # Errors
 /// [`Error::NotReverted`], with every kind that cannot be listed and every object that cannot be restored. An error
