@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe as ReadinessProbe, ResourceRequirements, SeccompProfile,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe as ContainerProbe, ResourceRequirements, SeccompProfile,
     Secret, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -143,18 +143,23 @@ impl<'a> Plan<'a> {
             port: IntOrString::Int(port::HEALTH.into()),
             ..HTTPGetAction::default()
         };
+        let asked = |every, failures| ContainerProbe {
+            http_get: Some(get.clone()),
+            period_seconds: Some(every),
+            failure_threshold: Some(failures),
+            timeout_seconds: Some(5),
+            ..ContainerProbe::default()
+        };
         Container {
             name: self.probes.container.clone(),
             image: Some(self.deployment.image.clone()),
             image_pull_policy: self.deployment.pull_policy.clone(),
             args: Some(vec!["serve".into()]),
             env: Some(environment(&self.cluster.name)),
-            readiness_probe: Some(ReadinessProbe {
-                http_get: Some(get),
-                period_seconds: Some(1),
-                failure_threshold: Some(30),
-                ..ReadinessProbe::default()
-            }),
+            // Asked every second until it has started, and seldom then: with dozens of probes, the kubelet's questions are a
+            // load of their own.
+            startup_probe: Some(asked(1, 300)),
+            readiness_probe: Some(asked(10, 3)),
             resources: Some(ResourceRequirements {
                 requests: Some(quantities("1m", "16Mi")),
                 limits: Some(quantities("1", "128Mi")),

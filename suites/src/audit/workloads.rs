@@ -90,7 +90,9 @@ impl Place<'_> {
         template["metadata"]["labels"]["sidecar.istio.io/inject"] = "false".into();
         template["spec"]["restartPolicy"] = "Never".into();
         template["spec"]["containers"][0]["args"] = json!(["dial", "[]"]);
-        template["spec"]["containers"][0]["readinessProbe"] = Value::Null;
+        for asked in ["startupProbe", "readinessProbe"] {
+            template["spec"]["containers"][0][asked] = Value::Null;
+        }
         self.apply(json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": app },
             "spec": { "backoffLimit": 0, "template": template },
