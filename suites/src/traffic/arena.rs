@@ -129,13 +129,15 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Makes an arena in each cluster, and waits until each caller knows its services and rules.
+    /// Makes an arena in each cluster, and waits until each caller knows its services and rules. Services have the ports of
+    /// these protocols, HTTP/1.1 among them.
     pub(crate) async fn all(
         scope: &Scope,
         purpose: &str,
+        protocols: &[Protocol],
         services: impl Fn(&Place) -> Vec<Service>,
     ) -> Result<Vec<Self>> {
-        let making = scope.testbed.clusters.iter().map(|owner| Self::make(scope, purpose, owner, &services));
+        let making = scope.testbed.clusters.iter().map(|owner| Self::make(scope, purpose, owner, protocols, &services));
         try_join_all(making).await
     }
 
@@ -143,6 +145,7 @@ impl Arena {
         scope: &Scope,
         purpose: &str,
         owner: &Arc<Cluster>,
+        protocols: &[Protocol],
         services: &impl Fn(&Place) -> Vec<Service>,
     ) -> Result<Self> {
         // A namespace of each cluster's own, so that calls go to one cluster.
@@ -152,7 +155,7 @@ impl Arena {
         // Gateways know a subset by the rule in their own cluster.
         let naming = scope.testbed.clusters.iter().map(async |cluster| {
             let rules = services.iter().flat_map(|service| service.rules.clone());
-            let objects = kubernetes(owner, &place, &services)?.into_iter().chain(rules);
+            let objects = kubernetes(owner, &place, protocols, &services)?.into_iter().chain(rules);
             scope.apply_all(cluster, objects.collect()).await
         });
         scope.apply_all(owner, own_objects(owner, &place)?).await?;
@@ -290,17 +293,24 @@ fn plan(name: &str) -> ProbePlan {
 }
 
 /// The services: of both servers, and of each.
-fn kubernetes(owner: &Cluster, place: &Place, services: &[Service]) -> Result<Vec<Value>> {
-    let of_both = services.iter().map(|one| service(owner, place, one.name, json!({ GROUP: "servers" })));
-    let of_one = SERVERS.iter().map(|name| service(owner, place, name, json!({ VERSION: name })));
+fn kubernetes(owner: &Cluster, place: &Place, protocols: &[Protocol], services: &[Service]) -> Result<Vec<Value>> {
+    let of_both = services.iter().map(|one| service(owner, place, protocols, one.name, json!({ GROUP: "servers" })));
+    let of_one = SERVERS.iter().map(|name| service(owner, place, &[Protocol::Http1], name, json!({ VERSION: name })));
     of_both.chain(of_one).collect()
 }
 
-/// A service with the probes' ports.
-pub(crate) fn service(owner: &Cluster, place: &Place, name: &str, selector: Value) -> Result<Value> {
-    let ports = &probe::declared(owner)?.ports;
-    let ports: Vec<Value> =
-        ports.named().map(|(name, port)| json!({ "name": name, "port": port })).into_iter().collect();
+/// A service with the probes' ports for these protocols, and no other: each port is a part of the configuration that every
+/// proxy of the mesh receives.
+pub(crate) fn service(
+    owner: &Cluster,
+    place: &Place,
+    protocols: &[Protocol],
+    name: &str,
+    selector: Value,
+) -> Result<Value> {
+    let wanted: Vec<u16> = protocols.iter().map(|protocol| probe::port(owner, *protocol)).collect::<Result<_, _>>()?;
+    let ports = probe::declared(owner)?.ports.named().into_iter().filter(|(_, port)| wanted.contains(port));
+    let ports: Vec<Value> = ports.map(|(name, port)| json!({ "name": name, "port": port })).collect();
     Ok(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": place.namespace },
         "spec": { "selector": selector, "ports": ports },

@@ -151,7 +151,13 @@ async fn side(scope: &Scope, index: usize, common: &Place, certificates: &Certif
     let port = probe::port(cluster, Protocol::Http1)?;
     let mut objects = own_objects(cluster, &place)?;
     for owner in owners.clone() {
-        objects.push(service(cluster, &place, &target(owner), json!({ "owner": owner.to_string() }))?);
+        objects.push(service(
+            cluster,
+            &place,
+            &[Protocol::Http1],
+            &target(owner),
+            json!({ "owner": owner.to_string() }),
+        )?);
     }
     objects.extend(gateway_workload(namespace));
     objects.extend([

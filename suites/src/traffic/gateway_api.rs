@@ -140,7 +140,8 @@ async fn routes_of_the_gateway_api_lead_where_they_say() -> Verdict {
         let first = clusters.first().ok_or_else(|| Error::suite("the mesh has no cluster"))?;
         let port = |protocol| probe::port(first, protocol);
         let ports = Ports { http: port(Protocol::Http1)?, grpc: port(Protocol::Grpc)?, tls: port(Protocol::Tls)? };
-        let span = Span::make(scope, "gateway-api", services(), |place, _| objects(place, ports)).await?;
+        let protocols = [Protocol::Http1, Protocol::Grpc, Protocol::Tls];
+        let span = Span::make(scope, "gateway-api", &protocols, services(), |place, _| objects(place, ports)).await?;
         let judging = span.sides.iter().map(async |side| {
             let (routed, by_name) = futures::try_join!(routes(&span, side), names(&span, side))?;
             let kubectl = side.cluster.command("kubectl");

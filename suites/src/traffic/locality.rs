@@ -22,6 +22,9 @@ fn detection() -> Value {
     json!({ "consecutive5xxErrors": 5, "interval": "10s", "baseEjectionTime": "30s" })
 }
 
+/// Protocols whose calls say who answers.
+const PROTOCOLS: [Protocol; 3] = [Protocol::Http1, Protocol::Grpc, Protocol::Tcp];
+
 fn services() -> Vec<Spanning> {
     let locality = |setting: Value| json!({ "localityLbSetting": setting });
     let by_region = json!({ "loadBalancer": locality(json!({ "enabled": true })), "outlierDetection": detection() });
@@ -53,7 +56,7 @@ async fn calls_stay_near_fail_over_and_come_back() -> Verdict {
     Scope::run(SUITE, "calls_stay_near_fail_over_and_come_back", async |scope| {
         scope.requires(REQUIRED)?;
         scope.requires([Requirement::Clusters(2)])?;
-        let mut span = Span::make(scope, "near", services(), |_, _| Vec::new()).await?;
+        let mut span = Span::make(scope, "near", &PROTOCOLS, services(), |_, _| Vec::new()).await?;
         for claims in futures::future::try_join_all(span.sides.iter().map(|side| at_first(&span, side))).await? {
             claims.into_iter().for_each(|claim| scope.claim(claim));
         }
@@ -80,7 +83,7 @@ async fn calls(span: &Span, side: &Side, service: &str, protocol: Protocol, coun
 async fn at_first(span: &Span, side: &Side) -> Result<Vec<Claim>> {
     let from = side.cluster.name();
     let mut claims = near(span, side.index, "at-first", true).await?;
-    for protocol in [Protocol::Http1, Protocol::Grpc, Protocol::Tcp] {
+    for protocol in PROTOCOLS {
         let spread = calls(span, side, SPREAD, protocol, REQUESTS).await?;
         let id = format!("spread/{protocol}/from-{from}");
         let owed = "regions share requests as their weights say";
@@ -97,9 +100,8 @@ async fn near(span: &Span, index: usize, moment: &str, stays: bool) -> Result<Ve
     let side = &span.sides[index];
     let server = if stays { &side.server } else { &span.other(index).server };
     let mut claims = Vec::new();
-    for (service, protocol) in [BY_REGION, BY_CLUSTER]
-        .into_iter()
-        .flat_map(|service| [Protocol::Http1, Protocol::Grpc, Protocol::Tcp].map(|protocol| (service, protocol)))
+    for (service, protocol) in
+        [BY_REGION, BY_CLUSTER].into_iter().flat_map(|service| PROTOCOLS.map(|protocol| (service, protocol)))
     {
         let seen = calls(span, side, service, protocol, SOME).await?;
         let id = format!("near/{service}/{moment}/{protocol}/from-{}", side.cluster.name());

@@ -18,8 +18,8 @@ mod sent;
 mod span;
 mod town;
 
-/// Tests that run at the same time, if the command line does not say. They mostly wait for pods and proxies.
-pub(crate) const AT_ONCE: usize = 3;
+/// Tests that run at the same time, if the command line does not say. They keep two cores busy.
+pub(crate) const AT_ONCE: usize = 2;
 
 crate::trials! {
     mod routing,

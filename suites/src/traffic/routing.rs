@@ -94,7 +94,7 @@ async fn requests_go_where_rules_send_them() -> Verdict {
         scope.requires(REQUIRED)?;
         let tcp_port = scope.testbed.clusters.first().map(|cluster| meshproof::probe::port(cluster, Protocol::Tcp));
         let tcp_port = tcp_port.transpose()?.unwrap_or_default();
-        let arenas = Arena::all(scope, "routing", |place| services(place, tcp_port)).await?;
+        let arenas = Arena::all(scope, "routing", &PROTOCOLS, |place| services(place, tcp_port)).await?;
         Arena::judge_each(scope, &arenas, judge).await;
         Ok(())
     })

@@ -74,11 +74,12 @@ pub(crate) fn region(index: usize) -> String {
 }
 
 impl Span {
-    /// Makes the services in the first two clusters, and waits until each caller knows them. `extra` makes further objects
-    /// for the side with an index.
+    /// Makes the services in the first two clusters with the ports of these protocols, HTTP/1.1 among them, and waits until
+    /// each caller knows them. `extra` makes further objects for the side with an index.
     pub(crate) async fn make(
         scope: &Scope,
         purpose: &str,
+        protocols: &[Protocol],
         services: Vec<Spanning>,
         extra: impl Fn(&Place, usize) -> Vec<Value>,
     ) -> Result<Self> {
@@ -88,7 +89,7 @@ impl Span {
             let place = common.of(cluster);
             let mut objects = own_objects(cluster, &place)?;
             for spanning in &services {
-                objects.extend(spanning.objects(cluster, &place)?);
+                objects.extend(spanning.objects(cluster, &place, protocols)?);
             }
             objects.extend(extra(&place, index));
             scope.apply_all(cluster, objects).await?;
@@ -184,12 +185,12 @@ impl Spanning {
         Self { name: name.into(), servers: Servers::All, policy }
     }
 
-    fn objects(&self, owner: &Cluster, place: &Place) -> Result<Vec<Value>> {
+    fn objects(&self, owner: &Cluster, place: &Place, protocols: &[Protocol]) -> Result<Vec<Value>> {
         let selector = match self.servers {
             Servers::All => json!({ GROUP: "servers" }),
             Servers::Of(index) => json!({ SIDE: index.to_string() }),
         };
-        let mut objects = vec![service(owner, place, &self.name, selector)?];
+        let mut objects = vec![service(owner, place, protocols, &self.name, selector)?];
         objects.extend(self.policy.as_ref().map(|policy| {
             // Of the callers alone: a gateway would hold the connections of all callers against the same limits, and reset
             // those beyond.

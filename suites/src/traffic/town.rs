@@ -69,7 +69,7 @@ impl Kind {
     /// What is special about the service: its export, or a rule.
     fn objects(self, owner: usize, cluster: &Cluster, place: &Place) -> Result<Vec<Value>> {
         let name = self.of(owner);
-        let mut service = service(cluster, place, &name, json!({ OWNER: owner.to_string() }))?;
+        let mut service = service(cluster, place, &[Protocol::Http1], &name, json!({ OWNER: owner.to_string() }))?;
         let host = place.host(&name);
         let route = |export: &str| {
             let abort = json!({ "abort": { "httpStatus": TEAPOT, "percentage": { "value": 100 } } });
