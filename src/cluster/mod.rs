@@ -38,12 +38,16 @@ pub use permission::{Permission, permission};
 pub use pods::is_ready;
 pub(crate) use pods::{has_container, trouble};
 pub use testbed::{ATTACHED, DIRECTORY_VARIABLE, Pair, Testbed, testbed_directory};
-pub(crate) use trouble::{NoStart, is_slow_webhook};
+pub(crate) use trouble::NoStart;
+use trouble::is_slow_webhook;
 pub use watch::{watch_all, watch_one};
 pub use workload::{ProxyCount, Workload};
 
 /// Field manager for server-side apply.
 const FIELD_MANAGER: &str = "meshproof";
+
+/// Most attempts at an object that a webhook does not check in time.
+const ATTEMPTS: u32 = 3;
 
 /// Label of a node with its host name. Node selectors name a node by this label.
 pub(crate) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
@@ -166,15 +170,22 @@ impl Cluster {
         within(bound, &self.client, self.name(), at, command, input).await
     }
 
-    /// Applies an object of any kind, given as JSON.
+    /// Applies an object of any kind, given as JSON. An object that a webhook does not check in time is applied again.
     ///
     /// # Errors
     /// [`Error::Api`], also for a kind that the cluster does not know.
     #[tracing::instrument(level = "debug", skip_all, fields(cluster = %self.record.name))]
     pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
         let ObjectApi { api, name, what } = self.api_of(object).await?;
-        let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
-        applied.map_err(self.failed(format!("apply {what}")))
+        let (forced, object) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(object));
+        let mut attempts = 1;
+        loop {
+            match api.patch(&name, &forced, &object).await {
+                // Nothing is written if a webhook does not answer in time, and a busy istiod may be in time again.
+                Err(error) if attempts < ATTEMPTS && is_slow_webhook(&error.to_string()) => attempts += 1,
+                applied => return applied.map_err(self.failed(format!("apply {what}"))),
+            }
+        }
     }
 
     /// Removes an object of any kind, given as JSON. Does nothing if it is not there.
@@ -223,7 +234,12 @@ pub fn availability(deployment: Option<&Deployment>) -> Seen<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::convert::Infallible;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use kube::client::Body;
+    use serde_json::json;
 
     use super::*;
 
@@ -246,6 +262,42 @@ pub(crate) mod tests {
             address: "192.168.0.9".into(),
             node: "worker1".into(),
         }
+    }
+
+    /// Applies an object to an API server that refuses `refusals` attempts with these words. Returns the attempts.
+    async fn applied(refusals: u32, words: &'static str) -> (Result<DynamicObject>, u32) {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&attempts);
+        let answer = move |request: ::http::Request<Body>| {
+            let (status, body) = if request.method() != ::http::Method::PATCH {
+                let kind = json!({ "name": "configmaps", "namespaced": true, "kind": "ConfigMap", "verbs": ["patch"] });
+                (200, json!({ "kind": "APIResourceList", "groupVersion": "v1", "resources": [kind] }))
+            } else if counted.fetch_add(1, Ordering::Relaxed) < refusals {
+                (
+                    500,
+                    json!({ "kind": "Status", "status": "Failure", "code": 500, "reason": "InternalError", "message": words }),
+                )
+            } else {
+                (200, json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } }))
+            };
+            let body = Body::from(body.to_string().into_bytes());
+            std::future::ready(Ok::<_, Infallible>(::http::Response::builder().status(status).body(body).unwrap()))
+        };
+        let client = kube::Client::new(tower::service_fn(answer), "default");
+        let cluster = Cluster::new(record::tests::cluster("east"), "/kubeconfig".into(), client, "v1".into());
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a", "namespace": "n" } });
+        (cluster.apply(&object).await, attempts.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn an_object_is_applied_again_only_if_a_webhook_was_too_slow_to_check_it() {
+        let slow = "failed calling webhook \"validation.istio.io\": context deadline exceeded";
+        let (object, attempts) = applied(2, slow).await;
+        assert!(object.is_ok() && attempts == 3, "{object:?} {attempts}");
+        let (object, attempts) = applied(9, slow).await;
+        assert!(object.unwrap_err().to_string().contains(slow) && attempts == ATTEMPTS, "{attempts}");
+        let (object, attempts) = applied(9, "denied the request").await;
+        assert!(object.unwrap_err().to_string().contains("denied the request") && attempts == 1, "{attempts}");
     }
 
     #[tokio::test]

@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 
 use super::change::{Change, Injected, NamespaceRef, NodeLabel, Object, Owned, Replicas};
 use super::{Error, KEEP_VARIABLE, Result, Scope, bench, label, naming, revert, wanted};
-use crate::cluster::{Cluster, is_slow_webhook};
+use crate::cluster::Cluster;
 use crate::diagnosis;
 use crate::record::{Label, Requirement, Write};
 use crate::report;
-
-/// Most attempts at an object that a webhook does not check in time.
-const ATTEMPTS: u32 = 3;
 
 impl Scope {
     /// Creates a namespace owned by this test, with Istio injection. `purpose` becomes part of the name.
@@ -56,15 +53,7 @@ impl Scope {
             self.lock.permits(format!("{kind} {name} is in no namespace of the test's own"))?;
         }
         label::sign(object, self.suite, &self.test);
-        let mut attempts = 1;
-        // Nothing is written if a webhook does not answer in time, and a busy istiod may be in time again.
-        while let Err(error) = cluster.apply(object).await {
-            if attempts == ATTEMPTS || !is_slow_webhook(&error.to_string()) {
-                return Err(error.into());
-            }
-            attempts += 1;
-        }
-        Ok(())
+        Ok(cluster.apply(object).await.map(drop)?)
     }
 
     /// Applies objects like [`Self::apply`], all at once.
