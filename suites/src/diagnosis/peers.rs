@@ -106,8 +106,10 @@ async fn forgotten(pair: &Pair) -> Result<(), Error> {
     Ok(forgotten.await?)
 }
 
-/// Old endpoints can outlive a refused token, so the service is created afterwards. Red if the fault is taken for another,
-/// or if the old endpoints are what is called.
+/// Old endpoints can outlive a refused token, so the service is created afterwards.
+///
+/// Red if: the fault is taken for another; the old endpoints are what is called; the new token is one that the other
+/// cluster takes (tried: "the break has no effect").
 async fn a_fault_of_a_remote_secret_whose_token_is_refused() -> Verdict {
     Scope::alone(SUITE, "a_fault_of_a_remote_secret_whose_token_is_refused", async |scope| {
         let pair = pair(scope)?;

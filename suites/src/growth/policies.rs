@@ -12,6 +12,9 @@ use super::new_sidecar::costs_little;
 /// Numbers of policies.
 const SIZES: [u32; 3] = [0, 10, 100];
 
+/// What a new sidecar costs with 0, 10 and 100 policies.
+///
+/// Red if: a policy names 300 long paths (1 MiB of configuration and 1.8 MiB of memory each).
 async fn one_more_policy_costs_little() -> Verdict {
     costs_little("policies", SIZES, policies, lacks).await
 }

@@ -13,6 +13,9 @@ const SIZES: [u32; 3] = [10, 100, 1_000];
 
 const PORT: u16 = 8080;
 
+/// What a new sidecar costs with 10, 100 and 1,000 services: memory, configuration, and istiod's time to make it.
+///
+/// Red if: a service has twenty ports (25.5 KiB of configuration and 650 KiB of memory each).
 async fn one_more_service_costs_little() -> Verdict {
     costs_little("services", SIZES, services, lacks).await
 }
