@@ -38,6 +38,10 @@ const BACK: Duration = Duration::from_secs(30);
 /// Several times as long as a running controller manager takes to observe a change.
 const NOTICED: Duration = Duration::from_secs(3);
 
+/// All but the client and the server is frozen, in every cluster, while the client's load goes on.
+///
+/// Red if: the other clusters are not paused; the freeze ends at once. Not red if namespaces without an API server are
+/// spared too: it asks API servers only.
 async fn all_but_what_is_measured_is_frozen() -> Verdict {
     Scope::alone(SUITE, "frozen", async |scope| {
         scope.requires(REQUIREMENTS)?;
