@@ -102,19 +102,30 @@ pub(crate) fn arguments(arm: Arm, more: &[&str]) -> Vec<String> {
 /// A new connection per request, like the seed's k6.
 pub(crate) const NEW_CONNECTIONS: [&str; 2] = ["--reuse", "1"];
 
+/// The p99 of new connections when all processor time is used.
+///
+/// Red if: the treatment takes the server name of the control (a receipt refuses it: no batch was signed).
 async fn cryptomb_saturated() -> Verdict {
     timed("cryptomb_saturated", async |scope| compare(scope, "cryptomb_saturated/256", &NEW_CONNECTIONS).await).await
 }
 
+/// The processor time of new connections at a rate that both arms reach.
+///
+/// Red if: the treatment takes the server name of the control.
 async fn cryptomb_cost() -> Verdict {
     timed("cryptomb_cost", async |scope| compare(scope, "cryptomb_cost", &NEW_CONNECTIONS).await).await
 }
 
+/// The p50 of new connections that are too few to fill a batch.
+///
+/// Red if: the treatment takes the server name of the control.
 async fn cryptomb_low_rate() -> Verdict {
     timed("cryptomb_low_rate", async |scope| compare(scope, "cryptomb_low_rate", &NEW_CONNECTIONS).await).await
 }
 
 /// Measured like the seed, by k6.
+///
+/// Red if: the treatment takes the server name of the control.
 async fn cryptomb_k6() -> Verdict {
     timed("cryptomb_k6", async |scope| {
         let (bench, module) = gateway(scope).await?;
@@ -126,12 +137,17 @@ async fn cryptomb_k6() -> Verdict {
     .await
 }
 
+/// Requests over kept connections, without handshakes.
+///
+/// Red if: each request has a new connection (a receipt refuses the run: it made 600 handshakes).
 async fn cryptomb_keepalive_control_shows_no_effect() -> Verdict {
     timed("cryptomb_keepalive_control", async |scope| compare(scope, "cryptomb_keepalive_control", &[]).await).await
 }
 
 /// Two loads, one with persistent and one with new connections, run while the certificate is replaced and the listener
 /// is changed.
+///
+/// Red if: the gateway's pod is removed meanwhile.
 async fn cryptomb_changes_under_load_fail_no_request() -> Verdict {
     timed("cryptomb_changes", async |scope| {
         let (bench, module) = gateway(scope).await?;
