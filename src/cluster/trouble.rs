@@ -130,7 +130,7 @@ pub(super) fn refusal(deployment: &Deployment) -> Option<NoStart> {
 }
 
 /// Whether a reason says that a webhook did not answer in time. It may be busy only; Kubernetes asks again.
-pub(crate) fn is_slow_webhook(reason: &str) -> bool {
+pub(super) fn is_slow_webhook(reason: &str) -> bool {
     // The words of Go's `context` and of its HTTP client.
     let late = ["deadline exceeded", "Client.Timeout", "i/o timeout"];
     reason.contains("failed calling webhook") && late.iter().any(|words| reason.contains(words))

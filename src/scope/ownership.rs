@@ -53,7 +53,8 @@ impl Scope {
             self.lock.permits(format!("{kind} {name} is in no namespace of the test's own"))?;
         }
         label::sign(object, self.suite, &self.test);
-        Ok(cluster.apply(object).await.map(drop)?)
+        cluster.apply(object).await?;
+        Ok(())
     }
 
     /// Applies objects like [`Self::apply`], all at once.

@@ -40,8 +40,8 @@ const NOTICED: Duration = Duration::from_secs(3);
 
 /// All but the client and the server is frozen, in every cluster, while the client's load goes on.
 ///
-/// Red if: the other clusters are not paused; the freeze ends at once. Not red if namespaces without an API server are
-/// spared too: it asks API servers only.
+/// Red if: the other clusters are not paused; the freeze ends at once. Not red if the pods of `kube-system` are spared too:
+/// it asks API servers only, and theirs seems to be frozen all the same.
 async fn all_but_what_is_measured_is_frozen() -> Verdict {
     Scope::alone(SUITE, "frozen", async |scope| {
         scope.requires(REQUIREMENTS)?;

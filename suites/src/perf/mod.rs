@@ -38,7 +38,7 @@ async fn bypass_p99() -> Verdict {
     .await
 }
 
-/// Two equal arms. Their p99 may differ by a quarter, which is what this confidence costs at saturation.
+/// The p99 of two equal arms is the same, within a factor of 1.25.
 ///
 /// Red if: the treatment answers 20 ms later. Not red at 2 ms, which move p50 by a third and p99 (20 ms) not at all.
 async fn aa_two_equal_arms_do_not_differ() -> Verdict {

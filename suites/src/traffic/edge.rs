@@ -151,13 +151,8 @@ async fn side(scope: &Scope, index: usize, common: &Place, certificates: &Certif
     let port = probe::port(cluster, Protocol::Http1)?;
     let mut objects = own_objects(cluster, &place)?;
     for owner in owners.clone() {
-        objects.push(service(
-            cluster,
-            &place,
-            &[Protocol::Http1],
-            &target(owner),
-            json!({ "owner": owner.to_string() }),
-        )?);
+        let selector = json!({ "owner": owner.to_string() });
+        objects.push(service(cluster, &place, &[Protocol::Http1], &target(owner), selector)?);
     }
     objects.extend(gateway_workload(namespace));
     objects.extend([
